@@ -1,0 +1,253 @@
+"""The one reader and writer of safetensors checkpoints.
+
+A checkpoint is a safetensors file whose tensor names are the model's ``state_dict`` names.
+Its metadata is one key, ``fedcli``, holding canonical JSON. Nothing volatile goes in: equal
+content gives equal bytes, so a checkpoint is known by the SHA-256 of its file.
+
+Tensors are laid out by item size (largest first), dtype and name, which keeps each aligned.
+The header is padded to a multiple of eight bytes.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+
+from fedcli.dtypes import DTYPE_NAMES, DTYPES, Array
+from fedcli.errors import CheckpointError, NotReadyError
+from fedcli.files import InputFile, atomic_writer, storage_errors, write_all
+from fedcli.metadata import Kind, Metadata, Role, no_duplicates
+
+_MAX_HEADER = 100_000_000  # the limit that the safetensors library sets itself
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """Where a tensor lies: ``start`` and ``stop`` count bytes from the end of the header."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+Layout = dict[str, TensorInfo]
+
+
+def layout_of(tensors: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> Layout:
+    """Lay out tensors of the given dtypes and shapes, without gaps."""
+    order = sorted(tensors, key=lambda n: (-tensors[n][0].itemsize, DTYPE_NAMES[tensors[n][0]], n))
+    layout, offset = {}, 0
+    for name in order:
+        dtype, shape = tensors[name]
+        stop = offset + dtype.itemsize * math.prod(shape)
+        layout[name] = TensorInfo(dtype, shape, offset, stop)
+        offset = stop
+    return layout
+
+
+def _parse_tensor(name: str, entry: Any) -> TensorInfo:
+    try:
+        dtype, shape = DTYPES[entry["dtype"]], tuple(entry["shape"])
+        start, stop = entry["data_offsets"]
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"tensor {name!r} is described wrongly") from None
+    if not all(type(n) is int and n >= 0 for n in (*shape, start, stop)):
+        raise ValueError(f"tensor {name!r} has a shape or offsets that are not whole numbers")
+    if stop - start != dtype.itemsize * math.prod(shape):
+        raise ValueError(f"tensor {name!r} has {stop - start} bytes for shape {list(shape)}")
+    return TensorInfo(dtype, shape, start, stop)
+
+
+def _parse_header(text: bytes, data_size: int) -> tuple[Layout, str | None]:
+    entries = json.loads(text, object_pairs_hook=no_duplicates)
+    if not isinstance(entries, dict):
+        raise ValueError("its header is not a JSON object")
+    metadata = entries.pop("__metadata__", {})
+    infos = {name: _parse_tensor(name, entry) for name, entry in entries.items()}
+    layout = dict(sorted(infos.items(), key=lambda item: (item[1].start, item[1].stop)))
+    offset = 0
+    for name, info in layout.items():
+        if info.start != offset:
+            raise ValueError(f"tensor {name!r} starts at byte {info.start}, expected {offset}")
+        offset = info.stop
+    if offset != data_size:
+        raise ValueError(f"truncated or too long: {data_size} bytes of tensors, expected {offset}")
+    own = metadata.get("fedcli") if isinstance(metadata, dict) else None
+    return layout, own if isinstance(own, str) else None
+
+
+class Checkpoint:
+    """An open checkpoint: its header is read and checked, its tensors are read on demand."""
+
+    def __init__(self, path: Path, kind: Kind | None = None) -> None:
+        """Open ``path``, and require that it is of ``kind`` where one is given.
+
+        Raises ``NotReadyError`` when there is no such file, ``StorageError`` when it cannot be
+        read, and ``CheckpointError`` when it is not a whole safetensors file of this program.
+        """
+        self.path = path
+        self.file = InputFile(path)
+        try:
+            self._read_header(kind)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_header(self, kind: Kind | None) -> None:
+        self.size = self.file.size
+        length = int.from_bytes(self.file.read(8, 0), "little") if self.size >= 8 else 0
+        if not 2 <= length <= min(_MAX_HEADER, self.size - 8):
+            raise CheckpointError(f"{self.path}: not a safetensors file, or truncated")
+        self.data_start = 8 + length
+        self.header = self.file.read(self.data_start, 0)
+        try:
+            self.layout, text = _parse_header(self.header[8:], self.size - self.data_start)
+            if text is None:
+                raise ValueError("no fedcli metadata: not written by this program")
+            self.metadata = Metadata.decode(text)
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{self.path}: {error}") from None
+        if kind is not None and self.metadata.kind != kind:
+            found = self.metadata.kind
+            raise CheckpointError(
+                f"{self.path}: expected a checkpoint of kind {kind}, found {found}"
+            )
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill ``buffer`` (bytes) with what lies ``offset`` bytes after the header."""
+        self.file.read_into(buffer, self.data_start + offset)
+
+    def tensor(self, name: str) -> Array:
+        """Read one tensor."""
+        info = self.layout[name]
+        flat = np.empty(math.prod(info.shape), info.dtype)
+        self.read_into(flat.view(np.uint8).data, info.start)
+        try:
+            return flat.reshape(info.shape)
+        except ValueError as error:  # more dimensions, or longer ones, than numpy has
+            raise CheckpointError(f"{self.path}: tensor {name!r}: {error}") from None
+
+    def tensors(self) -> dict[str, Array]:
+        """Read all tensors."""
+        return {name: self.tensor(name) for name in self.layout}
+
+    def role(self, name: str) -> Role:
+        """Return the role of a tensor."""
+        return self.metadata.roles.get(name, Role.PARAMETER)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the file, hex."""
+        return digest(self.path)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.rest()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class CheckpointWriter:
+    """Fills a checkpoint piece by piece; made by ``create``."""
+
+    def __init__(self, file: FileIO, layout: Layout, metadata: Metadata) -> None:
+        self._file = file
+        self.layout = layout
+        self.metadata = metadata
+        self._header = _encode_header(layout, metadata)
+        self.finished = False
+
+    @property
+    def size(self) -> int:
+        """The size of the whole file, in bytes."""
+        return len(self._header) + max((info.stop for info in self.layout.values()), default=0)
+
+    def write(self, values: Array, offset: int) -> None:
+        """Write the bytes of a contiguous array ``offset`` bytes after the header."""
+        flat = np.asarray(values, order="C").reshape(-1)
+        write_all(self._file, flat.view(np.uint8).data, len(self._header) + offset)
+
+    def finish(self, metadata: Metadata | None = None) -> str:
+        """Write the header, and return the SHA-256 of the whole file, hex.
+
+        ``metadata`` takes the place of what was known at the start, where it is as long: such as
+        one with the hashes of what was read filled in. Raises ``ValueError`` where it is not.
+        """
+        header = self._header if metadata is None else _encode_header(self.layout, metadata)
+        if len(header) != len(self._header):
+            raise ValueError("the metadata changed its length after tensors had been written")
+        write_all(self._file, header, 0)
+        self._file.seek(0)
+        self.finished = True
+        return hashlib.file_digest(cast(Any, self._file), "sha256").hexdigest()
+
+
+def _encode_header(layout: Layout, metadata: Metadata) -> bytes:
+    header: dict[str, Any] = {"__metadata__": {"fedcli": metadata.encode()}}
+    for name, info in layout.items():
+        header[name] = {
+            "dtype": DTYPE_NAMES[info.dtype],
+            "shape": list(info.shape),
+            "data_offsets": [info.start, info.stop],
+        }
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+@contextmanager
+def create(path: Path, layout: Layout, metadata: Metadata) -> Iterator[CheckpointWriter]:
+    """Write a checkpoint piece by piece; it appears at ``path`` when the block ends well.
+
+    The header is written by ``finish``, at the latest when the block ends. Raises
+    ``StorageError`` as ``files.atomic_writer`` does.
+    """
+    with atomic_writer(path) as file:
+        writer = CheckpointWriter(file, layout, metadata)
+        yield writer
+        if not writer.finished:
+            writer.finish()
+
+
+def save(
+    path: Path,
+    tensors: Mapping[str, Array],
+    metadata: Metadata,
+    before_publishing: Callable[[str, int], None] | None = None,
+) -> str:
+    """Write a checkpoint in one go and return the SHA-256 of its file, hex.
+
+    ``before_publishing`` is called with the SHA-256 and the size of the whole file just before
+    it is renamed into place.
+    """
+    layout = layout_of({name: (array.dtype, array.shape) for name, array in tensors.items()})
+    with create(path, layout, metadata) as writer:
+        for name, info in layout.items():
+            writer.write(tensors[name], info.start)
+        sha256 = writer.finish()
+        if before_publishing is not None:
+            before_publishing(sha256, writer.size)
+    return sha256
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, hex. Raises ``NotReadyError`` and ``StorageError``."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
+    except FileNotFoundError:
+        raise NotReadyError(f"{path}: no such file") from None
+    except OSError as error:
+        with storage_errors("read", path):
+            raise error

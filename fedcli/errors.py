@@ -1,0 +1,139 @@
+"""Every error that a user can cause, and the exit status that each one ends in.
+
+::
+
+    FedcliError                 1  the step failed
+    ├── StorageError            1  a file could not be read or written (disk full, permission)
+    ├── MissingDependencyError  1  an optional package is not installed
+    ├── ClientFailedError       1  a client that `fedcli run` started did not finish
+    ├── UsageError              2  an option has a value that cannot be used
+    ├── NotReadyError           3  files that this step needs are not there yet
+    ├── BadInputError           4  a file is there, but what it holds cannot be used
+    │   ├── CheckpointError     4  not a safetensors file, truncated, or not one of ours
+    │   ├── UpdateError         4  an update that cannot take part in its round
+    │   ├── DataError           4  pictures, labels or arrays that do not fit
+    │   └── RunFormatError      4  not a run directory, or one of a newer format
+    ├── ConflictError           5  the output exists and was made from other inputs
+    └── OutOfMemoryError        6  not enough memory, after every fallback
+
+A message names the file, the tensor or the option, what was expected and what was
+found; the hint is what to do next, as a command where there is one.
+"""
+
+from collections.abc import Iterator, Mapping
+from enum import IntEnum
+from typing import Any, ClassVar
+
+
+class ExitStatus(IntEnum):
+    """What the process tells the shell."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_READY = 3
+    BAD_INPUT = 4
+    CONFLICT = 5
+    OUT_OF_MEMORY = 6
+    INTERRUPTED = 130
+
+
+class FedcliError(Exception):
+    """The root of the tree: a step failed for a reason that a user can act on."""
+
+    kind: ClassVar[str] = "failed"
+    status: ClassVar[ExitStatus] = ExitStatus.FAILED
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class StorageError(FedcliError):
+    """A file could not be read or written: disk full, permission, network share gone."""
+
+    kind = "storage"
+
+
+class MissingDependencyError(FedcliError):
+    """An optional package that this option needs is not installed."""
+
+    kind = "missing-dependency"
+
+
+class ClientFailedError(FedcliError):
+    """A client that ``fedcli run`` started did not finish."""
+
+    kind = "client-failed"
+
+
+class UsageError(FedcliError):
+    """An option has a value that cannot be used."""
+
+    kind = "usage"
+    status = ExitStatus.USAGE
+
+
+class NotReadyError(FedcliError):
+    """Files that this step needs are not there yet."""
+
+    kind = "not-ready"
+    status = ExitStatus.NOT_READY
+
+
+class BadInputError(FedcliError):
+    """A file is there, but what it holds cannot be used."""
+
+    kind = "bad-input"
+    status = ExitStatus.BAD_INPUT
+
+
+class CheckpointError(BadInputError):
+    """Not a safetensors file, truncated, or not written by this program."""
+
+    kind = "bad-checkpoint"
+
+
+class UpdateError(BadInputError):
+    """An update that cannot take part in its round: other base, shape, dtype, or not finite."""
+
+    kind = "bad-update"
+
+
+class DataError(BadInputError):
+    """Pictures, labels or arrays that do not fit the run."""
+
+    kind = "bad-data"
+
+
+class RunFormatError(BadInputError):
+    """Not a run directory, or one of a newer format."""
+
+    kind = "bad-run"
+
+
+class ConflictError(FedcliError):
+    """The output exists and was made from other inputs; nothing was changed."""
+
+    kind = "conflict"
+    status = ExitStatus.CONFLICT
+
+
+class OutOfMemoryError(FedcliError):
+    """Not enough memory on the device, after every fallback."""
+
+    kind = "out-of-memory"
+    status = ExitStatus.OUT_OF_MEMORY
+
+
+def error_from_json(error: Mapping[str, Any]) -> FedcliError:
+    """Rebuild the error that another process printed as ``{"kind", "message", "hint"}``."""
+    kinds = {cls.kind: cls for cls in _tree(FedcliError)}
+    return kinds.get(error["kind"], FedcliError)(error["message"], hint=error["hint"])
+
+
+def _tree(cls: type[FedcliError]) -> Iterator[type[FedcliError]]:
+    yield cls
+    for child in cls.__subclasses__():
+        yield from _tree(child)

@@ -1,0 +1,63 @@
+"""Scoring a network on examples."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedcli.devices import choose_device, out_of_memory_as_error, set_threads
+from fedcli.dtypes import Array
+from fedcli.metrics import Scores, score
+from fedcli.models import build, takes_rgb
+from fedcli.models.weights import load_arrays
+from fedcli.run_info import RunInfo
+from fedcli.training import Normalize
+
+BATCH = 256  # larger batches are no faster on a CPU, and this many fit on any GPU
+
+
+@torch.no_grad()
+def predict(module: nn.Module, x: Tensor, normalize: Normalize) -> Tensor:
+    """Return the logits (N, classes) of a module for stored examples ``x``, on the CPU."""
+    module.eval()
+    with out_of_memory_as_error(BATCH):
+        return torch.cat([module(normalize(part)).float().cpu() for part in torch.split(x, BATCH)])
+
+
+class Scorer:
+    """A run's network, into which one model after another is loaded to be scored."""
+
+    def __init__(
+        self, info: RunInfo, *, device: str, threads: int | None, own_model: str | None
+    ) -> None:
+        self.classes = info.dataset.classes
+        self.device = choose_device(device)
+        set_threads(threads)
+        # The fresh weights are all overwritten before they are used.
+        self._module = (
+            build(info.model, len(self.classes), info.dataset.shape, own=own_model, seed=0)
+            .to(self.device)
+            .to(memory_format=torch.channels_last)
+        )
+        self._normalize = Normalize.for_dataset(
+            info.dataset, as_rgb=takes_rgb(info.model), device=self.device
+        )
+
+    def load(self, tensors: Mapping[str, Array], path: Path) -> None:
+        """Load the weights of a checkpoint. Raises ``BadInputError`` when they do not fit."""
+        load_arrays(self._module, tensors, path)
+
+    def score(self, x: Array, y: NDArray[np.int64]) -> tuple[float, Scores]:
+        """Return the mean cross-entropy and all scores on examples as shards hold them."""
+        examples: Tensor = torch.from_numpy(x).to(self.device)
+        logits = predict(self._module, examples, self._normalize)
+        loss = F.cross_entropy(logits.double(), torch.from_numpy(y)).item()
+        margin: NDArray[Any] | None = None
+        if len(self.classes) == 2:
+            margin = (logits[:, 1] - logits[:, 0]).numpy()
+        return loss, score(y, logits.argmax(1).numpy(), self.classes, margin)

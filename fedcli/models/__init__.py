@@ -1,0 +1,110 @@
+"""The networks, by name: built-in ones, torchvision's classifiers, and a user's own."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from fedcli.dotted import load_attribute
+from fedcli.errors import UsageError
+from fedcli.models.resnet import NORMS, ResNet18
+from fedcli.models.small import CNN, Linear
+from fedcli.run_info import ModelInfo
+
+Shape = tuple[int, ...]
+Factory = Callable[[ModelInfo, int, Shape], nn.Module]
+
+STEMS = ("imagenet", "cifar")
+
+
+def _pictures(model: ModelInfo, shape: Shape) -> None:
+    if len(shape) != 3:
+        raise UsageError(
+            f"--model {model.name}: takes pictures (C, H, W), found examples of shape {shape};"
+            " --model linear takes any shape"
+        )
+
+
+def _resnet18(model: ModelInfo, num_classes: int, shape: Shape) -> nn.Module:
+    _pictures(model, shape)
+    return ResNet18(num_classes, model.stem, model.norm)
+
+
+def _cnn(model: ModelInfo, num_classes: int, shape: Shape) -> nn.Module:
+    _pictures(model, shape)
+    return CNN(num_classes, shape)
+
+
+def _linear(model: ModelInfo, num_classes: int, shape: Shape) -> nn.Module:
+    return Linear(num_classes, shape)
+
+
+MODELS: dict[str, Factory] = {"resnet18": _resnet18, "cnn": _cnn, "linear": _linear}
+
+
+def check_model(model: ModelInfo, shape: Shape) -> None:
+    """Raise ``UsageError`` when there is no such network, or it does not take such examples."""
+    if not model.is_users_own and model.name not in MODELS:
+        from fedcli.models.from_torchvision import names
+
+        if model.name not in names():
+            raise UsageError(
+                f"--model: unknown model {model.name!r}; known: {', '.join(MODELS)}, any"
+                " classifier of torchvision.models, or package.module:factory"
+            )
+    if model.stem not in STEMS:
+        raise UsageError(f"--stem: unknown value {model.stem!r}; known: {', '.join(STEMS)}")
+    if model.norm not in NORMS:
+        raise UsageError(f"--norm: unknown value {model.norm!r}; known: {', '.join(NORMS)}")
+    if model.name != "resnet18" and (model.stem, model.norm) != ("imagenet", "batch"):
+        raise UsageError(f"--stem and --norm belong to resnet18, not to {model.name}")
+    if takes_rgb(model):
+        _pictures(model, shape)
+        if shape[0] not in (1, 3):
+            raise UsageError(
+                f"--model {model.name}: takes grey or RGB pictures, found {shape[0]} channels"
+            )
+
+
+def takes_rgb(model: ModelInfo) -> bool:
+    """Whether grey pictures are given to this network as RGB: torchvision's layout wants three."""
+    return model.name not in ("cnn", "linear") and not model.is_users_own
+
+
+def build(
+    model: ModelInfo, num_classes: int, shape: Shape, *, own: str | None, seed: int
+) -> nn.Module:
+    """Build a network with fresh weights drawn from ``seed``.
+
+    ``shape`` is that of one example. ``own`` is the ``package.module:factory`` that the person
+    at this machine gave; a name in ``run.json`` is only compared with it, never run. The factory
+    is called as ``factory(num_classes=...)``. Raises ``UsageError``.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if model.is_users_own:
+            return _users_own(model, num_classes, own)
+        if own is not None and own != model.name:
+            raise UsageError(f"--model {own}: this run's model is {model.name}")
+        if model.name in MODELS:
+            return MODELS[model.name](model, num_classes, shape)
+        from fedcli.models.from_torchvision import build_from_torchvision
+
+        return build_from_torchvision(model.name, num_classes)
+
+
+def _users_own(model: ModelInfo, num_classes: int, own: str | None) -> nn.Module:
+    if own is None:
+        raise UsageError(
+            f"--model: this run's model is the user's own {model.name!r}; its code is only run"
+            " when you ask for it",
+            hint=f"add --model {model.name}, or set FEDCLI_MODEL",
+        )
+    if own != model.name:
+        raise UsageError(f"--model {own}: this run's model is {model.name}")
+    module = load_attribute(own, "--model")(num_classes=num_classes)
+    if not isinstance(module, nn.Module):
+        raise UsageError(
+            f"--model {own}: expected a torch.nn.Module, found {type(module).__name__}"
+        )
+    return module

@@ -1,0 +1,47 @@
+"""The two small networks that come along: a convolutional one and a linear one."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class CNN(nn.Module):
+    """The network of McMahan et al. 2017 for CIFAR: the one of TensorFlow's tutorial.
+
+    Two 5×5 convolutions of 64 channels, each with 3×3 max-pooling of stride 2, fully connected
+    layers of 384 and 192, and a linear one. At the paper's 24×24 crops it has 1,068,298
+    parameters; here the first fully connected layer follows the size of the pictures
+    (1,756,426 at 3×32×32). The tutorial's local response normalisation is left out.
+    """
+
+    def __init__(self, num_classes: int, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        channels, height, width = shape
+        self.conv1 = nn.Conv2d(channels, 64, 5, padding=2)
+        self.conv2 = nn.Conv2d(64, 64, 5, padding=2)
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.fc1 = nn.Linear(64 * math.ceil(height / 4) * math.ceil(width / 4), 384)
+        self.fc2 = nn.Linear(384, 192)
+        self.out = nn.Linear(192, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to logits (N, num_classes)."""
+        x = self.pool(torch.relu(self.conv1(x)))
+        x = self.pool(torch.relu(self.conv2(x)))
+        x = torch.relu(self.fc1(torch.flatten(x, 1)))
+        logits: Tensor = self.out(torch.relu(self.fc2(x)))
+        return logits
+
+
+class Linear(nn.Module):
+    """Multinomial logistic regression on examples of any shape."""
+
+    def __init__(self, num_classes: int, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.fc = nn.Linear(math.prod(shape), num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, ...) to logits (N, num_classes)."""
+        logits: Tensor = self.fc(torch.flatten(x, 1))
+        return logits

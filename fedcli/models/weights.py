@@ -1,0 +1,139 @@
+"""Weights between modules, arrays and files; where the first ones of a run come from."""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from fedcli.dtypes import BFLOAT16, Array
+from fedcli.errors import BadInputError, NotReadyError, UsageError
+from fedcli.metadata import Role
+from fedcli.models import Shape, build, check_model
+from fedcli.randomness import stream_seed
+from fedcli.run_info import ModelInfo
+
+
+@dataclass(frozen=True)
+class InitialModel:
+    """The weights that a run starts from, by ``state_dict`` name, and the roles of the tensors."""
+
+    tensors: dict[str, Array]
+    roles: dict[str, Role]
+
+
+def roles_of(module: nn.Module) -> dict[str, Role]:
+    """Return the role of every tensor that is not a parameter."""
+    parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    return {
+        name: Role.BUFFER if tensor.is_floating_point() else Role.COUNTER
+        for name, tensor in module.state_dict().items()
+        if name not in parameters
+    }
+
+
+def to_arrays(module: nn.Module) -> dict[str, Array]:
+    """Copy a module's state to numpy arrays; bfloat16 becomes ``BFLOAT16``."""
+    return {name: _to_array(tensor) for name, tensor in module.state_dict().items()}
+
+
+def _to_array(tensor: Tensor) -> Array:
+    tensor = tensor.detach().cpu().contiguous().clone()
+    if tensor.dtype == torch.bfloat16:
+        array: Array = tensor.view(torch.uint16).numpy()
+        return array.view(BFLOAT16)
+    return tensor.numpy()
+
+
+def load_arrays(module: nn.Module, tensors: Mapping[str, Array], path: Path) -> None:
+    """Copy arrays into a module. Raises ``BadInputError`` that names one that does not fit."""
+    state = module.state_dict()
+    for name, tensor in state.items():
+        if name not in tensors:
+            raise BadInputError(f"{path}: tensor {name!r} is missing; the run's model has it")
+        if tuple(tensor.shape) != tensors[name].shape:
+            raise BadInputError(
+                f"{path}: tensor {name!r}: expected shape {list(tensor.shape)},"
+                f" found {list(tensors[name].shape)}"
+            )
+    extra = sorted(tensors.keys() - state.keys())
+    if extra:
+        raise BadInputError(f"{path}: tensor {extra[0]!r} is not one of the run's model")
+    with torch.no_grad():
+        for name, tensor in state.items():
+            tensor.copy_(_to_tensor(tensors[name]))
+
+
+def _to_tensor(array: Array) -> Tensor:
+    if array.dtype == BFLOAT16:
+        return torch.from_numpy(array.view("<u2")).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def initial_tensors(
+    model: ModelInfo,
+    num_classes: int,
+    shape: Shape,
+    seed: int,
+    *,
+    init_from: Path | None = None,
+    pretrained: bool = False,
+    own_factory: str | None = None,
+) -> InitialModel:
+    """Make the weights of round 0: fresh from the seed, or taken over from given ones.
+
+    Given weights must fit tensor for tensor, but for the last layer: one of another number of
+    classes is drawn anew. Raises ``UsageError`` and ``BadInputError``.
+    """
+    check_model(model, shape)
+    if init_from is not None and pretrained:
+        raise UsageError("--init-from and --pretrained exclude each other")
+    module = build(model, num_classes, shape, own=own_factory, seed=stream_seed(seed, "model"))
+    if init_from is not None:
+        _take_over(module, read_weights(init_from), str(init_from))
+    if pretrained:
+        from fedcli.models.from_torchvision import pretrained_weights
+
+        _take_over(module, pretrained_weights(model.name), f"--pretrained {model.name}")
+    return InitialModel(to_arrays(module), roles_of(module))
+
+
+def read_weights(path: Path) -> Mapping[str, Tensor]:
+    """Read a state_dict from a safetensors file, or from a .pth file without running its code.
+
+    Raises ``NotReadyError`` when there is no such file, ``BadInputError`` when it holds none.
+    """
+    if not path.is_file():
+        raise NotReadyError(f"--init-from {path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise BadInputError(f"--init-from {path}: not a file of weights: {reason}") from None
+    for key in ("state_dict", "model"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise BadInputError(f"--init-from {path}: expected a state_dict of tensors")
+    return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
+
+
+def _take_over(module: nn.Module, weights: Mapping[str, Tensor], origin: str) -> None:
+    state = module.state_dict()
+    last_layer = list(state)[-1].rpartition(".")[0] + "."
+    for name, tensor in state.items():
+        given = weights.get(name)
+        if given is not None and given.shape == tensor.shape:
+            with torch.no_grad():
+                tensor.copy_(given)
+        elif not name.startswith(last_layer) and not name.endswith("num_batches_tracked"):
+            found = "no such tensor" if given is None else f"shape {list(given.shape)}"
+            raise BadInputError(
+                f"{origin}: tensor {name!r}: expected shape {list(tensor.shape)}, found {found}"
+            )

@@ -39,11 +39,9 @@ class Scorer:
         self.device = choose_device(device)
         set_threads(threads)
         # The fresh weights are all overwritten before they are used.
-        self._module = (
-            build(info.model, len(self.classes), info.dataset.shape, own=own_model, seed=0)
-            .to(self.device)
-            .to(memory_format=torch.channels_last)
-        )
+        self._module = build(
+            info.model, len(self.classes), info.dataset.shape, own=own_model, seed=0
+        ).to(self.device)
         self._normalize = Normalize.for_dataset(
             info.dataset, as_rgb=takes_rgb(info.model), device=self.device
         )

@@ -37,7 +37,6 @@ def plain_loop(module: nn.Module, x: torch.Tensor, y: torch.Tensor, plan: TrainP
 
 
 def fedcli_loop(module: nn.Module, x: torch.Tensor, y: torch.Tensor, plan: TrainPlan) -> None:
-    module.to(memory_format=torch.channels_last)
     as_rgb = takes_rgb(ModelInfo("resnet18"))
     normalize = Normalize.for_dataset(DATASET, as_rgb=as_rgb, device=x.device)
     train(module, x, y, plan, normalize=normalize, seed=0, on_epoch=lambda epoch: None)

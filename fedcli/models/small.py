@@ -27,6 +27,8 @@ class CNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to logits (N, num_classes)."""
+        # On a CPU, torch's max-pooling is several times faster with the channels last.
+        x = x.contiguous(memory_format=torch.channels_last)
         x = self.pool(torch.relu(self.conv1(x)))
         x = self.pool(torch.relu(self.conv2(x)))
         x = torch.relu(self.fc1(torch.flatten(x, 1)))

@@ -1,0 +1,93 @@
+"""What every data set is to the rest of the program: labels that are known, pictures on demand."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcli.dtypes import Array
+from fedcli.errors import UsageError
+from fedcli.partitioning import stratified_sample
+from fedcli.progress import Progress, Silence
+from fedcli.randomness import stream
+
+Labels = NDArray[np.int64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The training part or the test part of a data set.
+
+    ``labels`` is known from the start; ``read(indices)`` decodes those examples, in that order,
+    to an array of shape (len(indices), *shape). It raises ``DataError`` that names the file.
+    """
+
+    labels: Labels
+    read: Callable[[Indices], Array]
+
+    def subset(self, indices: Indices) -> "Part":
+        """Return the part that holds only these examples, in this order."""
+        return Part(self.labels[indices], lambda chosen: self.read(indices[chosen]))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set: ``shape`` and ``dtype`` (uint8 or float32) are those of one example.
+
+    ``identity`` says which data it is, without paths: equal data, equal identity. It is cheap to
+    know and takes no decoding.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    train: Part
+    test: Part
+    identity: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """How a data set is found and read; see ``fedcli partition --help``."""
+
+    data_dir: Path = Path("data")
+    download: bool = False
+    image_size: int | None = None
+    test_fraction: float = 0.2
+    seed: int = 0
+    progress: Progress = field(default_factory=Silence)
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be used (``UsageError``)."""
+        if not 0 < self.test_fraction < 1:
+            raise UsageError(
+                f"--test-fraction: expected a number between 0 and 1, found {self.test_fraction}"
+            )
+        if self.image_size is not None and not 4 <= self.image_size <= 4096:
+            raise UsageError(
+                f"--image-size: expected a number of pixels from 4 to 4096, found {self.image_size}"
+            )
+
+
+def split_off_test(part: Part, options: DataOptions) -> tuple[Part, Part, dict[str, Any]]:
+    """Split one part into training and test, by ``--test-fraction``, class by class.
+
+    Returns both and what the split adds to the identity of the data set.
+    """
+    count = round(len(part.labels) * options.test_fraction)
+    count = min(max(count, 1), len(part.labels) - 1)
+    test = stratified_sample(part.labels, count, stream(options.seed, "test split"))
+    train = np.setdiff1d(np.arange(len(part.labels)), test)
+    split = {"test_fraction": options.test_fraction, "split_seed": options.seed}
+    return part.subset(train), part.subset(test), split
+
+
+def numbered_classes(labels: Sequence[Labels]) -> tuple[str, ...]:
+    """Name the classes "0" … "K-1" when the data gives them no names."""
+    highest = max(int(part.max(initial=-1)) for part in labels)
+    return tuple(str(number) for number in range(highest + 1))

@@ -1,0 +1,181 @@
+"""Every image-classification data set of torchvision, by name, from ``--data-dir``."""
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from fedcli.datasets import pictures
+from fedcli.datasets.base import (
+    DataOptions,
+    Dataset,
+    Indices,
+    Labels,
+    Part,
+    numbered_classes,
+    split_off_test,
+)
+from fedcli.errors import DataError, MissingDependencyError, NotReadyError, UsageError
+
+Arguments = Mapping[str, Any]
+_BY_FLAG: tuple[Arguments, Arguments] = ({"train": True}, {"train": False})
+_BY_SPLIT: tuple[Arguments, Arguments] = ({"split": "train"}, {"split": "test"})
+_WHOLE: tuple[Arguments] = ({},)
+
+
+@dataclass(frozen=True)
+class Source:
+    """How torchvision holds a data set.
+
+    ``parts`` has the arguments of the training and the test part, or of the one part there is;
+    ``labels`` is the attribute that holds the labels; ``needs`` is a package it cannot do without.
+    """
+
+    name: str
+    parts: tuple[Arguments, ...]
+    labels: str
+    channels: int = 3
+    needs: str | None = None
+    downloads: bool = True
+
+
+SOURCES: dict[str, Source] = {
+    "mnist": Source("MNIST", _BY_FLAG, "targets", channels=1),
+    "fashion-mnist": Source("FashionMNIST", _BY_FLAG, "targets", channels=1),
+    "kmnist": Source("KMNIST", _BY_FLAG, "targets", channels=1),
+    "qmnist": Source("QMNIST", _BY_FLAG, "targets", channels=1),
+    "emnist": Source(
+        "EMNIST",
+        ({"split": "balanced", "train": True}, {"split": "balanced", "train": False}),
+        "targets",
+        channels=1,
+    ),
+    "usps": Source("USPS", _BY_FLAG, "targets", channels=1),
+    "semeion": Source("SEMEION", _WHOLE, "labels", channels=1),
+    "cifar10": Source("CIFAR10", _BY_FLAG, "targets"),
+    "cifar100": Source("CIFAR100", _BY_FLAG, "targets"),
+    "svhn": Source("SVHN", _BY_SPLIT, "labels", needs="scipy"),
+    "stl10": Source("STL10", _BY_SPLIT, "labels"),
+    "gtsrb": Source("GTSRB", _BY_SPLIT, "_samples"),
+    "eurosat": Source("EuroSAT", _WHOLE, "targets"),
+    "pcam": Source("PCAM", _BY_SPLIT, "h5", needs="h5py"),
+    "fer2013": Source("FER2013", ({"split": "train"},), "_samples", channels=1, downloads=False),
+    "flowers102": Source("Flowers102", _BY_SPLIT, "_labels", needs="scipy"),
+    "oxford-iiit-pet": Source(
+        "OxfordIIITPet", ({"split": "trainval"}, {"split": "test"}), "_labels"
+    ),
+    "food101": Source("Food101", _BY_SPLIT, "_labels"),
+    "dtd": Source("DTD", _BY_SPLIT, "_labels"),
+    "country211": Source("Country211", _BY_SPLIT, "targets"),
+    "fgvc-aircraft": Source("FGVCAircraft", ({"split": "trainval"}, {"split": "test"}), "_labels"),
+    "stanford-cars": Source("StanfordCars", _BY_SPLIT, "_samples", needs="scipy", downloads=False),
+    "rendered-sst2": Source("RenderedSST2", _BY_SPLIT, "_samples"),
+    "imagenette": Source("Imagenette", ({"split": "train"}, {"split": "val"}), "_samples"),
+    "imagenet": Source(
+        "ImageNet", ({"split": "train"}, {"split": "val"}), "targets", downloads=False
+    ),
+    "caltech101": Source("Caltech101", _WHOLE, "y"),
+    "caltech256": Source("Caltech256", _WHOLE, "y"),
+    "sun397": Source("SUN397", _WHOLE, "_labels"),
+    "lfw": Source("LFWPeople", _WHOLE, "targets"),
+}
+
+
+def load(name: str, argument: str, options: DataOptions) -> Dataset:
+    """Open a data set of torchvision; pictures are decoded when asked for.
+
+    Raises ``NotReadyError`` when its files are missing, ``MissingDependencyError``, and
+    ``DataError`` for a picture that does not decode.
+    """
+    if argument:
+        raise UsageError(f"--dataset {name}:{argument}: {name} takes no argument")
+    source = SOURCES[name]
+    if source.needs and importlib.util.find_spec(source.needs) is None:
+        raise MissingDependencyError(
+            f"--dataset {name}: needs the package {source.needs}",
+            hint=f"pip install {source.needs}",
+        )
+    opened = [_open(name, source, arguments, options) for arguments in source.parts]
+    labels = [_labels(one, source.labels) for one in opened]
+    shape = _shape(opened[0], source.channels, options)
+    parts = [
+        Part(own, partial(_read, name, one, shape)) for one, own in zip(opened, labels, strict=True)
+    ]
+    digest = hashlib.sha256(b"".join(own.astype("<i8").tobytes() for own in labels)).hexdigest()
+    identity = {"labels_sha256": digest, "examples": [len(own) for own in labels]}
+    if len(parts) == 1:
+        train, test, split = split_off_test(parts[0], options)
+        identity |= split
+    else:
+        train, test = parts
+    classes = _class_names(opened[0]) or numbered_classes(labels)
+    return Dataset(name, classes, shape, np.dtype("u1"), train, test, identity)
+
+
+def _open(name: str, source: Source, arguments: Arguments, options: DataOptions) -> Any:
+    import torchvision.datasets
+
+    make: Callable[..., Any] = partial(
+        getattr(torchvision.datasets, source.name), options.data_dir, **arguments
+    )
+    # torchvision prints while it downloads; standard output belongs to the result
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            return make(download=False) if source.downloads else make()
+        except (RuntimeError, OSError) as error:
+            missing = error
+        if not (options.download and source.downloads):
+            raise _not_ready(name, source, options) from missing
+        try:
+            return make(download=True)
+        except (RuntimeError, OSError) as error:
+            raise NotReadyError(f"--download {name}: could not be downloaded: {error}") from error
+
+
+def _not_ready(name: str, source: Source, options: DataOptions) -> NotReadyError:
+    hint = f"add --download, or say where it is with --data-dir (torchvision's {source.name})"
+    if not source.downloads:
+        hint = f"get its files as the documentation of torchvision.datasets.{source.name} says"
+    return NotReadyError(f"{options.data_dir}: has no (complete) {name} data set", hint=hint)
+
+
+def _labels(opened: Any, attribute: str) -> Labels:
+    if attribute == "h5":  # PCAM reads the label of each picture from a file of its own
+        targets = opened._base_folder / opened._FILES[opened._split]["targets"]["file"]
+        with opened.h5py.File(targets) as file:
+            return np.array(file["y"], np.int64).reshape(-1)
+    values = getattr(opened, attribute)
+    if attribute == "_samples":
+        values = [label for _, label in values]
+    values = values.tolist() if hasattr(values, "tolist") else values  # arrays and tensors
+    labels = np.array(values, np.int64)
+    return labels if labels.ndim == 1 else labels[:, 0]  # QMNIST has more to say of a digit
+
+
+def _class_names(opened: Any) -> tuple[str, ...]:
+    names = getattr(opened, "classes", None) or getattr(opened, "categories", None) or ()
+    return tuple(name if isinstance(name, str) else name[0] for name in names)
+
+
+def _shape(opened: Any, channels: int, options: DataOptions) -> tuple[int, int, int]:
+    if options.image_size is not None:
+        return (channels, options.image_size, options.image_size)
+    return (channels, *pictures.limited_size(opened[0][0]))
+
+
+def _read(name: str, opened: Any, shape: tuple[int, ...], indices: Indices) -> pictures.Picture:
+    def one(index: int) -> pictures.Picture:
+        try:
+            return pictures.as_array(opened[int(indices[index])][0], shape)
+        except Exception as error:
+            raise DataError(f"{name}: picture {indices[index]} does not decode: {error}") from error
+
+    large = shape[1] * shape[2] > 64 * 64
+    return pictures.stack(one, len(indices), shape, threads=(os.cpu_count() or 1) if large else 1)

@@ -1,0 +1,250 @@
+"""``npz:PATH``: arrays, in MedMNIST's layout or as plain ``x`` and ``y``."""
+
+import hashlib
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image
+
+from fedcli.datasets import pictures
+from fedcli.datasets.base import (
+    DataOptions,
+    Dataset,
+    Indices,
+    Labels,
+    Part,
+    numbered_classes,
+    split_off_test,
+)
+from fedcli.dtypes import Array
+from fedcli.errors import DataError, NotReadyError, UsageError
+
+_LAYOUTS = (
+    ("train_images", "train_labels", "test_images", "test_labels"),
+    ("x_train", "y_train", "x_test", "y_test"),
+    ("train_x", "train_y", "test_x", "test_y"),
+)
+_WHOLE = (("x", "y"), ("X", "Y"), ("X", "y"), ("images", "labels"))
+_CLASS_NAMES = ("class_names", "classes")
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """The arrays of one part, before their examples are given the shape of the run."""
+
+    path: Path
+    name: str
+    values: Array
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        """Refuse examples that cannot be trained on (``DataError``)."""
+        where = f"{self.path}: {self.name}"
+        if len(self.values) != len(self.labels):
+            raise DataError(f"{where}: {len(self.values)} examples, {len(self.labels)} labels")
+        if len(self.labels) == 0:
+            raise DataError(f"{where}: expected examples, found none")
+        if self.labels.min() < 0:
+            raise DataError(f"{where}: labels start at 0, found {self.labels.min()}")
+        if self.is_pictures and (self.values.ndim not in (3, 4) or self.values.size == 0):
+            raise DataError(
+                f"{where}: expected uint8 pictures (N,H,W), (N,H,W,C) or (N,C,H,W), found"
+                f" shape {list(self.values.shape)}"
+            )
+        if not self.is_pictures and (self.values.dtype.kind != "f" or self.values.ndim < 2):
+            raise DataError(
+                f"{where}: expected uint8 pictures or floating-point examples (N, …), found"
+                f" {self.values.dtype} {list(self.values.shape)}"
+            )
+
+    @property
+    def is_pictures(self) -> bool:
+        """Whether the examples are pictures, rather than numbers to be used as they are."""
+        return self.values.dtype == np.uint8
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example, (C, H, W) for pictures."""
+        shape = self.values.shape[1:]
+        if not self.is_pictures:
+            return shape
+        if len(shape) == 2:
+            return (1, *shape)
+        return shape if self._channels_first else (shape[2], *shape[:2])
+
+    @property
+    def _channels_first(self) -> bool:
+        return self.values.ndim == 4 and self.values.shape[3] > 4 >= self.values.shape[1]
+
+    def part(self, shape: tuple[int, ...]) -> Part:
+        """Return the part whose examples have ``shape``; pictures are resized where need be."""
+        read = self._numbers if not self.is_pictures else self._pictures(shape)
+        return Part(self.labels, read)
+
+    def _numbers(self, indices: Indices) -> Array:
+        values = self.values[indices].astype("<f4")
+        finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+        if not finite.all():
+            raise DataError(
+                f"{self.path}: {self.name}: example {indices[np.argmin(finite)]} holds a value"
+                " that is not a finite float32"
+            )
+        return values
+
+    def _pictures(self, shape: tuple[int, ...]) -> Any:
+        def read(indices: Indices) -> Array:
+            values = self.values[indices]
+            if values.ndim == 3:
+                values = values[:, None]
+            elif not self._channels_first:
+                values = values.transpose(0, 3, 1, 2)
+            if values.shape[1:] == shape:
+                return values
+            return np.stack([_fitted(picture, shape) for picture in values])
+
+        return read
+
+
+def _fitted(picture: Array, shape: tuple[int, ...]) -> Array:
+    """Give one uint8 picture (C, H, W) another shape."""
+    channels = picture.shape[0]
+    if channels in (1, 3) and shape[0] in (1, 3):
+        image = Image.fromarray(picture[0] if channels == 1 else picture.transpose(1, 2, 0).copy())
+        return pictures.as_array(image, shape)
+    planes = [pictures.as_array(Image.fromarray(plane), (1, *shape[1:])) for plane in picture]
+    return np.concatenate(planes)
+
+
+def read_member(file: zipfile.ZipFile, path: Path, name: str) -> Array:
+    """Read one array; it is kept in an unnamed temporary file, not in memory.
+
+    Raises ``DataError`` for one that is not plain numbers (nothing is ever unpickled).
+    """
+    try:
+        with file.open(f"{name}.npy") as member:
+            shape, column_order, dtype = _read_header(member)
+            if dtype.hasobject:
+                raise ValueError("it holds Python objects; expected plain numbers")
+            if 0 in shape or not shape:
+                return np.empty(shape or (0,), dtype)
+            with tempfile.TemporaryFile() as spool:
+                shutil.copyfileobj(member, spool, 1 << 20)
+                values = np.memmap(spool, dtype, "r", shape=shape[::-1] if column_order else shape)
+            return np.asarray(values).T if column_order else np.asarray(values)
+    except (KeyError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: {name}: not an array that can be read: {error}") from None
+
+
+def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    if np.lib.format.read_magic(member) == (1, 0):
+        return np.lib.format.read_array_header_1_0(member)
+    return np.lib.format.read_array_header_2_0(member)
+
+
+def _labels(file: zipfile.ZipFile, path: Path, name: str) -> Labels:
+    labels = read_member(file, path, name)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"{path}: {name}: expected one whole number for each example, (N) or (N,1),"
+            f" found {labels.dtype} {list(labels.shape)}"
+        )
+    return np.array(labels, np.int64)
+
+
+@dataclass(frozen=True)
+class File:
+    """What an npz file holds: its parts (``train`` and ``test``, or ``all``), its class names."""
+
+    parts: Mapping[str, Arrays]
+    class_names: tuple[str, ...] | None
+    digest: str
+
+
+def open_file(path: Path) -> File:
+    """Open an npz file. Raises ``NotReadyError``, and ``DataError`` for what is wrong in it."""
+    if not path.exists():
+        raise NotReadyError(f"{path}: no such file")
+    try:
+        with zipfile.ZipFile(path) as file:
+            names = {name.removesuffix(".npy") for name in file.namelist()}
+            parts = {
+                part: Arrays(path, x, read_member(file, path, x), _labels(file, path, y))
+                for part, x, y in _members(names, path)
+            }
+            given = [name for name in _CLASS_NAMES if name in names]
+            class_names = _strings(file, path, given[0]) if given else None
+            crcs = sorted((info.filename, info.CRC, info.file_size) for info in file.infolist())
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(f"{path}: not an npz file: {error}") from None
+    return File(parts, class_names, hashlib.sha256(repr(crcs).encode()).hexdigest())
+
+
+def _members(names: set[str], path: Path) -> list[tuple[str, str, str]]:
+    for train_x, train_y, test_x, test_y in _LAYOUTS:
+        if {train_x, train_y} <= names:
+            found = [("train", train_x, train_y)]
+            return [*found, ("test", test_x, test_y)] if {test_x, test_y} <= names else found
+        if {test_x, test_y} <= names:
+            return [("test", test_x, test_y)]
+    for x, y in _WHOLE:
+        if {x, y} <= names:
+            return [("all", x, y)]
+    raise DataError(
+        f"{path}: expected the arrays x and y, or train_images and train_labels; found"
+        f" {', '.join(sorted(names)) or 'none'}"
+    )
+
+
+def _strings(file: zipfile.ZipFile, path: Path, name: str) -> tuple[str, ...]:
+    values = read_member(file, path, name)
+    if values.ndim != 1 or values.dtype.kind != "U":
+        raise DataError(f"{path}: {name}: expected a list of strings, found {values.dtype}")
+    return tuple(str(value) for value in values)
+
+
+def load(argument: str, options: DataOptions) -> Dataset:
+    """Open ``npz:PATH``. Pictures keep their channels; other arrays are used as they are.
+
+    Raises ``NotReadyError``, ``DataError``, and ``UsageError`` for ``--image-size`` without
+    pictures.
+    """
+    file = open_file(Path(argument).expanduser())
+    if "test" in file.parts and "train" not in file.parts:
+        raise DataError(f"{argument}: has a test part but no training part")
+    arrays = list(file.parts.values())
+    first = arrays[0]
+    shape, dtype = first.shape, np.dtype("u1" if first.is_pictures else "<f4")
+    if options.image_size is not None:
+        if not first.is_pictures:
+            raise UsageError(f"--image-size: {argument} holds no uint8 pictures")
+        shape = (shape[0], options.image_size, options.image_size)
+    for other in arrays[1:]:
+        if other.is_pictures != first.is_pictures or other.shape[0] != first.shape[0]:
+            raise DataError(f"{argument}: {other.name} and {first.name} differ in dtype or shape")
+    classes = file.class_names or numbered_classes([first.labels])
+    for one in arrays:
+        check_labels(one, classes)
+    identity: dict[str, Any] = {"sha256": file.digest}
+    parts = [one.part(shape) for one in arrays]
+    if len(parts) == 2:
+        return Dataset("npz", classes, shape, dtype, parts[0], parts[1], identity)
+    train, test, split = split_off_test(parts[0], options)
+    return Dataset("npz", classes, shape, dtype, train, test, identity | split)
+
+
+def check_labels(arrays: Arrays, classes: tuple[str, ...]) -> None:
+    """Raise ``DataError`` for a label that is none of the classes."""
+    highest = int(arrays.labels.max())
+    if highest >= len(classes):
+        raise DataError(
+            f"{arrays.path}: {arrays.name}: label {highest} is outside the {len(classes)} classes"
+        )

@@ -1,0 +1,79 @@
+"""A person's own pictures or arrays, in the form of a run that was made elsewhere."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from fedcli.datasets import imagefolder, npz
+from fedcli.datasets.base import Part
+from fedcli.errors import DataError, NotReadyError
+from fedcli.progress import Progress
+from fedcli.run_info import DatasetInfo
+from fedcli.shards import Examples, chunks
+
+Split = Literal["train", "test"]
+
+
+def load_examples(source: str, info: DatasetInfo, split: Split, progress: Progress) -> Examples:
+    """Read a folder of class folders or an npz file into memory, in the shape of the run.
+
+    The part ``split`` is read when the data has parts (``train/`` and ``test/``, or arrays such
+    as ``train_images``), else all of it. Folder names, or class names in the npz file, say which
+    class is which; an npz file without them gives the run's class numbers. Raises
+    ``NotReadyError`` when nothing is there, and ``DataError`` for what does not fit the run.
+    """
+    path = Path(source.removeprefix("imagefolder:").removeprefix("npz:")).expanduser()
+    if not path.exists():
+        raise NotReadyError(f"--data {path}: no such file or folder")
+    part = _folder(path, info, split, progress) if path.is_dir() else _arrays(path, info, split)
+    _say_missing(part, info, path, progress)
+    x = np.empty((len(part.labels), *info.shape), np.dtype(info.dtype))
+    progress.start(f"reading {path.name}", len(x))
+    for chunk in chunks(np.arange(len(x)), max(1, x[:1].nbytes)):
+        x[chunk] = part.read(chunk)
+        progress.advance(len(chunk))
+    return Examples(x, part.labels)
+
+
+def _folder(path: Path, info: DatasetInfo, split: Split, progress: Progress) -> Part:
+    if info.dtype != "uint8" or len(info.shape) != 3 or info.shape[0] not in (1, 3):
+        raise DataError(
+            f"{path}: a folder of pictures; this run's examples are {info.dtype} {list(info.shape)}"
+        )
+    root = path / split if (path / split).is_dir() else path
+    return imagefolder.list_folder(root, info.classes, progress).part(info.shape)
+
+
+def _arrays(path: Path, info: DatasetInfo, split: Split) -> Part:
+    file = npz.open_file(path)
+    arrays = file.parts.get(split) or file.parts.get("all")
+    if arrays is None:
+        raise DataError(f"{path}: has no {split} part")
+    names = file.class_names or info.classes
+    npz.check_labels(arrays, names)
+    unknown = [name for name in names if name not in info.classes]
+    if unknown:
+        known = ", ".join(info.classes[:20])
+        raise DataError(f"{path}: no class {unknown[0]!r} in this run; its classes are: {known}")
+    if arrays.is_pictures != (info.dtype == "uint8") or not _can_become(arrays.shape, info):
+        raise DataError(
+            f"{path}: {arrays.name}: expected {info.dtype} examples of shape {list(info.shape)},"
+            f" found {arrays.values.dtype} {list(arrays.shape)}"
+        )
+    numbers = np.array([info.classes.index(name) for name in names])
+    return replace(arrays.part(info.shape), labels=numbers[arrays.labels])
+
+
+def _can_become(shape: tuple[int, ...], info: DatasetInfo) -> bool:
+    if info.dtype != "uint8":
+        return shape == info.shape
+    return shape[0] == info.shape[0] or {shape[0], info.shape[0]} == {1, 3}
+
+
+def _say_missing(part: Part, info: DatasetInfo, path: Path, progress: Progress) -> None:
+    seen = np.unique(part.labels)
+    missing = [name for label, name in enumerate(info.classes) if label not in seen]
+    if missing:
+        progress.say(f"{path}: no example of: {', '.join(missing)}")

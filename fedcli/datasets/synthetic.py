@@ -1,0 +1,145 @@
+"""``synthetic``: ten shapes of random place, size, colour and background, drawn by the program.
+
+It needs no file and no network, and is the same on any machine: all arithmetic is on integers,
+all chance comes from the raw words of a counter-based generator (Philox), one stream a picture.
+
+A shape has its class's usual colour in about half of its pictures, so that colour helps early in
+training but does not decide; else a colour of its own. It is partly covered by a strip, and noise
+lies over all.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcli.datasets.base import DataOptions, Dataset, Indices, Part
+from fedcli.errors import UsageError
+
+VERSION = 1  # raise it with any change to what is drawn
+SIDE = 32
+TRAIN_EXAMPLES, TEST_EXAMPLES = 6000, 1000
+
+Ints = NDArray[np.int32]
+Mask = NDArray[np.bool_]
+
+_KEY = 0xFEDC11
+_WORDS = 16 + SIDE * SIDE * 3 // 8  # what one picture draws: its parameters, a byte a value
+
+
+def _square(u: Ints, v: Ints, side: int) -> Mask:
+    return np.maximum(abs(u), abs(v)) <= side
+
+
+def _disc(u: Ints, v: Ints, radius: int) -> Mask:
+    return u * u + v * v <= radius * radius
+
+
+# A shape is a function of coordinates that run from -100 to 100 across it.
+SHAPES: dict[str, Callable[[Ints, Ints], Mask]] = {
+    "disc": lambda u, v: _disc(u, v, 95),
+    "ring": lambda u, v: _disc(u, v, 100) & ~_disc(u, v, 58),
+    "square": lambda u, v: _square(u, v, 84),
+    "frame": lambda u, v: _square(u, v, 90) & ~_square(u, v, 50),
+    "diamond": lambda u, v: abs(u) + abs(v) <= 115,
+    "plus": lambda u, v: _square(u, v, 100) & (np.minimum(abs(u), abs(v)) <= 30),
+    "cross": lambda u, v: _square(u, v, 90) & (np.minimum(abs(u - v), abs(u + v)) <= 42),
+    "triangle": lambda u, v: (v <= 80) & (2 * abs(u) <= v + 105),
+    "bars": lambda u, v: _square(u, v, 90) & ((abs(v) <= 22) | (abs(v) >= 58)),
+    "crescent": lambda u, v: _disc(u, v, 100) & ~_disc(u - 50, v, 80),
+}
+_USUAL_COLOURS = np.array(
+    [
+        (235, 25, 25), (25, 200, 25), (25, 25, 235), (235, 235, 25), (235, 25, 235),
+        (25, 235, 235), (245, 245, 245), (10, 10, 10), (245, 135, 15), (135, 15, 245),
+    ],
+    np.int32,
+)  # fmt: skip
+_USUAL = 120  # of 256 shapes have their class's usual colour
+_LOWEST, _SPAN = 70, 116  # of the values of a background
+_BRIGHT = 200  # values of a shape are this bright, or as far from it as black
+_NOISE = 30  # the largest deviation of a value
+
+
+def _words(part: int, indices: Indices) -> NDArray[np.uint64]:
+    """The random words of each picture: (n, _WORDS)."""
+    streams = (np.random.Philox(key=[_KEY + part, int(index)]) for index in indices)
+    return np.stack([stream.random_raw(_WORDS) for stream in streams])
+
+
+def draw(part: int, indices: Indices, labels: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Draw pictures of these classes: (n, 3, 32, 32). ``part`` is 0 for training, 1 for test."""
+    words = _words(part, indices)
+    chance = words[:, :16].astype("<u8").view(np.uint8).astype(np.int32)  # (n, 128) of 0…255
+    noise = words[:, 16:].astype("<u8").view(np.uint8).reshape(-1, 3, SIDE, SIDE).astype(np.int32)
+    ground = _ground(chance[:, :16])
+    ink = _ink(chance[:, 16:32], labels)
+    mask = _masks(chance[:, 32:48], labels)
+    picture = np.where(mask[:, None], ink[:, :, None, None], ground)
+    picture = _strip(picture, chance[:, 48:64])
+    picture += (noise - 128) * _NOISE // 128
+    return picture.clip(0, 255).astype(np.uint8)
+
+
+def _column(values: Ints) -> Ints:
+    return values.reshape(-1, 1, 1)
+
+
+def _ground(chance: Ints) -> Ints:
+    """A background that goes from one colour to another: (n, 3, 32, 32)."""
+    muted = _LOWEST + chance[:, :6, None, None] * _SPAN // 256
+    first, second = muted[:, :3], muted[:, 3:]
+    y, x = np.mgrid[:SIDE, :SIDE].astype(np.int32)
+    ramp = np.where(_column(chance[:, 6] % 2 == 0), x, y)[:, None]
+    picture: Ints = (first * (SIDE - 1 - ramp) + second * ramp) // (SIDE - 1)
+    return picture
+
+
+def _ink(chance: Ints, labels: NDArray[np.int64]) -> Ints:
+    """The colour of each shape: (n, 3)."""
+    usual = chance[:, 0] < _USUAL
+    bright = chance[:, 1:4] % 2 * _BRIGHT
+    other = bright + chance[:, 4:7] * (256 - _BRIGHT) // 256
+    return np.where(usual[:, None], _USUAL_COLOURS[labels], other)
+
+
+def _masks(chance: Ints, labels: NDArray[np.int64]) -> Mask:
+    """Where each shape lies: (n, 32, 32)."""
+    # lengths are in half pixels, so that a centre may lie between two pixels
+    radius = 14 + chance[:, 0] % 9
+    reach = SIDE // 2 - radius // 2  # how far a centre may be from that of the picture
+    across, down = (SIDE - reach + chance[:, one] % (2 * reach + 1) for one in (1, 2))
+    y, x = np.mgrid[:SIDE, :SIDE].astype(np.int32) * 2 + 1
+    u = (x - _column(across)) * 100 // _column(radius)
+    v = (y - _column(down)) * 100 // _column(radius)
+    mask = np.zeros(u.shape, np.bool_)
+    for label, shape in enumerate(SHAPES.values()):
+        rows = labels == label
+        mask[rows] = shape(u[rows], v[rows])
+    return mask
+
+
+def _strip(picture: Ints, chance: Ints) -> Ints:
+    """Cover a strip of each picture with one colour."""
+    y, x = np.mgrid[:SIDE, :SIDE].astype(np.int32)
+    along = np.where(_column(chance[:, 0] % 2 == 0), x, y)
+    start = _column(chance[:, 1] % SIDE)
+    covered = (along >= start) & (along < start + 2 + _column(chance[:, 2] % 3))
+    return np.where(covered[:, None], chance[:, 3:6, None, None], picture)
+
+
+def load(argument: str, options: DataOptions) -> Dataset:
+    """Return the data set: 6000 training and 1000 test pictures, every class alike."""
+    if argument:
+        raise UsageError(f"--dataset synthetic:{argument}: synthetic takes no argument")
+    if options.image_size not in (None, SIDE):
+        raise UsageError(f"--image-size {options.image_size}: synthetic pictures are 32×32")
+    return Dataset(
+        "synthetic", tuple(SHAPES), (3, SIDE, SIDE), np.dtype("u1"),
+        _part(0, TRAIN_EXAMPLES), _part(1, TEST_EXAMPLES), {"version": VERSION},
+    )  # fmt: skip
+
+
+def _part(part: int, count: int) -> Part:
+    labels = np.arange(count, dtype=np.int64) % len(SHAPES)
+    return Part(labels, lambda indices: draw(part, indices, labels[indices]))

@@ -1,0 +1,84 @@
+"""A client's examples in one file: ``x`` (uint8 N,C,H,W or float32 N,…) and ``y`` (int64 N)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcli.checkpoint import Checkpoint, create, layout_of
+from fedcli.dtypes import Array
+from fedcli.errors import CheckpointError
+from fedcli.metadata import Kind, Metadata
+from fedcli.progress import Progress
+
+_CHUNK_BYTES = 8_000_000  # decoded at a time
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Examples in memory: ``x`` uint8 (N, C, H, W) or float32 (N, …), ``y`` int64 (N)."""
+
+    x: Array
+    y: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+def read_shard(path: Path) -> Examples:
+    """Read a shard. Raises ``NotReadyError``, ``StorageError`` and ``CheckpointError``."""
+    with Checkpoint(path, Kind.SHARD) as shard:
+        if sorted(shard.layout) != ["x", "y"]:
+            names = ", ".join(shard.layout) or "none"
+            raise CheckpointError(f"{path}: expected the tensors x and y, found {names}")
+        x, y = shard.layout["x"], shard.layout["y"]
+        if y.dtype != np.int64 or len(y.shape) != 1 or x.shape[:1] != y.shape:
+            raise CheckpointError(
+                f"{path}: x {list(x.shape)} and y {list(y.shape)} {y.dtype} do not fit together"
+            )
+        return Examples(shard.tensor("x"), shard.tensor("y"))
+
+
+def chunks(indices: NDArray[np.int64], bytes_each: int) -> list[NDArray[np.int64]]:
+    """Split indices into stretches whose examples are small enough to decode at a time."""
+    step = max(1, _CHUNK_BYTES // bytes_each)
+    return [indices[start : start + step] for start in range(0, len(indices), step)]
+
+
+@dataclass(frozen=True)
+class ShardFormat:
+    """What every shard of a run has in common."""
+
+    run: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def write_shard(
+    path: Path,
+    client: str | None,
+    labels: NDArray[np.int64],
+    read: Callable[[NDArray[np.int64]], Array],
+    form: ShardFormat,
+    progress: Progress,
+) -> None:
+    """Write the examples that ``read`` decodes, chunk by chunk; at most a chunk is in memory.
+
+    Raises ``StorageError``, and what ``read`` raises.
+    """
+    layout = layout_of(
+        {
+            "x": (form.dtype, (len(labels), *form.shape)),
+            "y": (np.dtype("<i8"), labels.shape),
+        }
+    )
+    metadata = Metadata(Kind.SHARD, form.run, client=client, num_examples=len(labels))
+    bytes_each = max(1, form.dtype.itemsize * int(np.prod(form.shape)))
+    with create(path, layout, metadata) as writer:
+        writer.write(labels.astype("<i8"), layout["y"].start)
+        for chunk in chunks(np.arange(len(labels)), bytes_each):
+            writer.write(read(chunk), layout["x"].start + int(chunk[0]) * bytes_each)
+            progress.advance(len(chunk))

@@ -1,0 +1,92 @@
+"""Make a run without data, for clients that each hold their own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedcli.errors import UsageError
+from fedcli.run import Run
+from fedcli.run_info import DatasetInfo, RunInfo, check_client_id, client_order
+from fedcli.steps.new_run import Start, clear, existing, initial_model, write_round_zero
+
+
+@dataclass(frozen=True)
+class InitResult:
+    """What ``init`` made; ``clients`` is empty when any client may take part."""
+
+    run: Path
+    id: str
+    already_done: bool
+    model: str
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]
+    clients: tuple[str, ...]
+    seed: int
+    next: str
+
+
+def init(
+    root: Path,
+    classes: Sequence[str],
+    *,
+    clients: Sequence[str] = (),
+    image_size: int = 32,
+    channels: int = 3,
+    start: Start | None = None,
+    force: bool = False,
+) -> InitResult:
+    """Write round 0 and, last of all, ``run.json`` at ``root``; there is no ``data/``.
+
+    Examples are uint8 pictures (channels, image_size, image_size). When the same run is there
+    already, nothing is touched. Raises ``UsageError``, ``ConflictError`` and ``StorageError``.
+    """
+    start = start or Start()
+    info = _info(classes, clients, (channels, image_size, image_size), start)
+    run = existing(root, info, force=force)
+    if run is not None:
+        return _result(run, already_done=True)
+    model = initial_model(start, info.dataset)
+    clear(root)
+    write_round_zero(root, info, model)
+    return _result(Run.create(root, info), already_done=False)
+
+
+def _info(
+    classes: Sequence[str], clients: Sequence[str], shape: tuple[int, ...], start: Start
+) -> RunInfo:
+    _distinct("--classes", classes)
+    _distinct("--clients", clients)
+    if len(classes) < 2:
+        raise UsageError(f"--classes: expected two classes or more, found {len(classes)}")
+    if shape[0] not in (1, 3):
+        raise UsageError(f"--channels: expected 1 (grey) or 3 (RGB), found {shape[0]}")
+    mean, std = start.normalization("uint8", shape[0])
+    return RunInfo(
+        dataset=DatasetInfo("own", tuple(classes), shape, "uint8", mean, std),
+        model=start.model,
+        seed=start.seed,
+        clients=tuple(client_order(check_client_id(client) for client in clients)),
+        plan=start.plan,
+        origin={"step": "init", **start.origin()},
+    )
+
+
+def _distinct(option: str, names: Sequence[str]) -> None:
+    twice = [name for name in names if list(names).count(name) > 1]
+    if twice:
+        raise UsageError(f"{option}: names {twice[0]!r} twice")
+
+
+def _result(run: Run, *, already_done: bool) -> InitResult:
+    client = run.info.clients[0] if run.info.clients else "NAME"
+    return InitResult(
+        run=run.root,
+        id=run.id,
+        already_done=already_done,
+        model=run.info.model.name,
+        classes=run.info.dataset.classes,
+        shape=run.info.dataset.shape,
+        clients=run.info.clients,
+        seed=run.info.seed,
+        next=run.command(f"train-client --id {client} --data PATH"),
+    )

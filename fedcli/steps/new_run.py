@@ -1,0 +1,155 @@
+"""What ``partition`` and ``init`` share: the model, the plan, round 0, and replacing an old run."""
+
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedcli import checkpoint
+from fedcli.errors import BadInputError, ConflictError, UsageError
+from fedcli.files import storage_errors
+from fedcli.metadata import Kind, Metadata, Role
+from fedcli.plan import Plan, one_of
+from fedcli.run import Run
+from fedcli.run_info import DatasetInfo, ModelInfo, RunInfo
+
+if TYPE_CHECKING:
+    from fedcli.models.weights import InitialModel
+
+NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "half": ((0.5,), (0.25,)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+@dataclass(frozen=True)
+class Start:
+    """The model that a run starts from, and the plan that it follows."""
+
+    model: ModelInfo = field(default_factory=lambda: ModelInfo("cnn"))
+    init_from: Path | None = None
+    pretrained: bool = False
+    normalize: str | None = None
+    plan: Plan = field(default_factory=Plan)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be used (``UsageError``)."""
+        if self.normalize is not None:
+            one_of("--normalize", self.normalize, NORMALIZATIONS)
+        if self.init_from is not None and self.pretrained:
+            raise UsageError("--pretrained: --init-from already says which weights to start from")
+        if self.seed < 0:
+            raise UsageError(f"--seed: expected a number of at least 0, found {self.seed}")
+
+    def normalization(
+        self, dtype: str, channels: int
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and standard deviation per channel, for data of this dtype.
+
+        Floating-point data is used as it is. Raises ``UsageError`` where they do not fit.
+        """
+        if dtype != "uint8":
+            if self.normalize is not None:
+                raise UsageError("--normalize: floating-point data is used as it is")
+            return (0.0,), (1.0,)
+        name = self.normalize or ("imagenet" if self.pretrained else "half")
+        mean, std = NORMALIZATIONS[name]
+        if len(mean) not in (1, channels):
+            raise UsageError(
+                f"--normalize {name}: needs {len(mean)} channels, the pictures have {channels}"
+            )
+        return mean, std
+
+    def origin(self) -> dict[str, Any]:
+        """Return what identifies the starting weights, for ``run.json``."""
+        weights = None if self.init_from is None else checkpoint.digest(self.init_from)
+        return {"init_from": weights, "pretrained": self.pretrained}
+
+
+def existing(root: Path, info: RunInfo, *, force: bool) -> Run | None:
+    """Return the run at ``root`` when it is the very run that ``info`` describes.
+
+    None when there is none, or when ``force`` is to replace it. Raises ``ConflictError`` when
+    it is another, or when rounds are there that no ``run.json`` belongs to.
+    """
+    if force:
+        return None
+    if not (root / "run.json").exists():
+        if _trained_rounds(root):
+            raise ConflictError(
+                f"{root / 'rounds'}: holds rounds of a run whose run.json is gone",
+                hint="use another --run, or replace them with --force",
+            )
+        return None
+    try:
+        run = Run.open(root)
+    except BadInputError as error:
+        raise type(error)(error.message, hint="replace it with --force") from None
+    if run.id == info.id:
+        return run
+    raise ConflictError(
+        f"{root / 'run.json'}: there is another run: {_difference(run.info, info)}",
+        hint="use another --run, or replace that run with --force",
+    )
+
+
+def _trained_rounds(root: Path) -> bool:
+    return any((root / "rounds").glob("[0-9]*/updates/*.safetensors"))
+
+
+def _difference(old: RunInfo, new: RunInfo) -> str:
+    """Name the first thing in which two runs differ."""
+    before, after = _flat(old.as_json()), _flat(new.as_json())
+    keys = [key for key in (*before, *after) if key != "id" and before.get(key) != after.get(key)]
+    key = keys[0]
+    return f"its {key} is {_short(before.get(key))}, not {_short(after.get(key))}"
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in values.items():
+        nested = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
+        flat.update(nested or {f"{prefix}{key}": value})
+    return flat
+
+
+def _short(value: Any) -> str:
+    text = repr(list(value) if isinstance(value, tuple) else value)
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def clear(root: Path) -> None:
+    """Remove the files of an old or half-made run, ``run.json`` first, and nothing else."""
+    with storage_errors("remove", root):
+        (root / "run.json").unlink(missing_ok=True)
+        data = root / "data"
+        for path in (*data.glob("client-*.safetensors"), data / "test.safetensors"):
+            path.unlink(missing_ok=True)
+        (data / "partition.json").unlink(missing_ok=True)
+        for path in (root / "rounds").glob("*"):
+            if re.fullmatch(r"\d{4,}", path.name):
+                shutil.rmtree(path)
+
+
+def initial_model(start: Start, dataset: DatasetInfo) -> "InitialModel":
+    """Build the starting model. Raises ``UsageError`` for one that is not known or does not fit."""
+    from fedcli.models.weights import initial_tensors
+
+    return initial_tensors(
+        start.model,
+        num_classes=len(dataset.classes),
+        shape=dataset.shape,
+        seed=start.seed,
+        init_from=start.init_from,
+        pretrained=start.pretrained,
+        own_factory=start.model.name if start.model.is_users_own else None,
+    )
+
+
+def write_round_zero(root: Path, info: RunInfo, model: "InitialModel") -> None:
+    """Write the starting model."""
+    roles = {name: role for name, role in model.roles.items() if role != Role.PARAMETER}
+    metadata = Metadata(Kind.GLOBAL, info.id, round=0, roles=roles, seed=info.seed)
+    checkpoint.save(Run(root, info, info.id).round(0).global_model, model.tensors, metadata)

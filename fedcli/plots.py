@@ -1,0 +1,273 @@
+"""Pictures by matplotlib, which is imported only when one is drawn.
+
+Figures are drawn with the colours below; ``svg`` turns these into CSS variables, so that a page
+can show the same picture in light and in dark. Series differ in marker and dash too, and the
+colours are told apart with every common kind of colour blindness (Okabe and Ito, "Color Universal
+Design", 2008).
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fedcli.errors import MissingDependencyError, UsageError
+from fedcli.files import write_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#24292e"
+GRID = "#d8dee4"
+PAPER = "#fffffe"
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_MARKERS = "osD^vP"
+_DASHES = ("-", "--", "-.", ":")
+_FORMATS = (".png", ".svg", ".pdf")
+_FEW = 12  # rows or columns up to which every cell has room for its number
+
+Counts = Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve; a None in ``y`` is a point that was not measured.
+
+    A ``level`` is drawn as a horizontal line through its last point, whatever its x.
+    """
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float | None]
+    level: bool = False
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Draw with these settings, whatever the user's own matplotlibrc says.
+
+    Raises ``MissingDependencyError`` without matplotlib.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        raise MissingDependencyError(
+            "pictures are drawn by matplotlib, which is not installed",
+            hint="pip install 'fedcli[plots]'",
+        ) from None
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(
+            {
+                "text.color": INK,
+                "axes.labelcolor": INK,
+                "axes.edgecolor": INK,
+                "xtick.color": INK,
+                "ytick.color": INK,
+                "font.size": 9,
+                "text.parse_math": False,  # a class may be called $x$
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "grid.color": GRID,
+                "legend.frameon": False,
+                "svg.fonttype": "none",
+                "svg.hashsalt": "fedcli",
+            }
+        )
+        with warnings.catch_warnings():
+            # a name in a script that the font does not have: the reader's browser has one
+            warnings.filterwarnings("ignore", "Glyph .* missing from")
+            yield
+
+
+def _new(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure((width, height), layout="constrained", facecolor=PAPER)
+
+
+def curves(lines: Sequence[Line], *, x: str, y: str, whole_x: bool = False) -> Figure:
+    """Draw curves, both axes from 0; ``x`` and ``y`` are the names of the axes."""
+    with _style():
+        from matplotlib.ticker import MaxNLocator
+
+        figure = _new(5.6, 3.6)
+        axes = figure.add_subplot(facecolor="none")
+        handles = [_draw_line(axes, i, line) for i, line in enumerate(lines)]
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.grid(True, linewidth=0.6)
+        if whole_x:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if len(lines) > 1:
+            rows = min(len(lines), 8)
+            figure.legend(
+                handles,
+                [line.label for line in lines],
+                loc="outside upper left",
+                ncols=-(-8 // rows),
+            )
+        return figure
+
+
+def _draw_line(axes: Axes, index: int, line: Line) -> Any:
+    points = [(x, y) for x, y in zip(line.x, line.y, strict=True) if y is not None]
+    dash = _DASHES[index % len(_DASHES)]
+    if line.level and points:
+        return axes.axhline(points[-1][1], color=SERIES[index % len(SERIES)], linestyle=dash)
+    (handle,) = axes.plot(
+        [x for x, _ in points],
+        [y for _, y in points],
+        color=SERIES[index % len(SERIES)],
+        linestyle=dash,
+        linewidth=1.6,
+        marker=_MARKERS[index % len(_MARKERS)],
+        markersize=4,
+        markevery=max(1, len(points) // 20),
+    )
+    return handle
+
+
+def label_distribution(counts: Counts, classes: Sequence[str]) -> Figure:
+    """Draw how many examples of each class every client has, darker where it has more."""
+    return _heat_map(
+        [list(row) for row in counts.values()], list(counts), classes, "client", "class"
+    )
+
+
+def confusion_matrix(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
+    """Draw predicted over true classes; a row is shaded by its shares, so that rows compare."""
+    return _heat_map(matrix, classes, classes, "true class", "predicted class", by_row=True)
+
+
+def _heat_map(
+    values: Sequence[Sequence[int]],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    y: str,
+    x: str,
+    *,
+    by_row: bool = False,
+) -> Figure:
+    with _style():
+        width = 1.6 + max(2.4, min(6.0, 0.42 * len(columns)))
+        figure = _new(width, 1.2 + max(0.6, min(6.0, 0.30 * len(rows))))
+        axes = figure.add_subplot(facecolor="none")
+        largest = max((v for row in values for v in row), default=0)
+        for i, row in enumerate(values):
+            scale = sum(row) if by_row else largest
+            _draw_cells(axes, i, row, scale, numbers=len(rows) <= 30 and len(columns) <= _FEW)
+        axes.set_xlim(-0.5, len(columns) - 0.5)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        _name_ticks(axes.xaxis, columns, 40, rotation=0 if _short(columns) else 90)
+        _name_ticks(axes.yaxis, rows, 30)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
+        return figure
+
+
+def _short(names: Sequence[str]) -> bool:
+    return len(names) <= _FEW and max(map(len, names), default=0) <= 4
+
+
+def _draw_cells(axes: Axes, y: int, row: Sequence[int], scale: float, *, numbers: bool) -> None:
+    from matplotlib.patches import Rectangle
+
+    for x, value in enumerate(row):
+        if not value:
+            continue
+        share = value / scale
+        axes.add_patch(
+            Rectangle(
+                (x - 0.47, y - 0.46), 0.94, 0.92, facecolor=(SERIES[0], 0.08 + 0.92 * share), lw=0
+            )
+        )
+        if numbers:
+            colour = PAPER if share > 0.7 else INK
+            axes.text(x, y, str(value), ha="center", va="center", color=colour, fontsize=7)
+
+
+def _name_ticks(axis: Any, names: Sequence[str], limit: int, *, rotation: int = 0) -> None:
+    """Name the ticks; of too many, as many as have room."""
+    step = -(-len(names) // limit)
+    places = range(0, len(names), max(step, 1))
+    short = [n if len(n) <= 18 else f"{n[:17]}…" for n in (names[i] for i in places)]
+    axis.set_ticks(list(places), short, rotation=rotation, fontsize=8 if len(places) <= 20 else 6)
+
+
+def client_bars(panels: Mapping[str, Sequence[float | None]], clients: Sequence[str]) -> Figure:
+    """Draw one row of bars per quantity, one bar per client; None has no bar."""
+    with _style():
+        figure = _new(5.6, 0.6 + 1.3 * len(panels))
+        for i, (name, values) in enumerate(panels.items()):
+            axes = figure.add_subplot(len(panels), 1, i + 1, facecolor="none")
+            known = [(x, value) for x, value in enumerate(values) if value is not None]
+            heights = [value for _, value in known]
+            axes.bar([x for x, _ in known], heights, 0.8, color=SERIES[i % len(SERIES)], alpha=0.9)
+            axes.set_xlim(-0.6, max(len(clients), 3) - 0.4)
+            axes.set_title(name, fontsize=9, loc="left")
+            axes.grid(True, axis="y", linewidth=0.6)
+            axes.set_axisbelow(True)
+            names = clients if i == len(panels) - 1 else [""] * len(clients)
+            long = max(map(len, names), default=0) * len(names) > 60 and len(names) <= 40
+            _name_ticks(axes.xaxis, names, 40 if long else 20, rotation=90 if long else 0)
+        axes.set_xlabel("client")
+        return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as .png, .svg or .pdf; the same figure gives the same bytes.
+
+    Raises ``UsageError`` for another suffix, and ``StorageError``.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _FORMATS:
+        raise UsageError(f"{path}: expected a name that ends in {', '.join(_FORMATS)}")
+    write_bytes(path, _encode(figure, suffix.removeprefix("."), facecolor=PAPER))
+
+
+def _encode(figure: Figure, kind: str, **options: Any) -> bytes:
+    volatile = {
+        "png": {"Software": None},
+        "svg": {"Date": None, "Creator": None},
+        "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }
+    data = io.BytesIO()
+    with _style():
+        figure.savefig(data, format=kind, dpi=150, metadata=volatile[kind], **options)
+    return data.getvalue()
+
+
+def svg(figure: Figure, name: str, title: str) -> str:
+    """Return a figure as an SVG element for a page, in the page's colours and font.
+
+    ``name`` keeps the ids of several figures of a page apart; ``title`` is the text that stands
+    for the picture. The colours are the CSS variables --ink, --grid, --paper and --series-1 … -6.
+    """
+    text = _encode(figure, "svg", transparent=True).decode()
+    text = text[text.index("<svg ") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
+    text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    variables = {INK: "ink", GRID: "grid", PAPER: "paper"}
+    variables |= {colour: f"series-{i}" for i, colour in enumerate(SERIES, 1)}
+    for colour, variable in variables.items():
+        text = text.replace(f": {colour}", f": var(--{variable})")
+    view = re.search(r'viewBox="[^"]*"', text)
+    label = html.escape(title)
+    opening = (
+        f'<svg role="img" aria-label="{label}" {view[0] if view else ""}><title>{label}</title>'
+    )
+    return opening + text[text.index(">") + 1 :].strip()

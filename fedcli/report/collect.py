@@ -1,0 +1,217 @@
+"""Put together what the directory of one run says; what is missing becomes a note."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from fedcli.report.model import (
+    ClientReport,
+    Note,
+    Participation,
+    RoundReport,
+    RunReport,
+    Subject,
+)
+from fedcli.report.notes import named, notes_on
+from fedcli.report.records import Accepted, Evaluation, Manifest, Partition, Score, Telemetry, read
+from fedcli.run import Round, Run
+from fedcli.run_info import client_order
+
+Number = TypeVar("Number", int, float)
+
+
+def collect(run: Run, label: str) -> RunReport:
+    """Read everything that a report can use from a run's directory, apart from its tensors.
+
+    Raises ``BadInputError`` that names a file which cannot be used.
+    """
+    partition = read(Partition, run.partition_file)
+    centralised = len(run.info.clients) == 1
+    last = max((round_.number for round_ in run.complete_rounds()), default=-1)
+    found = [
+        _collect_round(run, round_, complete=round_.number <= last, centralised=centralised)
+        for round_ in run.rounds()
+    ]
+    rounds = _accumulate([round_ for round_, _ in found])
+    remarks = [note for _, notes in found for note in notes]
+    test = partition.shards.get("test.safetensors") if partition else None
+    report = RunReport(
+        label=label,
+        path=str(run.root),
+        run=run.id,
+        dataset=run.info.dataset.name,
+        model=run.info.model.name,
+        scheme=partition.scheme if partition else None,
+        classes=run.info.dataset.classes,
+        centralised=centralised,
+        test_sha256=test.sha256 if test else None,
+        rounds=rounds,
+        clients=_clients(run, rounds, partition),
+        notes=(),
+    )
+    return replace(report, notes=(*notes_on(run, report, partition), *remarks))
+
+
+def total(values: Iterable[Number | None]) -> Number | None:
+    """Add up; None when there is nothing to add, or when one of the values is not known."""
+    known = list(values)
+    if not known or any(value is None for value in known):
+        return None
+    return sum(value for value in known if value is not None)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _base_size(run: Run, round_: Round) -> int | None:
+    """Return the size of a round's base model; where it was deleted, of the model made from it."""
+    size = _size(run.round(round_.number - 1).global_model)
+    return _size(round_.global_model) if size is None else size
+
+
+def _collect_round(
+    run: Run, round_: Round, *, complete: bool, centralised: bool
+) -> tuple[RoundReport, list[Note]]:
+    manifest = read(Manifest, round_.manifest)
+    clients, notes = _participations(round_, manifest)
+    scores, stale = _scores(run, round_, manifest)
+    base = _base_size(run, round_)
+    free = centralised or round_.number == 0
+    seconds = [client.seconds for client in clients if client.seconds is not None]
+    report = RoundReport(
+        number=round_.number,
+        complete=complete,
+        strategy=manifest.strategy if manifest else None,
+        weighting=manifest.weighting if manifest else None,
+        clients=clients,
+        missing=manifest.missing if manifest else (),
+        rejected=manifest.rejected if manifest else (),
+        bytes_up=0 if free else total(client.bytes for client in clients),
+        bytes_down=0 if free else base and base * len(clients),
+        bytes_total=None,
+        training_seconds_max=max(seconds, default=None),
+        training_seconds_sum=sum(seconds) if seconds else None,
+        aggregation_seconds=manifest.seconds if manifest else None,
+        evaluation_seconds=total(score.seconds for score in scores),
+        scores=scores,
+    )
+    return report, [*notes, *stale]
+
+
+def _participations(
+    round_: Round, manifest: Manifest | None
+) -> tuple[tuple[Participation, ...], list[Note]]:
+    """Join the manifest (else what was delivered) with the telemetry of the same updates."""
+    accepted: Sequence[Accepted] = manifest.accepted if manifest else ()
+    if manifest is None:
+        accepted = [Accepted(client) for client in round_.delivered()]
+    clients, without = [], []
+    for entry in accepted:
+        telemetry = read(Telemetry, round_.telemetry(entry.client))
+        if telemetry and entry.sha256 not in (None, telemetry.sha256):
+            telemetry = None
+        if telemetry is None:
+            without.append(entry.client)
+        clients.append(_participation(round_, entry, telemetry))
+    notes = []
+    if without:
+        text = (
+            f"round {round_.number}: no telemetry of the accepted update of"
+            f" {named('client', without)}: training times and local scores are incomplete"
+        )
+        notes.append(Note(text))
+    return tuple(clients), notes
+
+
+def _participation(round_: Round, entry: Accepted, telemetry: Telemetry | None) -> Participation:
+    size = entry.bytes if entry.bytes is not None else _size(round_.update(entry.client))
+    if telemetry is None:
+        return Participation(entry.client, entry.num_examples, entry.weight, size)
+    examples = entry.num_examples
+    return Participation(
+        client=entry.client,
+        num_examples=telemetry.num_examples if examples is None else examples,
+        weight=entry.weight,
+        bytes=size,
+        seconds=telemetry.seconds,
+        images_per_second=telemetry.images_per_second,
+        device=telemetry.device,
+        peak_memory_bytes=telemetry.peak_memory_bytes,
+        epochs=telemetry.epochs,
+    )
+
+
+def _scores(
+    run: Run, round_: Round, manifest: Manifest | None
+) -> tuple[tuple[Score, ...], list[Note]]:
+    """Return the scores of the models that the round holds now; others are out of date."""
+    evaluation = read(Evaluation, round_.evaluation)
+    scores = evaluation.results if evaluation else ()
+    if manifest is None:
+        return scores, []
+    current: dict[tuple[str, str | None], str | None]
+    current = {("update", entry.client): entry.sha256 for entry in manifest.accepted}
+    current["global", None] = manifest.global_sha256
+    kept = tuple(
+        score
+        for score in scores
+        if score.sha256 is None or current.get((score.model, score.client)) in (None, score.sha256)
+    )
+    if len(kept) == len(scores):
+        return kept, []
+    text = f"round {round_.number}: evaluation.json has scores of a model since replaced: left out"
+    return kept, [Note(text, run.command(f"evaluate --round {round_.number}"))]
+
+
+def _accumulate(rounds: list[RoundReport]) -> tuple[RoundReport, ...]:
+    """Fill in ``bytes_total``; once a size is not known, neither is any later total."""
+    so_far: int | None = 0
+    result = []
+    for round_ in rounds:
+        so_far = total([so_far, round_.bytes_up, round_.bytes_down])
+        result.append(replace(round_, bytes_total=so_far))
+    return tuple(result)
+
+
+def _clients(
+    run: Run, rounds: Sequence[RoundReport], partition: Partition | None
+) -> tuple[ClientReport, ...]:
+    seen = {client.client for round_ in rounds for client in round_.clients}
+    counts = partition.label_counts if partition else {}
+    ids = client_order([*run.info.clients, *counts, *seen])
+    return tuple(_client(client, rounds, counts.get(client)) for client in ids)
+
+
+def _client(
+    client: str, rounds: Sequence[RoundReport], counts: tuple[int, ...] | None
+) -> ClientReport:
+    own = [entry for round_ in rounds for entry in round_.clients if entry.client == client]
+    last = own[-1] if own else None
+    epoch = last.epochs[-1] if last and last.epochs else None
+    devices = sorted({entry.device for entry in own if entry.device})
+    validation = Subject("global", "validation", data_client=client)
+    trained_on = last.num_examples if last else None
+    return ClientReport(
+        client=client,
+        examples=trained_on if counts is None else sum(counts),
+        label_counts=counts,
+        rounds=len(own),
+        local_loss=epoch.loss if epoch else None,
+        local_accuracy=epoch.accuracy if epoch else None,
+        seconds=total(entry.seconds for entry in own),
+        device=", ".join(devices) or None,
+        weight=last.weight if last else None,
+        bytes_up=total(entry.bytes for entry in own),
+        validation_accuracy=_latest_accuracy(rounds, validation),
+        own_accuracy=_latest_accuracy(rounds, Subject("update", client=client)),
+    )
+
+
+def _latest_accuracy(rounds: Sequence[RoundReport], subject: Subject) -> float | None:
+    scores = (round_.score(subject) for round_ in reversed(rounds))
+    return next((score.accuracy for score in scores if score), None)

@@ -1,0 +1,174 @@
+"""What a report holds: plain values, the same that ``fedcli report --json`` prints.
+
+Accuracies lie in [0, 1], sizes are in bytes, times in seconds. None stands for what the
+directory does not say.
+"""
+
+from dataclasses import dataclass
+
+from fedcli.report.records import Epoch, Rejected, Score
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that the reader has to know, and the command that would change it."""
+
+    text: str
+    command: str | None = None
+
+
+@dataclass(frozen=True, order=True)
+class Subject:
+    """What was evaluated, on what: the same subject is compared over rounds and runs.
+
+    ``model`` is ``global`` or ``update`` (of ``client``); ``data`` is ``test``, ``validation``
+    (of ``data_client``) or the name of other data; ``classes`` is () for all classes.
+    """
+
+    model: str = "global"
+    data: str = "test"
+    classes: tuple[str, ...] = ()
+    client: str = ""
+    data_client: str = ""
+
+    @property
+    def name(self) -> str:
+        """The subject in words."""
+        model = f"model of client {self.client}" if self.model == "update" else "global model"
+        data = f"{self.data} of client {self.data_client}" if self.data_client else self.data
+        classes = f", only {', '.join(self.classes)}" if self.classes else ""
+        return f"{model} on {data}{classes}"
+
+
+def subject_of(score: Score) -> Subject:
+    """Return what a score is of."""
+    return Subject(
+        score.model, score.data, score.classes or (), score.client or "", score.data_client or ""
+    )
+
+
+@dataclass(frozen=True)
+class Participation:
+    """One client in one round: its update, and how its training went where that is known."""
+
+    client: str
+    num_examples: int | None
+    weight: float | None
+    bytes: int | None
+    seconds: float | None = None
+    images_per_second: float | None = None
+    device: str | None = None
+    peak_memory_bytes: int | None = None
+    epochs: tuple[Epoch, ...] = ()
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """One round. ``complete`` says whether it ended with a global model.
+
+    ``bytes_up`` is the sum of the sizes of the accepted updates' files, ``bytes_down`` the size
+    of the round's base model times the clients that took part, ``bytes_total`` both, summed over
+    this and all earlier rounds. In a centralised run all three are 0.
+    """
+
+    number: int
+    complete: bool
+    strategy: str | None
+    weighting: str | None
+    clients: tuple[Participation, ...]
+    missing: tuple[str, ...]
+    rejected: tuple[Rejected, ...]
+    bytes_up: int | None
+    bytes_down: int | None
+    bytes_total: int | None
+    training_seconds_max: float | None
+    training_seconds_sum: float | None
+    aggregation_seconds: float | None
+    evaluation_seconds: float | None
+    scores: tuple[Score, ...]
+
+    def score(self, subject: Subject) -> Score | None:
+        """Return the score of a subject in this round."""
+        return next((score for score in self.scores if subject_of(score) == subject), None)
+
+
+@dataclass(frozen=True)
+class ClientReport:
+    """One client over the whole run.
+
+    Losses, accuracies and the weight are those of the last round it took part in;
+    ``validation_accuracy`` is the global model's on this client's held-out examples, and
+    ``own_accuracy`` that of this client's update on the test set, each at the latest round that
+    has it; seconds and bytes are sums over rounds.
+    """
+
+    client: str
+    examples: int | None
+    label_counts: tuple[int, ...] | None
+    rounds: int
+    local_loss: float | None
+    local_accuracy: float | None
+    seconds: float | None
+    device: str | None
+    weight: float | None
+    bytes_up: int | None
+    validation_accuracy: float | None
+    own_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """One run; ``label`` is how tables call it."""
+
+    label: str
+    path: str
+    run: str
+    dataset: str
+    model: str
+    scheme: str | None
+    classes: tuple[str, ...]
+    centralised: bool
+    test_sha256: str | None
+    rounds: tuple[RoundReport, ...]
+    clients: tuple[ClientReport, ...]
+    notes: tuple[Note, ...]
+
+    def complete_rounds(self) -> tuple[RoundReport, ...]:
+        """Return the rounds that have a global model, round 0 among them."""
+        return tuple(round_ for round_ in self.rounds if round_.complete)
+
+    def latest(self, subject: Subject) -> tuple[RoundReport, Score] | None:
+        """Return the latest score of a subject, and its round."""
+        for round_ in reversed(self.rounds):
+            if score := round_.score(subject):
+                return round_, score
+        return None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The row of one run in the table method / accuracy / communication.
+
+    ``round`` is the last complete round that was evaluated, ``accuracy`` and ``loss`` are of that
+    round, and ``bytes_total`` is what had been exchanged by then; where nothing is evaluated,
+    ``round`` is the last complete one.
+    """
+
+    label: str
+    centralised: bool
+    round: int | None
+    accuracy: float | None
+    loss: float | None
+    best_accuracy: float | None
+    best_round: int | None
+    bytes_total: int | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Runs side by side. ``headline`` is the subject whose accuracy the runs are compared by."""
+
+    headline: Subject | None
+    summary: tuple[Summary, ...]
+    runs: tuple[RunReport, ...]
+    notes: tuple[Note, ...]

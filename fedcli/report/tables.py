@@ -1,0 +1,253 @@
+"""The tables of a report: the terminal, Markdown and HTML show the same."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from fedcli.report.cells import (
+    UNKNOWN,
+    Table,
+    count,
+    decimal,
+    duration,
+    megabytes,
+    percent,
+    visible,
+    without_empty,
+)
+from fedcli.report.compare import subjects
+from fedcli.report.model import ClientReport, Report, RoundReport, RunReport, Subject, Summary
+from fedcli.report.records import ClassScore
+from fedcli.report.sparkline import bars
+
+
+def summary_table(report: Report) -> Table:
+    """Method, accuracy and communication: one row a run."""
+    columns = ("method", "rounds", "accuracy (%)", "best (%)", "communication (MB)")
+    return Table("", columns, tuple(_summary_row(row) for row in report.summary))
+
+
+def _summary_row(row: Summary) -> tuple[str, ...]:
+    best = UNKNOWN
+    if row.best_accuracy is not None:
+        best = f"{percent(row.best_accuracy)} (round {row.best_round})"
+    name = f"{row.label} (centralised)" if row.centralised else row.label
+    accuracy, size = percent(row.accuracy), megabytes(row.bytes_total)
+    return visible(name), count(row.round), accuracy, best, size
+
+
+def shown_rounds(run: RunReport, headline: Subject | None) -> list[RoundReport]:
+    """Return the complete rounds; round 0 only where it was evaluated."""
+    return [
+        round_
+        for round_ in run.complete_rounds()
+        if round_.number > 0 or (headline and round_.score(headline))
+    ]
+
+
+def rounds_table(run: RunReport, headline: Subject | None) -> Table:
+    """One row a round: scores, bytes, and the time of each step."""
+    columns = (
+        "round",
+        "acc. (%)",
+        "loss",
+        "clients",
+        "up (MB)",
+        "down (MB)",
+        "total (MB)",
+        "train max (s)",
+        "train sum (s)",
+        "aggr. (s)",
+        "eval. (s)",
+    )
+    rows = tuple(_round_row(r, headline) for r in shown_rounds(run, headline))
+    note = "total: all rounds so far; train: the slowest client, and all clients added up"
+    return without_empty(Table("Rounds", columns, rows, note))
+
+
+def _round_row(round_: RoundReport, headline: Subject | None) -> tuple[str, ...]:
+    score = round_.score(headline) if headline else None
+    absent = len(round_.missing) + len(round_.rejected)
+    accepted = len(round_.clients)
+    return (
+        str(round_.number),
+        percent(score.accuracy if score else None),
+        decimal(score.loss if score else None, 3),
+        f"{accepted}/{accepted + absent}" if absent else str(accepted),
+        megabytes(round_.bytes_up),
+        megabytes(round_.bytes_down),
+        megabytes(round_.bytes_total),
+        duration(round_.training_seconds_max),
+        duration(round_.training_seconds_sum),
+        duration(round_.aggregation_seconds),
+        duration(round_.evaluation_seconds),
+    )
+
+
+Cell = Callable[[RoundReport, Subject | None], str]
+
+
+def _accuracy(round_: RoundReport, headline: Subject | None) -> str:
+    score = round_.score(headline) if headline else None
+    return percent(score.accuracy if score else None)
+
+
+def _loss(round_: RoundReport, headline: Subject | None) -> str:
+    score = round_.score(headline) if headline else None
+    return decimal(score.loss if score else None, 3)
+
+
+SIDE_BY_SIDE: dict[str, Cell] = {
+    "Accuracy (%) by round": _accuracy,
+    "Loss by round": _loss,
+    "Communication (MB), all rounds so far": lambda round_, _: megabytes(round_.bytes_total),
+}
+
+
+def side_by_side(title: str, runs: Sequence[RunReport], headline: Subject | None) -> Table:
+    """One quantity of several runs: one row a round, one column a run."""
+    by_run = [{r.number: r for r in shown_rounds(run, headline)} for run in runs]
+    numbers = sorted({number for rounds in by_run for number in rounds})
+    cell = SIDE_BY_SIDE[title]
+    rows = tuple(
+        (str(n), *(cell(rounds[n], headline) if n in rounds else UNKNOWN for rounds in by_run))
+        for n in numbers
+    )
+    return Table(title, ("round", *(visible(run.label) for run in runs)), rows)
+
+
+def times_table(runs: Sequence[RunReport]) -> Table:
+    """The seconds that each step took, all complete rounds added up: one row a run."""
+    columns = ("run", "train max", "train sum", "aggregate", "evaluate")
+    rows = tuple(
+        (
+            visible(run.label),
+            *(
+                duration(sum(known) if (known := _known(run, key)) else None)
+                for key in (
+                    "training_seconds_max",
+                    "training_seconds_sum",
+                    "aggregation_seconds",
+                    "evaluation_seconds",
+                )
+            ),
+        )
+        for run in runs
+    )
+    note = "train: the slowest client of each round, and all clients"
+    return without_empty(Table("Time (s), all rounds added up", columns, rows, note))
+
+
+def _known(run: RunReport, key: str) -> list[float]:
+    values = (getattr(round_, key) for round_ in run.complete_rounds())
+    return [value for value in values if value is not None]
+
+
+def evaluations_table(runs: Sequence[RunReport]) -> Table:
+    """Everything that was evaluated, at the latest round that has it."""
+    found = subjects(runs)
+    if len(runs) > 1:
+        rows = tuple((visible(s.name), *(_latest_cell(run, s) for run in runs)) for s in found)
+        columns = ("evaluation", *(visible(run.label) for run in runs))
+        note = "each at the latest round that has it, which is in brackets"
+        return Table("Evaluations: accuracy (%)", columns, rows, note)
+    columns = ("evaluation", "round", "examples", "acc. (%)", "bal. (%)", "F1", "AUC", "loss")
+    rows = tuple(_evaluation_row(runs[0], subject) for subject in found)
+    note = "each at the latest round that has it; bal.: mean over classes; F1: macro average"
+    return without_empty(Table("Evaluations", columns, rows, note))
+
+
+def _latest_cell(run: RunReport, subject: Subject) -> str:
+    latest = run.latest(subject)
+    return f"{percent(latest[1].accuracy)} ({latest[0].number})" if latest else UNKNOWN
+
+
+def _evaluation_row(run: RunReport, subject: Subject) -> tuple[str, ...]:
+    latest = run.latest(subject)
+    if latest is None:
+        raise ValueError(f"{run.label} has no score of the {subject.name}")
+    round_, score = latest
+    return (
+        visible(subject.name),
+        str(round_.number),
+        str(score.examples),
+        percent(score.accuracy),
+        percent(score.balanced_accuracy),
+        decimal(score.macro_f1, 3),
+        decimal(score.auc, 3),
+        decimal(score.loss, 3),
+    )
+
+
+def clients_table(run: RunReport) -> Table:
+    """One row a client."""
+    columns = (
+        "client",
+        "examples",
+        "labels",
+        "loss",
+        "acc. (%)",
+        "own (%)",
+        "val. (%)",
+        "weight",
+        "up (MB)",
+        "time (s)",
+        "device",
+    )
+    rows = tuple(_client_row(client, run.centralised) for client in run.clients)
+    table = without_empty(Table("Clients", columns, rows))
+    legend = (text for name, text in _CLIENT_LEGEND.items() if name in table.columns)
+    return replace(table, note="; ".join(legend))
+
+
+_CLIENT_LEGEND = {
+    "labels": "labels: examples of each class, in order",
+    "loss": "loss, acc.: local, after the last epoch",
+    "own (%)": "own: the client's own model on the test set",
+    "val. (%)": "val.: the global model on the client's held-out examples",
+    "up (MB)": "up: all rounds added up",
+    "time (s)": "time: all rounds added up",
+}
+
+
+def _client_row(client: ClientReport, centralised: bool) -> tuple[str, ...]:
+    return (
+        visible(client.client),
+        count(client.examples),
+        UNKNOWN if client.label_counts is None else bars(client.label_counts),
+        decimal(client.local_loss, 3),
+        percent(client.local_accuracy),
+        percent(client.own_accuracy),
+        percent(client.validation_accuracy),
+        decimal(client.weight, 3),
+        megabytes(0 if centralised else client.bytes_up),
+        duration(client.seconds),
+        UNKNOWN if client.device is None else visible(client.device),
+    )
+
+
+def classes_table(runs: Sequence[RunReport], headline: Subject | None) -> Table:
+    """One row a class, at the latest evaluated round: accuracy and F1, one column a run."""
+    scores = [_class_scores(run, headline) for run in runs]
+    names = list(dict.fromkeys(name for run in runs for name in run.classes))
+    rows = []
+    for name in names:
+        found = [classes.get(name) for classes in scores]
+        examples = next((c.examples for c in found if c), None)
+        cells = [part for c in found for part in _class_cells(c, apart=len(runs) == 1)]
+        if any(found):
+            rows.append((visible(name), count(examples), *cells))
+    if len(runs) == 1:
+        return Table("Classes", ("class", "examples", "acc. (%)", "F1"), tuple(rows))
+    columns = ("class", "examples", *(visible(run.label) for run in runs))
+    return Table("Classes: accuracy (%) and F1", columns, tuple(rows))
+
+
+def _class_scores(run: RunReport, headline: Subject | None) -> dict[str, ClassScore]:
+    latest = run.latest(headline) if headline else None
+    return {score.name: score for score in latest[1].per_class} if latest else {}
+
+
+def _class_cells(score: ClassScore | None, *, apart: bool) -> tuple[str, ...]:
+    accuracy = percent(score.accuracy if score else None)
+    f1 = decimal(score.f1 if score else None, 2)
+    return (accuracy, f1) if apart else (f"{accuracy} {f1}",)

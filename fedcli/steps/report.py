@@ -1,0 +1,84 @@
+"""The step of ``fedcli report``."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedcli.errors import NotReadyError, UsageError
+from fedcli.files import write_bytes
+from fedcli.progress import Progress, Silence
+from fedcli.report.collect import collect
+from fedcli.report.compare import compare
+from fedcli.report.model import Report, RunReport
+from fedcli.run import Run
+
+
+def report(
+    runs: Sequence[Run],
+    *,
+    labels: Sequence[str] = (),
+    html: Path | None = None,
+    markdown: Path | None = None,
+    csv: Path | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Put runs side by side, and write the report to the files that are named.
+
+    Runs are called by ``labels``, in the same order, else by their directories. The same runs
+    give the same bytes in every file.
+
+    Raises ``UsageError`` when the labels are not one a run, ``NotReadyError`` when no run has
+    anything to say yet, ``BadInputError`` for a file of a run that cannot be used, and
+    ``MissingDependencyError`` for ``html`` without matplotlib.
+    """
+    progress = progress or Silence()
+    progress.start("reading", len(runs))
+    collected = []
+    for run, label in zip(runs, _labels(runs, labels), strict=True):
+        collected.append(collect(run, label))
+        progress.advance()
+    if not any(map(_says_something, collected)):
+        raise NotReadyError(
+            f"{runs[0].root}: nothing to report yet: no client has trained in it",
+            hint=runs[0].command("status"),
+        )
+    result = compare(collected)
+    _write(result, html, markdown, csv)
+    return result
+
+
+def _labels(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
+    if labels and len(labels) != len(runs):
+        raise UsageError(f"--label: expected one for each of {len(runs)} runs, found {len(labels)}")
+    if not labels:
+        names = [run.root.resolve().name for run in runs]
+        # directories of the same name are told apart by the whole path as it was given
+        labels = [
+            str(run.root) if names.count(name) > 1 else name
+            for run, name in zip(runs, names, strict=True)
+        ]
+    repeated = [label for label, times in Counter(labels).items() if times > 1]
+    if repeated:
+        raise UsageError(f"two runs are called {repeated[0]!r}: tell them apart with --label")
+    return list(labels)
+
+
+def _says_something(run: RunReport) -> bool:
+    return any(round_.number > 0 or round_.scores for round_ in run.rounds) or any(
+        client.label_counts for client in run.clients
+    )
+
+
+def _write(report: Report, html: Path | None, markdown: Path | None, csv: Path | None) -> None:
+    if html:
+        from fedcli.report.page import to_html
+
+        write_bytes(html, to_html(report).encode())
+    if markdown:
+        from fedcli.report.markdown import to_markdown
+
+        write_bytes(markdown, to_markdown(report).encode())
+    if csv:
+        from fedcli.report.tidy import to_csv
+
+        write_bytes(csv, to_csv(report).encode())

@@ -1,0 +1,468 @@
+"""What a report says of a run directory, whole or not."""
+
+import csv
+import io
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from conftest import deliver, run_info, tensors
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from sample_runs import HOSTILE, make_run, score, write_evaluation, write_round
+
+from fedcli.cli.output import plain
+from fedcli.errors import BadInputError, NotReadyError, UsageError
+from fedcli.report import tidy
+from fedcli.report.markdown import to_markdown
+from fedcli.report.model import Report, RunReport, Subject
+from fedcli.report.page import to_html
+from fedcli.report.sparkline import bars, curve, spread
+from fedcli.report.terminal import render
+from fedcli.report.tidy import to_csv
+from fedcli.run import Run
+from fedcli.steps.report import report
+
+
+def only_run(run: Run) -> RunReport:
+    (found,) = report([run]).runs
+    return found
+
+
+def commands(found: RunReport) -> list[str]:
+    return [note.command for note in found.notes if note.command]
+
+
+def terminal_text(found: Report, width: int = 80) -> str:
+    console = Console(width=width, file=io.StringIO(), highlight=False)
+    for part in render(found):
+        console.print(part)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return make_run(tmp_path / "fedrun")
+
+
+class TestBytes:
+    def test_are_the_sizes_of_the_files_that_were_exchanged(self, run: Run) -> None:
+        so_far = 0
+        for round_ in only_run(run).rounds[1:]:
+            paths = run.round(round_.number)
+            up = sum(paths.update(client).stat().st_size for client in "012")
+            base = run.round(round_.number - 1).global_model
+            so_far += up + 3 * base.stat().st_size
+            assert (round_.bytes_up, round_.bytes_total) == (up, so_far)
+            assert round_.bytes_down == 3 * base.stat().st_size
+
+    def test_are_known_after_the_updates_were_deleted(self, run: Run) -> None:
+        before = [(r.bytes_up, r.bytes_down, r.bytes_total) for r in only_run(run).rounds]
+        for number in (1, 2, 3):
+            shutil.rmtree(run.round(number).updates)
+        assert [(r.bytes_up, r.bytes_down, r.bytes_total) for r in only_run(run).rounds] == before
+
+    def test_a_client_that_did_not_take_part_costs_nothing(self, run: Run) -> None:
+        manifest = json.loads(run.round(1).manifest.read_text())
+        manifest["missing"] = [manifest["accepted"].pop()["client"]]
+        run.round(1).manifest.write_text(json.dumps(manifest))
+        found = only_run(run).rounds[1]
+        base = run.round(0).global_model.stat().st_size
+        assert found.bytes_down == 2 * base
+        assert found.bytes_up == sum(run.round(1).update(c).stat().st_size for c in "01")
+
+    def test_of_a_federation_of_one_are_none_and_it_says_so(self, tmp_path: Path) -> None:
+        central = make_run(tmp_path / "central", clients=("0",))
+        found = report([central])
+        assert found.summary[0].centralised
+        assert {(r.bytes_up, r.bytes_down, r.bytes_total) for r in found.runs[0].rounds} == {
+            (0, 0, 0)
+        }
+        assert "no model crosses a network" in found.runs[0].notes[0].text
+        assert "1.0 MB" in found.runs[0].notes[0].text  # its one shard
+
+    def test_belong_to_the_round_whose_accuracy_is_shown(self, run: Run) -> None:
+        run.round(3).evaluation.unlink()
+        found = report([run])
+        assert found.summary[0].round == 2
+        assert found.summary[0].bytes_total == found.runs[0].rounds[2].bytes_total
+
+
+class TestAccuracy:
+    def test_final_is_the_last_and_best_is_the_first_of_the_highest(self, tmp_path: Path) -> None:
+        run = make_run(tmp_path / "r", accuracies=(0.4, 0.55, 0.55, 0.5))
+        (summary,) = report([run]).summary
+        assert (summary.round, summary.accuracy) == (4, 0.5)
+        assert (summary.best_round, summary.best_accuracy) == (2, 0.55)
+
+    def test_of_a_model_since_replaced_is_left_out(self, run: Run) -> None:
+        write_evaluation(run.round(3), [score(run, 0.9, sha256="f" * 64)])
+        found = report([run])
+        assert found.summary[0].accuracy == 0.55
+        assert f"fedcli evaluate --round 3 --run {run.root}" in commands(found.runs[0])
+
+    def test_is_of_what_there_is_when_the_test_set_was_not_scored(self, run: Run) -> None:
+        for number in (1, 2, 3):
+            entry = score(run, 0.3 + number / 10, classes=["ant", "bee"])
+            validation = score(run, 0.9, data="validation", data_client="0")
+            write_evaluation(run.round(number), [validation, entry])
+        found = report([run])
+        assert found.headline == Subject(classes=("ant", "bee"))
+        assert found.summary[0].accuracy == 0.6
+        assert "only ant, bee" in found.notes[0].text
+
+    def test_of_every_model_and_data_set_has_its_own_row(self, run: Run) -> None:
+        entries = [
+            score(run, 0.51),
+            score(run, 0.52, classes=["ant"]),
+            score(run, 0.53, data="my-scans"),
+            score(run, 0.54, model="update", client="2"),
+            score(run, 0.56, data="validation", data_client="1"),
+        ]
+        write_evaluation(run.round(3), entries)
+        found = report([run])
+        clients = {client.client: client for client in found.runs[0].clients}
+        assert clients["2"].own_accuracy == 0.54
+        assert clients["1"].validation_accuracy == 0.56
+        assert clients["0"].own_accuracy is clients["0"].validation_accuracy is None
+        text = to_markdown(found)
+        for name, value in {
+            "global model on test, only ant": "52.0",
+            "global model on my-scans": "53.0",
+            "model of client 2 on test": "54.0",
+            "global model on validation of client 1": "56.0",
+        }.items():
+            assert re.search(rf"^\| {name} \| 3 \|.*\| {value} \|", text, re.MULTILINE)
+
+
+def test_time_of_a_round_is_that_of_the_slowest_client_and_of_all(run: Run) -> None:
+    found = only_run(run).rounds[2]
+    assert (found.training_seconds_max, found.training_seconds_sum) == (4, 2 + 3 + 4)
+    assert (found.aggregation_seconds, found.evaluation_seconds) == (0.5, 0.25)
+
+
+def test_a_client_is_described_by_its_last_round(run: Run) -> None:
+    client = only_run(run).clients[1]
+    assert (client.examples, client.label_counts) == (10 + 20 + 0 + 10, (10, 20, 0, 10))
+    assert (client.local_loss, client.local_accuracy, client.rounds) == (1.0, 0.75, 3)
+    assert client.seconds == 2 + 3 + 4
+
+
+class TestIncomplete:
+    def test_without_evaluation_it_says_how_to_get_one(self, run: Run) -> None:
+        for number in (1, 2, 3):
+            run.round(number).evaluation.unlink()
+        found = report([run])
+        assert found.summary[0].accuracy is None
+        assert found.summary[0].round == 3
+        assert commands(found.runs[0]) == [f"fedcli evaluate --round all --run {run.root}"]
+        assert "–" in terminal_text(found)
+
+    def test_without_telemetry_only_the_times_are_missing(self, run: Run) -> None:
+        run.round(2).telemetry("1").unlink()
+        found = only_run(run)
+        assert found.rounds[2].score(Subject()) is not None
+        assert found.rounds[2].training_seconds_sum == 2 + 4
+        assert found.clients[1].seconds is None
+        assert "round 2: no telemetry of the accepted update of client 1" in found.notes[0].text
+
+    def test_telemetry_of_another_update_is_not_used(self, run: Run) -> None:
+        path = run.round(2).telemetry("1")
+        path.write_text(json.dumps({**json.loads(path.read_text()), "sha256": "0" * 64}))
+        assert only_run(run).rounds[2].training_seconds_sum == 2 + 4
+
+    def test_an_open_round_is_no_result_and_it_says_who_is_missing(self, run: Run) -> None:
+        deliver(run, "1", tensors(9), round_number=4)
+        found = report([run])
+        assert found.summary[0].round == 3
+        assert f"fedcli train-client --id 0,2 --run {run.root}" in commands(found.runs[0])
+
+    def test_a_round_to_be_aggregated_says_so(self, run: Run) -> None:
+        for client in "012":
+            deliver(run, client, tensors(9), round_number=4)
+        assert f"fedcli aggregate --run {run.root}" in commands(only_run(run))
+
+    def test_a_partition_alone_is_worth_a_report(self, tmp_path: Path) -> None:
+        found = only_run(make_run(tmp_path / "r", accuracies=()))
+        assert found.clients[0].label_counts == (0, 10, 20, 0)
+        assert commands(found) == [f"fedcli train-client --id all --run {tmp_path / 'r'}"]
+
+    def test_a_run_of_a_real_federation_has_no_label_counts(self, run: Run) -> None:
+        shutil.rmtree(run.root / "data")
+        found = report([run])
+        assert [client.examples for client in found.runs[0].clients] == [40, 40, 40]
+        assert "labels" not in terminal_text(found)
+
+    def test_with_nothing_at_all_it_is_not_ready(self, tiny_run: Run) -> None:
+        with pytest.raises(NotReadyError) as caught:
+            report([tiny_run])
+        assert caught.value.hint == f"fedcli status --run {tiny_run.root}"
+
+
+BROKEN = {
+    "cut off": lambda text: text[: len(text) // 2],
+    "empty": lambda _: "",
+    "a list": lambda _: "[]",
+    "newer": lambda text: text.replace('"format": 1', '"format": 2'),
+    "not a number": lambda text: re.sub(r": (\d)", r': "\1', text, count=1),
+    "without a key": lambda _: '{"format": 1}',
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "data/partition.json",
+        "rounds/0002/aggregate.json",
+        "rounds/0002/evaluation.json",
+        "rounds/0002/updates/1.json",
+    ],
+)
+def test_a_broken_file_is_named(run: Run, name: str, how: str) -> None:
+    path = run.root / name
+    path.write_text(BROKEN[how](path.read_text()))
+    with pytest.raises(BadInputError, match=re.escape(str(path))):
+        report([run])
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"accuracy": 64.2}, "expected 0 to 1"),
+        ({"accuracy": "0.5"}, r"results\[0\].accuracy: expected float, found str"),
+        ({"confusion": [[1, 2]]}, "as many columns as rows"),
+        ({"examples": True}, "expected int, found bool"),
+    ],
+)
+def test_scores_that_cannot_be_are_refused(
+    run: Run, change: dict[str, object], complaint: str
+) -> None:
+    write_evaluation(run.round(1), [{**score(run, 0.5), **change}])
+    with pytest.raises(BadInputError, match=complaint):
+        report([run])
+
+
+class TestSeveralRuns:
+    def test_are_called_by_their_directories_or_as_told(self, tmp_path: Path) -> None:
+        runs = [make_run(tmp_path / name) for name in ("iid", "skewed")]
+        assert [row.label for row in report(runs).summary] == ["iid", "skewed"]
+        named = report(runs, labels=["FedAvg", "worse"])
+        assert [row.label for row in named.summary] == ["FedAvg", "worse"]
+
+    def test_of_the_same_name_are_told_apart_by_their_paths(self, tmp_path: Path) -> None:
+        runs = [make_run(tmp_path / name / "fedrun") for name in ("a", "b")]
+        assert [row.label for row in report(runs).summary] == [str(run.root) for run in runs]
+
+    def test_need_one_label_each_and_different_ones(self, run: Run) -> None:
+        with pytest.raises(UsageError, match="one for each of 1 runs, found 2"):
+            report([run], labels=["a", "b"])
+        with pytest.raises(UsageError, match="two runs are called 'a'"):
+            report([run, run], labels=["a", "a"])
+
+    def test_with_different_test_sets_are_not_compared_silently(self, tmp_path: Path) -> None:
+        runs = [make_run(tmp_path / name) for name in ("a", "b")]
+        assert report(runs).notes == ()
+        path = runs[1].partition_file
+        path.write_text(path.read_text().replace("7" * 64, "8" * 64))
+        assert "not tested on the same examples" in report(runs).notes[0].text
+
+    def test_an_empty_one_among_them_is_no_failure(self, run: Run) -> None:
+        empty = Run.create(run.root.parent / "new", run_info())
+        rows = report([run, empty]).summary
+        assert [row.accuracy for row in rows] == [0.5, None]
+
+
+class TestTerminal:
+    @pytest.mark.parametrize("count", [1, 2, 4, 6])
+    def test_fits_80_columns_and_cuts_no_figure(self, tmp_path: Path, count: int) -> None:
+        names = [f"fedavg-cifar10-dirichlet-{n}" for n in range(count)]
+        runs = [make_run(tmp_path / name, classes=HOSTILE) for name in names]
+        text = terminal_text(report(runs))
+        assert max(map(len, text.splitlines())) <= 80
+        assert "…" not in text
+        assert "\x1b" not in text
+        assert re.search(r"^ +3 +50\.0 ", text, re.MULTILINE)
+
+    def test_cuts_long_tables_and_says_so(self, tmp_path: Path) -> None:
+        clients = tuple(str(n) for n in range(22))
+        classes = tuple(f"class-{n}" for n in range(100))
+        accuracies = tuple(n / 100 for n in range(1, 26))
+        run = make_run(tmp_path / "r", clients=clients, classes=classes, accuracies=accuracies)
+        text = terminal_text(report([run]))
+        assert max(map(len, text.splitlines())) <= 80
+        assert "2 more; --csv has all" in text  # clients
+        assert "80 more; --csv has all" in text  # classes
+        assert "20 of 25 rounds; --csv has all" in text
+        assert re.search(r"^ +1 +1\.0 ", text, re.MULTILINE)
+        assert re.search(r"^ +25 +25\.0 ", text, re.MULTILINE)
+
+    def test_marks_nothing_up_in_the_names_of_things(self, tmp_path: Path) -> None:
+        run = make_run(tmp_path / "r", classes=("[red]a[/red]", "[/]", "c", "d"))
+        text = terminal_text(report([run]))
+        assert "[red]a[/red]" in text
+        assert "[/]" in text
+
+
+class Elements(HTMLParser):
+    """Every element of a page, with its attributes, and the text outside of elements."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = tmp_path_factory.mktemp("page")
+    runs = [
+        make_run(root / "<b>hostile", classes=HOSTILE, clients=("0", "site.b", "z")),
+        make_run(root / "central", classes=HOSTILE, clients=("0",)),
+    ]
+    return to_html(report(runs))
+
+
+class TestPage:
+    def test_needs_nothing_from_elsewhere(self, page: str) -> None:
+        elements = Elements(page).found
+        assert {tag for tag, _ in elements}.isdisjoint({"script", "link", "img", "iframe", "b"})
+        links = [
+            value or ""
+            for _, attributes in elements
+            for key, value in attributes.items()
+            if key in ("src", "href", "xlink:href", "data")
+        ]
+        assert links
+        assert all(link.startswith("#") for link in links)
+        assert "@import" not in page
+        assert set(re.findall(r"url\((.)", page)) <= {"#"}
+
+    def test_shows_names_as_they_are(self, page: str) -> None:
+        text = Elements(page).text
+        assert "<script>alert(1)</script>" in text
+        assert "$x$ & 'y'" in text
+        assert "evil\\x1b[31m" in text
+        assert "<b>hostile" in text
+
+    def test_has_a_title_for_every_picture_and_no_id_twice(self, page: str) -> None:
+        elements = Elements(page).found
+        pictures = [attributes for tag, attributes in elements if tag == "svg"]
+        # accuracy, bytes, loss; labels and confusion of both runs; clients of the one with several
+        assert len(pictures) == 3 + 2 + 2 + 1
+        assert all(picture["role"] == "img" and picture["aria-label"] for picture in pictures)
+        ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
+        assert len(ids) == len(set(ids))
+        targets = re.findall(r'(?:href="#|url\(#)([^")]+)', page)
+        assert set(targets) <= set(ids)
+
+    def test_takes_every_colour_from_its_two_themes(self, page: str) -> None:
+        style, body = page.split("</style>", 1)
+        light, dark = (set(re.findall(r"(--[\w-]+):", half)) for half in style.split("@media", 1))
+        used = set(re.findall(r"var\((--[\w-]+)\)", body))
+        assert {"--ink", "--grid", "--paper", "--series-1"} <= used
+        assert used <= light
+        assert light == dark
+        assert not re.findall(r"#[0-9a-f]{6}\b", body)
+
+    def test_of_a_run_without_any_score_has_no_empty_plot(self, tmp_path: Path) -> None:
+        page = to_html(report([make_run(tmp_path / "r", accuracies=())]))
+        pictures = [tag for tag, _ in Elements(page).found if tag == "svg"]
+        assert len(pictures) == 2  # the labels, and the clients' numbers of examples
+
+
+def test_markdown_keeps_its_columns_whatever_the_names(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r", classes=HOSTILE)
+    text = to_markdown(report([run]))
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert len(tables) == 5  # summary, classes, evaluations, rounds, clients
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
+    assert "<script>" not in text
+    assert "| r | 3 | 50.0 | 55.0 (round 2) |" in text
+
+
+class TestCsv:
+    def test_has_every_score_as_it_was_measured(self, run: Run) -> None:
+        rows = list(csv.DictReader(io.StringIO(to_csv(report([run])))))
+        measured = {
+            int(row["round"]): float(row["value"])
+            for row in rows
+            if (row["measure"], row["model"], row["class"]) == ("accuracy", "global", "")
+        }
+        assert measured == {1: 0.4, 2: 0.55, 3: 0.5}
+        of_cat = [r for r in rows if (r["class"], r["measure"], r["round"]) == ("cat", "f1", "2")]
+        assert [row["value"] for row in of_cat] == ["0.55"]
+        assert all(float(row["value"]) >= 0 for row in rows)
+
+    def test_names_a_value_once(self, run: Run) -> None:
+        rows = list(csv.DictReader(io.StringIO(to_csv(report([run])))))
+        keys = [tuple(value for column, value in row.items() if column != "value") for row in rows]
+        assert len(keys) == len(set(keys))
+
+    def test_is_documented(self, run: Run) -> None:
+        rows = list(csv.DictReader(io.StringIO(to_csv(report([run])))))
+        words = set(re.findall(r"\w+", tidy.__doc__ or ""))
+        assert set(rows[0]) <= words
+        assert {row["measure"] for row in rows} <= words
+
+
+def test_the_same_runs_give_the_same_bytes(tmp_path: Path, run: Run) -> None:
+    copy = tmp_path / "elsewhere" / "fedrun"
+    shutil.copytree(run.root, copy)
+    names = ("report.html", "report.md", "report.csv")
+    written = []
+    for opened, folder in ((run, "first"), (Run.open(copy), "second")):
+        files = [tmp_path / folder / name for name in names]
+        report([opened], html=files[0], markdown=files[1], csv=files[2])
+        written.append([file.read_bytes() for file in files])
+    assert written[0] == written[1]
+    assert all(written[0])
+
+
+def test_json_holds_the_whole_report(run: Run) -> None:
+    found = json.loads(json.dumps(plain(report([run])), allow_nan=False))
+    scores = [r["scores"][0]["accuracy"] for r in found["runs"][0]["rounds"][1:]]
+    assert scores == [0.4, 0.55, 0.5]
+    assert found["summary"][0]["best_round"] == 2
+
+
+def test_a_round_aggregated_after_a_report_shows_in_the_next(run: Run) -> None:
+    write_round(run, run.round(4))
+    write_evaluation(run.round(4), [score(run, 0.7)])
+    assert report([run]).summary[0].accuracy == 0.7
+
+
+class TestSparkline:
+    @given(st.lists(st.floats(0, 1), max_size=200), st.integers(2, 60))
+    def test_higher_values_are_never_lower(self, values: list[float], width: int) -> None:
+        line = curve(values, 0, 1, width=width)
+        assert len(line) == min(len(values), width)
+        picked = [values[i] for i in spread(len(values), width)]
+        assert [line[i] for i in sorted(range(len(line)), key=lambda i: picked[i])] == sorted(line)
+
+    @given(st.integers(0, 500), st.integers(2, 60))
+    def test_thinning_keeps_both_ends_and_repeats_nothing(self, count: int, limit: int) -> None:
+        picked = spread(count, limit)
+        assert picked == sorted(set(picked))
+        assert len(picked) == min(count, limit)
+        assert not count or (picked[0], picked[-1]) == (0, count - 1)
+
+    @given(st.lists(st.integers(0, 1000), max_size=12))
+    def test_a_class_with_examples_is_always_seen(self, counts: list[int]) -> None:
+        assert [bar == "·" for bar in bars(counts)] == [count == 0 for count in counts]
+
+    def test_equal_values_are_level(self) -> None:
+        assert len(set(curve([0.5, 0.5, 0.5], 0.5, 0.5))) == 1

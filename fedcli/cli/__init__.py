@@ -1,0 +1,112 @@
+"""The command line: ``main`` is the console script and the one place that ends the process."""
+
+import json
+import os
+import sys
+import traceback
+from typing import NoReturn
+
+import typer
+
+from fedcli import __version__
+from fedcli.cli import (
+    aggregate,
+    evaluate,
+    init,
+    partition,
+    report,
+    run,
+    status,
+    train_client,
+)
+from fedcli.cli.output import print_json
+from fedcli.errors import ExitStatus, FedcliError
+
+app = typer.Typer(
+    name="fedcli",
+    help="Federated learning as plain commands: one step, one process, one file.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("partition")(partition.partition)
+app.command("init")(init.init)
+app.command("train-client")(train_client.train_client)
+app.command("aggregate")(aggregate.aggregate)
+app.command("evaluate")(evaluate.evaluate)
+app.command("report")(report.report)
+app.command("run")(run.run)
+app.command("status")(status.status)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"fedcli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Federated learning as plain commands: one step, one process, one file."""
+
+
+def execute(arguments: list[str]) -> int:
+    """Run one command line and return its exit status; errors are printed, not raised."""
+    try:
+        status = int(app(arguments, prog_name="fedcli", standalone_mode=False) or 0)
+        if status == ExitStatus.INTERRUPTED:  # typer's own way to pass on a KeyboardInterrupt
+            raise KeyboardInterrupt
+        return status
+    except FedcliError as error:
+        return _report(arguments, error.kind, error.message, error.hint, error.status)
+    except typer.TyperException as error:
+        command = " ".join(["fedcli", *arguments[:1]]) if arguments else "fedcli"
+        hint = f"{command} --help"
+        return _report(arguments, "usage", error.format_message(), hint, error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        return _report(arguments, "interrupted", "interrupted", None, ExitStatus.INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.FAILED
+    except MemoryError:
+        message = "out of memory"
+        hint = "a smaller --batch-size needs less"
+        return _report(arguments, "out-of-memory", message, hint, ExitStatus.OUT_OF_MEMORY)
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        hint = "this is a mistake in fedcli; --debug shows where"
+        return _report(arguments, "internal", message, hint, ExitStatus.FAILED)
+
+
+def _report(arguments: list[str], kind: str, message: str, hint: str | None, status: int) -> int:
+    if "--debug" in arguments:
+        traceback.print_exc()
+    if "--json" in arguments:
+        print_json({"error": {"kind": kind, "message": message, "hint": hint}})
+    else:
+        print(f"error: {_one_line(message)}", file=sys.stderr)
+        if hint:
+            print(f"hint: {_one_line(hint)}", file=sys.stderr)
+    return int(status)
+
+
+def _one_line(text: str) -> str:
+    """Join lines and show control characters, which names in files may hold, as escapes."""
+    joined = " ".join(text.split("\n"))
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in joined)
+
+
+def main() -> NoReturn:
+    """Run the command line of this process."""
+    status = execute(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        status = ExitStatus.FAILED
+    # A process that has imported torch takes most of a second to take itself down.
+    os._exit(status)

@@ -1,0 +1,140 @@
+"""``fedcli evaluate``."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import RenderableType
+from rich.table import Table
+
+from fedcli.cli.options import (
+    DebugOption,
+    DeviceOption,
+    ForceOption,
+    JsonOption,
+    OwnModelOption,
+    QuietOption,
+    RunOption,
+    ThreadsOption,
+    comma_list,
+)
+from fedcli.cli.output import Output, figures_table
+from fedcli.errors import UsageError
+from fedcli.run import DEFAULT_RUN, Run
+
+if TYPE_CHECKING:
+    from fedcli.steps.evaluate import EvaluateResult, Rounds
+
+
+def evaluate(
+    run: RunOption = DEFAULT_RUN,
+    round_: Annotated[
+        str, typer.Option("--round", help="The round: a number, latest, or all.", metavar="N")
+    ] = "latest",
+    client: Annotated[
+        str | None,
+        typer.Option(
+            "--id",
+            help="Score this client's update: what it would have alone.",
+            metavar="ID",
+        ),
+    ] = None,
+    clients: Annotated[
+        bool, typer.Option("--clients", help="Score on each client's validation data.")
+    ] = False,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", help="Score on another folder of pictures or npz file.", metavar="PATH"
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes", help="Score on the examples of these classes only.", metavar="NAMES"
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    model: OwnModelOption = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Score a global model, or one client's update, on test data."""
+    from fedcli.steps.evaluate import evaluate as step
+
+    opened = Run.open(run)
+    with Output("evaluate", json=json, quiet=quiet) as output:
+        result = step(
+            opened,
+            rounds=_parse_round(round_),
+            client=client,
+            on_clients=clients,
+            data=data,
+            classes=comma_list(classes),
+            device=device,
+            threads=threads,
+            own_model=model,
+            force=force,
+            progress=output,
+        )
+        output.result(result, lambda result: _render(result, opened.command("report")))
+
+
+def _parse_round(text: str) -> "Rounds":
+    if text == "latest":
+        return "latest"
+    if text == "all":
+        return "all"
+    if text.isdecimal():
+        return int(text)
+    raise UsageError(f"--round: expected a number, latest or all, found {text!r}")
+
+
+def _render(result: "EvaluateResult", then: str) -> list[RenderableType]:
+    with_auc = any(entry["auc"] is not None for entry in result.evaluations)
+    table = figures_table(
+        ["round", "model", "data"],
+        ["examples", "loss", "acc. (%)", "bal. (%)", "F1", *["AUC"] * with_auc],
+    )
+    for entry in result.evaluations:
+        table.add_row(
+            str(entry["round"]),
+            "global" if entry["client"] is None else f"client {entry['client']}",
+            _data(entry),
+            str(entry["examples"]),
+            f"{entry['loss']:.4f}",
+            f"{100 * entry['accuracy']:.1f}",
+            f"{100 * entry['balanced_accuracy']:.1f}",
+            f"{entry['macro_f1']:.3f}",
+            *[f"{entry['auc']:.3f}" if entry["auc"] is not None else ""] * with_auc,
+        )
+    parts: list[RenderableType] = [table]
+    if len(result.evaluations) == 1:
+        parts.append(_per_class(result.evaluations[0]))
+    if not result.computed:
+        parts.append("These scores were there already; --force computes them again.")
+    return [*parts, f"next: {then}"]
+
+
+def _data(entry: Mapping[str, Any]) -> str:
+    name = entry["data"] if entry["data_client"] is None else f"validation {entry['data_client']}"
+    return f"{name}: {', '.join(entry['classes'])}" if entry["classes"] else str(name)
+
+
+def _per_class(entry: Mapping[str, Any]) -> Table:
+    table = figures_table(["class"], ["examples", "acc. (%)"])
+    table.add_column("", width=20)
+    table.add_column("most taken for")
+    for number, row in enumerate(entry["per_class"]):
+        if row["examples"]:
+            wrong = list(entry["confusion"][number])
+            wrong[number] = 0
+            other = entry["per_class"][wrong.index(max(wrong))]["class"] if any(wrong) else ""
+            share = f"{other} ({max(wrong) / row['examples']:.0%})" if other else ""
+            bar = "█" * round(20 * row["accuracy"])
+            accuracy = f"{100 * row['accuracy']:.1f}"
+            table.add_row(row["class"], str(row["examples"]), accuracy, bar, share)
+    return table

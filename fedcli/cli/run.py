@@ -1,0 +1,98 @@
+"""``fedcli run``."""
+
+import signal
+from typing import Annotated
+
+import typer
+from rich.console import RenderableType
+
+from fedcli.cli.options import (
+    AugmentOption,
+    BatchSizeOption,
+    DebugOption,
+    DeviceOption,
+    EpochsOption,
+    JsonOption,
+    LrOption,
+    MomentumOption,
+    OwnModelOption,
+    QuietOption,
+    RunOption,
+    SeedOption,
+    ThreadsOption,
+    WeightDecayOption,
+    WeightingOption,
+    comma_list,
+)
+from fedcli.cli.output import Output, figures_table, seconds
+from fedcli.run import DEFAULT_RUN, Run
+from fedcli.steps.run import RunResult, run_rounds
+
+
+def run(
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, help="Go on until round N is complete.", metavar="N")
+    ],
+    run: RunOption = DEFAULT_RUN,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, help="Clients at a time.", metavar="N")
+    ] = 1,
+    evaluate: Annotated[
+        bool, typer.Option("--evaluate/--no-evaluate", help="Score every round's global model.")
+    ] = True,
+    epochs: EpochsOption = None,
+    lr: LrOption = None,
+    batch_size: BatchSizeOption = None,
+    momentum: MomentumOption = None,
+    weight_decay: WeightDecayOption = None,
+    augment: AugmentOption = None,
+    weighting: WeightingOption = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    seed: SeedOption = None,
+    model: OwnModelOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Do many rounds with one command, from where the run stands, by launching the same steps."""
+    opened = Run.open(run)
+    # What a scheduler sends to end a job is handled like Ctrl-C: stop the children, keep the rest.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Output("run", json=json, quiet=quiet) as output:
+        result = run_rounds(
+            opened,
+            rounds,
+            jobs=jobs,
+            training={
+                "epochs": epochs,
+                "lr": lr,
+                "batch_size": batch_size,
+                "momentum": momentum,
+                "weight_decay": weight_decay,
+                "augment": comma_list(augment),
+            },
+            weighting=weighting,
+            device=device,
+            threads=threads,
+            seed=seed,
+            own_model=model,
+            evaluate=evaluate,
+            progress=output,
+        )
+        output.result(result, lambda result: _render(result, opened.command("report")))
+
+
+def _render(result: RunResult, then: str) -> list[RenderableType]:
+    if not result.rounds:
+        return [f"{result.rounds_complete} rounds are complete already.", f"next: {then}"]
+    table = figures_table(["round"], ["clients", "test loss", "acc. (%)", "time"])
+    for row in result.rounds:
+        table.add_row(
+            str(row.round),
+            str(row.clients),
+            "" if row.loss is None else f"{row.loss:.4f}",
+            "" if row.accuracy is None else f"{100 * row.accuracy:.1f}",
+            seconds(row.seconds),
+        )
+    return [table, f"next: {then}"]

@@ -1,0 +1,108 @@
+"""``fedcli train-client``."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import RenderableType
+
+from fedcli.cli.options import (
+    AugmentOption,
+    BatchSizeOption,
+    DebugOption,
+    DeviceOption,
+    EpochsOption,
+    ForceOption,
+    JsonOption,
+    LrOption,
+    MomentumOption,
+    OwnModelOption,
+    QuietOption,
+    RoundOption,
+    RunOption,
+    SeedOption,
+    ThreadsOption,
+    WeightDecayOption,
+    comma_list,
+)
+from fedcli.cli.output import Output, figures_table, megabytes, seconds
+from fedcli.run import DEFAULT_RUN, Run
+from fedcli.steps.status import status
+
+
+def train_client(
+    ids: Annotated[
+        list[str],
+        typer.Option("--id", help="Who trains: 2, 0,3,5, 0-9, all, or a name.", metavar="IDS"),
+    ],
+    run: RunOption = DEFAULT_RUN,
+    round_: RoundOption = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            help="The client's own folder of pictures or npz file; nothing of it is copied.",
+            metavar="PATH",
+        ),
+    ] = None,
+    epochs: EpochsOption = None,
+    lr: LrOption = None,
+    batch_size: BatchSizeOption = None,
+    momentum: MomentumOption = None,
+    weight_decay: WeightDecayOption = None,
+    augment: AugmentOption = None,
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    seed: SeedOption = None,
+    model: OwnModelOption = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Train one client, or several one after another, on their own data for the open round."""
+    opened = Run.open(run)
+    from fedcli.steps.train_client import train_client as step
+
+    with Output("train-client", json=json, quiet=quiet) as output:
+        result = step(
+            opened,
+            ids,
+            round_number=round_,
+            data=data,
+            options={
+                "epochs": epochs,
+                "lr": lr,
+                "batch_size": batch_size,
+                "momentum": momentum,
+                "weight_decay": weight_decay,
+                "augment": comma_list(augment),
+            },
+            device=device,
+            threads=threads,
+            seed=seed,
+            own_model=model,
+            force=force,
+            progress=output,
+        )
+        output.result(result, lambda result: _render(result, status(opened).next))
+
+
+def _render(result: Any, then: str) -> list[RenderableType]:
+    table = figures_table(
+        ["client"], ["examples", "loss", "acc. (%)", "images/s", "time", "update"]
+    )
+    for client in result.clients:
+        if client.already_done:
+            figures = ["", "", "", "before"]
+        else:
+            last = client.epochs[-1]
+            figures = [
+                f"{last.loss:.4f}",
+                f"{100 * last.accuracy:.1f}",
+                f"{client.images_per_second:.0f}",
+                seconds(client.seconds),
+            ]
+        size = megabytes(client.bytes)
+        table.add_row(client.client, str(client.num_examples), *figures, size)
+    heading = f"round {result.round}, on {result.device} with {result.training['threads']} threads"
+    return [heading, table, f"next: {then}"]

@@ -1,0 +1,138 @@
+"""``fedcli run``: the same bytes as by hand, resuming, failing clients, interruption."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import fedcli
+
+from fedcli.errors import ClientFailedError, UpdateError, error_from_json
+from fedcli.run import Run
+
+SMALL = ("--model", "linear", "--limit", "240", "--epochs", "1")
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Run:
+    done = fedcli("partition", *SMALL, cwd=tmp_path)
+    assert done.status == 0, done.err
+    return Run.open(tmp_path / "fedrun")
+
+
+def checkpoints(run: Run) -> dict[str, bytes]:
+    found = sorted((run.root / "rounds").rglob("*.safetensors"))
+    return {str(path.relative_to(run.root)): path.read_bytes() for path in found}
+
+
+def test_run_makes_the_bytes_that_the_steps_make_by_hand(made: Run, tmp_path: Path) -> None:
+    by_hand = tmp_path / "hand"
+    by_hand.mkdir()
+    assert fedcli("partition", *SMALL, cwd=by_hand).status == 0
+    for command in (
+        ("train-client", "--id", "2,0", "--threads", "1"),
+        ("train-client", "--id", "1", "--threads", "1"),
+        ("aggregate",),
+    ):
+        assert fedcli(*command, cwd=by_hand).status == 0
+    done = fedcli("run", "--rounds", 1, "--jobs", 3, "--threads", 1, cwd=tmp_path)
+    assert done.status == 0, done.err
+    assert "round 1/1 complete  test loss" in done.err
+    assert "next: fedcli report" in done.out
+    assert checkpoints(made) == checkpoints(Run.open(by_hand / "fedrun"))
+    assert made.round(1).evaluation.exists()
+
+
+def test_run_goes_on_where_the_directory_stands(made: Run, tmp_path: Path) -> None:
+    assert fedcli("train-client", "--id", 1, "--threads", 1, cwd=tmp_path).status == 0
+    update = made.round(1).update("1").stat().st_mtime_ns
+    options = ("--jobs", 2, "--threads", 1, "--no-evaluate", "--json", "--quiet")
+    value = fedcli("run", "--rounds", 2, *options, cwd=tmp_path).json
+    assert [row["round"] for row in value["rounds"]] == [1, 2]
+    assert value["rounds"][0]["accuracy"] is None
+    assert made.round(1).update("1").stat().st_mtime_ns == update
+    assert not made.round(1).evaluation.exists()
+    value = fedcli("run", "--rounds", 2, *options, cwd=tmp_path).json
+    assert value == {"schema": 1, "command": "run", "rounds_complete": 2, "rounds": []}
+
+
+def test_a_failing_client_is_named_and_the_rest_stays(made: Run, tmp_path: Path) -> None:
+    shard = made.client_shard("1")
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:100])
+    options = ("run", "--rounds", 1, "--threads", 1, "--no-evaluate")
+    done = fedcli(*options, cwd=tmp_path)
+    assert done.status == 4
+    assert done.err.splitlines()[-2].startswith("error: client 1, round 1: ")
+    assert "client-1.safetensors" in done.err
+    assert made.round(1).delivered() == ["0"]
+    shard.write_bytes(whole)
+    assert fedcli(*options, cwd=tmp_path).status == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_stops_the_children_and_leaves_a_run_to_resume(
+    made: Run, tmp_path: Path, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-m", "fedcli", "run", "--rounds", "50", "--jobs", "2"]
+    process = subprocess.Popen(
+        [*command, "--threads", "1", "--no-evaluate"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "client" in line:
+            break
+    children = _children(process.pid)
+    assert children
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "error: interrupted"
+    assert not [pid for pid in children if _alive(pid)]
+    leftovers = [p.name for p in made.root.rglob(".*.tmp")]
+    assert len(leftovers) <= 2  # those of children that were stopped while they wrote
+    rounds = made.latest_round().number + 1
+    done = fedcli("run", "--rounds", rounds, "--threads", 1, "--no-evaluate", cwd=tmp_path)
+    assert done.status == 0, done.err
+
+
+def _children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return [
+        int(child) for thread in threads for child in (thread / "children").read_text().split()
+    ] or [int(child) for child in text.split()]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
+
+
+def test_run_without_a_list_of_clients(tmp_path: Path) -> None:
+    done = fedcli("init", "--model", "linear", "--classes", "a,b", cwd=tmp_path)
+    assert done.status == 0, done.err
+    done = fedcli("run", "--rounds", 1, cwd=tmp_path)
+    assert done.status == 2
+    assert "without a list of clients" in done.err
+
+
+def test_errors_travel_between_processes() -> None:
+    error = error_from_json({"kind": "bad-update", "message": "x", "hint": None})
+    assert type(error) is UpdateError
+    assert error.status == 4
+    unknown = error_from_json({"kind": "internal", "message": "KeyError", "hint": "--debug"})
+    assert (unknown.status, unknown.message, unknown.hint) == (1, "KeyError", "--debug")
+    assert error_from_json({"kind": "client-failed", "message": "", "hint": None}).status == 1
+    assert isinstance(ClientFailedError("x"), Exception)
+    assert json.dumps({"kind": UpdateError.kind})

@@ -23,7 +23,7 @@ import numpy as np
 from fedcli.dtypes import DTYPE_NAMES, DTYPES, Array
 from fedcli.errors import CheckpointError, NotReadyError
 from fedcli.files import InputFile, atomic_writer, storage_errors, write_all
-from fedcli.metadata import Kind, Metadata, Role, no_duplicates
+from fedcli.metadata import Kind, Metadata, no_duplicates
 
 _MAX_HEADER = 100_000_000  # the limit that the safetensors library sets itself
 
@@ -138,10 +138,6 @@ class Checkpoint:
     def tensors(self) -> dict[str, Array]:
         """Read all tensors."""
         return {name: self.tensor(name) for name in self.layout}
-
-    def role(self, name: str) -> Role:
-        """Return the role of a tensor."""
-        return self.metadata.roles.get(name, Role.PARAMETER)
 
     def digest(self) -> str:
         """Return the SHA-256 of the file, hex."""

@@ -63,8 +63,8 @@ def peak_memory(device: torch.device) -> int:
 
 
 @contextlib.contextmanager
-def out_of_memory_as_error(batch_size: int) -> Iterator[None]:
-    """Turn torch's out-of-memory errors into ours, with a hint at a smaller batch."""
+def out_of_memory_as_error(hint: str) -> Iterator[None]:
+    """Turn torch's out-of-memory errors into ours, with what to try instead."""
     try:
         yield
     except RuntimeError as error:
@@ -72,7 +72,5 @@ def out_of_memory_as_error(batch_size: int) -> Iterator[None]:
         own = isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
         if not own:
             raise
-        raise OutOfMemoryError(
-            f"out of memory with batches of {batch_size}",
-            hint=f"try --batch-size {max(1, batch_size // 2)}",
-        ) from error
+        reason = str(error).splitlines()[0]
+        raise OutOfMemoryError(f"out of memory: {reason}", hint=hint) from error

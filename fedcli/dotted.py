@@ -7,11 +7,14 @@ from typing import Any
 
 from fedcli.errors import UsageError
 
+SHOW_WHERE = "--debug shows where in your code"
+
 
 def load_attribute(name: str, option: str) -> Any:
     """Import ``package.module:attribute``; the current directory is searched first.
 
-    Raises ``UsageError`` that names the option when there is no such thing.
+    Raises ``UsageError`` that names the option when there is no such thing, or when the module
+    does not get through its own import, whatever it raises.
     """
     module_name, _, attribute = name.partition(":")
     here = str(Path.cwd())
@@ -21,6 +24,14 @@ def load_attribute(name: str, option: str) -> Any:
         value: Any = importlib.import_module(module_name)
         for part in attribute.split("."):
             value = getattr(value, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"{option} {name}: {error}") from None
+    except (Exception, SystemExit) as error:
+        raise UsageError(
+            f"{option} {name}: cannot be imported: {in_one_line(error)}", hint=SHOW_WHERE
+        ) from error
     return value
+
+
+def in_one_line(error: BaseException) -> str:
+    """Name an exception of someone else's code, with the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

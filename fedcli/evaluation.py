@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fedcli.devices import choose_device, out_of_memory_as_error, set_threads
 from fedcli.dtypes import Array
+from fedcli.errors import BadInputError
 from fedcli.metrics import Scores, score
 from fedcli.models import build, takes_rgb
 from fedcli.models.weights import load_arrays
@@ -25,8 +26,7 @@ BATCH = 256  # larger batches are no faster on a CPU, and this many fit on any G
 def predict(module: nn.Module, x: Tensor, normalize: Normalize) -> Tensor:
     """Return the logits (N, classes) of a module for stored examples ``x``, on the CPU."""
     module.eval()
-    with out_of_memory_as_error(BATCH):
-        return torch.cat([module(normalize(part)).float().cpu() for part in torch.split(x, BATCH)])
+    return torch.cat([module(normalize(part)).float().cpu() for part in torch.split(x, BATCH)])
 
 
 class Scorer:
@@ -41,7 +41,7 @@ class Scorer:
         # The fresh weights are all overwritten before they are used.
         self._module = build(
             info.model, len(self.classes), info.dataset.shape, own=own_model, seed=0
-        ).to(self.device)
+        )
         self._normalize = Normalize.for_dataset(
             info.dataset, as_rgb=takes_rgb(info.model), device=self.device
         )
@@ -49,11 +49,18 @@ class Scorer:
     def load(self, tensors: Mapping[str, Array], path: Path) -> None:
         """Load the weights of a checkpoint. Raises ``BadInputError`` when they do not fit."""
         load_arrays(self._module, tensors, path)
+        self._path = path
 
     def score(self, x: Array, y: NDArray[np.int64]) -> tuple[float, Scores]:
-        """Return the mean cross-entropy and all scores on examples as shards hold them."""
-        examples: Tensor = torch.from_numpy(x).to(self.device)
-        logits = predict(self._module, examples, self._normalize)
+        """Return the mean cross-entropy and all scores on examples as shards hold them.
+
+        Raises ``BadInputError`` when the model's outputs are not finite, ``OutOfMemoryError``.
+        """
+        with out_of_memory_as_error("score on the CPU: --device cpu"):
+            module = self._module.to(self.device)
+            logits = predict(module, torch.from_numpy(x).to(self.device), self._normalize)
+        if not torch.isfinite(logits).all():
+            raise BadInputError(f"{self._path}: its outputs are not finite: its training diverged")
         loss = F.cross_entropy(logits.double(), torch.from_numpy(y)).item()
         margin: NDArray[Any] | None = None
         if len(self.classes) == 2:

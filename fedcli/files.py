@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import socket
 import stat
 from collections.abc import Iterator
@@ -47,13 +48,38 @@ def _running(pid: int) -> bool:
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Delete temporary files that processes of this host left behind when they were killed."""
+    """Delete what processes of this host left behind aside when they were killed."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(directory):
             match = _TEMPORARY.match(entry.name)
             if match and match["host"] == _host() and not _running(int(match["pid"])):
                 with contextlib.suppress(OSError):
-                    Path(entry.path).unlink()
+                    if entry.is_dir(follow_symlinks=False):
+                        shutil.rmtree(entry.path)
+                    else:
+                        Path(entry.path).unlink()
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.tmp")
+
+
+@contextlib.contextmanager
+def directory_aside(parent: Path, name: str) -> Iterator[Path]:
+    """Give a directory in ``parent`` to build files in that are then renamed into place.
+
+    What is left in it when the block ends, well or not, is removed. Raises ``StorageError``.
+    """
+    temporary = _temporary(parent / name)
+    with storage_errors("write", parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(parent)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -63,7 +89,7 @@ def atomic_writer(path: Path) -> Iterator[FileIO]:
     The file is unbuffered, readable and writable, so that it can be filled out of order.
     Raises ``StorageError`` when the disk is full, the permission is missing, and the like.
     """
-    temporary = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     with storage_errors("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path.parent)
@@ -192,12 +218,13 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read one JSON object.
 
-    Raises ``FileNotFoundError`` when there is no such file, ``StorageError`` when it cannot
-    be read, and ``ValueError`` when it holds anything but one JSON object.
+    Raises ``FileNotFoundError`` or ``NotADirectoryError`` when there is no such file,
+    ``StorageError`` when it cannot be read, and ``ValueError`` when it holds anything but one
+    JSON object.
     """
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise
     except OSError as error:
         raise StorageError(f"{path}: cannot read: {error.strerror}") from error

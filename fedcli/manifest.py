@@ -1,12 +1,12 @@
 """``aggregate.json``: what went into a round's global model, and what did not."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedcli.files import read_json, write_json
-
-FORMAT = 1
+from fedcli.errors import BadInputError
+from fedcli.files import write_json
+from fedcli.records import FORMAT, read_record
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Manifest:
     strategy: str
     weighting: str
     base: str
-    global_model: str
+    global_model: str = field(metadata={"key": "global"})
     accepted: tuple[Contribution, ...]
     missing: tuple[str, ...]
     rejected: tuple[Rejection, ...]
@@ -59,13 +59,6 @@ def read_manifest(path: Path) -> Manifest | None:
     Raises ``StorageError`` when it is there and cannot be read.
     """
     try:
-        values = read_json(path)
-        if values.pop("format") != FORMAT:
-            return None
-        values["global_model"] = values.pop("global")
-        values["accepted"] = tuple(Contribution(**entry) for entry in values["accepted"])
-        values["rejected"] = tuple(Rejection(**entry) for entry in values["rejected"])
-        values["missing"] = tuple(values["missing"])
-        return Manifest(**values)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return read_record(Manifest, path)
+    except BadInputError:
         return None

@@ -233,10 +233,8 @@ def save_figure(figure: Figure, path: Path) -> None:
 
     Raises ``UsageError`` for another suffix, and ``StorageError``.
     """
-    suffix = path.suffix.lower()
-    if suffix not in _FORMATS:
-        raise UsageError(f"{path}: expected a name that ends in {', '.join(_FORMATS)}")
-    write_bytes(path, _encode(figure, suffix.removeprefix("."), facecolor=PAPER))
+    check_picture_path(path)
+    write_bytes(path, _encode(figure, path.suffix.lower().removeprefix("."), facecolor=PAPER))
 
 
 def _encode(figure: Figure, kind: str, **options: Any) -> bytes:
@@ -271,3 +269,14 @@ def svg(figure: Figure, name: str, title: str) -> str:
         f'<svg role="img" aria-label="{label}" {view[0] if view else ""}><title>{label}</title>'
     )
     return opening + text[text.index(">") + 1 :].strip()
+
+
+def check_picture_path(path: Path) -> None:
+    """Refuse, before any work is done, what ``save_figure`` could not write.
+
+    Raises ``UsageError`` for another suffix, and ``MissingDependencyError`` without matplotlib.
+    """
+    if path.suffix.lower() not in _FORMATS:
+        raise UsageError(f"{path}: expected a name that ends in {', '.join(_FORMATS)}")
+    with _style():
+        pass

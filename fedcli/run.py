@@ -99,10 +99,11 @@ class Run:
         path = root / "run.json"
         try:
             values = read_json(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
+            option = "" if root == DEFAULT_RUN else f" --run {shlex.quote(str(root))}"
             raise RunFormatError(
                 f"{root}: not a run directory: it has no run.json",
-                hint=f"make one with: fedcli partition --run {root}",
+                hint=f"make one with: fedcli partition{option}, or fedcli init{option}",
             ) from None
         except ValueError as error:
             raise RunFormatError(f"{path}: not readable as JSON: {error}") from None

@@ -1,5 +1,6 @@
 """A client's examples in one file: ``x`` (uint8 N,C,H,W or float32 N,…) and ``y`` (int64 N)."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,20 @@ class ShardFormat:
     dtype: np.dtype[Any]
 
 
+@dataclass(frozen=True)
+class WrittenShard:
+    """What ``data/partition.json`` says of a shard.
+
+    ``sha256`` is that of the file, which names its run; ``content_sha256`` is that of the examples
+    alone (the bytes of y, then of x, little-endian), the same in every run that has them.
+    """
+
+    sha256: str
+    content_sha256: str
+    examples: int
+    bytes: int
+
+
 def write_shard(
     path: Path,
     client: str | None,
@@ -64,7 +79,7 @@ def write_shard(
     read: Callable[[NDArray[np.int64]], Array],
     form: ShardFormat,
     progress: Progress,
-) -> None:
+) -> WrittenShard:
     """Write the examples that ``read`` decodes, chunk by chunk; at most a chunk is in memory.
 
     Raises ``StorageError``, and what ``read`` raises.
@@ -77,8 +92,16 @@ def write_shard(
     )
     metadata = Metadata(Kind.SHARD, form.run, client=client, num_examples=len(labels))
     bytes_each = max(1, form.dtype.itemsize * int(np.prod(form.shape)))
+    content = hashlib.sha256()
     with create(path, layout, metadata) as writer:
-        writer.write(labels.astype("<i8"), layout["y"].start)
+
+        def write(values: Array, offset: int) -> None:
+            values = np.ascontiguousarray(values)
+            writer.write(values, offset)
+            content.update(values.data)
+
+        write(labels.astype("<i8"), layout["y"].start)
         for chunk in chunks(np.arange(len(labels)), bytes_each):
-            writer.write(read(chunk), layout["x"].start + int(chunk[0]) * bytes_each)
+            write(read(chunk), layout["x"].start + int(chunk[0]) * bytes_each)
             progress.advance(len(chunk))
+        return WrittenShard(writer.finish(), content.hexdigest(), len(labels), writer.size)

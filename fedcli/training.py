@@ -5,6 +5,7 @@ The pictures stay uint8 on the device and are normalised batch by batch. SGD is 
 optimizers costs 1.7 s a process, and later algorithms add terms to the step.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedcli.devices import out_of_memory_as_error
-from fedcli.errors import FedcliError
+from fedcli.errors import DataError, FedcliError
 from fedcli.plan import TrainPlan
 from fedcli.run_info import DatasetInfo
 
@@ -128,27 +128,44 @@ def train(
     """Train ``module`` in place for the plan's epochs; x, y and module are on one device.
 
     ``x`` is (N, ...), uint8 or float32; ``y`` is int64 (N). The order of examples and the
-    augmentation are drawn on the CPU from ``seed``. Raises ``OutOfMemoryError``, and
-    ``FedcliError`` when the loss is not finite after an epoch.
+    augmentation are drawn on the CPU from ``seed``. Raises ``FedcliError`` when the loss or the
+    weights are not finite after an epoch, ``DataError`` for a batch of one that BatchNorm cannot
+    normalise.
     """
     generator = torch.Generator().manual_seed(seed)
     parameters = [p for p in module.parameters() if p.requires_grad]
     optimizer = SGD(parameters, plan)
     module.train()
     epochs = []
-    with out_of_memory_as_error(plan.batch_size):
-        for number in range(1, plan.epochs + 1):
-            started = time.perf_counter()
-            loss, accuracy = _epoch(module, x, y, plan, normalize, generator, optimizer)
-            epoch = Epoch(number, loss, accuracy, time.perf_counter() - started)
-            if not torch.isfinite(torch.tensor(loss)):
-                raise FedcliError(
-                    f"training diverged: the loss is {loss} in epoch {number}",
-                    hint=f"lower --lr (it was {plan.lr:g})",
-                )
-            on_epoch(epoch)
-            epochs.append(epoch)
+    for number in range(1, plan.epochs + 1):
+        started = time.perf_counter()
+        loss, accuracy = _epoch(module, x, y, plan, normalize, generator, optimizer)
+        epoch = Epoch(number, loss, accuracy, time.perf_counter() - started)
+        if not math.isfinite(loss) or not _all_finite(module):
+            raise FedcliError(
+                f"training diverged: in epoch {number} the loss is {loss:g}, or weights overflow",
+                hint=f"lower --lr (it was {plan.lr:g})",
+            )
+        on_epoch(epoch)
+        epochs.append(epoch)
     return epochs
+
+
+def _all_finite(module: nn.Module) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in module.state_dict().values())
+
+
+def _forward(module: nn.Module, inputs: Tensor) -> Tensor:
+    try:
+        logits: Tensor = module(inputs)
+    except ValueError as error:
+        if len(inputs) > 1 or "more than 1 value per channel" not in str(error):
+            raise
+        raise DataError(
+            "a batch of one example: BatchNorm cannot normalise it",
+            hint="a larger --batch-size, more examples for this client, or a run with --norm group",
+        ) from error
+    return logits
 
 
 def _epoch(
@@ -169,7 +186,7 @@ def _epoch(
         inputs, labels = x[chosen], y[chosen]
         for name in plan.augment:
             inputs = AUGMENT[name](inputs, generator)
-        logits = module(normalize(inputs))
+        logits = _forward(module, normalize(inputs))
         loss = F.cross_entropy(logits, labels)
         optimizer.step(torch.autograd.grad(loss, parameters, materialize_grads=True))
         loss_sum += loss.detach() * len(labels)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedcli.advice import train_command
 from fedcli.blocks import BLOCK_BYTES, Block
 from fedcli.checkpoint import Checkpoint, Layout, TensorInfo, layout_of
 from fedcli.dtypes import DTYPE_NAMES, Array, as_float
@@ -141,8 +142,8 @@ def _open_update(base: Base, client: str) -> Update:
 def way_out(base: Base, client: str) -> str:
     """Return what can be done about an update that cannot be used."""
     number = base.round.number
-    again = base.run.command(f"train-client --id {client} --round {number} --force")
-    without = base.run.command(f"aggregate --exclude {client}")
+    again = f"{train_command(base.run, [client], number)} --force"
+    without = base.run.command(f"aggregate --round {number} --exclude {client}")
     return f"train it again: {again}, or leave it out: {without}"
 
 

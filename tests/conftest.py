@@ -17,6 +17,9 @@ from fedcli.plan import Plan
 from fedcli.run import Run
 from fedcli.run_info import DatasetInfo, ModelInfo, RunInfo
 
+# Test processes run side by side: threads that wait for each other's cores would make them crawl.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROLES = {
     "bn.running_mean": Role.BUFFER,
     "bn.num_batches_tracked": Role.COUNTER,

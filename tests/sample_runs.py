@@ -48,9 +48,11 @@ def _write_partition(run: Run, info: RunInfo) -> None:
         "label_counts": counts,
         "validation_label_counts": {},
         "test_label_counts": [25] * count,
-        "shards": {**shards, "test.safetensors": {"sha256": "7" * 64}},
+        "shards": {**shards, "test.safetensors": {"content_sha256": "7" * 64}},
     }
     write_json(run.partition_file, values)
+    for shard in (run.test_shard, *map(run.client_shard, info.clients)):
+        shard.touch()
 
 
 def write_round(run: Run, round_: Round) -> None:

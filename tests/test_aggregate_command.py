@@ -56,7 +56,7 @@ def test_a_session(delivered: Run) -> None:
     done = fedcli("aggregate", cwd=directory)
     assert (done.status, done.err) == (0, "")
     assert "round 1" in done.out
-    assert "next: fedcli evaluate\n" in done.out
+    assert "next: fedcli evaluate --data PATH\n" in done.out  # this run holds no test data
     assert max(map(len, done.out.splitlines())) <= 80
     assert sorted(path.name for path in delivered.round(1).path.iterdir()) == [
         "aggregate.json",
@@ -123,6 +123,12 @@ def test_at_most_ten_missing_clients_are_named(tmp_path: Path, tiny_run: Run) ->
     run.round(0).path.mkdir(parents=True)
     run.round(0).global_model.write_bytes(tiny_run.round(0).global_model.read_bytes())
     with pytest.raises(NotReadyError, match=r"0, 1, 2, 3, 4, 5, 6, 7, 8, 9, …$") as raised:
+        aggregate(run)
+    assert "train-client --id 0 --data PATH" in str(raised.value.hint)
+    for client in run.info.clients:
+        run.client_shard(client).parent.mkdir(exist_ok=True)
+        run.client_shard(client).touch()
+    with pytest.raises(NotReadyError) as raised:
         aggregate(run)
     assert "train-client --id all" in str(raised.value.hint)
 
@@ -309,8 +315,8 @@ def refused(run: Run, message: str | None) -> None:
     assert raised.value.status == 4
     assert raised.value.message.startswith(str(run.round(1).update("1")))
     hint = str(raised.value.hint)
-    assert f"fedcli train-client --id 1 --round 1 --force --run {run.root}" in hint
-    assert f"fedcli aggregate --exclude 1 --run {run.root}" in hint
+    assert f"fedcli train-client --id 1 --data PATH --run {run.root} --force" in hint
+    assert f"fedcli aggregate --round 1 --exclude 1 --run {run.root}" in hint
     assert snapshot(run) == before
 
 

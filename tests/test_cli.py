@@ -82,6 +82,13 @@ def test_version_and_help_of_the_module_and_the_script(tmp_path: Path) -> None:
     assert max(map(len, help_text.splitlines())) <= 80
 
 
+def test_no_command_at_all_prints_the_help(tmp_path: Path) -> None:
+    done = fedcli(cwd=tmp_path)
+    assert done.status == 2
+    assert "train-client" in done.out
+    assert done.err == ""
+
+
 def test_completion_completes_commands_and_options(tmp_path: Path) -> None:
     shell = {"_FEDCLI_COMPLETE": "complete_bash", "COMP_CWORD": "1"}
     done = fedcli(cwd=tmp_path, COMP_WORDS="fedcli tr", **shell)

@@ -1,7 +1,9 @@
 """Data sets: what is on disk is what the examples hold, and what is wrong is named."""
 
+import errno
 import gzip
 import hashlib
+import os
 import pickle
 import struct
 from pathlib import Path
@@ -12,7 +14,7 @@ from PIL import Image
 
 from fedcli.datasets import DATASETS, DataOptions, load_dataset, load_examples
 from fedcli.datasets.from_torchvision import SOURCES
-from fedcli.errors import DataError, FedcliError, NotReadyError, UsageError
+from fedcli.errors import DataError, FedcliError, NotReadyError, StorageError, UsageError
 from fedcli.progress import Silence
 from fedcli.run_info import DatasetInfo
 
@@ -185,6 +187,61 @@ def test_the_identity_changes_with_the_files_and_not_with_their_place(folder, tm
     assert load_dataset(f"imagefolder:{moved}", DataOptions()).identity != first.identity
 
 
+def test_the_identity_changes_with_a_picture_of_the_same_size_in_bytes(folder):
+    first = load_dataset(f"imagefolder:{folder}", DataOptions())
+    for one, other in (("train/ant/0.png", "train/ant/1.png"), ("test/ant/0.png", "x")):
+        path = folder / one
+        before = path.read_bytes()
+        changed = (folder / other).read_bytes() if other != "x" else before[:-1] + b"x"
+        assert len(changed) == len(before)
+        path.write_bytes(changed)
+        assert load_dataset(f"imagefolder:{folder}", DataOptions()).identity != first.identity
+        path.write_bytes(before)
+    assert load_dataset(f"imagefolder:{folder}", DataOptions()).identity == first.identity
+
+
+def dangling(path: Path) -> None:
+    path.symlink_to("nowhere.png")
+
+
+def circular(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+@pytest.mark.parametrize("make", [dangling, circular])
+def test_a_link_that_leads_nowhere_is_named(folder, make):
+    make(folder / "train" / "ant" / "9.png")
+    with pytest.raises(StorageError, match=r"ant.9\.png: cannot read: "):
+        load_dataset(f"imagefolder:{folder}", DataOptions())
+    with pytest.raises(StorageError, match=r"ant.9\.png: cannot read: "):
+        load_examples(str(folder), INFO, "train", Silence())
+
+
+@pytest.mark.parametrize("name", ["train", "train/ant", "train/ant/1.png"])
+def test_what_may_not_be_read_is_named(folder, monkeypatch, name):
+    refuse_to_open(folder / name, monkeypatch)
+    with pytest.raises(StorageError, match=f"{folder / name}: cannot read: Permission denied"):
+        load_dataset(f"imagefolder:{folder}", DataOptions())
+
+
+def refuse_to_open(refused: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Act as the system does for a user without the permission; tests may run as root."""
+    scan, open_file = os.scandir, Path.open
+
+    def scandir(path):
+        if Path(path) == refused:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    def open_(path, *arguments, **options):
+        if path == refused:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return open_file(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(Path, "open", open_)
+
+
 def empty(root: Path) -> None:
     pass
 
@@ -258,6 +315,8 @@ PICTURES, LABELS = arrays(6, (4, 4))
         ({"x": PICTURES, "y": LABELS.astype(float)}, "whole number"),
         ({"x": PICTURES, "y": np.eye(6, dtype=int)}, "whole number"),
         ({"x": PICTURES, "y": LABELS - 1}, "start at 0"),
+        ({"x": PICTURES, "y": LABELS + 10**8}, "label 100000002: .* at most 10000 classes"),
+        ({"x": PICTURES, "y": LABELS + 10_000 - 2}, "label 10000: "),
         ({"x": PICTURES, "y": LABELS, "class_names": ["a", "b"]}, "outside the 2 classes"),
         ({"x": PICTURES.astype(np.int32), "y": LABELS}, "int32"),
         ({"x": PICTURES[:, 0], "y": LABELS}, "uint8 pictures"),
@@ -317,6 +376,51 @@ def test_mnist_stays_grey(tmp_path):
     assert (all_of(data.train) == 6).all()
     assert (all_of(data.test) == 3).all()
     assert data.classes[0] == "0 - zero"
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def test_the_identity_of_mnist_changes_with_a_pixel(tmp_path):
+    write_mnist(tmp_path)
+    options = DataOptions(data_dir=tmp_path)
+    first = load_dataset("mnist", options).identity
+    assert load_dataset("mnist", options).identity == first
+    flip_a_bit(tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte")
+    assert load_dataset("mnist", options).identity != first
+
+
+def write_gtsrb(root: Path) -> Path:
+    for number in range(3):
+        path = picture(root / "gtsrb/GTSRB/Training/00000" / f"{number}.ppm", colour=(number, 0, 0))
+    test = root / "gtsrb" / "GTSRB" / "Final_Test" / "Images"
+    picture(test / "00000.ppm")
+    (root / "gtsrb" / "GT-final_test.csv").write_text("Filename;ClassId\n00000.ppm;0\n")
+    return path
+
+
+def write_caltech101(root: Path) -> Path:
+    for folder in ("Annotations", "101_ObjectCategories/BACKGROUND_Google"):
+        (root / "caltech101" / folder).mkdir(parents=True)
+    for number in range(1, 4):
+        name = f"101_ObjectCategories/ant/image_{number:04d}.jpg"
+        path = picture(root / "caltech101" / name, colour=(number, 0, 0))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("gtsrb", write_gtsrb), ("caltech101", write_caltech101)]
+)
+def test_the_identity_of_torchvisions_folders_changes_with_a_file(tmp_path, name, write):
+    path = write(tmp_path)
+    options = DataOptions(data_dir=tmp_path, image_size=8)
+    first = load_dataset(name, options).identity
+    assert load_dataset(name, options).identity == first
+    flip_a_bit(path)
+    assert load_dataset(name, options).identity != first
 
 
 def write_cifar10(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,6 @@ def test_a_plan_file_is_what_options_start_from(tmp_path):
         ({"clients": ("a", "a")}, "--clients"),
         ({"clients": ("../a",)}, "client id"),
         ({"channels": 4}, "--channels"),
-        ({"channels": 1, "start": replace(LINEAR, normalize="imagenet")}, "--normalize"),
         ({"start": replace(LINEAR, model=ModelInfo("no-such"))}, "--model"),
     ],
 )
@@ -93,6 +92,15 @@ def test_values_that_cannot_be_used_are_refused(tmp_path, changes, option):
     with pytest.raises(UsageError, match=option):
         init(tmp_path / "run", **{"classes": CLASSES, "start": LINEAR, **changes})
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", [{"normalize": "imagenet"}, {"pretrained": True}])
+def test_grey_pictures_get_the_mean_of_imagenets_constants(option):
+    start = replace(LINEAR, **option)
+    assert start.normalization("uint8", 3) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert start.normalization("uint8", 1) == ((0.449,), (0.226,))
+    with pytest.raises(UsageError, match=f"--{next(iter(option))}.* have 4"):
+        start.normalization("uint8", 4)
 
 
 def test_neither_classes_nor_their_number_is_a_usage_error(tmp_path):

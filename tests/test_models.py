@@ -1,5 +1,6 @@
 """The networks: names, sizes, starting weights."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -165,15 +166,29 @@ def tiny(num_classes):
 
 def broken(num_classes):
     return "not a module"
+
+def other_name(classes):
+    return tiny(classes)
+
+def too_wide(num_classes):
+    return tiny(num_classes + 1)
+
+def no_tensor(num_classes):
+    return nn.ModuleList()
 """
 
 
-def test_a_users_own_model_runs_only_when_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def own_nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory of a user's own networks, which is the current one."""
     (tmp_path / "mynets.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", ["/nonexistent", *__import__("sys").path])
+    monkeypatch.setattr("sys.path", ["/nonexistent", *sys.path])
+    return tmp_path
+
+
+@pytest.mark.usefixtures("own_nets")
+def test_a_users_own_model_runs_only_when_asked_for() -> None:
     tiny = ModelInfo("mynets:tiny")
     assert build(tiny, 4, (3, 2, 2), own="mynets:tiny", seed=0)(torch.zeros(1, 3, 2, 2)).shape == (
         1,
@@ -187,6 +202,57 @@ def test_a_users_own_model_runs_only_when_asked_for(
         build(ModelInfo("mynets:broken"), 4, (3, 2, 2), own="mynets:broken", seed=0)
     with pytest.raises(UsageError, match="no attribute 'absent'"):
         build(ModelInfo("mynets:absent"), 4, (3, 2, 2), own="mynets:absent", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("def tiny(:", "SyntaxError"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("raise RuntimeError('first\\nsecond')", "RuntimeError: first$"),
+        ("import sys; sys.exit('bye')", "SystemExit: bye"),
+    ],
+)
+def test_a_users_module_that_does_not_import_is_named(
+    own_nets: Path, code: str, reason: str
+) -> None:
+    module = f"nets_{abs(hash(code))}"
+    (own_nets / f"{module}.py").write_text(code)
+    name = f"{module}:tiny"
+    with pytest.raises(UsageError, match=f"--model {name}: cannot be imported: {reason}") as caught:
+        build(ModelInfo(name), 4, (3, 2, 2), own=name, seed=0)
+    assert caught.value.__cause__ is not None
+
+
+@pytest.mark.usefixtures("own_nets")
+@pytest.mark.parametrize(
+    ("factory", "shape", "message"),
+    [
+        ("other_name", (3, 2, 2), "cannot be called with num_classes=4: TypeError"),
+        ("too_wide", (3, 2, 2), r"expected an output of shape \[1, 4\], found \[1, 5\]"),
+        ("no_tensor", (3, 2, 2), r"\[3, 2, 2\] does not go through it: NotImplementedError"),
+        ("tiny", (3, 9, 9), r"\[3, 9, 9\] does not go through it: RuntimeError: .*mat1"),
+    ],
+)
+def test_a_users_model_that_cannot_take_the_examples_is_refused(
+    factory: str, shape: tuple[int, ...], message: str
+) -> None:
+    name = f"mynets:{factory}"
+    with pytest.raises(UsageError, match=f"--model {name}: .*{message}"):
+        initial_tensors(ModelInfo(name), 4, shape, 0, own_factory=name)
+
+
+def test_a_network_that_needs_larger_pictures_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--model alexnet: .*\[3, 32, 32\]") as caught:
+        initial_tensors(ModelInfo("alexnet"), 2, RGB, seed=0)
+    assert "--image-size" in str(caught.value.hint)
+    assert "\n" not in caught.value.message
+
+
+def test_trying_a_network_leaves_no_trace_in_its_statistics() -> None:
+    model = initial_tensors(ModelInfo("resnet18"), 2, (1, 32, 32), seed=0)
+    assert model.tensors["bn1.num_batches_tracked"] == 0
+    assert not model.tensors["bn1.running_mean"].any()
 
 
 def test_load_arrays_names_what_does_not_fit() -> None:

@@ -1,6 +1,12 @@
 """``fedcli partition``: what is written, that it is written once, and what is refused."""
 
+import errno
+import hashlib
 import json
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +19,19 @@ import fedcli.steps.partition as partition_module
 from fedcli import checkpoint
 from fedcli.cli.label_table import grouped, label_table, short
 from fedcli.cli.partition import make_scheme
-from fedcli.errors import ConflictError, DataError, NotReadyError, RunFormatError, UsageError
+from fedcli.datasets import pictures
+from fedcli.errors import (
+    ConflictError,
+    DataError,
+    NotReadyError,
+    RunFormatError,
+    StorageError,
+    UsageError,
+)
 from fedcli.metadata import Kind
 from fedcli.partitioning import Scheme
 from fedcli.plan import Plan, TrainPlan
+from fedcli.progress import Silence
 from fedcli.run import Run
 from fedcli.run_info import ModelInfo
 from fedcli.shards import read_shard
@@ -33,6 +48,11 @@ def contents(root: Path) -> dict[str, tuple[bytes, int]]:
     return {
         str(path.relative_to(root)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files
     }
+
+
+def names(directory: Path) -> list[str]:
+    """What a directory holds, hidden files too."""
+    return sorted(path.name for path in directory.iterdir())
 
 
 @pytest.fixture
@@ -86,6 +106,10 @@ def test_the_files_are_exactly_those_of_the_specification(tmp_path):
         path = tmp_path / "run" / "data" / name
         assert shard["sha256"] == checkpoint.digest(path)
         assert shard["bytes"] == path.stat().st_size
+        examples = read_shard(path)
+        content = hashlib.sha256(examples.y.tobytes() + examples.x.tobytes())
+        assert shard["content_sha256"] == content.hexdigest()
+        assert shard["examples"] == len(examples)
     assert values["run"] == result.id == Run.open(tmp_path / "run").id
     with checkpoint.Checkpoint(tmp_path / "run/data/client-1.safetensors", Kind.SHARD) as shard:
         assert (shard.metadata.run, shard.metadata.client) == (result.id, "1")
@@ -107,6 +131,16 @@ def test_the_starting_model_is_that_of_the_seed(tmp_path):
     assert digests[0] == digests[1]
     assert digests[0][0] != digests[2][0]
     assert digests[0][1] != digests[2][1]
+
+
+def test_two_runs_with_one_test_set_have_its_content_in_common(tmp_path):
+    first, second = (
+        json.loads((partition(tmp_path / cut.name, SMALL, cut, LINEAR).run / "data/partition.json")
+                   .read_text())["shards"]["test.safetensors"]
+        for cut in (Scheme("iid", 2), Scheme("dirichlet", 3))
+    )  # fmt: skip
+    assert first["content_sha256"] == second["content_sha256"]
+    assert first["sha256"] != second["sha256"]
 
 
 def test_run_json_holds_no_path(tmp_path, folder):
@@ -141,17 +175,50 @@ def test_many_clients_need_few_open_files(tmp_path):
 # again
 
 
-def test_the_same_again_touches_nothing_and_decodes_nothing(tmp_path, folder):
-    source = Source(f"imagefolder:{folder}")
+def test_the_same_again_touches_nothing_and_decodes_nothing(tmp_path, folder, monkeypatch):
+    source = Source(f"imagefolder:{folder}", image_size=8)
     first = partition(tmp_path / "run", source, Scheme(), LINEAR)
     before = contents(tmp_path / "run")
-    for path in folder.rglob("*.png"):
-        path.write_bytes(b"x" * path.stat().st_size)  # the same size, and not a picture
-    Image.new("RGB", (8, 8)).save(folder / "0.png")
-    (folder / "0.png").replace(folder / "train" / "ant" / "0.png")
-    again = partition(tmp_path / "run", replace(source, image_size=8), Scheme(), LINEAR)
+    monkeypatch.setattr(pictures, "load", lambda *_: pytest.fail("a picture was decoded"))
+    again = partition(tmp_path / "run", source, Scheme(), LINEAR)
     assert contents(tmp_path / "run") == before
     assert again == replace(first, already_done=True)
+
+
+def test_a_picture_changed_in_place_is_another_run(tmp_path, folder):
+    source = Source(f"imagefolder:{folder}")
+    partition(tmp_path / "run", source, Scheme(), LINEAR)
+    path = folder / "train" / "ant" / "3.png"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ConflictError, match=r"origin\.data"):
+        partition(tmp_path / "run", source, Scheme(), LINEAR)
+
+
+@pytest.mark.parametrize("name", ["client-1.safetensors", "test.safetensors", "partition.json"])
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"cut")])
+def test_data_that_is_gone_is_written_again_and_the_rounds_stay(tmp_path, name, damage):
+    root = tmp_path / "run"
+    first = partition(root, SMALL, Scheme(), LINEAR)
+    update = root / "rounds" / "0001" / "updates" / "0.safetensors"
+    update.parent.mkdir(parents=True)
+    update.write_text("an update")
+    before = {file: data for file, (data, _) in contents(root).items()}
+    damage(root / "data" / name)
+    said = Lines()
+    assert partition(root, SMALL, Scheme(), LINEAR, progress=said) == first
+    assert {file: data for file, (data, _) in contents(root).items()} == before
+    assert any(name in line for line in said.lines)
+    assert partition(root, SMALL, Scheme(), LINEAR).already_done
+
+
+class Lines(Silence):
+    """Progress that remembers what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
 
 
 @pytest.mark.parametrize(
@@ -206,6 +273,56 @@ def test_a_refused_replacement_leaves_the_old_run_whole(tmp_path, force):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_replacement_that_cannot_be_decoded_leaves_the_old_run_whole(tmp_path, folder):
+    source = Source(f"imagefolder:{folder}")
+    partition(tmp_path / "run", source, Scheme(), LINEAR)
+    before = contents(tmp_path / "run")
+    (folder / "test" / "cat" / "9.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"9\.png"):
+        partition(tmp_path / "run", source, Scheme(), LINEAR, force=True)
+    assert contents(tmp_path / "run") == before
+    assert names(tmp_path / "run") == ["data", "rounds", "run.json"]
+
+
+def test_a_full_disk_leaves_the_old_run_whole(tmp_path, monkeypatch):
+    partition(tmp_path / "run", SMALL, Scheme(), LINEAR)
+    before = contents(tmp_path / "run")
+    calls = iter(range(4))
+
+    def full(*_: object) -> None:
+        if next(calls, None) is None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)  # the disk is full after four files
+    with pytest.raises(StorageError, match="No space left"):
+        partition(tmp_path / "run", SMALL, Scheme("iid", 9), LINEAR, force=True)
+    assert contents(tmp_path / "run") == before
+    assert names(tmp_path / "run") == ["data", "rounds", "run.json"]
+
+
+def test_what_a_killed_replacement_left_behind_is_removed(tmp_path):
+    root = tmp_path / "run"
+    partition(root, SMALL, Scheme(), LINEAR)
+    before = contents(root)
+    killed = subprocess.run([sys.executable, "-c", KILLED, root], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert any(name.startswith(".new.") for name in names(root))
+    assert {name: contents(root)[name] for name in before} == before
+    partition(root, SMALL, Scheme("iid", 2), LINEAR, force=True)
+    assert names(root) == ["data", "rounds", "run.json"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from fedcli.files import directory_aside
+
+with directory_aside(Path(sys.argv[1]), "new") as aside:
+    (aside / "data").mkdir()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 def test_a_partition_that_was_stopped_half_way_is_finished_by_another(tmp_path, monkeypatch):
     root = tmp_path / "run"
 
@@ -238,7 +355,7 @@ def test_an_undecodable_picture_leaves_no_run_behind(tmp_path, folder):
     with pytest.raises(DataError, match=r"4\.png"):
         partition(tmp_path / "run", Source(f"imagefolder:{folder}"), Scheme(), LINEAR)
     assert not (tmp_path / "run" / "run.json").exists()
-    assert not list((tmp_path / "run").rglob("*.tmp"))
+    assert not list((tmp_path / "run").iterdir())
 
 
 # options
@@ -362,6 +479,7 @@ def test_a_session(tmp_path):
         (["--clients", "6001"], 2, "--clients"),
         (["--dataset", "imagefolder:nowhere"], 3, "nowhere"),
         (["--dataset", "imagefolder:."], 4, "expected one folder for each class"),
+        (["--plot", "labels.jpg"], 2, "labels.jpg"),
     ],
 )
 def test_wrong_input_ends_in_one_line_and_the_documented_status(tmp_path, arguments, status, word):

@@ -38,9 +38,9 @@ def commands(found: RunReport) -> list[str]:
 
 
 def terminal_text(found: Report, width: int = 80) -> str:
-    console = Console(width=width, file=io.StringIO(), highlight=False)
+    console = Console(width=width, file=io.StringIO(), highlight=False, markup=False)
     for part in render(found):
-        console.print(part)
+        console.print(part, soft_wrap=isinstance(part, str))  # as cli.output does
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -83,8 +83,17 @@ class TestBytes:
         assert {(r.bytes_up, r.bytes_down, r.bytes_total) for r in found.runs[0].rounds} == {
             (0, 0, 0)
         }
-        assert "no model crosses a network" in found.runs[0].notes[0].text
+        assert "no model is exchanged" in found.runs[0].notes[0].text
         assert "1.0 MB" in found.runs[0].notes[0].text  # its one shard
+
+    def test_of_a_run_called_centralised_are_not_called_so_twice(self, tmp_path: Path) -> None:
+        other = make_run(tmp_path / "federated")
+        central = make_run(tmp_path / "centralised", clients=("0",))
+        text = terminal_text(report([central, other]))
+        assert "note: centralised: one client holds all examples" in text
+        assert "centralised (centralised)" not in text
+        renamed = terminal_text(report([central, other], labels=["pooled", "federated"]))
+        assert "pooled (centralised)" in renamed
 
     def test_belong_to_the_round_whose_accuracy_is_shown(self, run: Run) -> None:
         run.round(3).evaluation.unlink()
@@ -153,6 +162,53 @@ def test_a_client_is_described_by_its_last_round(run: Run) -> None:
     assert client.seconds == 2 + 3 + 4
 
 
+class TestClientsWithTheirOwnData:
+    """A run made by ``init``: it holds no examples, and is scored on somebody's folder."""
+
+    @pytest.fixture
+    def run(self, run: Run) -> Run:
+        shutil.rmtree(run.root / "data")
+        for number in (1, 2, 3):
+            own = score(run, number / 10, data=REFERENCE)
+            update = score(run, 0.05, data=REFERENCE, model="update", client="1")
+            write_evaluation(run.round(number), [update, own])
+        return run
+
+    def test_are_told_what_works_where_their_data_is(self, run: Run) -> None:
+        run.round(3).evaluation.unlink()
+        deliver(run, "1", tensors(9), round_number=4)
+        assert commands(only_run(run)) == [
+            f"fedcli evaluate --round latest --data PATH --run {run.root}",
+            f"fedcli train-client --id 0 --data PATH --run {run.root}",
+        ]
+        write_evaluation(run.round(3), [score(run, 0.9, data=REFERENCE, sha256="f" * 64)])
+        stale = f"fedcli evaluate --round 3 --data PATH --run {run.root}"
+        assert stale in commands(only_run(run))
+
+    def test_are_judged_by_the_data_that_there_is(self, run: Run) -> None:
+        found = report([run])
+        assert found.headline == Subject(data=REFERENCE)
+        assert (found.summary[0].accuracy, found.summary[0].best_round) == (0.3, 3)
+        assert found.runs[0].clients[1].own_accuracy == 0.05
+        text = terminal_text(found)
+        assert f"accuracy and loss are those of the global model on {REFERENCE}" in text
+        assert re.search(r"^ +2 20\.0 0\.800 ", text, re.MULTILINE)
+
+    def test_are_judged_by_what_most_rounds_have(self, run: Run) -> None:
+        changed = score(run, 0.9, data="reference (00000000)")
+        some = score(run, 0.8, data="a", classes=["ant"])
+        for number in (1, 2, 3):
+            own = score(run, 0.3, data=REFERENCE)
+            write_evaluation(run.round(number), [own, some, *[changed] * (number == 3)])
+        assert report([run]).headline == Subject(data=REFERENCE)
+
+    def test_are_not_compared_silently_with_a_simulation(self, run: Run, tmp_path: Path) -> None:
+        found = report([run, make_run(tmp_path / "simulated")])
+        assert [row.accuracy for row in found.summary] == [None, 0.5]
+        (note,) = found.notes
+        assert note.text.startswith("fedrun has no score of the global model on test")
+
+
 class TestIncomplete:
     def test_without_evaluation_it_says_how_to_get_one(self, run: Run) -> None:
         for number in (1, 2, 3):
@@ -204,6 +260,7 @@ class TestIncomplete:
         assert caught.value.hint == f"fedcli status --run {tiny_run.root}"
 
 
+REFERENCE = "reference (3f2a91bc)"
 BROKEN = {
     "cut off": lambda text: text[: len(text) // 2],
     "empty": lambda _: "",
@@ -272,6 +329,14 @@ class TestSeveralRuns:
         path.write_text(path.read_text().replace("7" * 64, "8" * 64))
         assert "not tested on the same examples" in report(runs).notes[0].text
 
+    def test_that_do_not_say_what_they_were_tested_on_are_compared(self, tmp_path: Path) -> None:
+        runs = [make_run(tmp_path / name) for name in ("a", "b")]
+        for name, run in zip("12", runs, strict=True):
+            # the SHA-256 of the file differs with the id of the run, which it holds
+            text = run.partition_file.read_text().replace("content_sha256", "sha256")
+            run.partition_file.write_text(text.replace("7" * 64, name * 64))
+        assert report(runs).notes == ()
+
     def test_an_empty_one_among_them_is_no_failure(self, run: Run) -> None:
         empty = Run.create(run.root.parent / "new", run_info())
         rows = report([run, empty]).summary
@@ -302,11 +367,59 @@ class TestTerminal:
         assert re.search(r"^ +1 +1\.0 ", text, re.MULTILINE)
         assert re.search(r"^ +25 +25\.0 ", text, re.MULTILINE)
 
-    def test_marks_nothing_up_in_the_names_of_things(self, tmp_path: Path) -> None:
-        run = make_run(tmp_path / "r", classes=("[red]a[/red]", "[/]", "c", "d"))
-        text = terminal_text(report([run]))
-        assert "[red]a[/red]" in text
-        assert "[/]" in text
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_marks_nothing_up_in_the_names_of_things(self, tmp_path: Path, count: int) -> None:
+        classes = ("[red]a[/red]", "[/a]", "c", "[bold]")
+        run = make_run(tmp_path / "r", classes=classes)
+        entries = [score(run, 0.5), score(run, 0.5, data="[/d] (0a0a0a0a)", classes=["[/a]"])]
+        write_evaluation(run.round(3), [*entries, score(run, 0.9, sha256="f" * 64)])
+        run.round(2).evaluation.unlink()
+        path = run.round(2).telemetry("1")
+        path.write_text(path.read_text().replace('"cpu"', '"[i]cpu[/i]"'))
+        labels = ["[red]x[/]", "[/b]"][:count]
+        text = terminal_text(report([run] * count, labels=labels))
+        for name in (*classes, *labels, "[/d]", "[i]cpu[/i]"):
+            assert name in text
+
+    def test_names_a_long_choice_of_classes_once(self, tmp_path: Path) -> None:
+        classes = tuple(f"kind-of-flower-{n}" for n in range(10))
+        runs = [
+            make_run(tmp_path / f"clients-with-two-classes-{n}", classes=classes) for n in range(4)
+        ]
+        few, some, others = classes[:1], classes[:6], classes[4:]
+        for run in runs:
+            entries = [score(run, 0.25, classes=list(names)) for names in (few, some, others)]
+            write_evaluation(run.round(3), [score(run, 0.5), *entries])
+        text = terminal_text(report(runs))
+        assert max(map(len, text.splitlines())) <= 80
+        _, evaluations = text.split("Evaluations")
+        evaluations = " ".join(evaluations.split("Clients of")[0].split())
+        for number, names in ((1, some), (2, others)):
+            assert f"only 6 classes #{number}: {', '.join(names)}" in evaluations
+        assert evaluations.count(classes[5]) == 2
+        lines = text.splitlines()
+        assert sum(line.startswith("global model on test") for line in lines) == 4
+        assert any(line.split()[-1:] == [few[0]] for line in lines)
+
+    def test_has_one_figure_a_cell_for_each_class(self, tmp_path: Path) -> None:
+        runs = [make_run(tmp_path / name) for name in ("a", "b")]
+        text = terminal_text(report(runs))
+        assert re.search(r"^ant +100 +50\.0 +50\.0$", text, re.MULTILINE)
+        assert "| ant | 100 | 0.50 | 0.50 |" in to_markdown(report(runs))
+        assert re.search(r"^ant +100 +50\.0 +0\.50$", terminal_text(report(runs[:1])), re.MULTILINE)
+
+    def test_leaves_a_command_in_one_piece(self, tmp_path: Path) -> None:
+        run = make_run(tmp_path / "a-directory-whose-name-is-long-enough-to-need-a-second-line")
+        run.round(3).evaluation.unlink()
+        (command,) = commands(only_run(run))
+        assert len(command) > 80
+        assert command in terminal_text(report([run]))
+
+    def test_breaks_names_between_words(self, tmp_path: Path) -> None:
+        names = ["centralised-with-six-classes", "three-clients-two-classes-each"]
+        lines = terminal_text(report([make_run(tmp_path / name) for name in names])).splitlines()
+        assert any(line.startswith("three-clients-two- ") for line in lines)
+        assert any(line.startswith("classes-each ") for line in lines)
 
 
 class Elements(HTMLParser):

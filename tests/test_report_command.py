@@ -44,6 +44,16 @@ def test_writes_what_is_asked_for_and_nothing_else(run: Run) -> None:
     assert "communication (MB)" in result.out
 
 
+def test_shows_names_as_they_are_and_commands_in_one_piece(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a directory whose name is so long that it needs a line of its own")
+    run.round(3).evaluation.unlink()
+    result = fedcli("report", "--label", "[red]x[/]", run.root.name, cwd=tmp_path)
+    assert result.status == 0, result.err
+    assert "[red]x[/]" in result.out
+    command = f"fedcli evaluate --round latest --run '{run.root.name}'"
+    assert command in map(str.strip, result.out.splitlines())
+
+
 def test_a_dash_is_standard_output(run: Run) -> None:
     here = run.root.parent
     text = fedcli("report", "--csv", "-", cwd=here).out

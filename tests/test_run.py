@@ -217,7 +217,7 @@ def test_a_directory_that_is_no_run(tmp_path: Path) -> None:
     assert done.status == 4
     assert done.err.splitlines() == [
         "error: fedrun: not a run directory: it has no run.json",
-        "hint: make one with: fedcli partition --run fedrun",
+        "hint: make one with: fedcli partition, or fedcli init",
     ]
     (tmp_path / "fedrun").write_text("a file")
     with pytest.raises(FedcliError):

@@ -1,6 +1,5 @@
 """``fedcli run``: the same bytes as by hand, resuming, failing clients, interruption."""
 
-import json
 import os
 import signal
 import subprocess
@@ -10,7 +9,10 @@ from pathlib import Path
 import pytest
 from conftest import fedcli
 
+from fedcli.cli import execute
 from fedcli.errors import ClientFailedError, UpdateError, error_from_json
+from fedcli.manifest import read_manifest
+from fedcli.processes import Steps
 from fedcli.run import Run
 
 SMALL = ("--model", "linear", "--limit", "240", "--epochs", "1")
@@ -91,6 +93,7 @@ def test_an_interrupt_stops_the_children_and_leaves_a_run_to_resume(
             break
     children = _children(process.pid)
     assert children
+    assert all(_alive(child) for child in children)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -119,6 +122,68 @@ def _alive(pid: int) -> bool:
     return "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
 
 
+def test_a_step_other_than_training_is_stopped_too(made: Run) -> None:
+    """Evaluation runs in the main thread, where the interrupt is raised."""
+    steps = Steps(made.root, {})
+
+    def interrupt(process: subprocess.Popen[str]) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subprocess.Popen, "communicate", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            steps.launch("evaluate")
+    (process,) = steps._running
+    assert process.poll() is None
+    steps.stop()
+    assert process.returncode == -signal.SIGTERM
+    process.communicate()
+    with pytest.raises(ClientFailedError, match="stopped"):
+        steps.launch("evaluate")
+
+
+def test_rounds_that_were_left_without_scores_are_scored(made: Run, tmp_path: Path) -> None:
+    options = ("run", "--threads", 1, "--jobs", 3, "--json", "--quiet")
+    assert fedcli(*options, "--rounds", 1, "--no-evaluate", cwd=tmp_path).status == 0
+    assert not made.round(1).evaluation.exists()
+    assert fedcli(*options, "--rounds", 1, cwd=tmp_path).json["rounds"] == []
+    assert made.round(1).evaluation.exists()
+
+
+def test_excluded_and_failing_clients(made: Run, tmp_path: Path) -> None:
+    shard = made.client_shard("1")
+    shard.write_bytes(shard.read_bytes()[:100])
+    options = ("run", "--threads", 1, "--jobs", 3, "--no-evaluate")
+    done = fedcli(*options, "--rounds", 1, "--min-clients", 2, cwd=tmp_path)
+    assert done.status == 0, done.err
+    assert "client 1, round 1: " in done.err
+    done = fedcli(*options, "--rounds", 2, "--exclude", 1, cwd=tmp_path)
+    assert done.status == 0, done.err
+    manifests = [read_manifest(made.round(number).manifest) for number in (1, 2)]
+    accepted = [[c.client for c in manifest.accepted] for manifest in manifests if manifest]
+    assert accepted == [["0", "2"], ["0", "2"]]
+    assert manifests[0] is not None
+    assert manifests[0].missing == ("1",)
+    done = fedcli(*options, "--rounds", 3, "--min-clients", 3, cwd=tmp_path)
+    assert done.status == 4
+    assert not made.round(3).global_model.exists()
+
+
+def test_wrong_options_start_no_process(made: Run, tmp_path: Path) -> None:
+    for wrong in (("--lr", "-1"), ("--weighting", "loudest"), ("--augment", "spin")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path)
+            patch.setattr(subprocess, "Popen", None)
+            assert execute(["run", "--rounds", "1", *wrong]) == 2
+
+
+def test_cores_are_shared_but_not_decided_on(made: Run, tmp_path: Path) -> None:
+    """Another --jobs after an interruption is no conflict."""
+    assert fedcli("train-client", "--id", 0, cwd=tmp_path, OMP_NUM_THREADS="2").status == 0
+    done = fedcli("run", "--rounds", 1, "--jobs", 3, "--no-evaluate", cwd=tmp_path)
+    assert done.status == 0, done.err
+
+
 def test_run_without_a_list_of_clients(tmp_path: Path) -> None:
     done = fedcli("init", "--model", "linear", "--classes", "a,b", cwd=tmp_path)
     assert done.status == 0, done.err
@@ -134,5 +199,3 @@ def test_errors_travel_between_processes() -> None:
     unknown = error_from_json({"kind": "internal", "message": "KeyError", "hint": "--debug"})
     assert (unknown.status, unknown.message, unknown.hint) == (1, "KeyError", "--debug")
     assert error_from_json({"kind": "client-failed", "message": "", "hint": None}).status == 1
-    assert isinstance(ClientFailedError("x"), Exception)
-    assert json.dumps({"kind": UpdateError.kind})

@@ -103,6 +103,7 @@ def test_an_update_says_what_it_is(run: Run, cli: Cli) -> None:
     assert metadata.num_examples == 41
     assert metadata.base == digest(run.round(0).global_model)
     assert metadata.seed == 7
+    assert metadata.training is not None
     assert metadata.training == {
         "algorithm": "fedavg",
         "optimizer": "sgd",
@@ -114,6 +115,7 @@ def test_an_update_says_what_it_is(run: Run, cli: Cli) -> None:
         "augment": ["flip"],
         "device": "cpu",
         "threads": 1,
+        "examples": metadata.training["examples"],
     }
     assert len(telemetry["epochs"]) == 5
     assert telemetry["images_per_second"] > 0
@@ -148,6 +150,47 @@ def test_repeating_changes_nothing_and_other_inputs_are_a_conflict(run: Run, cli
     assert (update.read_bytes(), update.stat().st_mtime_ns) == before
     assert cli("train-client", "--id", "0", "--lr", "0.5", "--force")[0] == 0
     assert update.read_bytes() != before[0]
+
+
+def test_what_the_machine_decides_is_no_conflict_but_what_is_typed_is(run: Run, cli: Cli) -> None:
+    assert cli("train-client", "--id", "0", "--threads", "2")[0] == 0
+    assert cli("train-client", "--id", "0")[0] == 0
+    found, _, err = cli("train-client", "--id", "0", "--threads", "1")
+    assert found == 5
+    assert "threads 2, now 1" in err
+
+
+def test_other_examples_of_the_same_number_are_a_conflict(run: Run, cli: Cli) -> None:
+    for name, seed in (("a", 1), ("b", 2)):
+        np.savez(f"{name}.npz", **examples(seed, 30))
+    assert cli("train-client", "--id", "0", "--data", "a.npz")[0] == 0
+    assert cli("train-client", "--id", "0", "--data", "a.npz")[0] == 0
+    found, _, err = cli("train-client", "--id", "0", "--data", "b.npz")
+    assert found == 5
+    assert "other examples" in err
+
+
+def test_an_update_that_went_into_a_model_is_not_replaced(run: Run, cli: Cli) -> None:
+    assert cli("train-client", "--id", "all", "--epochs", 1)[0] == 0
+    assert cli("aggregate")[0] == 0
+    before = run.round(1).update("0").read_bytes()
+    found, _, err = cli("train-client", "--id", 0, "--round", 1, "--epochs", 2, "--force")
+    assert found == 5
+    assert "round 1 is complete" in err
+    assert run.round(1).update("0").read_bytes() == before
+
+
+def test_a_broken_update_is_named_and_force_mends_it(run: Run, cli: Cli) -> None:
+    assert cli("train-client", "--id", "0", "--epochs", 1)[0] == 0
+    update = run.round(1).update("0")
+    whole = update.read_bytes()
+    update.write_bytes(whole[:-8])
+    found, _, err = cli("train-client", "--id", "0", "--epochs", 1)
+    assert found == 4
+    assert "0.safetensors: truncated" in err
+    assert "--force" in err
+    assert cli("train-client", "--id", "0", "--epochs", 1, "--force")[0] == 0
+    assert update.read_bytes() == whole
 
 
 def test_the_plan_is_used_and_options_override_it(run: Run) -> None:
@@ -219,7 +262,7 @@ def test_a_client_without_data_is_told_how_to_bring_it(run: Run, cli: Cli) -> No
     run.client_shard("1").unlink()
     found, _, err = cli("train-client", "--id", "1")
     assert found == 3
-    assert "hint: fedcli train-client --id 1 --data PATH" in err
+    assert "fedcli train-client --id 1 --data PATH" in err.splitlines()[1]
 
 
 def test_a_broken_base_model_is_named(run: Run, cli: Cli) -> None:
@@ -261,6 +304,7 @@ def test_evaluate_rounds_clients_classes_and_updates(run: Run, cli: Cli) -> None
     assert [e["round"] for e in evaluations("--round", "all")] == [0]
     assert evaluations("--id", 2)[0]["client"] == "2"
     assert evaluations("--id", 2)[0]["round"] == 1
+    assert [e["client"] for e in evaluations("--id", "2,0")] == ["0", "2"]
     on_clients = evaluations("--clients")
     assert [(e["data"], e["data_client"]) for e in on_clients] == [
         ("validation", client) for client in run.info.clients
@@ -298,6 +342,53 @@ def test_a_broken_evaluation_file_is_named(run: Run, cli: Cli) -> None:
     found, _, err = cli("evaluate")
     assert found == 4
     assert "evaluation.json" in err
+
+
+def test_scores_on_own_data_do_not_hide_those_on_the_test_set(run: Run, cli: Cli) -> None:
+    for folder, seed in (("a", 1), ("b", 2)):
+        Path(folder).mkdir()
+        np.savez(Path(folder, "test.npz"), **examples(seed, 30))
+        assert cli("evaluate", "--data", f"{folder}/test.npz")[0] == 0
+    assert cli("evaluate")[0] == 0
+    assert cli("evaluate", "--data", "a/test.npz")[1].count("there already") == 1
+    results = json.loads(run.round(0).evaluation.read_text())["results"]
+    names = sorted(entry["data"] for entry in results)
+    assert len(set(names)) == 3
+    assert "test" in names
+    assert [entry["examples"] for entry in results if entry["data"] == "test"] == [60]
+
+
+def test_a_model_that_overflowed_is_not_scored(run: Run, cli: Cli) -> None:
+    with Checkpoint(run.round(0).global_model) as model:
+        huge = {name: np.full_like(array, 3e38) for name, array in model.tensors().items()}
+        save(run.round(1).global_model, huge, model.metadata)
+    found, _, err = cli("evaluate")
+    assert found == 4
+    assert "global.safetensors: its outputs are not finite" in err
+
+
+def test_hints_of_a_run_whose_data_is_with_its_clients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ("init", "--classes", "a,b,c", "--model", "linear", "--image-size", 6, "--channels", 1)
+    assert cli(*words, "--clients", "mercy,olav", "--run", "study")[0] == 0
+    study = Run.open(Path("study"))
+    assert status(study).next == "fedcli train-client --id mercy --data PATH --run study"
+    _, _, err = cli("aggregate", "--run", "study")
+    assert "hint: fedcli train-client --id mercy --data PATH --run study" in err
+    np.savez("scans.npz", **examples(1, 30))
+    for client in ("mercy", "olav"):
+        assert cli("train-client", "-r", "study", "--id", client, "--data", "scans.npz")[0] == 0
+    found, out, _ = cli("aggregate", "--run", "study")
+    assert found == 0
+    assert "next: fedcli evaluate --data PATH --run study" in out
+    found, _, err = cli("run", "--run", "study", "--rounds", 2)
+    assert found == 2
+    assert "its data is not in the run" in err
+    found, _, err = cli("evaluate", "--run", "study")
+    assert found == 3
+    assert "hint: name some: fedcli evaluate --data PATH --run study" in err
 
 
 def test_status_follows_the_run(run: Run, cli: Cli) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from fedcli.devices import choose_device, out_of_memory_as_error
-from fedcli.errors import FedcliError, OutOfMemoryError, UsageError
+from fedcli.errors import DataError, FedcliError, OutOfMemoryError, UsageError
 from fedcli.plan import TrainPlan
 from fedcli.run_info import DatasetInfo
 from fedcli.training import SGD, Epoch, Normalize, batches, crop, flip, train
@@ -126,6 +126,13 @@ def test_divergence_is_an_error_that_says_so() -> None:
     assert "--lr" in (caught.value.hint or "")
 
 
+def test_one_example_and_batchnorm_is_an_error_that_says_so() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 8), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    x, y = pictures(1)
+    with pytest.raises(DataError, match="BatchNorm cannot normalise it"):
+        train(module, x, y, TrainPlan(), normalize=NORMALIZE, seed=0, on_epoch=ignore)
+
+
 def test_flip_mirrors_about_half_and_changes_nothing_else() -> None:
     x, _ = pictures(400)
     flipped = flip(x, torch.Generator().manual_seed(0))
@@ -172,15 +179,15 @@ def _cpu() -> None:
 
 @pytest.mark.parametrize("allocate", [_gpu, _cpu])
 def test_out_of_memory_has_a_status_of_its_own(allocate: Callable[[], None]) -> None:
-    with pytest.raises(OutOfMemoryError, match="batches of 64") as caught:
-        with out_of_memory_as_error(64):
+    with pytest.raises(OutOfMemoryError, match="out of memory") as caught:
+        with out_of_memory_as_error("try --batch-size 32"):
             allocate()
     assert caught.value.hint == "try --batch-size 32"
 
 
 def test_other_errors_of_torch_stay_what_they_are() -> None:
     with pytest.raises(RuntimeError, match="size of tensor"):
-        with out_of_memory_as_error(64):
+        with out_of_memory_as_error(""):
             torch.zeros(2) + torch.zeros(3)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from typing import NoReturn
 
 import typer
@@ -29,14 +30,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("partition")(partition.partition)
-app.command("init")(init.init)
-app.command("train-client")(train_client.train_client)
-app.command("aggregate")(aggregate.aggregate)
-app.command("evaluate")(evaluate.evaluate)
-app.command("report")(report.report)
-app.command("run")(run.run)
-app.command("status")(status.status)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "partition": partition.partition,
+    "init": init.init,
+    "train-client": train_client.train_client,
+    "aggregate": aggregate.aggregate,
+    "evaluate": evaluate.evaluate,
+    "report": report.report,
+    "run": run.run,
+    "status": status.status,
+}
+for _name, _function in COMMANDS.items():
+    app.command(_name)(_function)
 
 
 def _print_version(wanted: bool) -> None:
@@ -64,18 +69,22 @@ def execute(arguments: list[str]) -> int:
     except FedcliError as error:
         return _report(arguments, error.kind, error.message, error.hint, error.status)
     except typer.TyperException as error:
-        command = " ".join(["fedcli", *arguments[:1]]) if arguments else "fedcli"
-        hint = f"{command} --help"
+        if not error.format_message():  # no command at all: the help was printed
+            return error.exit_code
+        command = [word for word in arguments[:1] if word in COMMANDS]
+        hint = " ".join(["fedcli", *command, "--help"])
         return _report(arguments, "usage", error.format_message(), hint, error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         return _report(arguments, "interrupted", "interrupted", None, ExitStatus.INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.FAILED
+    except OSError as error:
+        message = f"cannot read or write: {error}"
+        return _report(arguments, "storage", message, None, ExitStatus.FAILED)
     except MemoryError:
         message = "out of memory"
-        hint = "a smaller --batch-size needs less"
-        return _report(arguments, "out-of-memory", message, hint, ExitStatus.OUT_OF_MEMORY)
+        return _report(arguments, "out-of-memory", message, None, ExitStatus.OUT_OF_MEMORY)
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
         hint = "this is a mistake in fedcli; --debug shows where"
@@ -106,7 +115,10 @@ def main() -> NoReturn:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except BrokenPipeError:
-        status = ExitStatus.FAILED
+    except OSError as error:
+        status = status or ExitStatus.FAILED
+        if not isinstance(error, BrokenPipeError):
+            print(f"error: standard output: cannot write: {error.strerror}", file=sys.stderr)
+            sys.stderr.flush()
     # A process that has imported torch takes most of a second to take itself down.
     os._exit(status)

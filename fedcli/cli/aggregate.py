@@ -1,22 +1,23 @@
 """``fedcli aggregate``."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
 from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from fedcli.advice import evaluate_command
 from fedcli.cli.options import (
     DebugOption,
+    ExcludeOption,
     ForceOption,
     JsonOption,
+    MinClientsOption,
     QuietOption,
     RoundOption,
     RunOption,
     WeightingOption,
 )
-from fedcli.cli.output import Output, megabytes, seconds
+from fedcli.cli.output import Output, figures_table, megabytes, seconds
 from fedcli.run import DEFAULT_RUN, Run
 
 if TYPE_CHECKING:
@@ -29,23 +30,8 @@ def aggregate(
     run: RunOption = DEFAULT_RUN,
     round_number: RoundOption = None,
     weighting: WeightingOption = None,
-    min_clients: Annotated[
-        int | None,
-        typer.Option(
-            "--min-clients",
-            min=1,
-            help="Go on with this many updates; by default every client's is needed.",
-            metavar="N",
-        ),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--exclude",
-            help="Leave clients out: an id, a list (0,3) or a range (0-9); can be repeated.",
-            metavar="ID",
-        ),
-    ] = None,
+    min_clients: MinClientsOption = None,
+    exclude: ExcludeOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -65,14 +51,11 @@ def aggregate(
             force=force,
             progress=output,
         )
-        output.result(result, lambda result: _render(result, opened.command("evaluate")))
+        output.result(result, lambda result: _render(result, evaluate_command(opened)))
 
 
 def _render(result: "AggregateResult", then: str) -> list[RenderableType]:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("client", overflow="fold")
-    for column in ("examples", "weight", "size", "update (SHA-256)"):
-        table.add_column(column, justify="right", no_wrap=True)
+    table = figures_table(["client"], ["examples", "weight", "size", "update (SHA-256)"])
     for client in result.clients[:_SHOWN]:
         table.add_row(
             client.client,
@@ -90,7 +73,7 @@ def _render(result: "AggregateResult", then: str) -> list[RenderableType]:
         clients = [r.client for r in result.rejected if r.reason == reason]
         parts.append(f"left out ({reason}): {_some(clients)}")
     parts.append(Text(f"global model: {result.path} (SHA-256 {result.sha256[:12]})"))
-    return [*parts, Text(f"next: {then}")]
+    return [*parts, f"next: {then}"]
 
 
 def _headline(result: "AggregateResult") -> str:

@@ -31,12 +31,12 @@ def evaluate(
     round_: Annotated[
         str, typer.Option("--round", help="The round: a number, latest, or all.", metavar="N")
     ] = "latest",
-    client: Annotated[
-        str | None,
+    ids: Annotated[
+        list[str] | None,
         typer.Option(
             "--id",
-            help="Score this client's update: what it would have alone.",
-            metavar="ID",
+            help="Score these clients' updates: what each would have alone.",
+            metavar="IDS",
         ),
     ] = None,
     clients: Annotated[
@@ -62,7 +62,7 @@ def evaluate(
     quiet: QuietOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Score a global model, or one client's update, on test data."""
+    """Score a global model, or clients' updates, on test data."""
     from fedcli.steps.evaluate import evaluate as step
 
     opened = Run.open(run)
@@ -70,10 +70,10 @@ def evaluate(
         result = step(
             opened,
             rounds=_parse_round(round_),
-            client=client,
+            clients=ids or (),
             on_clients=clients,
             data=data,
-            classes=comma_list(classes),
+            classes=None if classes is None else comma_list(classes),
             device=device,
             threads=threads,
             own_model=model,
@@ -94,16 +94,18 @@ def _parse_round(text: str) -> "Rounds":
 
 
 def _render(result: "EvaluateResult", then: str) -> list[RenderableType]:
-    with_auc = any(entry["auc"] is not None for entry in result.evaluations)
-    table = figures_table(
-        ["round", "model", "data"],
-        ["examples", "loss", "acc. (%)", "bal. (%)", "F1", *["AUC"] * with_auc],
-    )
-    for entry in result.evaluations:
+    entries = result.evaluations
+    facts = {"round": [f"round {entry['round']}" for entry in entries]}
+    facts["model"] = [_model(entry) for entry in entries]
+    facts["data"] = [_data(entry) for entry in entries]
+    # What is the same for all is said once, above the table.
+    differing = [name for name, values in facts.items() if len(set(values)) > 1]
+    with_auc = any(entry["auc"] is not None for entry in entries)
+    figures = ["examples", "loss", "acc. (%)", "bal. (%)", "F1", *["AUC"] * with_auc]
+    table = figures_table(differing, figures)
+    for number, entry in enumerate(entries):
         table.add_row(
-            str(entry["round"]),
-            "global" if entry["client"] is None else f"client {entry['client']}",
-            _data(entry),
+            *[facts[name][number] for name in differing],
             str(entry["examples"]),
             f"{entry['loss']:.4f}",
             f"{100 * entry['accuracy']:.1f}",
@@ -111,17 +113,24 @@ def _render(result: "EvaluateResult", then: str) -> list[RenderableType]:
             f"{entry['macro_f1']:.3f}",
             *[f"{entry['auc']:.3f}" if entry["auc"] is not None else ""] * with_auc,
         )
-    parts: list[RenderableType] = [table]
-    if len(result.evaluations) == 1:
-        parts.append(_per_class(result.evaluations[0]))
+    common = ", ".join(values[0] for name, values in facts.items() if name not in differing)
+    parts: list[RenderableType] = [*[common] * bool(common), table]
+    if len(entries) == 1:
+        parts.append(_per_class(entries[0]))
     if not result.computed:
         parts.append("These scores were there already; --force computes them again.")
     return [*parts, f"next: {then}"]
 
 
+def _model(entry: Mapping[str, Any]) -> str:
+    return "global model" if entry["client"] is None else f"model of client {entry['client']}"
+
+
 def _data(entry: Mapping[str, Any]) -> str:
-    name = entry["data"] if entry["data_client"] is None else f"validation {entry['data_client']}"
-    return f"{name}: {', '.join(entry['classes'])}" if entry["classes"] else str(name)
+    name = str(entry["data"])
+    if entry["data_client"] is not None:
+        name = f"{name} of client {entry['data_client']}"
+    return f"{name}, only {', '.join(entry['classes'])}" if entry["classes"] else name
 
 
 def _per_class(entry: Mapping[str, Any]) -> Table:

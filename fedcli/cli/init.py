@@ -50,7 +50,9 @@ def init(
     ] = None,
     clients: Annotated[
         str | None,
-        typer.Option(help="Names of the clients. [any client may take part]", metavar="NAMES"),
+        typer.Option(
+            help="Names of the clients. (default: any client may take part)", metavar="NAMES"
+        ),
     ] = None,
     image_size: Annotated[
         int,

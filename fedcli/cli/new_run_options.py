@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedcli.cli.options import comma_list
+from fedcli.cli.options import augmentations
 from fedcli.plan import Plan, updated
 
 _MODEL = "Model"
@@ -37,7 +37,8 @@ NormOption = Annotated[
 InitFromOption = Annotated[
     Path | None,
     typer.Option(
-        help="Start from the weights in a .safetensors or .pth file, with a new last layer.",
+        help="Start from the weights in a .safetensors or .pth file. The last layer is kept when"
+        " it has the same number of classes, else drawn anew.",
         rich_help_panel=_MODEL,
         metavar="FILE",
     ),
@@ -46,7 +47,8 @@ PretrainedOption = Annotated[
     bool,
     typer.Option(
         "--pretrained",
-        help="Start from torchvision's ImageNet weights, with a new last layer.",
+        help="Start from torchvision's ImageNet weights. The last layer is drawn anew, unless"
+        " there are 1000 classes.",
         rich_help_panel=_MODEL,
     ),
 ]
@@ -54,7 +56,7 @@ NormalizeOption = Annotated[
     str | None,
     typer.Option(
         help="Mean and deviation of pixels: half (0.5, 0.25) or imagenet."
-        " [half; imagenet with --pretrained]",
+        " (default: half; imagenet with --pretrained)",
         rich_help_panel=_MODEL,
         metavar="NAME",
     ),
@@ -73,5 +75,5 @@ def make_plan(
 ) -> Plan:
     """Build the run's plan: the built-in one, then the file's, then what options say."""
     plan = Plan() if file is None else Plan.from_toml(file)
-    train = updated(plan.train, {**training, "augment": comma_list(augment)})
+    train = updated(plan.train, {**training, "augment": augmentations(augment)})
     return replace(plan, train=train, aggregate=updated(plan.aggregate, {"weighting": weighting}))

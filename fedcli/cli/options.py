@@ -30,36 +30,47 @@ _TRAINING = "Training"
 EpochsOption = Annotated[
     int | None,
     typer.Option(
-        "--epochs", help="Local epochs a round. [5]", rich_help_panel=_TRAINING, metavar="N"
+        "--epochs",
+        help="Local epochs a round. (default: 5)",
+        rich_help_panel=_TRAINING,
+        metavar="N",
     ),
 ]
 LrOption = Annotated[
     float | None,
-    typer.Option("--lr", help="Learning rate. [0.01]", rich_help_panel=_TRAINING, metavar="RATE"),
+    typer.Option(
+        "--lr", help="Learning rate. (default: 0.01)", rich_help_panel=_TRAINING, metavar="RATE"
+    ),
 ]
 BatchSizeOption = Annotated[
     int | None,
     typer.Option(
-        "--batch-size", help="Examples a batch. [64]", rich_help_panel=_TRAINING, metavar="N"
+        "--batch-size",
+        help="Examples a batch. (default: 64)",
+        rich_help_panel=_TRAINING,
+        metavar="N",
     ),
 ]
 MomentumOption = Annotated[
     float | None,
     typer.Option(
-        "--momentum", help="Momentum of SGD. [0.9]", rich_help_panel=_TRAINING, metavar="M"
+        "--momentum", help="Momentum of SGD. (default: 0.9)", rich_help_panel=_TRAINING, metavar="M"
     ),
 ]
 WeightDecayOption = Annotated[
     float | None,
     typer.Option(
-        "--weight-decay", help="Weight decay (L2). [0]", rich_help_panel=_TRAINING, metavar="W"
+        "--weight-decay",
+        help="Weight decay (L2). (default: 0)",
+        rich_help_panel=_TRAINING,
+        metavar="W",
     ),
 ]
 AugmentOption = Annotated[
     str | None,
     typer.Option(
         "--augment",
-        help="Augmentation: flip, crop, both with a comma, or none. [none]",
+        help="Augmentation: flip, crop, both with a comma, or none. (default: none)",
         rich_help_panel=_TRAINING,
         metavar="NAMES",
     ),
@@ -67,7 +78,26 @@ AugmentOption = Annotated[
 WeightingOption = Annotated[
     str | None,
     typer.Option(
-        "--weighting", help="A client's weight: examples or uniform. [examples]", metavar="NAME"
+        "--weighting",
+        help="A client's weight: examples or uniform. (default: examples)",
+        metavar="NAME",
+    ),
+]
+MinClientsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--min-clients",
+        min=1,
+        help="Go on with this many updates; by default every client's is needed.",
+        metavar="N",
+    ),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        help="Leave clients out: an id, a list (0,3) or a range (0-9); can be repeated.",
+        metavar="ID",
     ),
 ]
 DeviceOption = Annotated[
@@ -89,8 +119,11 @@ OwnModelOption = Annotated[
 ]
 
 
-def comma_list(text: str | None) -> tuple[str, ...] | None:
-    """Split ``a,b,c``; ``none`` and the empty string are the empty list; None stays None."""
-    if text is None:
-        return None
-    return tuple(part.strip() for part in text.split(",") if part.strip() not in ("", "none"))
+def comma_list(text: str) -> tuple[str, ...]:
+    """Split ``a,b,c``; the empty string is the empty list."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def augmentations(text: str | None) -> tuple[str, ...] | None:
+    """Read ``--augment``; ``none`` is the empty list, None what the plan says."""
+    return None if text is None else comma_list("" if text == "none" else text)

@@ -47,8 +47,9 @@ class Output:
         self.command = command
         self.json = json
         self.quiet = quiet
-        self.console = Console(highlight=False, soft_wrap=False)
-        self.log = Console(stderr=True, highlight=False, soft_wrap=True)
+        # Names of classes and files are printed as they are: they may look like markup.
+        self.console = Console(highlight=False, markup=False, emoji=False)
+        self.log = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._bar: ProgressBar | None = None
 
     def start(self, label: str, total: int) -> None:
@@ -75,7 +76,7 @@ class Output:
     def say(self, line: str) -> None:
         """Print a line on standard error, unless ``--quiet``."""
         if not self.quiet:
-            self.log.print(line, markup=False)
+            self.log.print(line)
 
     def result(self, result: Any, render: Callable[[Any], list[RenderableType]]) -> None:
         """Print a step's result: as JSON, or as ``render`` draws it."""
@@ -84,7 +85,8 @@ class Output:
             print_json({"command": self.command, **plain(result)})
             return
         for part in render(result):
-            self.console.print(part)
+            # A line of text may be a command to copy: the terminal wraps it, not we.
+            self.console.print(part, soft_wrap=isinstance(part, str))
 
     def _stop_bar(self) -> None:
         if self._bar is not None:

@@ -61,7 +61,8 @@ def partition(
     image_size: Annotated[
         int | None,
         typer.Option(
-            help="Make pictures N×N. [the size of the first, its shorter side at most 224]",
+            help="Make pictures N×N. (default: the size of the first, its shorter side at most"
+            " 224)",
             metavar="N",
         ),
     ] = None,
@@ -84,8 +85,8 @@ def partition(
     scheme: Annotated[
         str | None,
         typer.Option(
-            help="iid, labels or dirichlet. [labels with --labels, dirichlet with --alpha,"
-            " else iid]",
+            help="iid, labels or dirichlet. (default: labels with --labels, dirichlet with --alpha"
+            " or --min-size, else iid)",
             rich_help_panel=_CUT,
             metavar="NAME",
         ),
@@ -93,7 +94,7 @@ def partition(
     clients: Annotated[
         int | None,
         typer.Option(
-            help="Number of clients. [3, or that of --labels]",
+            help="Number of clients. (default: 3, or the number of --labels)",
             rich_help_panel=_CUT,
             metavar="N",
         ),
@@ -101,7 +102,8 @@ def partition(
     labels: Annotated[
         list[str] | None,
         typer.Option(
-            help="The classes of one client, such as 0,1 or cat,dog; once for each client.",
+            help="The classes of one client, such as 0,1 or cat,dog; once for each client. Implies"
+            " --scheme labels.",
             rich_help_panel=_CUT,
             metavar="LIST",
         ),
@@ -109,7 +111,7 @@ def partition(
     alpha: Annotated[
         float | None,
         typer.Option(
-            help="dirichlet: the smaller, the more skewed. [0.5]",
+            help="The smaller, the more skewed. Implies --scheme dirichlet. (default: 0.5)",
             rich_help_panel=_CUT,
             metavar="A",
         ),
@@ -117,7 +119,7 @@ def partition(
     min_size: Annotated[
         int | None,
         typer.Option(
-            help="dirichlet: the least examples of a client. [1]",
+            help="The least examples of a client. Implies --scheme dirichlet. (default: 1)",
             rich_help_panel=_CUT,
             metavar="N",
         ),
@@ -165,6 +167,8 @@ def partition(
     )
     start = Start(ModelInfo(model, stem, norm), init_from, pretrained, normalize, the_plan, seed)
     cutting = make_scheme(scheme, clients, labels, alpha, min_size)
+    if plot is not None:
+        _check_plot(plot)
     with Output("partition", json=json, quiet=quiet) as output:
         result = step(run, source, cutting, start, force=force, progress=output)
         if plot is not None:
@@ -206,6 +210,12 @@ def make_scheme(
         0.5 if alpha is None else alpha,
         1 if min_size is None else min_size,
     )
+
+
+def _check_plot(path: Path) -> None:
+    from fedcli.plots import check_picture_path
+
+    check_picture_path(path)
 
 
 def _plot(result: "Partition", path: Path) -> None:

@@ -12,8 +12,10 @@ from fedcli.cli.options import (
     DebugOption,
     DeviceOption,
     EpochsOption,
+    ExcludeOption,
     JsonOption,
     LrOption,
+    MinClientsOption,
     MomentumOption,
     OwnModelOption,
     QuietOption,
@@ -22,11 +24,11 @@ from fedcli.cli.options import (
     ThreadsOption,
     WeightDecayOption,
     WeightingOption,
-    comma_list,
+    augmentations,
 )
 from fedcli.cli.output import Output, figures_table, seconds
 from fedcli.run import DEFAULT_RUN, Run
-from fedcli.steps.run import RunResult, run_rounds
+from fedcli.steps.run import Options, RunResult, run_rounds
 
 
 def run(
@@ -47,6 +49,8 @@ def run(
     weight_decay: WeightDecayOption = None,
     augment: AugmentOption = None,
     weighting: WeightingOption = None,
+    min_clients: MinClientsOption = None,
+    exclude: ExcludeOption = None,
     device: DeviceOption = "auto",
     threads: ThreadsOption = None,
     seed: SeedOption = None,
@@ -57,29 +61,28 @@ def run(
 ) -> None:
     """Do many rounds with one command, from where the run stands, by launching the same steps."""
     opened = Run.open(run)
-    # What a scheduler sends to end a job is handled like Ctrl-C: stop the children, keep the rest.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # What schedulers and closed terminals send is Ctrl-C to us: stop the steps, keep the rest.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     with Output("run", json=json, quiet=quiet) as output:
-        result = run_rounds(
-            opened,
-            rounds,
-            jobs=jobs,
+        options = Options(
             training={
                 "epochs": epochs,
                 "lr": lr,
                 "batch_size": batch_size,
                 "momentum": momentum,
                 "weight_decay": weight_decay,
-                "augment": comma_list(augment),
+                "augment": augmentations(augment),
             },
             weighting=weighting,
+            min_clients=min_clients,
+            exclude=exclude or (),
             device=device,
             threads=threads,
             seed=seed,
             own_model=model,
-            evaluate=evaluate,
-            progress=output,
         )
+        result = run_rounds(opened, rounds, options, jobs=jobs, evaluate=evaluate, progress=output)
         output.result(result, lambda result: _render(result, opened.command("report")))
 
 

@@ -22,7 +22,7 @@ from fedcli.cli.options import (
     SeedOption,
     ThreadsOption,
     WeightDecayOption,
-    comma_list,
+    augmentations,
 )
 from fedcli.cli.output import Output, figures_table, megabytes, seconds
 from fedcli.run import DEFAULT_RUN, Run
@@ -75,7 +75,7 @@ def train_client(
                 "batch_size": batch_size,
                 "momentum": momentum,
                 "weight_decay": weight_decay,
-                "augment": comma_list(augment),
+                "augment": augmentations(augment),
             },
             device=device,
             threads=threads,

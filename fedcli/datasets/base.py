@@ -1,6 +1,6 @@
 """What every data set is to the rest of the program: labels that are known, pictures on demand."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedcli.checkpoint import digest
 from fedcli.dtypes import Array
 from fedcli.errors import UsageError
 from fedcli.partitioning import stratified_sample
@@ -38,8 +39,8 @@ class Part:
 class Dataset:
     """A data set: ``shape`` and ``dtype`` (uint8 or float32) are those of one example.
 
-    ``identity`` says which data it is, without paths: equal data, equal identity. It is cheap to
-    know and takes no decoding.
+    ``identity`` says which data it is, by content and without paths: equal data, equal identity.
+    It takes reading the files, and no decoding.
     """
 
     name: str
@@ -85,6 +86,14 @@ def split_off_test(part: Part, options: DataOptions) -> tuple[Part, Part, dict[s
     train = np.setdiff1d(np.arange(len(part.labels)), test)
     split = {"test_fraction": options.test_fraction, "split_seed": options.seed}
     return part.subset(train), part.subset(test), split
+
+
+def file_digests(paths: Sequence[Path], progress: Progress) -> Iterator[str]:
+    """Hash files: the SHA-256 of each, hex, in order. Raises ``StorageError``."""
+    progress.start("checking files", len(paths))
+    for path in paths:
+        yield digest(path)
+        progress.advance()
 
 
 def numbered_classes(labels: Sequence[Labels]) -> tuple[str, ...]:

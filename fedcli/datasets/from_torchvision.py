@@ -5,9 +5,10 @@ import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,12 @@ from fedcli.datasets.base import (
     Indices,
     Labels,
     Part,
+    file_digests,
     numbered_classes,
     split_off_test,
 )
 from fedcli.errors import DataError, MissingDependencyError, NotReadyError, UsageError
+from fedcli.progress import Progress
 
 Arguments = Mapping[str, Any]
 _BY_FLAG: tuple[Arguments, Arguments] = ({"train": True}, {"train": False})
@@ -108,8 +111,10 @@ def load(name: str, argument: str, options: DataOptions) -> Dataset:
     parts = [
         Part(own, partial(_read, name, one, shape)) for one, own in zip(opened, labels, strict=True)
     ]
-    digest = hashlib.sha256(b"".join(own.astype("<i8").tobytes() for own in labels)).hexdigest()
-    identity = {"labels_sha256": digest, "examples": [len(own) for own in labels]}
+    identity = {
+        "sha256": _digest(opened, labels, options.progress),
+        "examples": [len(own) for own in labels],
+    }
     if len(parts) == 1:
         train, test, split = split_off_test(parts[0], options)
         identity |= split
@@ -157,6 +162,36 @@ def _labels(opened: Any, attribute: str) -> Labels:
     values = values.tolist() if hasattr(values, "tolist") else values  # arrays and tensors
     labels = np.array(values, np.int64)
     return labels if labels.ndim == 1 else labels[:, 0]  # QMNIST has more to say of a digit
+
+
+# Where torchvision's data sets hold their pictures: arrays, paths, or pairs with a label.
+_PICTURES = ("_image_files", "_images", "_samples", "samples", "data")
+
+
+def _digest(opened: Sequence[Any], labels: Sequence[Labels], progress: Progress) -> str:
+    """Hash the labels and the pictures: the arrays in memory, or else the files."""
+    content = hashlib.sha256()
+    for one, own in zip(opened, labels, strict=True):
+        content.update(own.astype("<i8").tobytes())
+        held = _held(one)
+        if isinstance(held, list) and isinstance(held[0], str | Path):
+            for digest in file_digests([Path(path) for path in held], progress):
+                content.update(bytes.fromhex(digest))
+        else:
+            for array in held if isinstance(held, list) else [held]:
+                content.update(np.ascontiguousarray(array).data)
+    return content.hexdigest()
+
+
+def _held(opened: Any) -> Any:
+    """The pictures of a data set as it holds them: an array, or a list of arrays or paths."""
+    for name in _PICTURES:
+        if hasattr(opened, name):
+            held = getattr(opened, name)
+            return [picture for picture, _ in held] if "samples" in name else held
+    if hasattr(opened, "h5py"):  # PCAM
+        return [opened._base_folder / opened._FILES[opened._split]["images"]["file"]]
+    return sorted(path for path in Path(opened.root).rglob("*") if path.is_file())
 
 
 def _class_names(opened: Any) -> tuple[str, ...]:

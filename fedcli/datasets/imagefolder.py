@@ -9,8 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from fedcli.datasets import pictures
-from fedcli.datasets.base import DataOptions, Dataset, Indices, Labels, Part, split_off_test
+from fedcli.datasets.base import (
+    DataOptions,
+    Dataset,
+    Indices,
+    Labels,
+    Part,
+    file_digests,
+    split_off_test,
+)
 from fedcli.errors import DataError, NotReadyError
+from fedcli.files import storage_errors
 from fedcli.progress import Progress
 
 _SMALL_FILE = 20_000  # bytes
@@ -43,24 +52,41 @@ class Listing:
         return Part(self.labels, read)
 
 
-def _files(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _files(folder / entry.name, f"{prefix}{entry.name}/")
+def _entries(folder: Path) -> list[tuple[str, bool]]:
+    """What a folder holds, sorted, and whether it is a folder too; hidden files are left out."""
+    with storage_errors("read", folder), os.scandir(folder) as entries:
+        return sorted((e.name, _is_folder(e)) for e in entries if not e.name.startswith("."))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    # of a link that leads nowhere, Path says no where DirEntry raises
+    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and Path(entry).is_dir())
+
+
+def _files(folder: Path, prefix: str) -> Iterator[str]:
+    for name, is_folder in _entries(folder):
+        if is_folder:
+            yield from _files(folder / name, f"{prefix}{name}/")
         else:
-            yield f"{prefix}{entry.name}", entry.stat().st_size
+            yield f"{prefix}{name}"
+
+
+def _size(path: Path) -> int:
+    with storage_errors("read", path):
+        return path.stat().st_size
 
 
 def class_folders(root: Path) -> list[str]:
-    """The names of the class folders, sorted. Raises ``NotReadyError`` and ``DataError``."""
-    if not root.exists():
-        raise NotReadyError(f"{root}: no such folder")
-    if not root.is_dir():
-        raise DataError(f"{root}: expected a folder of class folders, found a file")
-    names = [entry.name for entry in os.scandir(root) if entry.is_dir()]
-    names = sorted(name for name in names if not name.startswith("."))
+    """The names of the class folders, sorted.
+
+    Raises ``NotReadyError``, ``DataError`` and ``StorageError``.
+    """
+    with storage_errors("read", root):
+        if not root.exists():
+            raise NotReadyError(f"{root}: no such folder")
+        if not root.is_dir():
+            raise DataError(f"{root}: expected a folder of class folders, found a file")
+    names = [name for name, is_folder in _entries(root) if is_folder]
     if not names:
         raise DataError(f"{root}: expected one folder for each class, found none")
     return names
@@ -70,7 +96,8 @@ def list_folder(root: Path, classes: Sequence[str], progress: Progress) -> Listi
     """List the pictures of a folder of class folders; ``classes`` says which label is which.
 
     Files that are not of a picture format are passed over, and said. Raises ``NotReadyError``
-    without the folder, ``DataError`` for a folder that is no known class or has no picture.
+    without the folder, ``DataError`` for a folder that is no known class or has no picture, and
+    ``StorageError`` for what cannot be read, such as a link that leads nowhere.
     """
     known = pictures.extensions()
     found: list[tuple[str, int, int]] = []
@@ -81,9 +108,9 @@ def list_folder(root: Path, classes: Sequence[str], progress: Progress) -> Listi
                 f"{root / name}: no class {name!r}; the classes are: {', '.join(classes[:20])}"
             )
         before = len(found)
-        for file, size in _files(root / name, f"{name}/"):
+        for file in _files(root / name, f"{name}/"):
             if Path(file).suffix.lower() in known:
-                found.append((file, classes.index(name), size))
+                found.append((file, classes.index(name), _size(root / file)))
             else:
                 others.append(file)
         if len(found) == before:
@@ -94,11 +121,13 @@ def list_folder(root: Path, classes: Sequence[str], progress: Progress) -> Listi
     return Listing(root, tuple(classes), files, np.array(labels, np.int64), sizes)
 
 
-def _digest(listings: Sequence[Listing]) -> str:
+def _digest(listings: Sequence[Listing], progress: Progress) -> str:
+    """Hash the names and the contents of all pictures."""
     lines = hashlib.sha256()
     for listing in listings:
-        for name, size in zip(listing.names, listing.sizes, strict=True):
-            lines.update(f"{name}\0{size}\n".encode())
+        paths = [listing.root / name for name in listing.names]
+        for name, digest in zip(listing.names, file_digests(paths, progress), strict=True):
+            lines.update(os.fsencode(f"{name}\0{digest}\n"))
         lines.update(b"\n")
     return lines.hexdigest()
 
@@ -117,7 +146,8 @@ def load(argument: str, options: DataOptions) -> Dataset:
     """Read the listing of ``imagefolder:PATH``; pictures are decoded to RGB when asked for.
 
     PATH holds ``train/`` and ``test/``, or class folders from which a test part is split.
-    Raises ``NotReadyError`` without the folder, ``DataError`` for what is wrong in it.
+    Raises ``NotReadyError`` without the folder, ``DataError`` for what is wrong in it, and
+    ``StorageError`` for what cannot be read.
     """
     root = Path(argument).expanduser()
     folders = class_folders(root)
@@ -134,7 +164,10 @@ def load(argument: str, options: DataOptions) -> Dataset:
     else:
         listings = [list_folder(root, folders, options.progress)]
     shape = _shape(listings[0].root / listings[0].names[0], options)
-    identity = {"sha256": _digest(listings), "examples": [len(one.names) for one in listings]}
+    identity = {
+        "sha256": _digest(listings, options.progress),
+        "examples": [len(one.names) for one in listings],
+    }
     parts = [listing.part(shape) for listing in listings]
     if len(parts) == 1:
         train, test, split = split_off_test(parts[0], options)

@@ -33,6 +33,7 @@ _LAYOUTS = (
 )
 _WHOLE = (("x", "y"), ("X", "Y"), ("X", "y"), ("images", "labels"))
 _CLASS_NAMES = ("class_names", "classes")
+_MOST_CLASSES = 10_000
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Arrays:
             raise DataError(f"{where}: expected examples, found none")
         if self.labels.min() < 0:
             raise DataError(f"{where}: labels start at 0, found {self.labels.min()}")
+        if self.labels.max() >= _MOST_CLASSES:
+            raise DataError(
+                f"{where}: label {self.labels.max()}: labels are class numbers 0, 1, …; a run has"
+                f" at most {_MOST_CLASSES} classes"
+            )
         if self.is_pictures and (self.values.ndim not in (3, 4) or self.values.size == 0):
             raise DataError(
                 f"{where}: expected uint8 pictures (N,H,W), (N,H,W,C) or (N,C,H,W), found"

@@ -9,6 +9,7 @@ import numpy as np
 from fedcli.datasets import imagefolder, npz
 from fedcli.datasets.base import Part
 from fedcli.errors import DataError, NotReadyError
+from fedcli.files import storage_errors
 from fedcli.progress import Progress
 from fedcli.run_info import DatasetInfo
 from fedcli.shards import Examples, chunks
@@ -22,12 +23,15 @@ def load_examples(source: str, info: DatasetInfo, split: Split, progress: Progre
     The part ``split`` is read when the data has parts (``train/`` and ``test/``, or arrays such
     as ``train_images``), else all of it. Folder names, or class names in the npz file, say which
     class is which; an npz file without them gives the run's class numbers. Raises
-    ``NotReadyError`` when nothing is there, and ``DataError`` for what does not fit the run.
+    ``NotReadyError`` when nothing is there, ``DataError`` for what does not fit the run, and
+    ``StorageError`` for what cannot be read.
     """
     path = Path(source.removeprefix("imagefolder:").removeprefix("npz:")).expanduser()
-    if not path.exists():
-        raise NotReadyError(f"--data {path}: no such file or folder")
-    part = _folder(path, info, split, progress) if path.is_dir() else _arrays(path, info, split)
+    with storage_errors("read", path):
+        if not path.exists():
+            raise NotReadyError(f"--data {path}: no such file or folder")
+        is_folder = path.is_dir()
+    part = _folder(path, info, split, progress) if is_folder else _arrays(path, info, split)
     _say_missing(part, info, path, progress)
     x = np.empty((len(part.labels), *info.shape), np.dtype(info.dtype))
     progress.start(f"reading {path.name}", len(x))

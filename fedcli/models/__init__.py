@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from fedcli.dotted import load_attribute
+from fedcli.dotted import SHOW_WHERE, in_one_line, load_attribute
 from fedcli.errors import UsageError
 from fedcli.models.resnet import NORMS, ResNet18
 from fedcli.models.small import CNN, Linear
@@ -102,7 +102,14 @@ def _users_own(model: ModelInfo, num_classes: int, own: str | None) -> nn.Module
         )
     if own != model.name:
         raise UsageError(f"--model {own}: this run's model is {model.name}")
-    module = load_attribute(own, "--model")(num_classes=num_classes)
+    factory = load_attribute(own, "--model")
+    try:
+        module = factory(num_classes=num_classes)
+    except Exception as error:
+        raise UsageError(
+            f"--model {own}: cannot be called with num_classes={num_classes}: {in_one_line(error)}",
+            hint=SHOW_WHERE,
+        ) from error
     if not isinstance(module, nn.Module):
         raise UsageError(
             f"--model {own}: expected a torch.nn.Module, found {type(module).__name__}"

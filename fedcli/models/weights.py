@@ -10,10 +10,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from fedcli.dotted import in_one_line
 from fedcli.dtypes import BFLOAT16, Array
 from fedcli.errors import BadInputError, NotReadyError, UsageError
 from fedcli.metadata import Role
-from fedcli.models import Shape, build, check_model
+from fedcli.models import Shape, build, check_model, takes_rgb
 from fedcli.randomness import stream_seed
 from fedcli.run_info import ModelInfo
 
@@ -86,13 +87,15 @@ def initial_tensors(
 ) -> InitialModel:
     """Make the weights of round 0: fresh from the seed, or taken over from given ones.
 
-    Given weights must fit tensor for tensor, but for the last layer: one of another number of
-    classes is drawn anew. Raises ``UsageError`` and ``BadInputError``.
+    Given weights must fit tensor for tensor, but for the last layer: it is kept when it has the
+    same number of classes, else drawn anew. Raises ``UsageError``, also when the model does not
+    map one example to ``num_classes`` numbers, and ``BadInputError``.
     """
     check_model(model, shape)
     if init_from is not None and pretrained:
         raise UsageError("--init-from and --pretrained exclude each other")
     module = build(model, num_classes, shape, own=own_factory, seed=stream_seed(seed, "model"))
+    _check_output(module, model, num_classes, shape)
     if init_from is not None:
         _take_over(module, read_weights(init_from), str(init_from))
     if pretrained:
@@ -100,6 +103,26 @@ def initial_tensors(
 
         _take_over(module, pretrained_weights(model.name), f"--pretrained {model.name}")
     return InitialModel(to_arrays(module), roles_of(module))
+
+
+def _check_output(module: nn.Module, model: ModelInfo, num_classes: int, shape: Shape) -> None:
+    """Try the model on one example of zeros."""
+    example = torch.zeros(1, *shape)
+    if takes_rgb(model):
+        example = example.expand(-1, 3, -1, -1)
+    where = f"--model {model.name}: an example of shape {list(shape)}"
+    hint = "another --image-size may do" if len(shape) == 3 else None
+    try:
+        with torch.no_grad():
+            output = module.eval()(example)
+    except Exception as error:
+        raise UsageError(
+            f"{where} does not go through it: {in_one_line(error)}", hint=hint
+        ) from error
+    module.train()
+    found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if found != [1, num_classes]:
+        raise UsageError(f"{where}: expected an output of shape {[1, num_classes]}, found {found}")
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:

@@ -5,6 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from fedcli.advice import evaluate_command
+from fedcli.manifest import Contribution, Manifest
+from fedcli.records import read_record
+from fedcli.report.headline import headline
 from fedcli.report.model import (
     ClientReport,
     Note,
@@ -14,7 +18,7 @@ from fedcli.report.model import (
     Subject,
 )
 from fedcli.report.notes import named, notes_on
-from fedcli.report.records import Accepted, Evaluation, Manifest, Partition, Score, Telemetry, read
+from fedcli.report.records import Evaluation, Partition, Score, Telemetry
 from fedcli.run import Round, Run
 from fedcli.run_info import client_order
 
@@ -26,7 +30,7 @@ def collect(run: Run, label: str) -> RunReport:
 
     Raises ``BadInputError`` that names a file which cannot be used.
     """
-    partition = read(Partition, run.partition_file)
+    partition = read_record(Partition, run.partition_file)
     centralised = len(run.info.clients) == 1
     last = max((round_.number for round_ in run.complete_rounds()), default=-1)
     found = [
@@ -45,7 +49,7 @@ def collect(run: Run, label: str) -> RunReport:
         scheme=partition.scheme if partition else None,
         classes=run.info.dataset.classes,
         centralised=centralised,
-        test_sha256=test.sha256 if test else None,
+        test_content_sha256=test.content_sha256 if test else None,
         rounds=rounds,
         clients=_clients(run, rounds, partition),
         notes=(),
@@ -77,7 +81,7 @@ def _base_size(run: Run, round_: Round) -> int | None:
 def _collect_round(
     run: Run, round_: Round, *, complete: bool, centralised: bool
 ) -> tuple[RoundReport, list[Note]]:
-    manifest = read(Manifest, round_.manifest)
+    manifest = read_record(Manifest, round_.manifest)
     clients, notes = _participations(round_, manifest)
     scores, stale = _scores(run, round_, manifest)
     base = _base_size(run, round_)
@@ -107,17 +111,17 @@ def _participations(
     round_: Round, manifest: Manifest | None
 ) -> tuple[tuple[Participation, ...], list[Note]]:
     """Join the manifest (else what was delivered) with the telemetry of the same updates."""
-    accepted: Sequence[Accepted] = manifest.accepted if manifest else ()
-    if manifest is None:
-        accepted = [Accepted(client) for client in round_.delivered()]
+    accepted: dict[str, Contribution | None] = dict.fromkeys(round_.delivered())
+    if manifest:
+        accepted = {entry.client: entry for entry in manifest.accepted}
     clients, without = [], []
-    for entry in accepted:
-        telemetry = read(Telemetry, round_.telemetry(entry.client))
-        if telemetry and entry.sha256 not in (None, telemetry.sha256):
+    for client, entry in accepted.items():
+        telemetry = read_record(Telemetry, round_.telemetry(client))
+        if telemetry and entry and telemetry.sha256 != entry.sha256:
             telemetry = None
         if telemetry is None:
-            without.append(entry.client)
-        clients.append(_participation(round_, entry, telemetry))
+            without.append(client)
+        clients.append(_participation(round_, client, entry, telemetry))
     notes = []
     if without:
         text = (
@@ -128,16 +132,20 @@ def _participations(
     return tuple(clients), notes
 
 
-def _participation(round_: Round, entry: Accepted, telemetry: Telemetry | None) -> Participation:
-    size = entry.bytes if entry.bytes is not None else _size(round_.update(entry.client))
+def _participation(
+    round_: Round, client: str, entry: Contribution | None, telemetry: Telemetry | None
+) -> Participation:
+    said = entry or telemetry
+    found = Participation(
+        client=client,
+        num_examples=said.num_examples if said else None,
+        weight=entry.weight if entry else None,
+        bytes=entry.bytes if entry else _size(round_.update(client)),
+    )
     if telemetry is None:
-        return Participation(entry.client, entry.num_examples, entry.weight, size)
-    examples = entry.num_examples
-    return Participation(
-        client=entry.client,
-        num_examples=telemetry.num_examples if examples is None else examples,
-        weight=entry.weight,
-        bytes=size,
+        return found
+    return replace(
+        found,
         seconds=telemetry.seconds,
         images_per_second=telemetry.images_per_second,
         device=telemetry.device,
@@ -150,13 +158,13 @@ def _scores(
     run: Run, round_: Round, manifest: Manifest | None
 ) -> tuple[tuple[Score, ...], list[Note]]:
     """Return the scores of the models that the round holds now; others are out of date."""
-    evaluation = read(Evaluation, round_.evaluation)
+    evaluation = read_record(Evaluation, round_.evaluation)
     scores = evaluation.results if evaluation else ()
     if manifest is None:
         return scores, []
     current: dict[tuple[str, str | None], str | None]
     current = {("update", entry.client): entry.sha256 for entry in manifest.accepted}
-    current["global", None] = manifest.global_sha256
+    current["global", None] = manifest.global_model
     kept = tuple(
         score
         for score in scores
@@ -165,7 +173,7 @@ def _scores(
     if len(kept) == len(scores):
         return kept, []
     text = f"round {round_.number}: evaluation.json has scores of a model since replaced: left out"
-    return kept, [Note(text, run.command(f"evaluate --round {round_.number}"))]
+    return kept, [Note(text, evaluate_command(run, f"evaluate --round {round_.number}"))]
 
 
 def _accumulate(rounds: list[RoundReport]) -> tuple[RoundReport, ...]:
@@ -194,6 +202,7 @@ def _client(
     last = own[-1] if own else None
     epoch = last.epochs[-1] if last and last.epochs else None
     devices = sorted({entry.device for entry in own if entry.device})
+    tested = headline([rounds]) or Subject()
     validation = Subject("global", "validation", data_client=client)
     trained_on = last.num_examples if last else None
     return ClientReport(
@@ -208,7 +217,7 @@ def _client(
         weight=last.weight if last else None,
         bytes_up=total(entry.bytes for entry in own),
         validation_accuracy=_latest_accuracy(rounds, validation),
-        own_accuracy=_latest_accuracy(rounds, Subject("update", client=client)),
+        own_accuracy=_latest_accuracy(rounds, replace(tested, model="update", client=client)),
     )
 
 

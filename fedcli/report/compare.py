@@ -1,45 +1,26 @@
 """Several runs side by side: what they are compared by, and whether they can be compared."""
 
-from collections import Counter
 from collections.abc import Sequence
 
-from fedcli.report.model import Note, Report, RunReport, Subject, Summary, subject_of
+from fedcli.report.headline import headline
+from fedcli.report.model import Note, Report, RunReport, Subject, Summary
 
 
 def compare(runs: Sequence[RunReport]) -> Report:
     """Put runs side by side."""
-    headline = _headline(runs)
-    notes = [*_on_headline(headline), *_comparable(runs)]
+    subject = headline([run.rounds for run in runs])
+    notes = [*_on_headline(runs, subject), *_comparable(runs)]
     return Report(
-        headline=headline,
-        summary=tuple(_summary(run, headline) for run in runs),
+        headline=subject,
+        summary=tuple(_summary(run, subject) for run in runs),
         runs=tuple(runs),
         notes=tuple(notes),
     )
 
 
-def subjects(runs: Sequence[RunReport]) -> list[Subject]:
-    """Return everything that was evaluated in any of the runs, the global model on test first."""
-    found = {subject_of(s) for run in runs for r in run.rounds for s in r.scores}
-    return sorted(found, key=lambda subject: (subject != Subject(), subject))
-
-
-def _headline(runs: Sequence[RunReport]) -> Subject | None:
-    """Choose the test set; where no run has it, what most runs have of the global model."""
-    found = Counter(
-        subject
-        for run in runs
-        for subject in subjects([run])
-        if subject.model == "global" and not subject.data_client
-    )
-    if not found or Subject() in found:
-        return Subject() if found else None
-    return min(found, key=lambda subject: (-found[subject], subject))
-
-
-def _summary(run: RunReport, headline: Subject | None) -> Summary:
+def _summary(run: RunReport, subject: Subject | None) -> Summary:
     complete = run.complete_rounds()
-    scored = [(r, s) for r in complete if headline and (s := r.score(headline))]
+    scored = [(r, s) for r in complete if subject and (s := r.score(subject))]
     last = scored[-1][0] if scored else (complete[-1] if complete else None)
     final = scored[-1][1] if scored else None
     # of equal rounds the first: max keeps the one it meets first
@@ -56,17 +37,24 @@ def _summary(run: RunReport, headline: Subject | None) -> Summary:
     )
 
 
-def _on_headline(headline: Subject | None) -> list[Note]:
-    if headline is None or headline == Subject():
+def _on_headline(runs: Sequence[RunReport], subject: Subject | None) -> list[Note]:
+    if subject is None:
         return []
-    return [Note(f"accuracy and loss are those of the {headline.name}")]
+    notes = []
+    if subject != Subject():
+        notes.append(Note(f"accuracy and loss are those of the {subject.name}"))
+    for run in runs:
+        if run.latest(subject) is None and headline([run.rounds]) is not None:
+            text = f"{run.label} has no score of the {subject.name}: see its evaluations"
+            notes.append(Note(text))
+    return notes
 
 
 def _comparable(runs: Sequence[RunReport]) -> list[Note]:
     notes = []
     if len({run.classes for run in runs}) > 1:
         notes.append(Note("the runs do not have the same classes"))
-    if len({run.test_sha256 for run in runs if run.test_sha256}) > 1:
+    if len({run.test_content_sha256 for run in runs if run.test_content_sha256}) > 1:
         text = "the runs were not tested on the same examples: compare their accuracies with care"
         notes.append(Note(text))
     return notes

@@ -12,6 +12,7 @@ from fedcli.report.tables import (
     classes_table,
     clients_table,
     evaluations_table,
+    f1_table,
     rounds_table,
     summary_table,
 )
@@ -22,7 +23,10 @@ _TEXT = ("method", "evaluation", "client", "class", "device", "labels")
 def to_markdown(report: Report) -> str:
     """Return the report as a Markdown document that ends with a newline."""
     parts = ["# Federated learning report", _table(summary_table(report)), *_notes(report.notes)]
-    for table in (classes_table(report.runs, report.headline), evaluations_table(report.runs)):
+    tables = [classes_table(report.runs, report.headline), evaluations_table(report.runs)]
+    if len(report.runs) > 1:
+        tables.insert(1, f1_table(report.runs, report.headline))
+    for table in tables:
         if table.rows:
             parts += [f"## {escape(table.title)}", _table(table)]
     for run in report.runs:

@@ -6,7 +6,8 @@ directory does not say.
 
 from dataclasses import dataclass
 
-from fedcli.report.records import Epoch, Rejected, Score
+from fedcli.manifest import Rejection
+from fedcli.report.records import Epoch, Score
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,13 @@ class Subject:
     @property
     def name(self) -> str:
         """The subject in words."""
+        return self.named(", ".join(self.classes))
+
+    def named(self, classes: str) -> str:
+        """Return the subject in words, with these for its classes."""
         model = f"model of client {self.client}" if self.model == "update" else "global model"
         data = f"{self.data} of client {self.data_client}" if self.data_client else self.data
-        classes = f", only {', '.join(self.classes)}" if self.classes else ""
-        return f"{model} on {data}{classes}"
+        return f"{model} on {data}, only {classes}" if self.classes else f"{model} on {data}"
 
 
 def subject_of(score: Score) -> Subject:
@@ -77,7 +81,7 @@ class RoundReport:
     weighting: str | None
     clients: tuple[Participation, ...]
     missing: tuple[str, ...]
-    rejected: tuple[Rejected, ...]
+    rejected: tuple[Rejection, ...]
     bytes_up: int | None
     bytes_down: int | None
     bytes_total: int | None
@@ -98,8 +102,8 @@ class ClientReport:
 
     Losses, accuracies and the weight are those of the last round it took part in;
     ``validation_accuracy`` is the global model's on this client's held-out examples, and
-    ``own_accuracy`` that of this client's update on the test set, each at the latest round that
-    has it; seconds and bytes are sums over rounds.
+    ``own_accuracy`` that of this client's update on the examples that the run's global models are
+    tested on, each at the latest round that has it; seconds and bytes are sums over rounds.
     """
 
     client: str
@@ -118,7 +122,10 @@ class ClientReport:
 
 @dataclass(frozen=True)
 class RunReport:
-    """One run; ``label`` is how tables call it."""
+    """One run; ``label`` is how tables call it.
+
+    ``test_content_sha256`` is the same for runs that are tested on the same examples.
+    """
 
     label: str
     path: str
@@ -128,7 +135,7 @@ class RunReport:
     scheme: str | None
     classes: tuple[str, ...]
     centralised: bool
-    test_sha256: str | None
+    test_content_sha256: str | None
     rounds: tuple[RoundReport, ...]
     clients: tuple[ClientReport, ...]
     notes: tuple[Note, ...]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from fedcli.advice import evaluate_command, train_command
 from fedcli.report.model import Note, RoundReport, RunReport
 from fedcli.report.records import Partition
 from fedcli.run import Run
@@ -28,11 +29,11 @@ def notes_on(run: Run, report: RunReport, partition: Partition | None) -> tuple[
 def _centralised(report: RunReport, partition: Partition | None) -> list[Note]:
     if not report.centralised:
         return []
-    text = "centralised: its one client holds all examples, so no model crosses a network"
+    text = "one client holds all examples, so no model is exchanged"
     shards = partition.shards.items() if partition else ()
     sizes = [shard.bytes or 0 for name, shard in shards if name.startswith("client-")]
     if sum(sizes):
-        text += f"; to bring the examples together cost {sum(sizes) / 1e6:.1f} MB (decoded), once"
+        text += f"; to collect them costs {sum(sizes) / 1e6:.1f} MB (decoded), once"
     return [Note(text)]
 
 
@@ -46,13 +47,13 @@ def _not_evaluated(run: Run, report: RunReport) -> list[Note]:
     return [
         Note(
             f"{named('round', missing)} {verb} not evaluated",
-            run.command(f"evaluate --round {which}"),
+            evaluate_command(run, f"evaluate --round {which}"),
         )
     ]
 
 
 def _has_global_score(round_: RoundReport) -> bool:
-    return any(score.model == "global" and score.data != "validation" for score in round_.scores)
+    return any(score.model == "global" and not score.data_client for score in round_.scores)
 
 
 def _open_round(run: Run, report: RunReport) -> list[Note]:
@@ -70,8 +71,7 @@ def _open_round(run: Run, report: RunReport) -> list[Note]:
     if delivered and len(delivered) >= expected:
         return [Note(text, run.command("aggregate"))]
     late = [c for c in run.info.clients if c not in {entry.client for entry in delivered}]
-    ids = "all" if not delivered else ",".join(late[:8])
-    return [Note(text, run.command(f"train-client --id {ids if expected else 'NAME'}"))]
+    return [Note(text, train_command(run, late))]
 
 
 def _incomplete(report: RunReport) -> list[Note]:

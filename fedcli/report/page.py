@@ -17,6 +17,7 @@ from fedcli.report.tables import (
     classes_table,
     clients_table,
     evaluations_table,
+    f1_table,
     rounds_table,
     shown_rounds,
     summary_table,
@@ -59,7 +60,9 @@ def to_html(report: Report) -> str:
         _notes(report.notes),
         _grid(_comparison_plots(report)),
     ]
-    tables = (classes_table(report.runs, report.headline), evaluations_table(report.runs))
+    tables = [classes_table(report.runs, report.headline), evaluations_table(report.runs)]
+    if len(report.runs) > 1:
+        tables.insert(1, f1_table(report.runs, report.headline))
     body += [f"<h2>{escape(t.title)}</h2>{_table(t)}" for t in tables if t.rows]
     for index, run in enumerate(report.runs):
         body.append(_run(run, report.headline, f"run{index}"))
@@ -196,7 +199,7 @@ def _client_panels(run: RunReport) -> dict[str, list[float | None]]:
         "examples": [client.examples for client in run.clients],
         "training time, all rounds (s)": [client.seconds for client in run.clients],
         "local accuracy after the last epoch (%)": shares([c.local_accuracy for c in run.clients]),
-        "own model on the test set (%)": shares([c.own_accuracy for c in run.clients]),
+        "own model on the test data (%)": shares([c.own_accuracy for c in run.clients]),
         "global model on its held-out examples (%)": shares(
             [c.validation_accuracy for c in run.clients]
         ),

@@ -14,10 +14,12 @@ from fedcli.report.cells import (
     visible,
     without_empty,
 )
-from fedcli.report.compare import subjects
+from fedcli.report.headline import subjects
 from fedcli.report.model import ClientReport, Report, RoundReport, RunReport, Subject, Summary
 from fedcli.report.records import ClassScore
 from fedcli.report.sparkline import bars
+
+_LONG = 24  # characters; a longer list of classes is given below its table
 
 
 def summary_table(report: Report) -> Table:
@@ -30,7 +32,8 @@ def _summary_row(row: Summary) -> tuple[str, ...]:
     best = UNKNOWN
     if row.best_accuracy is not None:
         best = f"{percent(row.best_accuracy)} (round {row.best_round})"
-    name = f"{row.label} (centralised)" if row.centralised else row.label
+    said = "centralised" in row.label.casefold()
+    name = f"{row.label} (centralised)" if row.centralised and not said else row.label
     accuracy, size = percent(row.accuracy), megabytes(row.bytes_total)
     return visible(name), count(row.round), accuracy, best, size
 
@@ -144,16 +147,42 @@ def _known(run: RunReport, key: str) -> list[float]:
 
 def evaluations_table(runs: Sequence[RunReport]) -> Table:
     """Everything that was evaluated, at the latest round that has it."""
-    found = subjects(runs)
+    found = subjects([run.rounds for run in runs])
+    subsets = _subsets(found)
+    names = [visible(s.named(subsets[s.classes])) for s in found]
+    lists = "".join(
+        f"; only {name}: {visible(', '.join(classes))}"
+        for classes, name in subsets.items()
+        if name != ", ".join(classes)
+    )
     if len(runs) > 1:
-        rows = tuple((visible(s.name), *(_latest_cell(run, s) for run in runs)) for s in found)
+        cells = [tuple(_latest_cell(run, subject) for run in runs) for subject in found]
         columns = ("evaluation", *(visible(run.label) for run in runs))
         note = "each at the latest round that has it, which is in brackets"
-        return Table("Evaluations: accuracy (%)", columns, rows, note)
-    columns = ("evaluation", "round", "examples", "acc. (%)", "bal. (%)", "F1", "AUC", "loss")
-    rows = tuple(_evaluation_row(runs[0], subject) for subject in found)
-    note = "each at the latest round that has it; bal.: mean over classes; F1: macro average"
-    return without_empty(Table("Evaluations", columns, rows, note))
+        title = "Evaluations: accuracy (%)"
+    else:
+        cells = [_evaluation_cells(runs[0], subject) for subject in found]
+        columns = ("evaluation", "round", "examples", "acc. (%)", "bal. (%)", "F1", "AUC", "loss")
+        note = "each at the latest round that has it; bal.: mean over classes; F1: macro average"
+        title = "Evaluations"
+    rows = tuple((name, *row) for name, row in zip(names, cells, strict=True))
+    table = Table(title, columns, rows, note + lists)
+    return table if len(runs) > 1 else without_empty(table)
+
+
+def _subsets(found: Sequence[Subject]) -> dict[tuple[str, ...], str]:
+    """Name every selection of classes: by its classes, or where these are many by their number.
+
+    Selections of equally many are told apart: ``6 classes #2``.
+    """
+    selections = list(dict.fromkeys(subject.classes for subject in found))
+    long = [classes for classes in selections if len(", ".join(classes)) > _LONG]
+    names = {classes: ", ".join(classes) for classes in selections}
+    for classes in long:
+        alike = [other for other in long if len(other) == len(classes)]
+        which = f" #{alike.index(classes) + 1}" if len(alike) > 1 else ""
+        names[classes] = f"{len(classes)} classes{which}"
+    return names
 
 
 def _latest_cell(run: RunReport, subject: Subject) -> str:
@@ -161,13 +190,12 @@ def _latest_cell(run: RunReport, subject: Subject) -> str:
     return f"{percent(latest[1].accuracy)} ({latest[0].number})" if latest else UNKNOWN
 
 
-def _evaluation_row(run: RunReport, subject: Subject) -> tuple[str, ...]:
+def _evaluation_cells(run: RunReport, subject: Subject) -> tuple[str, ...]:
     latest = run.latest(subject)
     if latest is None:
         raise ValueError(f"{run.label} has no score of the {subject.name}")
     round_, score = latest
     return (
-        visible(subject.name),
         str(round_.number),
         str(score.examples),
         percent(score.accuracy),
@@ -202,7 +230,7 @@ def clients_table(run: RunReport) -> Table:
 _CLIENT_LEGEND = {
     "labels": "labels: examples of each class, in order",
     "loss": "loss, acc.: local, after the last epoch",
-    "own (%)": "own: the client's own model on the test set",
+    "own (%)": "own: the client's own model on the test data",
     "val. (%)": "val.: the global model on the client's held-out examples",
     "up (MB)": "up: all rounds added up",
     "time (s)": "time: all rounds added up",
@@ -226,28 +254,38 @@ def _client_row(client: ClientReport, centralised: bool) -> tuple[str, ...]:
 
 
 def classes_table(runs: Sequence[RunReport], headline: Subject | None) -> Table:
-    """One row a class, at the latest evaluated round: accuracy and F1, one column a run."""
+    """One row a class, at the latest evaluated round: the accuracies, of one run with F1."""
+    table = _by_class("Classes: accuracy (%)", runs, headline, lambda c: percent(c.accuracy))
+    if len(runs) > 1:
+        return table
+    f1 = f1_table(runs, headline)
+    rows = tuple((*row, other[-1]) for row, other in zip(table.rows, f1.rows, strict=True))
+    return Table("Classes", ("class", "examples", "acc. (%)", "F1"), rows)
+
+
+def f1_table(runs: Sequence[RunReport], headline: Subject | None) -> Table:
+    """One row a class, at the latest evaluated round: F1."""
+    return _by_class("Classes: F1", runs, headline, lambda c: decimal(c.f1, 2))
+
+
+def _by_class(
+    title: str,
+    runs: Sequence[RunReport],
+    headline: Subject | None,
+    cell: Callable[[ClassScore], str],
+) -> Table:
     scores = [_class_scores(run, headline) for run in runs]
-    names = list(dict.fromkeys(name for run in runs for name in run.classes))
     rows = []
-    for name in names:
+    for name in dict.fromkeys(name for run in runs for name in run.classes):
         found = [classes.get(name) for classes in scores]
         examples = next((c.examples for c in found if c), None)
-        cells = [part for c in found for part in _class_cells(c, apart=len(runs) == 1)]
         if any(found):
+            cells = (cell(c) if c else UNKNOWN for c in found)
             rows.append((visible(name), count(examples), *cells))
-    if len(runs) == 1:
-        return Table("Classes", ("class", "examples", "acc. (%)", "F1"), tuple(rows))
     columns = ("class", "examples", *(visible(run.label) for run in runs))
-    return Table("Classes: accuracy (%) and F1", columns, tuple(rows))
+    return Table(title, columns, tuple(rows))
 
 
 def _class_scores(run: RunReport, headline: Subject | None) -> dict[str, ClassScore]:
     latest = run.latest(headline) if headline else None
     return {score.name: score for score in latest[1].per_class} if latest else {}
-
-
-def _class_cells(score: ClassScore | None, *, apart: bool) -> tuple[str, ...]:
-    accuracy = percent(score.accuracy if score else None)
-    f1 = decimal(score.f1 if score else None, 2)
-    return (accuracy, f1) if apart else (f"{accuracy} {f1}",)

@@ -37,6 +37,8 @@ from fedcli.report.tables import (
 _ROWS = 20
 _ROWS_OF_MANY = 10
 _COLUMNS = 4  # runs side by side in one table
+_WIDTH = 80
+_NAMES = {"method": 22, "run": 34}  # characters a line of a run's name, in these columns
 _TEXT = ("method", "run", "evaluation", "client", "class", "device", "labels")
 
 
@@ -77,7 +79,7 @@ def _clients_tables(runs: Sequence[RunReport]) -> Iterator[Table]:
 def _heading(run: RunReport) -> Text:
     rounds = [round_ for round_ in run.complete_rounds() if round_.number > 0]
     strategy = next((r.strategy for r in reversed(rounds) if r.strategy), None)
-    facts = [
+    parts = [
         run.dataset,
         run.model,
         run.scheme,
@@ -85,8 +87,9 @@ def _heading(run: RunReport) -> Text:
         _plural(len(run.clients), "client"),
         _plural(len(rounds), "round"),
     ]
-    text = Text(visible(run.label), style="bold")
-    return text.append(visible("  " + " · ".join(fact for fact in facts if fact)), style="not bold")
+    label, facts = visible(run.label), visible(" · ".join(filter(None, parts)))
+    gap = "  " if len(label) + 2 + len(facts) <= _WIDTH else "\n  "
+    return Text(label, style="bold").append(gap + facts, style="not bold")
 
 
 def _plural(number: int, noun: str) -> str:
@@ -109,18 +112,27 @@ def _curves(report: Report) -> Iterator[RenderableType]:
         if len(known) < 2:
             continue
         grid = RichTable.grid(padding=(0, 1))
-        grid.add_column(max_width=24, overflow="fold")
-        for _ in range(3):
+        for _ in range(4):
             grid.add_column(no_wrap=True)
         for run, values in zip(report.runs, series, strict=True):
             own = [value for value in values if value is not None]
             ends = [_figure(key, own[i]) if own else UNKNOWN for i in (0, -1)]
             line = Text(curve(values, min(known), max(known)), style="cyan")
-            name = Text(visible(run.label if len(report.runs) > 1 else title))
-            grid.add_row(name, Text(ends[0]), line, Text(ends[1], style="bold"))
+            name = visible(run.label) if len(report.runs) > 1 else title
+            grid.add_row(
+                Text(_folded(name, _NAMES["method"])),
+                Text(ends[0]),
+                line,
+                Text(ends[1], style="bold"),
+            )
         if len(report.runs) > 1:
             yield Text(title, style="bold")
         yield Padding(grid, (0, 0, 1, 0), expand=False)
+
+
+def _folded(text: str, width: int) -> str:
+    """Break a name into lines: at spaces and hyphens where it has some."""
+    return "\n".join(wrap(text, width))
 
 
 def _figure(key: str, value: float) -> str:
@@ -133,27 +145,28 @@ def _notes(notes: Sequence[Note], label: str = "") -> Iterator[RenderableType]:
         text.append(visible(f"{label}: {note.text}" if label else note.text), style="default")
         yield text
         if note.command:
-            # never wrapped, so that it can be copied in one piece
-            yield Text(
-                f"      {visible(note.command)}", style="bold", no_wrap=True, overflow="ignore"
-            )
+            # a plain string is never wrapped, so that it can be copied in one piece
+            yield f"      {visible(note.command)}"
 
 
 def _draw(table: Table) -> RenderableType:
     """Draw one table; header cells are folded, numbers never break."""
     wide = len(table.columns) > 7
+    name_width = _NAMES.get(table.columns[0])
+    header = 18 if name_width or len(table.columns) < 5 else 12
     padding = (0, 0 if wide else 1, 0, 0)
     drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=padding)
     for name in table.columns:
         is_text = name in _TEXT
         drawn.add_column(
-            Text(name.replace(" ", "\n", 1) if wide else "\n".join(wrap(name, 18))),
+            Text(name.replace(" ", "\n", 1) if wide else _folded(name, header)),
             justify="left" if is_text else "right",
             no_wrap=not is_text or name == "labels",
             overflow="fold",
         )
     for row in table.rows:
-        drawn.add_row(*map(Text, row))
+        first = _folded(row[0], name_width) if name_width else row[0]
+        drawn.add_row(Text(first), *map(Text, row[1:]))
     parts: list[RenderableType] = [Text(table.title, style="bold")] if table.title else []
     note = [Text(table.note, style="dim")] if table.note else []
     return Group(*parts, drawn, *note, Text())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedcli.advice import train_command
 from fedcli.aggregation import Weights, client_weights, largest, weighted_mean
 from fedcli.blocks import Block, blocks_of, reduce_blocks
 from fedcli.checkpoint import CheckpointWriter, create, digest
@@ -157,16 +158,8 @@ def _check_quorum(run: Run, round_: Round, selection: _Selection, minimum: int |
     missing = f"; missing: {names}" if selection.missing else ""
     raise NotReadyError(
         f"round {round_.number}: {delivered} of {needed} clients have delivered an update{missing}",
-        hint=run.command(_delivering(run, round_, selection.missing)),
+        hint=train_command(run, selection.missing, round_.number),
     )
-
-
-def _delivering(run: Run, round_: Round, missing: Sequence[str]) -> str:
-    clients = ",".join(missing) or "NAME"
-    words = f"train-client --id {'all' if len(missing) > 10 else clients}"
-    if round_.number != run.open_round().number:
-        words += f" --round {round_.number}"
-    return words if run.partition_file.exists() else f"{words} --data PATH"
 
 
 def _metadata(base: Base, updates: Sequence[Update]) -> Metadata:

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from fedcli.advice import evaluate_command
 from fedcli.checkpoint import Checkpoint
 from fedcli.errors import BadInputError, DataError, NotReadyError, UsageError
 from fedcli.files import canonical_json, read_json, write_json
 from fedcli.metadata import Kind
 from fedcli.progress import Progress, Silence
 from fedcli.run import Round, Run
+from fedcli.shards import read_shard
+from fedcli.steps.delivered import fingerprint
 
 if TYPE_CHECKING:
     from fedcli.evaluation import Scorer
@@ -44,14 +47,10 @@ class _Model:
 
 @dataclass(frozen=True)
 class _TestSet:
-    """Test data that is only read when there is something to score on it.
-
-    What ``lasts`` belongs to the run and does not change; a folder of the user's may.
-    """
+    """Test data; that of the run is only read when there is something to score on it."""
 
     name: str
     client: str | None
-    lasts: bool
     load: "Callable[[], Examples]"
 
 
@@ -59,7 +58,7 @@ def evaluate(
     run: Run,
     *,
     rounds: Rounds = "latest",
-    client: str | None = None,
+    clients: Sequence[str] = (),
     on_clients: bool = False,
     data: str | None = None,
     classes: Sequence[str] | None = None,
@@ -69,7 +68,7 @@ def evaluate(
     force: bool = False,
     progress: Progress | None = None,
 ) -> EvaluateResult:
-    """Score the global models of ``rounds``, or the updates of one ``client``.
+    """Score the global models of ``rounds``, or the updates of ``clients`` (ids as ``--id``).
 
     They are scored on the run's test shard, on every client's validation shard (``on_clients``),
     or on ``data``, a folder or npz file; with ``classes``, on the examples of these only, while
@@ -82,8 +81,8 @@ def evaluate(
     if on_clients and data is not None:
         raise UsageError("--clients and --data exclude each other")
     chosen = _choose_classes(run, classes)
-    models = _models(run, rounds, client)
-    test_sets = list(_test_sets(run, on_clients, data, progress))
+    models = _models(run, rounds, clients)
+    test_sets = _test_sets(run, on_clients, data, progress)
     scorer: Scorer | None = None
     computed, evaluations = 0, []
     progress.start("evaluate", len(models) * len(test_sets))
@@ -92,13 +91,11 @@ def evaluate(
         for test_set in test_sets:
             key = _key(model, test_set, chosen)
             entry = stored.get(_name(key))
-            if force or not test_set.lasts or entry is None or entry["sha256"] != model.sha256:
+            if force or entry is None or entry["sha256"] != model.sha256:
                 if scorer is None:
                     scorer = _scorer(run, device, threads, own_model)
                 entry = {**key, **_score(scorer, model, test_set, chosen)}
-                # read again: another process may have added its scores meanwhile
-                stored = {**read_evaluations(model.round), _name(key): entry}
-                _write_evaluations(model.round, stored)
+                _store(model.round, _name(key), entry)
                 computed += 1
             evaluations.append({"round": model.round.number, **entry})
             progress.advance()
@@ -111,7 +108,10 @@ def read_evaluations(round_: Round) -> dict[str, dict[str, Any]]:
     Raises ``BadInputError`` when the file is broken.
     """
     try:
-        results = read_json(round_.evaluation)["results"]
+        values = read_json(round_.evaluation)
+        if values["format"] != _FORMAT:
+            raise ValueError(f"format {values['format']!r}, this fedcli reads {_FORMAT}")
+        results = values["results"]
         return {_name({key: entry[key] for key in _KEYS}): entry for entry in results}
     except FileNotFoundError:
         return {}
@@ -122,11 +122,20 @@ def read_evaluations(round_: Round) -> dict[str, dict[str, Any]]:
         ) from None
 
 
-def _write_evaluations(round_: Round, entries: dict[str, dict[str, Any]]) -> None:
-    results = [entries[name] for name in sorted(entries)]
-    write_json(round_.evaluation, {"format": 1, "round": round_.number, "results": results})
+def _store(round_: Round, name: str, entry: dict[str, Any]) -> None:
+    # Another process may add its scores between our reading and our writing, and then lacks ours:
+    # whoever finds its own entry gone adds it again.
+    for _ in range(_TRIES):
+        entries = {**read_evaluations(round_), name: entry}
+        results = [entries[key] for key in sorted(entries)]
+        values = {"format": _FORMAT, "round": round_.number, "results": results}
+        write_json(round_.evaluation, values)
+        if name in read_evaluations(round_):
+            return
 
 
+_FORMAT = 1
+_TRIES = 20
 _KEYS = ("model", "client", "data", "data_client", "classes")
 
 
@@ -162,12 +171,16 @@ def _choose_classes(run: Run, names: Sequence[str] | None) -> list[str] | None:
     return [classes[number] for number in sorted(numbers)]
 
 
-def _models(run: Run, rounds: Rounds, client: str | None) -> list[_Model]:
+def _models(run: Run, rounds: Rounds, clients: Sequence[str]) -> list[_Model]:
+    chosen = run.choose_clients(clients) if clients else [None]
+    return [model for client in chosen for model in _models_of(run, rounds, client)]
+
+
+def _models_of(run: Run, rounds: Rounds, client: str | None) -> list[_Model]:
     if client is None:
         available = {r.number: r.global_model for r in run.complete_rounds()}
         what = "global model"
     else:
-        (client,) = run.choose_clients([client])
         updates = {r.number: r.update(client) for r in run.rounds()}
         available = {number: path for number, path in updates.items() if path.exists()}
         what = f"update of client {client}"
@@ -194,28 +207,29 @@ def _digest(path: Path, client: str | None) -> str:
         return checkpoint.digest()
 
 
-def _test_sets(
-    run: Run, on_clients: bool, data: str | None, progress: Progress
-) -> "list[_TestSet]":
-    from fedcli.shards import read_shard
-
+def _test_sets(run: Run, on_clients: bool, data: str | None, progress: Progress) -> list[_TestSet]:
     if data is not None:
-        from fedcli.datasets import load_examples
+        return [_own_data(run, data, progress)]
+    if on_clients:
+        return _validation_sets(run)
+    if not run.test_shard.exists():
+        raise NotReadyError(
+            f"{run.test_shard}: this run holds no test data",
+            hint=f"name some: {evaluate_command(run)}",
+        )
+    return [_TestSet("test", None, partial(read_shard, run.test_shard))]
 
-        name = Path(data).name
-        return [
-            _TestSet(
-                name, None, False, partial(load_examples, data, run.info.dataset, "test", progress)
-            )
-        ]
-    if not on_clients:
-        shard = run.test_shard
-        if not shard.exists():
-            raise NotReadyError(
-                f"{shard}: this run holds no test data",
-                hint="name some: fedcli evaluate --data PATH",
-            )
-        return [_TestSet("test", None, True, partial(read_shard, shard))]
+
+def _own_data(run: Run, data: str, progress: Progress) -> _TestSet:
+    from fedcli.datasets import load_examples
+
+    examples = load_examples(data, run.info.dataset, "test", progress)
+    # Two folders may have one name, and one folder may change: the content tells them apart.
+    name = f"{Path(data).resolve().name} ({fingerprint(examples)[:8]})"
+    return _TestSet(name, None, lambda: examples)
+
+
+def _validation_sets(run: Run) -> list[_TestSet]:
     shards = {client: run.validation_shard(client) for client in run.info.clients}
     found = {client: shard for client, shard in shards.items() if shard.exists()}
     if not found:
@@ -224,7 +238,7 @@ def _test_sets(
             hint="make the run with: fedcli partition --val-fraction 0.1",
         )
     return [
-        _TestSet("validation", client, True, partial(read_shard, shard))
+        _TestSet("validation", client, partial(read_shard, shard))
         for client, shard in found.items()
     ]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from fedcli.errors import UsageError
 from fedcli.run import Run
 from fedcli.run_info import DatasetInfo, RunInfo, check_client_id, client_order
-from fedcli.steps.new_run import Start, clear, existing, initial_model, write_round_zero
+from fedcli.steps.new_run import Start, built_aside, existing, initial_model, write_round_zero
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ def init(
     if run is not None:
         return _result(run, already_done=True)
     model = initial_model(start, info.dataset)
-    clear(root)
-    write_round_zero(root, info, model)
-    return _result(Run.create(root, info), already_done=False)
+    with built_aside(root, info) as run:
+        write_round_zero(run, model)
+    return _result(Run.open(root), already_done=False)
 
 
 def _info(

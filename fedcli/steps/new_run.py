@@ -2,13 +2,16 @@
 
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from fedcli import checkpoint
-from fedcli.errors import BadInputError, ConflictError, UsageError
-from fedcli.files import storage_errors
+from fedcli.errors import BadInputError, ConflictError, StorageError, UsageError
+from fedcli.files import directory_aside
 from fedcli.metadata import Kind, Metadata, Role
 from fedcli.plan import Plan, one_of
 from fedcli.run import Run
@@ -48,7 +51,9 @@ class Start:
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return mean and standard deviation per channel, for data of this dtype.
 
-        Floating-point data is used as it is. Raises ``UsageError`` where they do not fit.
+        Floating-point data is used as it is. Grey pictures get the mean over the channels: they
+        are normalised before a network is given them as RGB. Raises ``UsageError`` where the
+        constants do not fit.
         """
         if dtype != "uint8":
             if self.normalize is not None:
@@ -56,9 +61,13 @@ class Start:
             return (0.0,), (1.0,)
         name = self.normalize or ("imagenet" if self.pretrained else "half")
         mean, std = NORMALIZATIONS[name]
+        if channels == 1:
+            mean, std = ((round(fmean(values), 3),) for values in (mean, std))
         if len(mean) not in (1, channels):
+            option = f"--normalize {name}" if self.normalize else "--pretrained"
             raise UsageError(
-                f"--normalize {name}: needs {len(mean)} channels, the pictures have {channels}"
+                f"{option}: the constants of {name} are for {len(mean)} channels, the pictures"
+                f" have {channels}"
             )
         return mean, std
 
@@ -120,17 +129,43 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
-def clear(root: Path) -> None:
+@contextmanager
+def built_aside(root: Path, info: RunInfo) -> Iterator[Run]:
+    """Give a run aside, in the run directory, that takes the place of the one at ``root``.
+
+    It does so when the block ends well; until then the old run is whole.
+    """
+    with directory_aside(root, "new") as aside:
+        run = Run.create(aside, info)
+        yield run
+        try:
+            _clear(root)
+            _move(run, root)
+        except OSError as error:
+            raise StorageError(
+                f"{root}: cannot replace the old run: {error}",
+                hint="repeat the command with --force: parts of the old run are gone",
+            ) from error
+
+
+def _clear(root: Path) -> None:
     """Remove the files of an old or half-made run, ``run.json`` first, and nothing else."""
-    with storage_errors("remove", root):
-        (root / "run.json").unlink(missing_ok=True)
-        data = root / "data"
-        for path in (*data.glob("client-*.safetensors"), data / "test.safetensors"):
-            path.unlink(missing_ok=True)
-        (data / "partition.json").unlink(missing_ok=True)
-        for path in (root / "rounds").glob("*"):
-            if re.fullmatch(r"\d{4,}", path.name):
-                shutil.rmtree(path)
+    (root / "run.json").unlink(missing_ok=True)
+    data = root / "data"
+    for path in (*data.glob("client-*.safetensors"), data / "test.safetensors"):
+        path.unlink(missing_ok=True)
+    (data / "partition.json").unlink(missing_ok=True)
+    for path in (root / "rounds").glob("*"):
+        if re.fullmatch(r"\d{4,}", path.name):
+            shutil.rmtree(path)
+
+
+def _move(run: Run, root: Path) -> None:
+    """Move the files of a run to ``root``, ``run.json`` last: without it there is no run."""
+    for path in (*run.root.glob("data/*"), *run.root.glob("rounds/*"), run.root / "run.json"):
+        target = root / path.relative_to(run.root)
+        target.parent.mkdir(exist_ok=True)
+        path.replace(target)
 
 
 def initial_model(start: Start, dataset: DatasetInfo) -> "InitialModel":
@@ -148,8 +183,8 @@ def initial_model(start: Start, dataset: DatasetInfo) -> "InitialModel":
     )
 
 
-def write_round_zero(root: Path, info: RunInfo, model: "InitialModel") -> None:
+def write_round_zero(run: Run, model: "InitialModel") -> None:
     """Write the starting model."""
     roles = {name: role for name, role in model.roles.items() if role != Role.PARAMETER}
-    metadata = Metadata(Kind.GLOBAL, info.id, round=0, roles=roles, seed=info.seed)
-    checkpoint.save(Run(root, info, info.id).round(0).global_model, model.tensors, metadata)
+    metadata = Metadata(Kind.GLOBAL, run.id, round=0, roles=roles, seed=run.info.seed)
+    checkpoint.save(run.round(0).global_model, model.tensors, metadata)

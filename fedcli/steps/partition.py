@@ -1,16 +1,15 @@
 """Cut a data set into clients, and write the run and its starting model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcli import checkpoint
 from fedcli.datasets import DataOptions, Dataset, Part, load_dataset
-from fedcli.errors import NotReadyError, RunFormatError, UsageError
+from fedcli.errors import UsageError
 from fedcli.files import read_json, write_json
 from fedcli.partitioning import (
     Indices,
@@ -24,7 +23,7 @@ from fedcli.randomness import stream
 from fedcli.run import Run
 from fedcli.run_info import DatasetInfo, RunInfo
 from fedcli.shards import ShardFormat, write_shard
-from fedcli.steps.new_run import Start, clear, existing, initial_model, write_round_zero
+from fedcli.steps.new_run import Start, built_aside, existing, initial_model, write_round_zero
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,9 @@ def partition(
 ) -> Partition:
     """Write ``data/``, round 0 and, last of all, ``run.json`` at ``root``.
 
-    When the same run is there already, nothing is touched. Raises ``UsageError``,
-    ``NotReadyError``, ``DataError``, ``ConflictError`` and ``StorageError``.
+    The old run stays whole until the new one is complete. When the same run is there already,
+    nothing is touched; where files of its ``data/`` are gone, they are written again. Raises
+    ``UsageError``, ``NotReadyError``, ``DataError``, ``ConflictError`` and ``StorageError``.
     """
     source, scheme, start = source or Source(), scheme or Scheme(), start or Start()
     progress = progress or Silence()
@@ -100,13 +100,13 @@ def partition(
     info = _info(dataset, source, scheme, start)
     run = existing(root, info, force=force)
     if run is not None:
-        return _result(run, already_done=True)
+        return _completed(run, dataset, clients, progress)
     _say_left_out(dataset, clients, progress)
     model = initial_model(start, info.dataset)
-    clear(root)
-    _write_data(Run(root, info, info.id), dataset, clients, progress)
-    write_round_zero(root, info, model)
-    return _result(Run.create(root, info), already_done=False)
+    with built_aside(root, info) as run:
+        _write_data(run, dataset, clients, progress)
+        write_round_zero(run, model)
+    return _result(Run.open(root), already_done=False)
 
 
 def _dataset(source: Source, seed: int, progress: Progress) -> Dataset:
@@ -192,12 +192,9 @@ def _write_data(run: Run, dataset: Dataset, clients: Sequence[_Client], progress
     shards: dict[str, dict[str, Any]] = {}
 
     def write(path: Path, client: str | None, part: Part) -> None:
-        write_shard(path, client, part.labels, part.read, form, progress)
-        shards[path.name] = {
-            "sha256": checkpoint.digest(path),
-            "examples": len(part.labels),
-            "bytes": path.stat().st_size,
-        }
+        shards[path.name] = asdict(
+            write_shard(path, client, part.labels, part.read, form, progress)
+        )
 
     for client in clients:
         write(run.client_shard(client.id), client.id, dataset.train.subset(client.train))
@@ -231,20 +228,33 @@ def _partition_json(
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _completed(
+    run: Run, dataset: Dataset, clients: Sequence[_Client], progress: Progress
+) -> Partition:
+    """Write the data of a run again where files are gone; the run's id says what they hold."""
+    damaged = _damaged(run)
+    if damaged is None:
+        return _result(run, already_done=True)
+    progress.say(f"{damaged}: missing or damaged; writing the data again")
+    _write_data(run, dataset, clients, progress)
+    return _result(run, already_done=False)
+
+
+def _damaged(run: Run) -> Path | None:
+    """Return a file of ``data/`` that is missing, or does not have the size it was written with."""
     try:
-        return read_json(path)
-    except FileNotFoundError:
-        raise NotReadyError(f"{path}: no such file", hint=_REPAIR) from None
-    except ValueError as error:
-        raise RunFormatError(f"{path}: not readable as JSON: {error}", hint=_REPAIR) from None
-
-
-_REPAIR = "write the data again with --force, which also removes the rounds"
+        shards = read_json(run.partition_file)["shards"]
+        sizes = {run.partition_file.with_name(name): shards[name]["bytes"] for name in shards}
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        return run.partition_file
+    for path, size in sizes.items():
+        if not path.is_file() or path.stat().st_size != size:
+            return path
+    return None
 
 
 def _result(run: Run, *, already_done: bool) -> Partition:
-    values = _read(run.partition_file)
+    values = read_json(run.partition_file)
     return Partition(
         run=run.root,
         id=run.id,

@@ -1,21 +1,37 @@
 """Do many rounds by launching the other steps, each as a process of its own."""
 
-import json
 import os
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedcli.errors import ClientFailedError, FedcliError, UsageError, error_from_json
+from fedcli.advice import train_command
+from fedcli.errors import FedcliError, UsageError
+from fedcli.plan import updated
+from fedcli.processes import Steps
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
 
-_GRACE = 10.0  # seconds that a child gets to end by itself before it is killed
+
+@dataclass(frozen=True)
+class Options:
+    """What ``run_rounds`` passes on to the steps; None leaves it to the plan or the machine.
+
+    ``training`` holds hyper-parameters by their names in ``TrainPlan``. Clients in ``exclude``
+    neither train nor count. With ``min_clients`` a round goes on when that many have delivered,
+    even if others failed.
+    """
+
+    training: Mapping[str, Any] = field(default_factory=dict)
+    weighting: str | None = None
+    min_clients: int | None = None
+    exclude: Sequence[str] = ()
+    device: str = "auto"
+    threads: int | None = None
+    seed: int | None = None
+    own_model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -37,126 +53,92 @@ class RunResult:
     rounds: tuple[RoundSummary, ...]
 
 
-@dataclass
-class _Steps:
-    """The processes of one call: started here, and stopped here when something goes wrong."""
-
-    run: Run
-    running: set[subprocess.Popen[str]] = field(default_factory=set)
-    stopping: bool = False
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def launch(self, command: str, *arguments: str) -> dict[str, Any]:
-        """Run ``fedcli COMMAND`` and return its JSON object.
-
-        Raises the ``FedcliError`` that the process reports, with the same exit status.
-        """
-        line = [sys.executable, "-m", "fedcli", command, "--run", str(self.run.root)]
-        with self.lock:
-            if self.stopping:
-                raise ClientFailedError("stopped")
-            process = subprocess.Popen(
-                [*line, *arguments, "--json", "--quiet"],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                stdin=subprocess.DEVNULL,
-                text=True,
-                # Ctrl-C in a terminal reaches this process only, which then stops its children.
-                start_new_session=True,
-            )
-            self.running.add(process)
-        try:
-            out, err = process.communicate()
-        finally:
-            with self.lock:
-                self.running.discard(process)
-        try:
-            value = json.loads(out)
-        except ValueError:
-            last = err.strip().splitlines()[-1:] or ["it printed nothing"]
-            raise ClientFailedError(
-                f"{command} ended with status {process.returncode}: {last[0]}"
-            ) from None
-        if process.returncode:
-            raise error_from_json(value["error"])
-        assert isinstance(value, dict)
-        return value
-
-    def stop(self) -> None:
-        """End all children and start no more; what they had published stays."""
-        with self.lock:
-            self.stopping = True
-            children = list(self.running)
-        for process in children:
-            process.terminate()
-        deadline = time.monotonic() + _GRACE
-        for process in children:
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
 def run_rounds(
     run: Run,
     rounds: int,
+    options: Options | None = None,
     *,
     jobs: int = 1,
-    training: Mapping[str, Any] | None = None,
-    weighting: str | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-    seed: int | None = None,
-    own_model: str | None = None,
     evaluate: bool = True,
     progress: Progress | None = None,
 ) -> RunResult:
     """Go on until ``rounds`` rounds are complete, from where the directory stands.
 
-    Each round trains every client of the run, ``jobs`` at a time, aggregates, and evaluates. With
-    several at a time and no ``threads``, each client gets its share of the cores. ``training``
-    holds hyper-parameters by their names in ``TrainPlan``.
+    Each round trains every client, ``jobs`` at a time, aggregates, and evaluates; rounds that are
+    complete but were not evaluated are evaluated first. With several clients at a time and no
+    number of threads, each gets its share of the cores.
 
-    Raises ``UsageError``, and what a step reports: ``ClientFailedError`` names the client. An
-    interrupt stops the children; the next call goes on from there.
+    Raises ``UsageError``, and what a step reports; the message names the client. An interrupt
+    stops the processes; the next call goes on from there.
     """
-    progress = progress or Silence()
-    if not run.info.clients:
-        raise UsageError(
-            "this run was made without a list of clients: train each where its data is"
-        )
-    if jobs > 1 and threads is None:
-        threads = max(1, (os.cpu_count() or 1) // jobs)
-    shared = _arguments({"device": device, "threads": threads, "model": own_model})
+    progress, options = progress or Silence(), options or Options()
+    clients = _clients(run, options)
     first = run.open_round().number
-    steps = _Steps(run)
+    unscored = _unscored(run, rounds) if evaluate else []
+    steps = Steps(run.root, _environment(jobs, options.threads))
     done = []
-    progress.start("rounds", max(0, rounds - first + 1) * (len(run.info.clients) + 1))
+    progress.start("rounds", len(unscored) + max(0, rounds - first + 1) * (len(clients) + 1))
     try:
+        for number in unscored:
+            _evaluate(run, steps, number, options)
+            progress.advance()
         for number in range(first, rounds + 1):
             started = time.monotonic()
-            train = [*_arguments({**(training or {}), "seed": seed}), *shared]
-            _train_clients(steps, number, jobs, train, progress)
-            steps.launch("aggregate", "--round", str(number), *_arguments({"weighting": weighting}))
-            scores = _evaluate(steps, number, shared) if evaluate else {}
-            summary = RoundSummary(
-                number,
-                len(run.info.clients),
-                scores.get("loss"),
-                scores.get("accuracy"),
-                time.monotonic() - started,
+            delivered = _train_clients(run, steps, number, clients, jobs, options, progress)
+            steps.launch("aggregate", *_aggregate_arguments(number, options))
+            scores = _evaluate(run, steps, number, options) if evaluate else {}
+            done.append(
+                RoundSummary(
+                    number,
+                    delivered,
+                    scores.get("loss"),
+                    scores.get("accuracy"),
+                    time.monotonic() - started,
+                )
             )
-            done.append(summary)
             progress.advance()
-            progress.say(_line(summary, rounds))
+            progress.say(_line(done[-1], rounds))
     except BaseException:
         steps.stop()
         raise
     return RunResult(run.latest_round().number, tuple(done))
 
 
-def _arguments(options: Mapping[str, Any]) -> list[str]:
-    """Write options as a command line; those that are None are left to the plan."""
+def _clients(run: Run, options: Options) -> list[str]:
+    """Return who trains. Raises ``UsageError`` for options that no step would accept."""
+    updated(run.info.plan.train, options.training)
+    updated(run.info.plan.aggregate, {"weighting": options.weighting})
+    if not run.info.clients:
+        raise UsageError(
+            "this run was made without a list of clients: train each where its data is",
+            hint=train_command(run, []),
+        )
+    for client in run.info.clients:
+        if not run.client_shard(client).exists():
+            raise UsageError(
+                f"client {client}: its data is not in the run, so it trains where its data is",
+                hint=train_command(run, [client]),
+            )
+    excluded = run.choose_clients(options.exclude, "--exclude") if options.exclude else []
+    return [client for client in run.info.clients if client not in excluded]
+
+
+def _unscored(run: Run, rounds: int) -> list[int]:
+    if not run.test_shard.exists():
+        return []
+    complete = [round_ for round_ in run.complete_rounds() if 0 < round_.number <= rounds]
+    return [round_.number for round_ in complete if not round_.evaluation.exists()]
+
+
+def _environment(jobs: int, threads: int | None) -> dict[str, str]:
+    """Share the cores among the clients, where nobody says how: a default, not a decision."""
+    if jobs == 1 or threads is not None or "OMP_NUM_THREADS" in os.environ:
+        return {}
+    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
+
+
+def _line_of(options: Mapping[str, Any]) -> list[str]:
+    """Write options as a command line, without those that are None."""
     line = []
     for name, value in options.items():
         if value is not None:
@@ -165,60 +147,83 @@ def _arguments(options: Mapping[str, Any]) -> list[str]:
     return line
 
 
+def _machine_arguments(options: Options) -> list[str]:
+    return _line_of(
+        {"device": options.device, "threads": options.threads, "model": options.own_model}
+    )
+
+
+def _aggregate_arguments(number: int, options: Options) -> list[str]:
+    exclude = tuple(options.exclude) or None
+    values = {"weighting": options.weighting, "min_clients": options.min_clients}
+    return _line_of({"round": number, **values, "exclude": exclude})
+
+
 def _train_clients(
-    steps: _Steps, number: int, jobs: int, arguments: Sequence[str], progress: Progress
-) -> None:
+    run: Run,
+    steps: Steps,
+    number: int,
+    clients: Sequence[str],
+    jobs: int,
+    options: Options,
+    progress: Progress,
+) -> int:
+    """Train the clients of a round and return how many delivered."""
+    arguments = _line_of({"round": number, **options.training, "seed": options.seed})
+    arguments += _machine_arguments(options)
+    failures: list[FedcliError] = []
     with ThreadPoolExecutor(jobs) as pool:
         pending = {
-            pool.submit(
-                steps.launch,
-                "train-client",
-                *("--id", client, "--round", str(number)),
-                *arguments,
-            ): client
-            for client in steps.run.info.clients
+            pool.submit(steps.launch, "train-client", "--id", client, *arguments): client
+            for client in clients
         }
         try:
             for future in as_completed(pending):
-                _report_client(number, pending[future], future.result(), progress)
-        except BaseException as error:
-            # Before the pool waits for its threads, which wait for the children.
-            steps.stop()
-            failed = next((c for f, c in pending.items() if f.done() and _failed(f, error)), None)
-            if failed is not None and isinstance(error, FedcliError):
-                raise _named(error, failed, number) from error
+                error = _report(future, pending[future], number, progress)
+                if error is not None:
+                    failures.append(_named(error, run, pending[future], number))
+                    if options.min_clients is None:
+                        raise failures[0]
+                    progress.say(failures[-1].message)
+        except BaseException:
+            steps.stop()  # before the pool waits for its threads, which wait for the processes
             raise
+    if len(clients) - len(failures) < (options.min_clients or 0):
+        raise failures[0]
+    return len(clients) - len(failures)
 
 
-def _failed(future: Any, error: BaseException) -> bool:
-    return future.exception() is error
-
-
-def _named(error: FedcliError, client: str, number: int) -> FedcliError:
-    """Say which client it was, and how to see the failure alone."""
-    return type(error)(
-        f"client {client}, round {number}: {error.message}",
-        hint=error.hint or f"fedcli train-client --id {client} --round {number}",
-    )
-
-
-def _report_client(number: int, client: str, result: dict[str, Any], progress: Progress) -> None:
+def _report(
+    future: Future[dict[str, Any]], client: str, number: int, progress: Progress
+) -> FedcliError | None:
+    """Say how a client did; return the error that it ended with."""
     progress.advance()
-    (trained,) = result["clients"]
+    error = future.exception()
+    if isinstance(error, FedcliError):
+        return error
+    (trained,) = future.result()["clients"]
     if trained["already_done"]:
         progress.say(f"round {number}  client {client}  already trained")
-        return
-    last = trained["epochs"][-1]
-    progress.say(
-        f"round {number}  client {client}  loss {last['loss']:.4f}"
-        f"  accuracy {last['accuracy']:.1%}  {trained['seconds']:.1f} s"
-    )
+    else:
+        last = trained["epochs"][-1]
+        progress.say(
+            f"round {number}  client {client}  loss {last['loss']:.4f}"
+            f"  accuracy {last['accuracy']:.1%}  {trained['seconds']:.1f} s"
+        )
+    return None
 
 
-def _evaluate(steps: _Steps, number: int, shared: Sequence[str]) -> dict[str, Any]:
-    if not steps.run.test_shard.exists():
+def _named(error: FedcliError, run: Run, client: str, number: int) -> FedcliError:
+    """Say which client it was, and how to see the failure alone."""
+    alone = train_command(run, [client], number)
+    hint = f"{error.hint}; alone: {alone}" if error.hint else f"alone: {alone}"
+    return type(error)(f"client {client}, round {number}: {error.message}", hint=hint)
+
+
+def _evaluate(run: Run, steps: Steps, number: int, options: Options) -> dict[str, Any]:
+    if not run.test_shard.exists():
         return {}
-    result = steps.launch("evaluate", "--round", str(number), *shared)
+    result = steps.launch("evaluate", "--round", str(number), *_machine_arguments(options))
     (scores,) = result["evaluations"]
     assert isinstance(scores, dict)
     return scores

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedcli.advice import evaluate_command, train_command
 from fedcli.run import Round, Run
 from fedcli.run_info import client_order
 
@@ -12,7 +13,8 @@ class Status:
     """Where a run stands.
 
     ``delivered`` and ``missing`` are clients of the open round. ``missing`` is empty in a run that
-    was made without a list of clients. ``next`` is the command to type.
+    was made without a list of clients. ``evaluated`` are rounds, round 0 not among them. ``next``
+    is the command to type.
     """
 
     run: Path
@@ -44,25 +46,14 @@ def status(run: Run) -> Status:
         open_round=open_round.number,
         delivered=tuple(delivered),
         missing=tuple(missing),
-        evaluated=tuple(round_.number for round_ in complete if round_.evaluation.exists()),
-        next=run.command(_next(run, complete[-1], delivered, missing)),
+        evaluated=tuple(r.number for r in complete[1:] if r.evaluation.exists()),
+        next=_next(run, complete[-1], delivered, missing),
     )
 
 
 def _next(run: Run, latest: Round, delivered: list[str], missing: list[str]) -> str:
-    if delivered and missing:
-        return f"train-client --id {','.join(missing)}" if len(missing) < 5 else _training(run)
-    if delivered:
-        return "aggregate"
-    if latest.number > 0 and not latest.evaluation.exists() and run.test_shard.exists():
-        return "evaluate"
-    return _training(run)
-
-
-def _training(run: Run) -> str:
-    """Clients that hold their own data train one by one; simulated ones can all be named."""
-    if not run.info.clients:
-        return "train-client --id NAME --data PATH"
-    if not run.client_shard(run.info.clients[0]).exists():
-        return f"train-client --id {run.info.clients[0]} --data PATH"
-    return "train-client --id all"
+    if delivered and not missing:
+        return run.command("aggregate")
+    if not delivered and latest.number > 0 and not latest.evaluation.exists():
+        return evaluate_command(run)
+    return train_command(run, missing)

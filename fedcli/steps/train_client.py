@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
+from fedcli.advice import train_command
 from fedcli.checkpoint import Checkpoint, save
-from fedcli.devices import choose_device, peak_memory, set_threads
+from fedcli.devices import choose_device, out_of_memory_as_error, peak_memory, set_threads
 from fedcli.dtypes import Array
-from fedcli.errors import ConflictError, NotReadyError, UsageError
-from fedcli.files import canonical_json, write_json
+from fedcli.errors import NotReadyError, UsageError
+from fedcli.files import write_json
 from fedcli.metadata import Kind, Metadata
 from fedcli.models import build, takes_rgb
 from fedcli.models.weights import load_arrays, to_arrays
@@ -23,6 +24,7 @@ from fedcli.progress import Progress, Silence
 from fedcli.randomness import stream_seed
 from fedcli.run import Round, Run
 from fedcli.shards import Examples, read_shard
+from fedcli.steps.delivered import check_replaceable, find_delivered, fingerprint
 from fedcli.training import Epoch, Normalize, train
 
 
@@ -53,7 +55,11 @@ class TrainClientResult:
 
 @dataclass(frozen=True)
 class _Session:
-    """What is the same for every client of one call."""
+    """What is the same for every client of one call.
+
+    ``undecided`` are the training facts that nobody chose but the machine: they make no conflict
+    with an update that is there already.
+    """
 
     run: Run
     round: Round
@@ -67,10 +73,11 @@ class _Session:
     base_digest: str
     roles: Mapping[str, Any]
     progress: Progress
+    undecided: frozenset[str]
 
     @property
     def training(self) -> dict[str, Any]:
-        """The hyper-parameters as used; with the seed, all that an update's bytes depend on."""
+        """The hyper-parameters as used, and where."""
         return {
             "algorithm": "fedavg",
             "optimizer": "sgd",
@@ -107,13 +114,16 @@ def train_client(
     ids = run.choose_clients(clients)
     if data is not None and len(ids) != 1:
         raise UsageError(f"--data: belongs to one client, found {len(ids)} in --id")
+    plan = updated(run.info.plan.train, options or {})
+    if plan.augment and len(run.info.dataset.shape) != 3:
+        raise UsageError("--augment: works on pictures; this run's examples are none")
     round_ = run.training_round(round_number)
     base_path = run.round(round_.number - 1).global_model
     with Checkpoint(base_path, Kind.GLOBAL) as base:
         session = _Session(
             run=run,
             round=round_,
-            plan=updated(run.info.plan.train, options or {}),
+            plan=plan,
             seed=run.info.seed if seed is None else seed,
             device=choose_device(device),
             threads=set_threads(threads),
@@ -123,13 +133,20 @@ def train_client(
             base_digest=base.digest(),
             roles=base.metadata.roles,
             progress=progress or Silence(),
+            undecided=_undecided(device, threads),
         )
     results = tuple(_train_one(session, client, data) for client in ids)
     return TrainClientResult(round_.number, session.training, str(session.device), results)
 
 
+def _undecided(device: str, threads: int | None) -> frozenset[str]:
+    facts = {"device": device == "auto", "threads": threads is None}
+    return frozenset(name for name, undecided in facts.items() if undecided)
+
+
 def _train_one(session: _Session, client: str, data: str | None) -> ClientResult:
     examples = _examples(session, client, data)
+    training = {**session.training, "examples": fingerprint(examples)}
     metadata = Metadata(
         Kind.UPDATE,
         session.run.id,
@@ -138,12 +155,16 @@ def _train_one(session: _Session, client: str, data: str | None) -> ClientResult
         num_examples=len(examples),
         base=session.base_digest,
         roles=session.roles,
-        training=session.training,
+        training=training,
         seed=session.seed,
     )
-    if not session.force and (done := _already_done(session, client, metadata)):
+    if session.force:
+        check_replaceable(session.round, client)
+    elif done := find_delivered(session.round, client, metadata, session.undecided):
         session.progress.say(f"client {client}: round {session.round.number} is already trained")
-        return done
+        return ClientResult(
+            client, True, done.path, done.sha256, len(examples), done.bytes, 0.0, None, ()
+        )
     started = time.perf_counter()
     tensors, epochs = _fit(session, client, examples)
     elapsed = time.perf_counter() - started
@@ -160,38 +181,9 @@ def _examples(session: _Session, client: str, data: str | None) -> Examples:
     if not shard.exists():
         raise NotReadyError(
             f"{shard}: the run holds no data of client {client!r}",
-            hint=f"fedcli train-client --id {client} --data PATH, with that client's own data",
+            hint=f"with that client's own data: {train_command(run, [client])}",
         )
     return read_shard(shard)
-
-
-def _already_done(session: _Session, client: str, expected: Metadata) -> ClientResult | None:
-    path = session.round.update(client)
-    if not path.exists():
-        return None
-    with Checkpoint(path, Kind.UPDATE) as update:
-        found, sha256, size = update.metadata, update.digest(), update.size
-    if found.encode() != expected.encode():
-        differs = ", ".join(_differences(found, expected))
-        raise ConflictError(
-            f"{path}: was trained from other inputs ({differs})",
-            hint="--force trains it again and replaces it",
-        )
-    return ClientResult(client, True, path, sha256, expected.num_examples or 0, size, 0.0, None, ())
-
-
-def _differences(found: Metadata, expected: Metadata) -> list[str]:
-    """Name what differs between two updates, hyper-parameter by hyper-parameter."""
-    old, new = ({**asdict(m), **(m.training or {})} for m in (found, expected))
-    for long in ("training", "roles"):
-        old.pop(long), new.pop(long)
-    names = [
-        key for key in new | old if canonical_json(old.get(key)) != canonical_json(new.get(key))
-    ]
-    return [
-        "another base model" if key == "base" else f"{key} {old.get(key)}, now {new.get(key)}"
-        for key in names
-    ]
 
 
 def _fit(
@@ -203,7 +195,6 @@ def _fit(
         info.model, len(info.dataset.classes), info.dataset.shape, own=session.own, seed=0
     )
     load_arrays(module, session.base, session.run.round(session.round.number - 1).global_model)
-    module.to(device)
     total = session.plan.epochs
     session.progress.start(f"client {client}", total)
 
@@ -214,15 +205,18 @@ def _fit(
             f"  accuracy {epoch.accuracy:.1%}  {len(examples) / epoch.seconds:.0f} images/s"
         )
 
-    epochs = train(
-        module,
-        torch.from_numpy(examples.x).to(device),
-        torch.from_numpy(examples.y).to(device),
-        session.plan,
-        normalize=Normalize.for_dataset(info.dataset, as_rgb=takes_rgb(info.model), device=device),
-        seed=stream_seed(session.seed, session.round.number, client, "training"),
-        on_epoch=report,
-    )
+    with out_of_memory_as_error(f"try --batch-size {max(1, session.plan.batch_size // 2)}"):
+        epochs = train(
+            module.to(device),
+            torch.from_numpy(examples.x).to(device),
+            torch.from_numpy(examples.y).to(device),
+            session.plan,
+            normalize=Normalize.for_dataset(
+                info.dataset, as_rgb=takes_rgb(info.model), device=device
+            ),
+            seed=stream_seed(session.seed, session.round.number, client, "training"),
+            on_epoch=report,
+        )
     return to_arrays(module), epochs
 
 

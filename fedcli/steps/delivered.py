@@ -1,0 +1,77 @@
+"""Whether a client's update is there already, and was made from the same inputs."""
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fedcli.checkpoint import Checkpoint
+from fedcli.errors import CheckpointError, ConflictError
+from fedcli.files import canonical_json
+from fedcli.metadata import Kind, Metadata
+from fedcli.run import Round
+from fedcli.shards import Examples
+
+_OPAQUE = {"base": "another base model", "examples": "other examples"}
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """An update that is there."""
+
+    path: Path
+    sha256: str
+    bytes: int
+
+
+def fingerprint(examples: Examples) -> str:
+    """Return the SHA-256 of labels and examples, hex: the same for the same examples only."""
+    sha256 = hashlib.sha256(np.ascontiguousarray(examples.y).data)
+    sha256.update(np.ascontiguousarray(examples.x).data)
+    return sha256.hexdigest()
+
+
+def find_delivered(
+    round_: Round, client: str, expected: Metadata, undecided: frozenset[str]
+) -> Delivered | None:
+    """Return the update of a client if it is there and was made from the expected inputs.
+
+    ``undecided`` names training facts that may differ. Raises ``ConflictError`` that says what
+    differs, and ``CheckpointError`` when the file is broken.
+    """
+    path = round_.update(client)
+    if not path.exists():
+        return None
+    try:
+        with Checkpoint(path, Kind.UPDATE) as update:
+            found, delivered = update.metadata, Delivered(path, update.digest(), update.size)
+    except CheckpointError as error:
+        raise CheckpointError(error.message, hint="--force trains it again") from None
+    if differences := _differences(found, expected, undecided):
+        raise ConflictError(
+            f"{path}: was trained from other inputs ({', '.join(differences)})",
+            hint="train-client with --force trains it again and replaces it",
+        )
+    return delivered
+
+
+def check_replaceable(round_: Round, client: str) -> None:
+    """Raise ``ConflictError`` when a global model may have been made from this update."""
+    if round_.global_model.exists() and round_.update(client).exists():
+        raise ConflictError(
+            f"{round_.update(client)}: round {round_.number} is complete, and its global model may"
+            " have been made from this update",
+            hint=f"only where no later round counts: remove {round_.global_model} first",
+        )
+
+
+def _differences(found: Metadata, expected: Metadata, undecided: frozenset[str]) -> list[str]:
+    """Name what differs between two updates, hyper-parameter by hyper-parameter."""
+    old, new = ({**asdict(m), **(m.training or {})} for m in (found, expected))
+    return [
+        _OPAQUE.get(key, f"{key} {old.get(key)}, now {new.get(key)}")
+        for key in new | old
+        if key not in undecided | {"training"}
+        and canonical_json(old.get(key)) != canonical_json(new.get(key))
+    ]

@@ -1,0 +1,203 @@
+"""The documentation says what the program does: options, defaults, examples, files, links."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from pages import (
+    PAGES,
+    README,
+    ROOT,
+    all_blocks,
+    blocks,
+    name_of,
+    run_shell,
+    shell_script,
+    without_blocks,
+)
+
+from fedcli.checkpoint import Checkpoint
+from fedcli.cli import app
+from fedcli.errors import CheckpointError, ExitStatus
+from fedcli.plan import AggregatePlan, TrainPlan
+
+DOCS = ROOT / "docs"
+PROGRAM: Any = typer.main.get_command(app)
+COMMANDS: dict[str, Any] = PROGRAM.commands
+PLAN = {**asdict(TrainPlan()), **asdict(AggregatePlan())}
+
+each_page = pytest.mark.parametrize("page", [*PAGES, README], ids=name_of)
+each_command = pytest.mark.parametrize("command", COMMANDS)
+
+
+def page_of(command: str) -> Path:
+    return DOCS / "commands" / f"{command}.md"
+
+
+def options(command: Any) -> set[str]:
+    """Every spelling of every option of a command."""
+    return {
+        name
+        for parameter in command.params
+        for name in (*parameter.opts, *parameter.secondary_opts)
+        if name.startswith("-")
+    } | {"--help", "-h"}
+
+
+def options_table(page: Path) -> dict[str, tuple[str, str]]:
+    """The rows of an options table: each option with its meaning and its default."""
+    rows = {}
+    for line in without_blocks(page).splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| `-") and len(cells) == 3:
+            for name in re.findall(r"`(--?[a-z][a-z-]*)", cells[0]):
+                rows[name] = (cells[1], cells[2])
+    return rows
+
+
+@each_command
+def test_the_page_of_a_command_lists_its_options_and_no_other(command: str) -> None:
+    table = options_table(page_of(command))
+    assert set(table) == options(COMMANDS[command])
+    assert all(meaning for meaning, _ in table.values())
+
+
+@each_command
+def test_the_page_of_a_command_states_the_defaults(command: str) -> None:
+    table = options_table(page_of(command))
+    for parameter in COMMANDS[command].params:
+        value = PLAN.get(parameter.name) if parameter.default is None else parameter.default
+        if parameter.opts[0].startswith("--") and isinstance(value, str | int | float | Path):
+            shown = {True: "on", False: "off"}[value] if isinstance(value, bool) else f"`{value}`"
+            assert shown in table[parameter.opts[0]][1], parameter.opts[0]
+
+
+def test_the_index_of_commands_lists_what_the_program_offers() -> None:
+    index = DOCS / "commands" / "README.md"
+    links = re.findall(r"\(([a-z-]+)\.md\)", index.read_text(encoding="utf-8"))
+    assert links == list(COMMANDS)
+    assert set(options_table(index)) == options(PROGRAM)
+    assert {path.stem for path in index.parent.glob("*.md")} == {*COMMANDS, "README"}
+
+
+def command_lines(page: Path) -> Iterator[tuple[str, list[str]]]:
+    """The calls of fedcli on a page: the command and the options that it is given."""
+    code = all_blocks(page) + "\n" + "\n".join(re.findall(r"`([^`\n]+)`", without_blocks(page)))
+    for match in re.finditer(r"\bfedcli ([a-z][a-z-]*)((?:(?!fedcli )[^|&;<>\n)])*)", code):
+        yield match[1], re.findall(r"(?<!\S)--?[a-z][a-z-]*", match[2])
+
+
+@each_page
+def test_calls_of_the_program_use_commands_and_options_that_exist(page: Path) -> None:
+    for command, given in command_lines(page):
+        assert command in COMMANDS
+        assert set(given) <= options(COMMANDS[command]), command
+
+
+@each_page
+def test_options_in_running_text_exist(page: Path) -> None:
+    known = options(PROGRAM).union(*map(options, COMMANDS.values()))
+    named = re.findall(r"`(--?[a-z][a-z-]*)[^`\n]*`", without_blocks(page))
+    assert set(named) <= known
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_blocks(page)):
+        if target.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page are linked by."""
+    headings = re.findall(r"^#+ (.+)$", without_blocks(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@each_page
+def test_pages_name_no_machine(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    hosts = r"pypi\.org|pythonhosted|anaconda\.org|download\.pytorch|localhost"
+    assert not re.search(rf"{hosts}|(?<![\w.])/(home|root|work|tmp|Users)/", text)
+
+
+def test_every_exit_status_has_a_row() -> None:
+    text = (DOCS / "exit-status.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \|", text, re.MULTILINE)
+    assert [int(row) for row in rows] == [status.value for status in ExitStatus]
+
+
+def keys_of(value: Any) -> Iterator[str]:
+    """The keys of a JSON value, but for those that are data: clients, files, tensors."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            named_by_data = key in ("label_counts", "validation_label_counts", "updates", "roles")
+            if key == "shards":
+                item = list(item.values())
+            if not named_by_data:
+                yield from keys_of(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from keys_of(item)
+
+
+def assert_specified(run: Path) -> None:
+    """Every file of a run, and every key in it, is in the specification of the format."""
+    text = (DOCS / "run-directory.md").read_text(encoding="utf-8")
+    for path in sorted(path for path in run.rglob("*") if path.is_file()):
+        name = path.relative_to(run).as_posix()
+        name = re.sub(r"rounds/\d+/", "rounds/NNNN/", name)
+        name = re.sub(r"updates/[^/]+\.(json|safetensors)$", r"updates/ID.\1", name)
+        name = re.sub(r"client-[^/]+?(\.val)?\.safetensors$", r"client-ID\1.safetensors", name)
+        assert f"`{name}`" in text, name
+        values = json.loads(path.read_text()) if path.suffix == ".json" else metadata(path)
+        assert {key for key in keys_of(values) if f"`{key}`" not in text} == set(), name
+
+
+def metadata(path: Path) -> Any:
+    """What a checkpoint says of itself; nothing for one that an example has broken on purpose."""
+    try:
+        with Checkpoint(path) as checkpoint:
+            return json.loads(checkpoint.metadata.encode())
+    except CheckpointError:
+        return {}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "sh")], ids=name_of)
+def test_shell_blocks_run(page: Path, tmp_path: Path) -> None:
+    printed = run_shell(shell_script(page), tmp_path, OMP_NUM_THREADS="1")
+    for block in blocks(page, "text"):
+        if block.text.startswith("error:"):
+            assert block.text in printed
+    for run in tmp_path.rglob("run.json"):
+        assert_specified(run.parent)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)
+def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    for block in blocks(page, "python"):
+        lines += [""] * (block.line - 1 - len(lines))  # so that a traceback names the page's line
+        lines += block.text.splitlines()
+    (tmp_path / "page.py").write_text("\n".join(lines), encoding="utf-8")
+    process = subprocess.run(
+        [sys.executable, "-W", "error", "page.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr

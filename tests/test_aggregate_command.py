@@ -73,7 +73,7 @@ def test_a_session(delivered: Run) -> None:
     assert too_early.status == 3
     assert "round 2" in too_early.err
     assert "missing: 0, 1, 2" in too_early.err
-    assert "hint: fedcli train-client --id 0,1,2" in too_early.err
+    assert "hint: fedcli train-client --id 0 --data PATH" in too_early.err
     assert snapshot(delivered) == before
     assert delivered.round(1).global_model.stat().st_mtime_ns == times.st_mtime_ns
 

@@ -32,21 +32,21 @@ run() {
 }
 
 jobs=${JOBS:-3}
-run three-clients-two-classes-each "$jobs" --scheme labels \
+run two-classes-each "$jobs" --scheme labels \
     --labels airplane,automobile --labels bird,cat --labels deer,dog
-run centralised-six-classes 1 --scheme labels --labels "$six"
-run three-clients-iid "$jobs" --scheme iid --clients 3
-run three-clients-dirichlet-0.5 "$jobs" --scheme dirichlet --alpha 0.5 --clients 3
+run six-classes-centralised 1 --scheme labels --labels "$six"
+run iid "$jobs" --scheme iid --clients 3
+run dirichlet-0.5 "$jobs" --scheme dirichlet --alpha 0.5 --clients 3
 run centralised 1 --scheme iid --clients 1
 
 # The six classes that the first federation has seen, and what each client would have alone.
-for name in three-clients-two-classes-each centralised-six-classes; do
+for name in two-classes-each six-classes-centralised; do
     fedcli evaluate --run "$name" --round all --classes "$six"
 done
 for client in 0 1 2; do
-    fedcli evaluate --run three-clients-two-classes-each --id "$client" --classes "$six"
+    fedcli evaluate --run two-classes-each --id "$client" --classes "$six"
 done
 
-fedcli report three-clients-two-classes-each centralised-six-classes three-clients-iid \
-    three-clients-dirichlet-0.5 centralised \
+fedcli report two-classes-each six-classes-centralised iid \
+    dirichlet-0.5 centralised \
     --html report.html --markdown report.md --csv report.csv

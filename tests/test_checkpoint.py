@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from fedcli.checkpoint import Checkpoint, create, digest, layout_of, save
 from fedcli.dtypes import BFLOAT16, DTYPE_NAMES, DTYPES
 from fedcli.errors import BadInputError, CheckpointError, NotReadyError, StorageError
-from fedcli.metadata import Kind, Metadata, Role
+from fedcli.metadata import Kind, Metadata
 
 METADATA = Metadata(
     Kind.UPDATE,
@@ -298,13 +298,6 @@ def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
         os.truncate(tmp_path / "a", checkpoint.data_start + 8)
         with pytest.raises(BadInputError, match="became shorter"):
             checkpoint.tensors()
-
-
-def test_a_role_that_is_not_set_is_parameter(tmp_path: Path) -> None:
-    save(tmp_path / "a", tensors(1), METADATA)
-    with Checkpoint(tmp_path / "a") as checkpoint:
-        assert checkpoint.role("fc.weight") == Role.PARAMETER
-        assert checkpoint.role("bn.running_mean") == Role.BUFFER
 
 
 def test_every_dtype_has_its_name() -> None:

@@ -139,10 +139,10 @@ def test_cifar10_experiment(tmp_path: Path) -> None:
     names = sorted(path.name for path in runs.iterdir() if path.is_dir())
     assert names == [
         "centralised",
-        "centralised-six-classes",
-        "three-clients-dirichlet-0.5",
-        "three-clients-iid",
-        "three-clients-two-classes-each",
+        "dirichlet-0.5",
+        "iid",
+        "six-classes-centralised",
+        "two-classes-each",
     ]
     assert is_page(runs / "report.html")
     assert (runs / "report.md").read_text(encoding="utf-8").startswith("# Federated learning")
@@ -152,8 +152,8 @@ def test_cifar10_experiment(tmp_path: Path) -> None:
 
     report = report_of(*names, cwd=runs)
     centralised = {row["label"] for row in report["summary"] if row["centralised"]}
-    assert centralised == {"centralised", "centralised-six-classes"}
-    split = next(run for run in report["runs"] if run["label"] == "three-clients-two-classes-each")
+    assert centralised == {"centralised", "six-classes-centralised"}
+    split = next(run for run in report["runs"] if run["label"] == "two-classes-each")
     seen = [
         [
             name

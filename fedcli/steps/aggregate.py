@@ -97,17 +97,9 @@ def aggregate(
             for update in updates:
                 check_digest(base, update)
             digests = {update.client: update.digest() for update in updates}
-            manifest = Manifest(
-                round=round_.number,
-                strategy=STRATEGY,
-                weighting=plan.weighting,
-                base=base.sha256,
-                global_model=writer.finish(replace(metadata, updates=digests)),
-                accepted=_contributions(updates, weights),
-                missing=selection.missing,
-                rejected=selection.rejected,
-                seconds=round(time.perf_counter() - started, 3),
-            )
+            sha256 = writer.finish(replace(metadata, updates=digests))
+            seconds = round(time.perf_counter() - started, 3)
+            manifest = _manifest(base, plan.weighting, selection, updates, weights, sha256, seconds)
             manifest.write(round_.manifest)
     return _result(round_, manifest)
 
@@ -172,6 +164,28 @@ def _metadata(base: Base, updates: Sequence[Update]) -> Metadata:
         roles=base.metadata.roles,
         seed=base.metadata.seed,
         updates={update.client: _NO_DIGEST for update in updates},
+    )
+
+
+def _manifest(
+    base: Base,
+    weighting: str,
+    selection: _Selection,
+    updates: Sequence[Update],
+    weights: Weights,
+    sha256: str,
+    seconds: float,
+) -> Manifest:
+    return Manifest(
+        round=base.round.number,
+        strategy=STRATEGY,
+        weighting=weighting,
+        base=base.sha256,
+        global_model=sha256,
+        accepted=_contributions(updates, weights),
+        missing=selection.missing,
+        rejected=selection.rejected,
+        seconds=seconds,
     )
 
 

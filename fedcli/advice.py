@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from fedcli.run import Run
+from fedcli.sampling import is_sampled
 
 _NAMED = 5  # more clients than this are not listed one by one
 
@@ -13,17 +14,19 @@ def train_command(run: Run, clients: Sequence[str], round_number: int | None = N
     ``round_number`` is left out where it is the open one. No clients stands for a run that was
     made without a list of them.
     """
+    is_open = round_number is None or round_number == run.open_round().number
+    of_round = "" if is_open else f" --round {round_number}"
     if not clients:
         words = "train-client --id NAME --data PATH"
     elif not run.client_shard(clients[0]).exists():
         words = f"train-client --id {clients[0]} --data PATH"
+    elif len(clients) > _NAMED and is_sampled(run.info.plan.aggregate):
+        words = f'train-client --id "$({run.command(f"status --sampled{of_round}")})"'
     elif len(clients) > _NAMED or tuple(clients) == run.info.clients:
         words = "train-client --id all"
     else:
         words = f"train-client --id {','.join(clients)}"
-    if round_number is not None and round_number != run.open_round().number:
-        words += f" --round {round_number}"
-    return run.command(words)
+    return run.command(words + of_round)
 
 
 def evaluate_command(run: Run, words: str = "evaluate") -> str:

@@ -22,7 +22,7 @@ import numpy as np
 
 from fedcli.dtypes import DTYPE_NAMES, DTYPES, Array
 from fedcli.errors import CheckpointError, NotReadyError
-from fedcli.files import InputFile, atomic_writer, storage_errors, write_all
+from fedcli.files import InputFile, atomic_writer, read_all, storage_errors, write_all
 from fedcli.metadata import Kind, Metadata, no_duplicates
 
 _MAX_HEADER = 100_000_000  # the limit that the safetensors library sets itself
@@ -173,6 +173,10 @@ class CheckpointWriter:
         """Write the bytes of a contiguous array ``offset`` bytes after the header."""
         flat = np.asarray(values, order="C").reshape(-1)
         write_all(self._file, flat.view(np.uint8).data, len(self._header) + offset)
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill ``buffer`` (bytes) with what was written ``offset`` bytes after the header."""
+        read_all(self._file, buffer, len(self._header) + offset)
 
     def finish(self, metadata: Metadata | None = None) -> str:
         """Write the header, and return the SHA-256 of the whole file, hex.

@@ -124,6 +124,15 @@ def write_all(file: FileIO, data: bytes | memoryview, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
+def read_all(file: FileIO, buffer: memoryview, offset: int) -> None:
+    """Fill ``buffer`` from ``offset`` on. Raises ``OSError`` where the file ends before."""
+    while buffer:
+        count = os.preadv(file.fileno(), [buffer], offset)
+        if count == 0:
+            raise OSError(f"ends at byte {offset}")
+        buffer, offset = buffer[count:], offset + count
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically."""
     with atomic_writer(path) as file:

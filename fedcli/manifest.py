@@ -11,39 +11,74 @@ from fedcli.records import FORMAT, read_record
 
 @dataclass(frozen=True)
 class Contribution:
-    """What one client put into the global model; ``bytes`` is the size of its update."""
+    """One update that was combined; ``bytes`` is the size of its file.
+
+    ``weight`` is what the update counts: the rule's coefficient where it has one, else the share
+    that it was given. ``round`` is the round that it was trained for. ``norm`` is |Δ|, the
+    Euclidean norm of what training changed; ``cosine`` that of the angle between Δ and the step
+    of the global model; ``distance`` that between Δ and the coordinate-wise median of all
+    clients' Δ, estimated where the model is large. All three are of parameters only, with six
+    digits; None where they were not measured. ``kept`` says whether the rule used it.
+    """
 
     client: str
     sha256: str
     num_examples: int
     weight: float
     bytes: int
+    round: int
+    norm: float | None = None
+    cosine: float | None = None
+    distance: float | None = None
+    kept: bool = True
 
 
 @dataclass(frozen=True)
-class Rejection:
-    """A client that was left out, and why."""
+class PartialContribution:
+    """A partial mean that was combined: the file's name, and how many clients are in it."""
+
+    name: str
+    sha256: str
+    clients: int
+    num_examples: int
+    weight: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Absence:
+    """A client that is not in the global model, and why; ``round`` is that of a late update."""
 
     client: str
     reason: str
+    round: int | None = None
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a global model was made from. ``base`` and ``global_model`` are SHA-256s, hex.
+    """What a global model was made from. The digests are SHA-256s, hex.
 
-    ``accepted`` is in the order of the sum. ``seconds`` is all that differs between two
-    aggregations of the same inputs.
+    ``options`` are those of the rule as used. ``server_state`` is the digest of what is kept for
+    the next round. ``sampled`` is None where all clients were to take part. ``accepted`` is in
+    the order of the sum. ``seconds`` is all that differs between two aggregations of the same
+    inputs.
     """
 
     round: int
     strategy: str
+    reduce: str
+    server_optimizer: str
     weighting: str
+    options: dict[str, Any]
     base: str
     global_model: str = field(metadata={"key": "global"})
+    server_state: str | None
+    sampled: tuple[str, ...] | None
     accepted: tuple[Contribution, ...]
-    missing: tuple[str, ...]
-    rejected: tuple[Rejection, ...]
+    partials: tuple[PartialContribution, ...]
+    missing: tuple[Absence, ...]
+    late: tuple[Absence, ...]
+    rejected: tuple[Absence, ...]
     seconds: float
 
     def write(self, path: Path) -> None:

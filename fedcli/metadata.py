@@ -56,6 +56,9 @@ class Metadata:
     training: Mapping[str, Any] | None = None
     seed: int | None = None
     updates: Mapping[str, str] | None = None
+    partials: Mapping[str, str] | None = None
+    weighting: str | None = None
+    steps: int | None = None
     format: int = FORMAT
 
     def encode(self) -> str:
@@ -100,4 +103,7 @@ _METADATA_TYPES = {
     "training": dict,
     "seed": int,
     "updates": dict,
+    "partials": dict,
+    "weighting": str,
+    "steps": int,
 }

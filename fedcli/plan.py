@@ -3,9 +3,10 @@
 It is set when the run is made, from a TOML file and from options, and kept in ``run.json``.
 """
 
+import math
 import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
@@ -16,10 +17,6 @@ Augmentation = str
 AUGMENTATIONS: dict[str, str] = {
     "flip": "mirror half of the pictures left to right",
     "crop": "shift each picture by up to an eighth of its size, filling with black",
-}
-WEIGHTINGS: dict[str, str] = {
-    "examples": "a client counts in proportion to its number of examples",
-    "uniform": "every client counts the same",
 }
 
 
@@ -50,6 +47,7 @@ class TrainPlan:
     momentum: float = 0.9
     weight_decay: float = 0.0
     augment: tuple[Augmentation, ...] = ()
+    initial_loss: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be trained with (``UsageError``)."""
@@ -64,13 +62,82 @@ class TrainPlan:
 
 @dataclass(frozen=True)
 class AggregatePlan:
-    """How updates are combined."""
+    """How updates are combined, and how many clients take part in a round.
 
-    weighting: str = "examples"
+    What is None is left to the strategy. ``strategies.resolve`` says whether the names exist and
+    which options the rule has.
+    """
+
+    strategy: str = "fedavg"
+    reduce: str | None = None
+    server_optimizer: str | None = None
+    weighting: str | None = None
+    trim: float | None = None
+    byzantine: int | None = None
+    keep: int | None = None
+    clip_norm: float | None = None
+    iterations: int | None = None
+    smoothing: float | None = None
+    server_lr: float | None = None
+    server_momentum: float | None = None
+    beta1: float | None = None
+    beta2: float | None = None
+    tau: float | None = None
+    bias_correction: bool | None = None
+    q: float | None = None
+    buffer: int | None = None
+    max_staleness: int | None = None
+    clients_per_round: int | None = None
+    fraction: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a weighting that does not exist (``UsageError``)."""
-        one_of("--weighting", self.weighting, WEIGHTINGS)
+        """Refuse numbers out of range (``UsageError``)."""
+        for name, (expected, holds) in _AGGREGATE_RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not holds(value):
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{option}: expected {expected}, found {value}")
+        if self.clients_per_round is not None and self.fraction is not None:
+            raise UsageError("--clients-per-round and --fraction: give one of them")
+
+    def with_options(self, typed: Mapping[str, Any]) -> "AggregatePlan":
+        """Return the plan with what was typed (not None) in place of its own.
+
+        Another strategy starts from its own defaults; another way to say how many clients take
+        part replaces the one before. Raises ``UsageError``.
+        """
+        given = {key: value for key, value in typed.items() if value is not None}
+        kept = self
+        if given.keys() & {"clients_per_round", "fraction"}:
+            kept = replace(kept, clients_per_round=None, fraction=None)
+        if given.get("strategy", self.strategy) != self.strategy:
+            kept = AggregatePlan(clients_per_round=kept.clients_per_round, fraction=kept.fraction)
+        return updated(kept, given)
+
+
+_Range = tuple[str, Callable[[float], bool]]
+_ABOVE_0: _Range = ("a number above 0", lambda value: 0 < value < math.inf)
+_FROM_0: _Range = ("a number of at least 0", lambda value: 0 <= value < math.inf)
+_FROM_1: _Range = ("1 or more", lambda value: value >= 1)
+_BELOW_1: _Range = ("a number from 0 to below 1", lambda value: 0 <= value < 1)
+_AGGREGATE_RANGES: dict[str, _Range] = {
+    "trim": ("a share from 0 to below 0.5", lambda value: 0 <= value < 0.5),
+    "byzantine": _FROM_0,
+    "keep": _FROM_1,
+    "clip_norm": _ABOVE_0,
+    "iterations": _FROM_1,
+    "smoothing": _ABOVE_0,
+    "server_lr": _ABOVE_0,
+    "server_momentum": _BELOW_1,
+    "beta1": _BELOW_1,
+    "beta2": _BELOW_1,
+    "tau": _ABOVE_0,
+    "q": _FROM_0,
+    "buffer": _FROM_1,
+    "max_staleness": _FROM_0,
+    "clients_per_round": _FROM_1,
+    "fraction": ("a share above 0, at most 1", lambda value: 0 < value <= 1),
+}
 
 
 Section = TypeVar("Section", TrainPlan, AggregatePlan)
@@ -95,8 +162,11 @@ class Plan:
     aggregate: AggregatePlan = field(default_factory=AggregatePlan)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the plan as ``run.json`` holds it."""
-        return asdict(self)
+        """Return the plan as ``run.json`` holds it: without what is left to the strategy."""
+        return {
+            name: {key: value for key, value in section.items() if value is not None}
+            for name, section in asdict(self).items()
+        }
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], origin: str) -> Self:

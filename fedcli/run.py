@@ -12,7 +12,15 @@ from typing import Self
 
 from fedcli.errors import NotReadyError, RunFormatError, UsageError
 from fedcli.files import read_json, write_json
-from fedcli.run_info import FORMAT, RunInfo, check_client_id, client_order, is_client_id, parse
+from fedcli.run_info import (
+    FORMAT,
+    RunInfo,
+    check_client_id,
+    client_order,
+    is_client_id,
+    parse,
+    run_id,
+)
 
 DEFAULT_RUN = Path("fedrun")
 _ROUND_DIRECTORY = re.compile(r"\d{4,}")
@@ -114,9 +122,9 @@ class Run:
                 hint="install the fedcli that made the run, or a newer one",
             )
         info = parse(values, path)
-        if values.get("id") != info.id:
+        if values.get("id") != run_id(values):
             raise RunFormatError(f"{path}: was changed by hand: its id is not that of its content")
-        return cls(root, info, info.id)
+        return cls(root, info, values["id"])
 
     @classmethod
     def create(cls, root: Path, info: RunInfo) -> Self:

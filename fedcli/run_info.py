@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -83,12 +83,24 @@ class RunInfo:
 
     @property
     def id(self) -> str:
-        """The SHA-256 of the canonical JSON of everything else, hex."""
-        return hashlib.sha256(canonical_json(asdict(self))).hexdigest()
+        """The id of a run of this content."""
+        return run_id(self._content())
 
     def as_json(self) -> dict[str, Any]:
         """Return what is written to ``run.json``."""
-        return {"id": self.id, **asdict(self)}
+        return {"id": self.id, **self._content()}
+
+    def _content(self) -> dict[str, Any]:
+        return {**asdict(self), "plan": self.plan.as_json()}
+
+
+def run_id(values: Mapping[str, Any]) -> str:
+    """Return the SHA-256, hex, of the canonical JSON of all of ``run.json`` but its ``id``.
+
+    It is of what the file says, so that a run keeps its id when a later version knows more keys.
+    """
+    content = {key: value for key, value in values.items() if key != "id"}
+    return hashlib.sha256(canonical_json(content)).hexdigest()
 
 
 def parse(values: dict[str, Any], path: Path) -> RunInfo:

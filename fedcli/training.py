@@ -115,6 +115,27 @@ def batches(count: int, size: int) -> Iterator[slice]:
         start = stop
 
 
+def count_batches(count: int, size: int) -> int:
+    """Return how many steps an epoch over ``count`` examples takes."""
+    return sum(1 for _ in batches(count, size))
+
+
+@torch.no_grad()
+def mean_loss(
+    module: nn.Module, x: Tensor, y: Tensor, *, normalize: Normalize, batch_size: int
+) -> float:
+    """Return the mean cross-entropy of a module, in evaluation mode, on stored examples.
+
+    It is F_k of q-FedAvg (Li et al. 2020, equation 1), where the module is the global model.
+    """
+    module.eval()
+    total = 0.0
+    for part in batches(len(y), batch_size):
+        logits = module(normalize(x[part]))
+        total += F.cross_entropy(logits.double(), y[part], reduction="sum").item()
+    return total / len(y)
+
+
 def train(
     module: nn.Module,
     x: Tensor,

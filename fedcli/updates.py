@@ -1,25 +1,32 @@
 """The one reader of updates: whether each fits its round, and what it holds."""
 
-import bisect
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fedcli.advice import train_command
-from fedcli.blocks import BLOCK_BYTES, Block
-from fedcli.checkpoint import Checkpoint, Layout, TensorInfo, layout_of
-from fedcli.dtypes import DTYPE_NAMES, Array, as_float
+from fedcli.block_files import BlockFile
+from fedcli.blocks import Block
+from fedcli.checkpoint import Checkpoint, Layout, layout_of
+from fedcli.dtypes import DTYPE_NAMES, as_float, is_float
 from fedcli.errors import BadInputError, StorageError, UpdateError
-from fedcli.files import InputFile, read_json
+from fedcli.files import read_json
 from fedcli.metadata import Kind, Metadata
 from fedcli.run import Round, Run
+from fedcli.strategies.combination import Contributor
 
 # A process may often open 1024 files. The updates beyond these are opened anew for every block.
 _KEPT_OPEN = 256
+PARTIAL_DTYPE = np.dtype(np.float64)
+NO_DIGEST = "0" * 64  # as long as a digest, until it is known
+
+
+def _partial_dtype(_: np.dtype[Any]) -> np.dtype[Any]:
+    return PARTIAL_DTYPE
 
 
 @dataclass(frozen=True)
@@ -46,82 +53,73 @@ def read_base(run: Run, round_: Round) -> Base:
 
 
 class Update:
-    """One client's update, checked against its base; it is hashed while it is read."""
+    """An update that was checked against its base, or a partial mean of several.
 
-    def __init__(self, client: str, checkpoint: Checkpoint, layout: Layout) -> None:
-        self.client = client
+    ``members`` are the clients of a partial mean with their updates' SHA-256; empty for an update.
+    ``staleness`` counts the rounds since its own.
+    """
+
+    def __init__(
+        self, name: str, base: Base, checkpoint: Checkpoint, members: Mapping[str, str], now: int
+    ) -> None:
+        self.name = name
+        self.base = base
         self.path = checkpoint.path
         self.bytes = checkpoint.size
+        self.members = members
         self.num_examples = checkpoint.metadata.num_examples or 0
-        self.keep_open = True
-        self._file = checkpoint.file
-        self._data_start = checkpoint.data_start
-        self._hash = hashlib.sha256(checkpoint.header)
-        self._parts: list[tuple[TensorInfo, int]] = []
-        if list(checkpoint.layout.items()) != list(layout.items()):
-            # Written by another tool, in another order: hashed now, then read here and there.
-            self._parts = [(info, checkpoint.layout[name].start) for name, info in layout.items()]
-            self._hash = _hash_of(self._file)
+        self.training = checkpoint.metadata.training or {}
+        self.staleness = now - base.round.number
+        self.values = BlockFile(
+            checkpoint, base.layout, floats=_partial_dtype if members else None, hashed=True
+        )
 
-    def read(self, block: Block, buffer: memoryview) -> Array:
-        """Read a block of the base's layout into ``buffer``; the blocks are to come in order."""
-        data = buffer[: block.stop - block.start]
-        if self._parts:
-            self._gather(block, data)
-        else:
-            self._file.read_into(data, self._data_start + block.start)
-            self._hash.update(data)
-        if not self.keep_open:
-            self._file.rest()
-        return np.frombuffer(data, block.dtype)
-
-    def _gather(self, block: Block, data: memoryview) -> None:
-        first = bisect.bisect_right(self._parts, block.start, key=lambda part: part[0].stop)
-        for info, own_start in self._parts[first:]:
-            if info.start >= block.stop:
-                break
-            start, stop = max(info.start, block.start), min(info.stop, block.stop)
-            piece = data[start - block.start : stop - block.start]
-            self._file.read_into(piece, self._data_start + own_start + start - info.start)
+    @property
+    def contributor(self) -> Contributor:
+        """What a rule may know of it."""
+        return Contributor(
+            self.name,
+            self.path,
+            self.num_examples,
+            max(1, len(self.members)),
+            self.staleness,
+            self.training,
+        )
 
     def digest(self) -> str:
         """Return the SHA-256 of the file, hex, once every block has been read."""
-        return self._hash.hexdigest()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.rest()
-
-
-def _hash_of(file: InputFile) -> "hashlib._Hash":
-    sha256, buffer = hashlib.sha256(), memoryview(bytearray(BLOCK_BYTES))
-    for offset in range(0, file.size, BLOCK_BYTES):
-        piece = buffer[: file.size - offset]
-        file.read_into(piece, offset)
-        sha256.update(piece)
-    return sha256
+        return self.values.digest()
 
 
 @contextmanager
-def open_updates(base: Base, clients: Sequence[str]) -> Iterator[list[Update]]:
-    """Open the updates of these clients and check each against its base, before any is read.
+def open_updates(
+    base: Base,
+    wanted: Sequence[tuple[Base, str]],
+    partials: Sequence[Path] = (),
+    weighting: str = "",
+) -> Iterator[list[Update]]:
+    """Open updates and check each against its own base, then partial means of the same weighting.
 
-    Raises ``UpdateError`` that names the file, the tensor, what was expected and what was found.
+    Nothing but their headers is read. Raises ``UpdateError`` that names the file, the tensor,
+    what was expected and what was found.
     """
     updates: list[Update] = []
+    now = base.round.number
     try:
-        for client in clients:
-            updates.append(_open_update(base, client))
+        for own, client in wanted:
+            updates.append(_open_update(own, client, now))
             if len(updates) > _KEPT_OPEN:
-                updates[-1].keep_open = False
-                updates[-1].close()
+                updates[-1].values.keep_open = False
+                updates[-1].values.close()
+        for path in partials:
+            updates.append(_open_partial(base, path, weighting))
         yield updates
     finally:
         for update in updates:
-            update.close()
+            update.values.close()
 
 
-def _open_update(base: Base, client: str) -> Update:
+def _open_update(base: Base, client: str, now: int) -> Update:
     path = base.round.update(client)
     try:
         checkpoint = Checkpoint(path, Kind.UPDATE)
@@ -133,7 +131,39 @@ def _open_update(base: Base, client: str) -> Update:
         )
         if wrong:
             raise UpdateError(f"{path}: {wrong}", hint=way_out(base, client))
-        return Update(client, checkpoint, base.layout)
+        return Update(client, base, checkpoint, {}, now)
+    except BaseException:
+        checkpoint.close()
+        raise
+
+
+def partial_layout(base: Base) -> Layout:
+    """Lay out a partial mean: the tensors of the base model, the floats of them as float64."""
+    return layout_of(
+        {
+            name: (PARTIAL_DTYPE if is_float(info.dtype) else info.dtype, info.shape)
+            for name, info in base.layout.items()
+        }
+    )
+
+
+def _open_partial(base: Base, path: Path, weighting: str) -> Update:
+    checkpoint = Checkpoint(path, Kind.PARTIAL)
+    try:
+        found = checkpoint.metadata
+        expected = partial_layout(base)
+        wrong = (
+            _wrong_origin(base, found)
+            or _wrong_tensors(expected, checkpoint.layout)
+            or (not found.updates and "names no update")
+            or (
+                found.weighting != weighting
+                and f"was made with --weighting {found.weighting}, not {weighting}"
+            )
+        )
+        if wrong:
+            raise UpdateError(f"{path}: {wrong}", hint="fedcli aggregate --partial makes it again")
+        return Update(path.stem, base, checkpoint, dict(found.updates or {}), base.round.number)
     except BaseException:
         checkpoint.close()
         raise
@@ -147,11 +177,10 @@ def way_out(base: Base, client: str) -> str:
     return f"train it again: {again}, or leave it out: {without}"
 
 
-def _wrong_metadata(base: Base, client: str, found: Metadata) -> str | None:
+def _wrong_origin(base: Base, found: Metadata) -> str | None:
     for what, expected, value in (
         ("belongs to run", base.run.id, found.run),
         ("belongs to round", base.round.number, found.round),
-        ("is of client", client, found.client),
         (f"was trained from another base model than {base.path}: SHA-256", base.sha256, found.base),
         ("has tensor roles", dict(base.metadata.roles), dict(found.roles)),
     ):
@@ -160,6 +189,12 @@ def _wrong_metadata(base: Base, client: str, found: Metadata) -> str | None:
     if found.num_examples is None or found.num_examples < 1:
         return f"has num_examples {found.num_examples}, expected 1 or more"
     return None
+
+
+def _wrong_metadata(base: Base, client: str, found: Metadata) -> str | None:
+    if found.client != client:
+        return f"is of client {found.client}, expected {client}"
+    return _wrong_origin(base, found)
 
 
 def _wrong_tensors(expected: Layout, found: Layout) -> str | None:
@@ -177,26 +212,26 @@ def _wrong_tensors(expected: Layout, found: Layout) -> str | None:
     return None
 
 
-def check_digest(base: Base, update: Update) -> None:
+def check_digest(update: Update) -> None:
     """Compare what was read with the digest that the client noted when it wrote the update.
 
     Raises ``UpdateError`` when they differ. Telemetry that is missing or broken says nothing.
     """
     try:
-        noted = read_json(base.round.telemetry(update.client)).get("sha256")
+        noted = read_json(update.base.round.telemetry(update.name)).get("sha256")
     except (FileNotFoundError, ValueError, StorageError):
         return
     if isinstance(noted, str) and noted != update.digest():
         raise UpdateError(
             f"{update.path}: was changed after the client wrote it: SHA-256 {update.digest()},"
             f" expected {noted}",
-            hint=way_out(base, update.client),
+            hint=way_out(update.base, update.name),
         )
 
 
 def not_finite(base: Base, updates: Iterable[Update], block: Block) -> UpdateError:
-    """Find out which update made the sum of a block not finite."""
-    names = [n for n, i in base.layout.items() if i.start < block.stop and i.stop > block.start]
+    """Find out which update made the values of a block not finite."""
+    names = [part.name for part in block.parts]
     for update in updates:
         with Checkpoint(update.path) as checkpoint:
             for name in names:
@@ -206,6 +241,6 @@ def not_finite(base: Base, updates: Iterable[Update], block: Block) -> UpdateErr
                     return UpdateError(
                         f"{update.path}: tensor {name!r}: {count} of {values.size} values are NaN"
                         " or infinite",
-                        hint=way_out(base, update.client),
+                        hint=None if update.members else way_out(update.base, update.name),
                     )
-    return UpdateError(f"{base.round.path}: the mean of tensor {names[0]!r} overflows")
+    return UpdateError(f"{base.round.path}: the result overflows in tensor {names[0]!r}")

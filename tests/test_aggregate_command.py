@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROLES, deliver, fedcli, run_info, tensors
+from handmade import snapshot
 
 from fedcli.checkpoint import Checkpoint, save
 from fedcli.cli import execute
@@ -25,6 +26,7 @@ from fedcli.errors import (
     UpdateError,
     UsageError,
 )
+from fedcli.manifest import Absence
 from fedcli.metadata import Kind, Metadata, Role
 from fedcli.run import Run
 from fedcli.steps.aggregate import AggregateResult, aggregate
@@ -36,12 +38,6 @@ def delivered(tiny_run: Run) -> Run:
     for client in "012":
         deliver(tiny_run, client, tensors(int(client) + 1))
     return tiny_run
-
-
-def snapshot(run: Run) -> dict[str, bytes]:
-    """Every file of the run."""
-    files = (path for path in sorted(run.root.rglob("*")) if path.is_file())
-    return {str(path.relative_to(run.root)): path.read_bytes() for path in files}
 
 
 def accepted(result: AggregateResult) -> list[str]:
@@ -86,8 +82,9 @@ def test_json_has_the_same_keys_done_now_or_before(delivered: Run) -> None:
         first.pop(volatile), second.pop(volatile)
     assert first == second
     assert set(first) == {
-        *("schema", "command", "round", "path", "sha256", "strategy", "weighting"),
-        *("clients", "missing", "rejected", "bytes_read"),
+        *("schema", "command", "round", "path", "sha256", "strategy", "reduce"),
+        *("server_optimizer", "weighting", "options", "clients", "partials"),
+        *("missing", "late", "rejected", "bytes_read"),
     }
 
 
@@ -137,7 +134,8 @@ def test_a_quorum_goes_on_without_the_rest(tiny_run: Run) -> None:
     for client in "02":
         deliver(tiny_run, client, tensors(int(client) + 1))
     result = aggregate(tiny_run, min_clients=2)
-    assert (accepted(result), result.missing, result.rejected) == (["0", "2"], ("1",), ())
+    assert (accepted(result), result.rejected) == (["0", "2"], ())
+    assert result.missing == (Absence("1", "has not delivered"),)
     assert aggregate(tiny_run, round_number=1, min_clients=2).already_done
     deliver(tiny_run, "1", tensors(2))
     with pytest.raises(ConflictError, match="clients 0, 2, not 0, 1, 2"):
@@ -182,7 +180,7 @@ def save_as_start(run: Run, other: Run) -> None:
         {"min_clients": 0},
         {"min_clients": 4},
         {"min_clients": 3, "exclude": ["0"]},
-        {"weighting": "best"},
+        {"options": {"weighting": "best"}},
         {"round_number": 0},
         {"round_number": -1},
     ],
@@ -212,12 +210,12 @@ def test_other_inputs_are_a_conflict_and_force_replaces(delivered: Run) -> None:
         aggregate(delivered, round_number=1, exclude=["1"])
     deliver(delivered, "1", tensors(2))
     with pytest.raises(ConflictError, match="--weighting examples, not uniform"):
-        aggregate(delivered, round_number=1, weighting="uniform")
+        aggregate(delivered, round_number=1, options={"weighting": "uniform"})
     assert snapshot(delivered) == before
-    second = aggregate(delivered, round_number=1, weighting="uniform", force=True)
+    second = aggregate(delivered, round_number=1, options={"weighting": "uniform"}, force=True)
     assert not second.already_done
     assert second.sha256 != first.sha256
-    assert aggregate(delivered, round_number=1, weighting="uniform").already_done
+    assert aggregate(delivered, round_number=1, options={"weighting": "uniform"}).already_done
 
 
 def test_force_with_the_same_inputs_changes_nothing(delivered: Run) -> None:
@@ -232,7 +230,7 @@ def test_a_round_that_others_were_trained_from_is_not_replaced(delivered: Run) -
     deliver(delivered, "0", tensors(7), round_number=2)
     before = snapshot(delivered)
     with pytest.raises(ConflictError, match="round 2 was trained from it"):
-        aggregate(delivered, round_number=1, weighting="uniform", force=True)
+        aggregate(delivered, round_number=1, options={"weighting": "uniform"}, force=True)
     assert snapshot(delivered) == before
 
 
@@ -397,7 +395,7 @@ def test_a_fault_at_any_call_leaves_the_round_as_it_was_or_complete(
 ) -> None:
     options: dict[str, Any] = {}
     if force:
-        aggregate(delivered, weighting="uniform")
+        aggregate(delivered, options={"weighting": "uniform"})
         options = {"round_number": 1, "force": True}
     before = snapshot(delivered)
     failures = 0

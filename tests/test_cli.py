@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from fedcli import __version__
 from fedcli import errors as errors_module
 from fedcli.cli import app, execute
 from fedcli.errors import ExitStatus, FedcliError, error_from_json
+from fedcli.run import Run
 
 COMMANDS = sorted(command.name or "" for command in app.registered_commands)
 LIGHT = ("status", "aggregate", "report")
@@ -183,3 +185,135 @@ def test_every_error_of_the_tree_has_a_kind_of_its_own() -> None:
         assert error.__name__ in (errors_module.__doc__ or "")
         printed = json.loads(json.dumps({"kind": error.kind, "message": "m", "hint": "h"}))
         assert type(error_from_json(printed)) is error
+
+
+# --- aggregate --list, and options that need each other ------------------------------------------
+
+
+def test_the_list_of_rules_names_each_with_its_paper_in_80_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # there is no run here
+    monkeypatch.setenv("COLUMNS", "80")
+    assert execute(["aggregate", "--list", "--json"]) == 0
+    kinds = json.loads(capsys.readouterr().out)
+    assert execute(["aggregate", "--list"]) == 0
+    text = capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 80
+    for kind in ("strategies", "reducers", "server_optimizers", "weightings"):
+        for name, rule in kinds[kind].items():
+            assert re.search(rf"(?<![\w-]){name}(?![\w-])", text), name
+            assert rule["summary"]
+            assert re.search(r"\b(19|20)\d\d\b", rule["source"]), name
+    for rule in kinds["strategies"].values():
+        assert rule["reduce"] in kinds["reducers"]
+        assert rule["server_optimizer"] in kinds["server_optimizers"]
+        assert rule["weighting"] in kinds["weightings"]
+
+
+def test_every_option_of_a_rule_is_an_option_of_aggregate(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert execute(["aggregate", "--list", "--json"]) == 0
+    kinds = json.loads(capsys.readouterr().out)
+    options = {
+        name
+        for kind in ("reducers", "server_optimizers", "weightings")
+        for rule in kinds[kind].values()
+        for name in rule["options"]
+    }
+    program: Any = typer.main.get_command(app)
+    assert options <= {parameter.name for parameter in program.commands["aggregate"].params}
+
+
+@pytest.mark.parametrize("line", ["--partial", "-o edge.safetensors", "--partial 0,1"])
+def test_partial_and_output_need_each_other(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["aggregate", *line.split()]) == ExitStatus.USAGE
+    message = capsys.readouterr().err
+    assert "--partial" in message
+    assert "--output" in message
+
+
+@pytest.mark.parametrize("option", ["--wait", "--min-clients"])
+def test_a_partial_mean_waits_for_nobody(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["aggregate", "--partial", "-o", "edge.safetensors", option, "2"]
+    assert execute(line) == ExitStatus.USAGE
+    assert option in capsys.readouterr().err
+
+
+# --- sampling, as the shell sees it --------------------------------------------------------------
+
+MAKE = ["init", "--num-classes", "2", "--model", "linear", "--image-size", "4", "--quiet"]
+TEN = ["--clients", "0,1,2,3,4,5,6,7,8,9"]
+
+
+def printed(capsys: pytest.CaptureFixture[str], *line: str) -> str:
+    assert execute([*line]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("sampling", ["--clients-per-round 3", "--fraction 0.3"])
+def test_the_shell_can_read_who_is_sampled(
+    sampling: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    printed(capsys, *MAKE, *TEN, *sampling.split())
+    rounds = [
+        printed(capsys, "status", "--sampled", "--round", str(number)) for number in range(1, 6)
+    ]
+    assert printed(capsys, "status", "--sampled") == rounds[0]
+    assert len(set(rounds)) > 1
+    run = Run.open(Path("fedrun"))
+    for line in rounds:
+        assert len(set(run.choose_clients([line.strip()]))) == 3
+    value = json.loads(printed(capsys, "status", "--json"))
+    assert ",".join(value["sampled"]) + "\n" == rounds[0]
+    assert value["missing"] == value["sampled"]
+    later = json.loads(printed(capsys, "status", "--json", "--round", "2"))
+    assert (later["open_round"], later["round"]) == (1, 2)
+    assert ",".join(later["missing"]) + "\n" == rounds[1]
+
+
+def test_all_are_sampled_where_nothing_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    printed(capsys, *MAKE, *TEN)
+    assert printed(capsys, "status", "--sampled") == "0,1,2,3,4,5,6,7,8,9\n"
+    assert "sampled" not in printed(capsys, "status")
+    printed(capsys, *MAKE, "--run", "open")
+    assert execute(["status", "--sampled", "--run", "open"]) == ExitStatus.USAGE
+    assert execute(["status", "--round", "0"]) == ExitStatus.USAGE
+
+
+@pytest.mark.parametrize(
+    "line", ["--clients a,b --clients-per-round 3", "--clients-per-round 1", "--fraction 0.5"]
+)
+def test_a_run_that_cannot_be_sampled_is_not_made(
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert execute([*MAKE, *line.split()]) == ExitStatus.USAGE
+    assert line.split()[-2] in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "line", ["--strategy sum", "--reduce sum", "--server-optimizer sum", "--weighting sum", "--q 2"]
+)
+def test_a_run_with_a_rule_that_does_not_exist_is_not_made(
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert execute([*MAKE, *line.split()]) == ExitStatus.USAGE
+    assert line.split()[0] in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

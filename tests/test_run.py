@@ -150,7 +150,7 @@ def test_a_command_line_to_type(tmp_path: Path) -> None:
 
 
 def test_run_json_comes_back_as_it_was(tmp_path: Path) -> None:
-    plan = Plan(TrainPlan(epochs=3, augment=("flip",)), AggregatePlan("uniform"))
+    plan = Plan(TrainPlan(epochs=3, augment=("flip",)), AggregatePlan(weighting="uniform"))
     info = replace(run_info(("2", "north")), plan=plan, model=ModelInfo("resnet18", stem="cifar"))
     assert Run.create(tmp_path, info).id == Run.open(tmp_path).id == info.id
     assert Run.open(tmp_path).info == info
@@ -233,7 +233,7 @@ def test_a_plan_from_toml(tmp_path: Path) -> None:
     path = tmp_path / "plan.toml"
     path.write_text('[train]\nlr = 1\naugment = ["flip"]\n[aggregate]\nweighting = "uniform"\n')
     plan = Plan.from_toml(path)
-    assert plan == Plan(TrainPlan(lr=1.0, augment=("flip",)), AggregatePlan("uniform"))
+    assert plan == Plan(TrainPlan(lr=1.0, augment=("flip",)), AggregatePlan(weighting="uniform"))
     assert Plan.from_mapping(json.loads(json.dumps(plan.as_json())), "here") == plan
 
 
@@ -252,7 +252,8 @@ def test_a_plan_from_toml(tmp_path: Path) -> None:
         "[train]\nmomentum = -0.1",
         '[train]\naugment = ["mixup"]',
         '[train]\naugment = "flip"',
-        '[aggregate]\nweighting = "best"',
+        "[aggregate]\ntrim = 0.5",
+        "[aggregate]\nfraction = 0.5\nclients_per_round = 3",
     ],
 )
 def test_a_plan_that_cannot_be(tmp_path: Path, text: str) -> None:
@@ -277,5 +278,5 @@ def test_options_take_the_place_of_the_plan() -> None:
     assert updated(plan, {"epochs": None, "lr": 1}) == TrainPlan(epochs=3, lr=1.0)
     with pytest.raises(UsageError, match="--batch-size"):
         updated(plan, {"batch_size": 0})
-    with pytest.raises(UsageError, match="--weighting: unknown value 'best'; known: examples"):
-        updated(AggregatePlan(), {"weighting": "best"})
+    with pytest.raises(UsageError, match=r"--trim: expected a share from 0 to below 0\.5"):
+        updated(AggregatePlan(), {"trim": 0.5})

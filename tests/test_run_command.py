@@ -11,7 +11,7 @@ from conftest import fedcli
 
 from fedcli.cli import execute
 from fedcli.errors import ClientFailedError, UpdateError, error_from_json
-from fedcli.manifest import read_manifest
+from fedcli.manifest import Absence, read_manifest
 from fedcli.processes import Steps
 from fedcli.run import Run
 
@@ -163,7 +163,7 @@ def test_excluded_and_failing_clients(made: Run, tmp_path: Path) -> None:
     accepted = [[c.client for c in manifest.accepted] for manifest in manifests if manifest]
     assert accepted == [["0", "2"], ["0", "2"]]
     assert manifests[0] is not None
-    assert manifests[0].missing == ("1",)
+    assert manifests[0].missing == (Absence("1", "has not delivered"),)
     done = fedcli(*options, "--rounds", 3, "--min-clients", 3, cwd=tmp_path)
     assert done.status == 4
     assert not made.round(3).global_model.exists()

@@ -12,6 +12,7 @@ from conftest import fedcli
 
 from fedcli.checkpoint import Checkpoint, digest, save
 from fedcli.cli import execute
+from fedcli.manifest import read_manifest
 from fedcli.metadata import Kind, Metadata
 from fedcli.models.weights import initial_tensors
 from fedcli.plan import Plan
@@ -90,6 +91,34 @@ def test_a_client_delivers_exactly_two_files(run: Run, cli: Cli) -> None:
     }
     assert "client 1  epoch 2/2  loss" in err
     assert "next: fedcli train-client --id 0,2" in out
+
+
+def test_steps_and_the_loss_at_the_start_are_recorded(run: Run, cli: Cli) -> None:
+    train = ("train-client", "--id", 1, "--epochs", 2, "--batch-size", 20)
+    assert cli(*train, "--initial-loss")[0] == 0
+    with Checkpoint(run.round(1).update("1")) as update:
+        training = update.metadata.training or {}
+    shard = examples(1, 41)
+    with Checkpoint(run.round(0).global_model) as model:
+        weight, bias = (model.tensor(f"fc.{name}").astype(float) for name in ("weight", "bias"))
+    inputs = ((shard["x"] / 255 - 0.5) / 0.25).reshape(41, -1)
+    logits = inputs @ weight.T + bias
+    chosen = logits[np.arange(41), shard["y"]]
+    loss = np.mean(np.log(np.exp(logits).sum(axis=1)) - chosen)
+    assert training["steps"] == 2 * 2  # 20 and 21: no batch of one
+    assert training["initial_loss"] == pytest.approx(loss, rel=1e-5)
+    assert "already trained" in cli(*train, "--initial-loss")[2]
+    found, _, err = cli(*train)
+    assert found == 5
+    assert "initial_loss True, now False" in err
+
+
+def test_a_plan_with_qfedavg_asks_for_the_loss_at_the_start(run: Run, cli: Cli) -> None:
+    found, _, _ = cli("run", "--rounds", 1, "--strategy", "qfedavg", "--epochs", 1)
+    assert found == 0
+    manifest = read_manifest(run.round(1).manifest)
+    assert manifest is not None
+    assert (manifest.strategy, manifest.options["q"]) == ("qfedavg", 1.0)
 
 
 def test_an_update_says_what_it_is(run: Run, cli: Cli) -> None:

@@ -20,6 +20,7 @@ from fedcli.cli import (
     status,
     train_client,
 )
+from fedcli.cli.groups import flattened
 from fedcli.cli.output import print_json
 from fedcli.errors import ExitStatus, FedcliError
 
@@ -41,7 +42,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "status": status.status,
 }
 for _name, _function in COMMANDS.items():
-    app.command(_name)(_function)
+    app.command(_name)(flattened(_function))
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,90 +1,130 @@
 """``fedcli aggregate``."""
 
-from typing import TYPE_CHECKING
+import shlex
+from pathlib import Path
+from typing import Annotated
 
-from rich.console import RenderableType
-from rich.text import Text
+import typer
 
-from fedcli.advice import evaluate_command
+from fedcli.cli.aggregate_result import render, render_partial
+from fedcli.cli.aggregation_options import AggregationOptions
 from fedcli.cli.options import (
-    DebugOption,
     ExcludeOption,
     ForceOption,
-    JsonOption,
     MinClientsOption,
-    QuietOption,
+    OutputOptions,
     RoundOption,
     RunOption,
-    WeightingOption,
 )
-from fedcli.cli.output import Output, figures_table, megabytes, seconds
+from fedcli.cli.output import Output
+from fedcli.errors import UsageError
 from fedcli.run import DEFAULT_RUN, Run
 
-if TYPE_CHECKING:
-    from fedcli.steps.aggregate import AggregateResult
-
-_SHOWN = 20
+_HIERARCHY = "Hierarchy"
 
 
 def aggregate(
+    members: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Whose updates: ids of clients, or files that --partial made. By default every"
+            " client's.",
+            metavar="MEMBER",
+            show_default=False,
+        ),
+    ] = None,
     run: RunOption = DEFAULT_RUN,
     round_number: RoundOption = None,
-    weighting: WeightingOption = None,
+    list_rules: Annotated[
+        bool, typer.Option("--list", help="Print every rule with its options and its paper.")
+    ] = False,
+    aggregation: AggregationOptions = AggregationOptions(),
     min_clients: MinClientsOption = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Wait this long for the clients that are missing; go on as soon as all are there.",
+            metavar="SECONDS",
+        ),
+    ] = None,
     exclude: ExcludeOption = None,
+    diagnostics: Annotated[
+        bool,
+        typer.Option(
+            help="Measure each update's norm, its cosine to the result, and its distance to the"
+            " median."
+        ),
+    ] = True,
+    partial: Annotated[
+        bool,
+        typer.Option(
+            "--partial",
+            help="Write a mergeable partial mean of these to FILE instead of a global model.",
+            rich_help_panel=_HIERARCHY,
+        ),
+    ] = False,
+    output_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where --partial writes to.",
+            rich_help_panel=_HIERARCHY,
+            metavar="FILE",
+        ),
+    ] = None,
     force: ForceOption = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Combine the open round's updates into the next global model."""
-    from fedcli.steps.aggregate import aggregate as step
+    with Output("aggregate", printing) as output:
+        if list_rules:
+            from fedcli.cli.rule_list import render_rules, rules
 
-    opened = Run.open(run)
-    with Output("aggregate", json=json, quiet=quiet) as output:
+            output.result(rules(), render_rules)
+            return
+        _check_partial(partial, output_file, min_clients, wait)
+        opened = Run.open(run)
+        if output_file is not None:
+            from fedcli.steps.partial import partial as partial_step
+
+            made = partial_step(
+                opened,
+                members or (),
+                output_file,
+                round_number=round_number,
+                options=aggregation.given(),
+                exclude=exclude or (),
+                force=force,
+                progress=output,
+            )
+            then = opened.command(f"aggregate {shlex.quote(str(output_file))}")
+            output.result(made, lambda made: render_partial(made, then))
+            return
+        from fedcli.advice import evaluate_command
+        from fedcli.steps.aggregate import aggregate as step
+
         result = step(
             opened,
             round_number=round_number,
-            weighting=weighting,
+            options=aggregation.given(),
+            members=members or (),
             min_clients=min_clients,
+            wait=wait or 0,
             exclude=exclude or (),
+            diagnostics=diagnostics,
             force=force,
             progress=output,
         )
-        output.result(result, lambda result: _render(result, evaluate_command(opened)))
+        output.result(result, lambda result: render(result, evaluate_command(opened)))
 
 
-def _render(result: "AggregateResult", then: str) -> list[RenderableType]:
-    table = figures_table(["client"], ["examples", "weight", "size", "update (SHA-256)"])
-    for client in result.clients[:_SHOWN]:
-        table.add_row(
-            client.client,
-            f"{client.num_examples:,}",
-            f"{client.weight:.4f}",
-            megabytes(client.bytes),
-            client.sha256[:12],
-        )
-    parts: list[RenderableType] = [_headline(result), table]
-    if len(result.clients) > _SHOWN:
-        parts.append(f"… and {len(result.clients) - _SHOWN} more; see aggregate.json")
-    if result.missing:
-        parts.append(f"missing: {_some(result.missing)}")
-    for reason in sorted({rejection.reason for rejection in result.rejected}):
-        clients = [r.client for r in result.rejected if r.reason == reason]
-        parts.append(f"left out ({reason}): {_some(clients)}")
-    parts.append(Text(f"global model: {result.path} (SHA-256 {result.sha256[:12]})"))
-    return [*parts, f"next: {then}"]
-
-
-def _headline(result: "AggregateResult") -> str:
-    count = len(result.clients)
-    of = f"round {result.round}: FedAvg of {count} update{'s' if count > 1 else ''}"
-    weighting = f"weighted by {result.weighting}" if result.weighting == "examples" else "uniform"
-    if result.already_done:
-        return f"{of}, {weighting}: already done, nothing changed"
-    return f"{of}, {weighting}: {megabytes(result.bytes_read)} in {seconds(result.seconds)}"
-
-
-def _some(clients: "tuple[str, ...] | list[str]") -> str:
-    more = f" and {len(clients) - _SHOWN} more" if len(clients) > _SHOWN else ""
-    return ", ".join(clients[:_SHOWN]) + more
+def _check_partial(
+    partial: bool, file: Path | None, min_clients: int | None, wait: float | None
+) -> None:
+    if partial != (file is not None):
+        raise UsageError("--partial and --output FILE: give both, or neither")
+    for option, value in (("--min-clients", min_clients), ("--wait", wait)):
+        if partial and value is not None:
+            raise UsageError(f"{option}: has no meaning with --partial, which waits for nobody")

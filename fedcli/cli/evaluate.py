@@ -7,17 +7,7 @@ import typer
 from rich.console import RenderableType
 from rich.table import Table
 
-from fedcli.cli.options import (
-    DebugOption,
-    DeviceOption,
-    ForceOption,
-    JsonOption,
-    OwnModelOption,
-    QuietOption,
-    RunOption,
-    ThreadsOption,
-    comma_list,
-)
+from fedcli.cli.options import ForceOption, MachineOptions, OutputOptions, RunOption, comma_list
 from fedcli.cli.output import Output, figures_table
 from fedcli.errors import UsageError
 from fedcli.run import DEFAULT_RUN, Run
@@ -54,19 +44,15 @@ def evaluate(
             "--classes", help="Score on the examples of these classes only.", metavar="NAMES"
         ),
     ] = None,
-    device: DeviceOption = "auto",
-    threads: ThreadsOption = None,
-    model: OwnModelOption = None,
+    machine: MachineOptions = MachineOptions(),
     force: ForceOption = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Score a global model, or clients' updates, on test data."""
     from fedcli.steps.evaluate import evaluate as step
 
     opened = Run.open(run)
-    with Output("evaluate", json=json, quiet=quiet) as output:
+    with Output("evaluate", printing) as output:
         result = step(
             opened,
             rounds=_parse_round(round_),
@@ -74,9 +60,9 @@ def evaluate(
             on_clients=clients,
             data=data,
             classes=None if classes is None else comma_list(classes),
-            device=device,
-            threads=threads,
-            own_model=model,
+            device=machine.device,
+            threads=machine.threads,
+            own_model=machine.model,
             force=force,
             progress=output,
         )

@@ -5,32 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 
+from fedcli.cli.aggregation_options import AggregationOptions
 from fedcli.cli.new_run_options import (
-    InitFromOption,
-    ModelOption,
+    ModelOptions,
     NewSeedOption,
-    NormalizeOption,
-    NormOption,
     PlanOption,
-    PretrainedOption,
-    StemOption,
     make_plan,
+    make_start,
 )
-from fedcli.cli.options import (
-    AugmentOption,
-    BatchSizeOption,
-    DebugOption,
-    EpochsOption,
-    ForceOption,
-    JsonOption,
-    LrOption,
-    MomentumOption,
-    QuietOption,
-    RunOption,
-    WeightDecayOption,
-    WeightingOption,
-)
+from fedcli.cli.options import ForceOption, OutputOptions, RunOption
 from fedcli.cli.output import Output
+from fedcli.cli.training_options import TrainingOptions
 from fedcli.errors import UsageError
 from fedcli.run import DEFAULT_RUN
 
@@ -61,43 +46,19 @@ def init(
     channels: Annotated[
         int, typer.Option(help="Channels of the pictures: 3 (RGB) or 1 (grey).", metavar="N")
     ] = 3,
-    model: ModelOption = "cnn",
-    stem: StemOption = "imagenet",
-    norm: NormOption = "batch",
-    init_from: InitFromOption = None,
-    pretrained: PretrainedOption = False,
-    normalize: NormalizeOption = None,
+    model: ModelOptions = ModelOptions(),
     plan: PlanOption = None,
-    epochs: EpochsOption = None,
-    lr: LrOption = None,
-    batch_size: BatchSizeOption = None,
-    momentum: MomentumOption = None,
-    weight_decay: WeightDecayOption = None,
-    augment: AugmentOption = None,
-    weighting: WeightingOption = None,
+    training: TrainingOptions = TrainingOptions(),
+    aggregation: AggregationOptions = AggregationOptions(),
     seed: NewSeedOption = 0,
     force: ForceOption = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Make a run without data, for clients that each hold their own pictures."""
-    from fedcli.run_info import ModelInfo
     from fedcli.steps.init import init as step
-    from fedcli.steps.new_run import Start
 
-    the_plan = make_plan(
-        plan,
-        augment,
-        weighting,
-        epochs=epochs,
-        lr=lr,
-        batch_size=batch_size,
-        momentum=momentum,
-        weight_decay=weight_decay,
-    )
-    start = Start(ModelInfo(model, stem, norm), init_from, pretrained, normalize, the_plan, seed)
-    with Output("init", json=json, quiet=quiet) as output:
+    start = make_start(model, make_plan(plan, training, aggregation), seed)
+    with Output("init", printing) as output:
         result = step(
             run,
             _class_names(num_classes, classes),

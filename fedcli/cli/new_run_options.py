@@ -1,79 +1,101 @@
 """The options that ``partition`` and ``init`` share: the model that a run starts from, its plan."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedcli.cli.options import augmentations
+from fedcli.cli.aggregation_options import AggregationOptions
+from fedcli.cli.groups import Group
+from fedcli.cli.training_options import TrainingOptions
 from fedcli.plan import Plan, updated
 
-_MODEL = "Model"
-ModelOption = Annotated[
-    str,
-    typer.Option(
-        help="cnn, linear, resnet18, a torchvision classifier, or package.module:factory.",
-        rich_help_panel=_MODEL,
-        metavar="NAME",
-    ),
-]
-StemOption = Annotated[
-    str,
-    typer.Option(
-        help="First layers of resnet18: imagenet, or cifar (3×3, no max-pool).",
-        rich_help_panel=_MODEL,
-        metavar="NAME",
-    ),
-]
-NormOption = Annotated[
-    str,
-    typer.Option(
-        help="Normalisation layers of resnet18: batch or group.",
-        rich_help_panel=_MODEL,
-        metavar="NAME",
-    ),
-]
-InitFromOption = Annotated[
-    Path | None,
-    typer.Option(
-        help="Start from the weights in a .safetensors or .pth file. The last layer is kept when"
-        " it has the same number of classes, else drawn anew.",
-        rich_help_panel=_MODEL,
-        metavar="FILE",
-    ),
-]
-PretrainedOption = Annotated[
-    bool,
-    typer.Option(
-        "--pretrained",
-        help="Start from torchvision's ImageNet weights. The last layer is drawn anew, unless"
-        " there are 1000 classes.",
-        rich_help_panel=_MODEL,
-    ),
-]
-NormalizeOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Mean and deviation of pixels: half (0.5, 0.25) or imagenet."
-        " (default: half; imagenet with --pretrained)",
-        rich_help_panel=_MODEL,
-        metavar="NAME",
-    ),
-]
+if TYPE_CHECKING:
+    from fedcli.steps.new_run import Start
+
+_option = partial(typer.Option, rich_help_panel="Model")
+
 PlanOption = Annotated[
     Path | None,
-    typer.Option(help="Read the run's plan from a TOML file.", metavar="FILE"),
+    typer.Option("--plan", help="Read the run's plan from a TOML file.", metavar="FILE"),
 ]
 NewSeedOption = Annotated[
     int, typer.Option("--seed", min=0, help="The seed of the run.", metavar="N")
 ]
 
 
+@dataclass(frozen=True)
+class ModelOptions(Group):
+    """The model that the first round starts from."""
+
+    model: Annotated[
+        str,
+        _option(
+            help="cnn, linear, resnet18, a torchvision classifier, or package.module:factory.",
+            metavar="NAME",
+        ),
+    ] = "cnn"
+    stem: Annotated[
+        str,
+        _option(
+            help="First layers of resnet18: imagenet, or cifar (3×3, no max-pool).", metavar="NAME"
+        ),
+    ] = "imagenet"
+    norm: Annotated[
+        str,
+        _option(help="Normalisation layers of resnet18: batch or group.", metavar="NAME"),
+    ] = "batch"
+    init_from: Annotated[
+        Path | None,
+        _option(
+            help="Start from the weights in a .safetensors or .pth file. The last layer is kept"
+            " when it has the same number of classes, else drawn anew.",
+            metavar="FILE",
+        ),
+    ] = None
+    pretrained: Annotated[
+        bool,
+        _option(
+            "--pretrained",
+            help="Start from torchvision's ImageNet weights. The last layer is drawn anew, unless"
+            " there are 1000 classes.",
+        ),
+    ] = False
+    normalize: Annotated[
+        str | None,
+        _option(
+            help="Mean and deviation of pixels: half (0.5, 0.25) or imagenet."
+            " (default: half; imagenet with --pretrained)",
+            metavar="NAME",
+        ),
+    ] = None
+
+
+def make_start(model: ModelOptions, plan: Plan, seed: int) -> "Start":
+    """Build what a new run starts from. Raises ``UsageError``."""
+    from fedcli.run_info import ModelInfo
+    from fedcli.steps.new_run import Start
+
+    network = ModelInfo(model.model, model.stem, model.norm)
+    return Start(network, model.init_from, model.pretrained, model.normalize, plan, seed)
+
+
 def make_plan(
-    file: Path | None, augment: str | None, weighting: str | None, **training: Any
+    file: Path | None, training: TrainingOptions, aggregation: AggregationOptions
 ) -> Plan:
-    """Build the run's plan: the built-in one, then the file's, then what options say."""
+    """Build the run's plan: the built-in one, then the file's, then what options say.
+
+    Raises ``UsageError``, also for a rule of aggregation that does not exist.
+    """
+    from fedcli.strategies import resolve
+
     plan = Plan() if file is None else Plan.from_toml(file)
-    train = updated(plan.train, {**training, "augment": augmentations(augment)})
-    return replace(plan, train=train, aggregate=updated(plan.aggregate, {"weighting": weighting}))
+    given = aggregation.given()
+    aggregate = plan.aggregate.with_options(given)
+    rule = resolve(aggregate, given.keys())
+    asked = training.given()
+    if rule.weigher.needs_initial_loss:
+        asked = {"initial_loss": True, **asked}
+    return replace(plan, train=updated(plan.train, asked), aggregate=aggregate)

@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
+from fedcli.cli.options import OutputOptions
+
 SCHEMA = 1
 
 
@@ -43,10 +45,10 @@ class Output:
     A bar is drawn on a terminal only; elsewhere each line of ``say`` is all that is seen.
     """
 
-    def __init__(self, command: str, *, json: bool, quiet: bool) -> None:
+    def __init__(self, command: str, options: OutputOptions) -> None:
         self.command = command
-        self.json = json
-        self.quiet = quiet
+        self.json = options.json
+        self.quiet = options.quiet
         # Names of classes and files are printed as they are: they may look like markup.
         self.console = Console(highlight=False, markup=False, emoji=False)
         self.log = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)

@@ -6,33 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 
+from fedcli.cli.aggregation_options import AggregationOptions
 from fedcli.cli.label_table import label_table
 from fedcli.cli.new_run_options import (
-    InitFromOption,
-    ModelOption,
+    ModelOptions,
     NewSeedOption,
-    NormalizeOption,
-    NormOption,
     PlanOption,
-    PretrainedOption,
-    StemOption,
     make_plan,
+    make_start,
 )
-from fedcli.cli.options import (
-    AugmentOption,
-    BatchSizeOption,
-    DebugOption,
-    EpochsOption,
-    ForceOption,
-    JsonOption,
-    LrOption,
-    MomentumOption,
-    QuietOption,
-    RunOption,
-    WeightDecayOption,
-    WeightingOption,
-)
+from fedcli.cli.options import ForceOption, OutputOptions, RunOption
 from fedcli.cli.output import Output, megabytes
+from fedcli.cli.training_options import TrainingOptions
 from fedcli.errors import UsageError
 from fedcli.run import DEFAULT_RUN
 
@@ -124,52 +109,28 @@ def partition(
             metavar="N",
         ),
     ] = None,
-    model: ModelOption = "cnn",
-    stem: StemOption = "imagenet",
-    norm: NormOption = "batch",
-    init_from: InitFromOption = None,
-    pretrained: PretrainedOption = False,
-    normalize: NormalizeOption = None,
+    model: ModelOptions = ModelOptions(),
     plan: PlanOption = None,
-    epochs: EpochsOption = None,
-    lr: LrOption = None,
-    batch_size: BatchSizeOption = None,
-    momentum: MomentumOption = None,
-    weight_decay: WeightDecayOption = None,
-    augment: AugmentOption = None,
-    weighting: WeightingOption = None,
+    training: TrainingOptions = TrainingOptions(),
+    aggregation: AggregationOptions = AggregationOptions(),
     plot: Annotated[
         Path | None,
         typer.Option(help="Draw the label distribution, as .png, .svg or .pdf.", metavar="FILE"),
     ] = None,
     seed: NewSeedOption = 0,
     force: ForceOption = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Cut a data set into clients; write the run and the starting model (round 0)."""
-    from fedcli.run_info import ModelInfo
-    from fedcli.steps.new_run import Start
     from fedcli.steps.partition import Source
     from fedcli.steps.partition import partition as step
 
     source = Source(dataset, data_dir, download, image_size, test_fraction, val_fraction, limit)
-    the_plan = make_plan(
-        plan,
-        augment,
-        weighting,
-        epochs=epochs,
-        lr=lr,
-        batch_size=batch_size,
-        momentum=momentum,
-        weight_decay=weight_decay,
-    )
-    start = Start(ModelInfo(model, stem, norm), init_from, pretrained, normalize, the_plan, seed)
+    start = make_start(model, make_plan(plan, training, aggregation), seed)
     cutting = make_scheme(scheme, clients, labels, alpha, min_size)
     if plot is not None:
         _check_plot(plot)
-    with Output("partition", json=json, quiet=quiet) as output:
+    with Output("partition", printing) as output:
         result = step(run, source, cutting, start, force=force, progress=output)
         if plot is not None:
             _plot(result, plot)

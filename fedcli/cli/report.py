@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fedcli.cli.options import DebugOption, JsonOption, QuietOption, RunOption
+from fedcli.cli.options import OutputOptions, RunOption
 from fedcli.cli.output import Output
 from fedcli.errors import UsageError
 from fedcli.run import DEFAULT_RUN, Run
@@ -56,9 +56,7 @@ def report(
             rich_help_panel=_FILES,
         ),
     ] = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Show accuracy, communication and time of one run, or of several side by side.
 
@@ -70,9 +68,9 @@ def report(
     if runs and source is not None and source.name == "COMMANDLINE":
         raise UsageError("--run: give the runs by name or with --run, not both")
     to_stdout = [name for name, file in (("markdown", markdown), ("csv", csv)) if file == _STDOUT]
-    if len(to_stdout) + json > 1:
+    if len(to_stdout) + printing.json > 1:
         raise UsageError("standard output takes one of --json, --markdown - and --csv -")
-    with Output("report", json=json, quiet=quiet) as output:
+    with Output("report", printing) as output:
         result = step(
             [Run.open(path) for path in runs or [run]],
             labels=label or (),

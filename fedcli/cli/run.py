@@ -1,34 +1,26 @@
 """``fedcli run``."""
 
 import signal
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import RenderableType
 
+from fedcli.cli.aggregation_options import AggregationOptions
 from fedcli.cli.options import (
-    AugmentOption,
-    BatchSizeOption,
-    DebugOption,
-    DeviceOption,
-    EpochsOption,
     ExcludeOption,
-    JsonOption,
-    LrOption,
+    MachineOptions,
     MinClientsOption,
-    MomentumOption,
-    OwnModelOption,
-    QuietOption,
+    OutputOptions,
     RunOption,
     SeedOption,
-    ThreadsOption,
-    WeightDecayOption,
-    WeightingOption,
-    augmentations,
 )
 from fedcli.cli.output import Output, figures_table, seconds
+from fedcli.cli.training_options import TrainingOptions
 from fedcli.run import DEFAULT_RUN, Run
-from fedcli.steps.run import Options, RunResult, run_rounds
+
+if TYPE_CHECKING:
+    from fedcli.steps.run import RunResult
 
 
 def run(
@@ -42,51 +34,37 @@ def run(
     evaluate: Annotated[
         bool, typer.Option("--evaluate/--no-evaluate", help="Score every round's global model.")
     ] = True,
-    epochs: EpochsOption = None,
-    lr: LrOption = None,
-    batch_size: BatchSizeOption = None,
-    momentum: MomentumOption = None,
-    weight_decay: WeightDecayOption = None,
-    augment: AugmentOption = None,
-    weighting: WeightingOption = None,
+    training: TrainingOptions = TrainingOptions(),
+    aggregation: AggregationOptions = AggregationOptions(),
     min_clients: MinClientsOption = None,
     exclude: ExcludeOption = None,
-    device: DeviceOption = "auto",
-    threads: ThreadsOption = None,
+    machine: MachineOptions = MachineOptions(),
     seed: SeedOption = None,
-    model: OwnModelOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Do many rounds with one command, from where the run stands, by launching the same steps."""
+    from fedcli.steps.run import Options, run_rounds
+
     opened = Run.open(run)
     # What schedulers and closed terminals send is Ctrl-C to us: stop the steps, keep the rest.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
-    with Output("run", json=json, quiet=quiet) as output:
+    with Output("run", printing) as output:
         options = Options(
-            training={
-                "epochs": epochs,
-                "lr": lr,
-                "batch_size": batch_size,
-                "momentum": momentum,
-                "weight_decay": weight_decay,
-                "augment": augmentations(augment),
-            },
-            weighting=weighting,
+            training=training.given(),
+            aggregation=aggregation.given(),
             min_clients=min_clients,
             exclude=exclude or (),
-            device=device,
-            threads=threads,
+            device=machine.device,
+            threads=machine.threads,
             seed=seed,
-            own_model=model,
+            own_model=machine.model,
         )
         result = run_rounds(opened, rounds, options, jobs=jobs, evaluate=evaluate, progress=output)
         output.result(result, lambda result: _render(result, opened.command("report")))
 
 
-def _render(result: RunResult, then: str) -> list[RenderableType]:
+def _render(result: "RunResult", then: str) -> list[RenderableType]:
     if not result.rounds:
         return [f"{result.rounds_complete} rounds are complete already.", f"next: {then}"]
     table = figures_table(["round"], ["clients", "test loss", "acc. (%)", "time"])

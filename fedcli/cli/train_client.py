@@ -6,27 +6,16 @@ import typer
 from rich.console import RenderableType
 
 from fedcli.cli.options import (
-    AugmentOption,
-    BatchSizeOption,
-    DebugOption,
-    DeviceOption,
-    EpochsOption,
     ForceOption,
-    JsonOption,
-    LrOption,
-    MomentumOption,
-    OwnModelOption,
-    QuietOption,
+    MachineOptions,
+    OutputOptions,
     RoundOption,
     RunOption,
     SeedOption,
-    ThreadsOption,
-    WeightDecayOption,
-    augmentations,
 )
 from fedcli.cli.output import Output, figures_table, megabytes, seconds
+from fedcli.cli.training_options import TrainingOptions
 from fedcli.run import DEFAULT_RUN, Run
-from fedcli.steps.status import status
 
 
 def train_client(
@@ -44,43 +33,29 @@ def train_client(
             metavar="PATH",
         ),
     ] = None,
-    epochs: EpochsOption = None,
-    lr: LrOption = None,
-    batch_size: BatchSizeOption = None,
-    momentum: MomentumOption = None,
-    weight_decay: WeightDecayOption = None,
-    augment: AugmentOption = None,
-    device: DeviceOption = "auto",
-    threads: ThreadsOption = None,
+    training: TrainingOptions = TrainingOptions(),
+    machine: MachineOptions = MachineOptions(),
     seed: SeedOption = None,
-    model: OwnModelOption = None,
     force: ForceOption = False,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    debug: DebugOption = False,
+    printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Train one client, or several one after another, on their own data for the open round."""
-    opened = Run.open(run)
+    from fedcli.steps.status import status
     from fedcli.steps.train_client import train_client as step
 
-    with Output("train-client", json=json, quiet=quiet) as output:
+    opened = Run.open(run)
+
+    with Output("train-client", printing) as output:
         result = step(
             opened,
             ids,
             round_number=round_,
             data=data,
-            options={
-                "epochs": epochs,
-                "lr": lr,
-                "batch_size": batch_size,
-                "momentum": momentum,
-                "weight_decay": weight_decay,
-                "augment": augmentations(augment),
-            },
-            device=device,
-            threads=threads,
+            options=training.given(),
+            device=machine.device,
+            threads=machine.threads,
             seed=seed,
-            own_model=model,
+            own_model=machine.model,
             force=force,
             progress=output,
         )

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,10 +69,16 @@ def check_replaceable(round_: Round, client: str) -> None:
 
 def _differences(found: Metadata, expected: Metadata, undecided: frozenset[str]) -> list[str]:
     """Name what differs between two updates, hyper-parameter by hyper-parameter."""
-    old, new = ({**asdict(m), **(m.training or {})} for m in (found, expected))
+    old, new = (_facts(metadata) for metadata in (found, expected))
     return [
         _OPAQUE.get(key, f"{key} {old.get(key)}, now {new.get(key)}")
         for key in new | old
         if key not in undecided | {"training"}
         and canonical_json(old.get(key)) != canonical_json(new.get(key))
     ]
+
+
+def _facts(metadata: Metadata) -> dict[str, Any]:
+    """Flatten metadata; of the loss at the start only whether it was asked for is an input."""
+    facts = {**asdict(metadata), **(metadata.training or {})}
+    return {**facts, "initial_loss": "initial_loss" in facts}

@@ -7,6 +7,7 @@ from pathlib import Path
 from fedcli.errors import UsageError
 from fedcli.run import Run
 from fedcli.run_info import DatasetInfo, RunInfo, check_client_id, client_order
+from fedcli.sampling import sampled_clients
 from fedcli.steps.new_run import Start, built_aside, existing, initial_model, write_round_zero
 
 
@@ -78,7 +79,7 @@ def _distinct(option: str, names: Sequence[str]) -> None:
 
 
 def _result(run: Run, *, already_done: bool) -> InitResult:
-    client = run.info.clients[0] if run.info.clients else "NAME"
+    client = next(iter(sampled_clients(run.info, 1)), "NAME")
     return InitResult(
         run=run.root,
         id=run.id,

@@ -16,6 +16,7 @@ from fedcli.metadata import Kind, Metadata, Role
 from fedcli.plan import Plan, one_of
 from fedcli.run import Run
 from fedcli.run_info import DatasetInfo, ModelInfo, RunInfo
+from fedcli.sampling import sampled_clients
 
 if TYPE_CHECKING:
     from fedcli.models.weights import InitialModel
@@ -81,8 +82,10 @@ def existing(root: Path, info: RunInfo, *, force: bool) -> Run | None:
     """Return the run at ``root`` when it is the very run that ``info`` describes.
 
     None when there is none, or when ``force`` is to replace it. Raises ``ConflictError`` when
-    it is another, or when rounds are there that no ``run.json`` belongs to.
+    it is another, or when rounds are there that no ``run.json`` belongs to, and ``UsageError``
+    when its rounds cannot be sampled as the plan says.
     """
+    sampled_clients(info, 1)
     if force:
         return None
     if not (root / "run.json").exists():

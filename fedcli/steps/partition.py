@@ -22,6 +22,7 @@ from fedcli.progress import Progress, Silence
 from fedcli.randomness import stream
 from fedcli.run import Run
 from fedcli.run_info import DatasetInfo, RunInfo
+from fedcli.sampling import sampled_clients
 from fedcli.shards import ShardFormat, write_shard
 from fedcli.steps.new_run import Start, built_aside, existing, initial_model, write_round_zero
 
@@ -270,5 +271,5 @@ def _result(run: Run, *, already_done: bool) -> Partition:
         validation_label_counts=values["validation_label_counts"],
         test_label_counts=values["test_label_counts"],
         shard_bytes=sum(shard["bytes"] for shard in values["shards"].values()),
-        next=run.command(f"train-client --id {run.info.clients[0]}"),
+        next=run.command(f"train-client --id {sampled_clients(run.info, 1)[0]}"),
     )

@@ -4,28 +4,30 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedcli.advice import train_command
 from fedcli.errors import FedcliError, UsageError
-from fedcli.plan import updated
+from fedcli.plan import AggregatePlan, updated
 from fedcli.processes import Steps
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
+from fedcli.sampling import sampled_clients
+from fedcli.strategies import resolve
 
 
 @dataclass(frozen=True)
 class Options:
     """What ``run_rounds`` passes on to the steps; None leaves it to the plan or the machine.
 
-    ``training`` holds hyper-parameters by their names in ``TrainPlan``. Clients in ``exclude``
-    neither train nor count. With ``min_clients`` a round goes on when that many have delivered,
-    even if others failed.
+    ``training`` holds hyper-parameters by their names in ``TrainPlan``, ``aggregation`` options by
+    theirs in ``AggregatePlan``. Clients in ``exclude`` neither train nor count. With
+    ``min_clients`` a round goes on when that many have delivered, even if others failed.
     """
 
     training: Mapping[str, Any] = field(default_factory=dict)
-    weighting: str | None = None
+    aggregation: Mapping[str, Any] = field(default_factory=dict)
     min_clients: int | None = None
     exclude: Sequence[str] = ()
     device: str = "auto"
@@ -64,25 +66,31 @@ def run_rounds(
 ) -> RunResult:
     """Go on until ``rounds`` rounds are complete, from where the directory stands.
 
-    Each round trains every client, ``jobs`` at a time, aggregates, and evaluates; rounds that are
-    complete but were not evaluated are evaluated first. With several clients at a time and no
-    number of threads, each gets its share of the cores.
+    Each round trains the clients that take part in it, ``jobs`` at a time, aggregates, and
+    evaluates; rounds that are complete but were not evaluated are evaluated first. With several
+    clients at a time and no number of threads, each gets its share of the cores.
 
     Raises ``UsageError``, and what a step reports; the message names the client. An interrupt
     stops the processes; the next call goes on from there.
     """
     progress, options = progress or Silence(), options or Options()
-    clients = _clients(run, options)
+    plan, excluded = _checked(run, options)
+    options = _with_what_the_rule_needs(plan, options)
     first = run.open_round().number
     unscored = _unscored(run, rounds) if evaluate else []
     steps = Steps(run.root, _environment(jobs, options.threads))
     done = []
-    progress.start("rounds", len(unscored) + max(0, rounds - first + 1) * (len(clients) + 1))
+    taking_part = {
+        number: [c for c in sampled_clients(run.info, number, plan) if c not in excluded]
+        for number in range(first, rounds + 1)
+    }
+    total = len(unscored) + sum(len(clients) + 1 for clients in taking_part.values())
+    progress.start("rounds", total)
     try:
         for number in unscored:
             _evaluate(run, steps, number, options)
             progress.advance()
-        for number in range(first, rounds + 1):
+        for number, clients in taking_part.items():
             started = time.monotonic()
             delivered = _train_clients(run, steps, number, clients, jobs, options, progress)
             steps.launch("aggregate", *_aggregate_arguments(number, options))
@@ -104,10 +112,14 @@ def run_rounds(
     return RunResult(run.latest_round().number, tuple(done))
 
 
-def _clients(run: Run, options: Options) -> list[str]:
-    """Return who trains. Raises ``UsageError`` for options that no step would accept."""
+def _checked(run: Run, options: Options) -> tuple[AggregatePlan, list[str]]:
+    """Return the plan and who does not train.
+
+    Raises ``UsageError`` for options that no step would accept.
+    """
     updated(run.info.plan.train, options.training)
-    updated(run.info.plan.aggregate, {"weighting": options.weighting})
+    plan = run.info.plan.aggregate.with_options(options.aggregation)
+    resolve(plan, options.aggregation.keys())
     if not run.info.clients:
         raise UsageError(
             "this run was made without a list of clients: train each where its data is",
@@ -120,7 +132,14 @@ def _clients(run: Run, options: Options) -> list[str]:
                 hint=train_command(run, [client]),
             )
     excluded = run.choose_clients(options.exclude, "--exclude") if options.exclude else []
-    return [client for client in run.info.clients if client not in excluded]
+    return plan, excluded
+
+
+def _with_what_the_rule_needs(plan: AggregatePlan, options: Options) -> Options:
+    rule = resolve(plan, options.aggregation.keys())
+    if not rule.weigher.needs_initial_loss:
+        return options
+    return replace(options, training={"initial_loss": True, **options.training})
 
 
 def _unscored(run: Run, rounds: int) -> list[int]:
@@ -141,9 +160,12 @@ def _line_of(options: Mapping[str, Any]) -> list[str]:
     """Write options as a command line, without those that are None."""
     line = []
     for name, value in options.items():
-        if value is not None:
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            line.append(f"--{option}" if value else f"--no-{option}")
+        elif value is not None:
             text = ",".join(value) or "none" if isinstance(value, tuple) else str(value)
-            line += [f"--{name.replace('_', '-')}", text]
+            line += [f"--{option}", text]
     return line
 
 
@@ -155,8 +177,14 @@ def _machine_arguments(options: Options) -> list[str]:
 
 def _aggregate_arguments(number: int, options: Options) -> list[str]:
     exclude = tuple(options.exclude) or None
-    values = {"weighting": options.weighting, "min_clients": options.min_clients}
-    return _line_of({"round": number, **values, "exclude": exclude})
+    return _line_of(
+        {
+            "round": number,
+            **options.aggregation,
+            "min_clients": options.min_clients,
+            "exclude": exclude,
+        }
+    )
 
 
 def _train_clients(

@@ -3,7 +3,7 @@
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from fedcli.randomness import stream_seed
 from fedcli.run import Round, Run
 from fedcli.shards import Examples, read_shard
 from fedcli.steps.delivered import check_replaceable, find_delivered, fingerprint
-from fedcli.training import Epoch, Normalize, train
+from fedcli.training import Epoch, Normalize, count_batches, mean_loss, train
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,13 @@ def _undecided(device: str, threads: int | None) -> frozenset[str]:
 
 def _train_one(session: _Session, client: str, data: str | None) -> ClientResult:
     examples = _examples(session, client, data)
-    training = {**session.training, "examples": fingerprint(examples)}
+    training = {
+        **session.training,
+        "steps": session.plan.epochs * count_batches(len(examples), session.plan.batch_size),
+        "examples": fingerprint(examples),
+    }
+    if not session.plan.initial_loss:
+        del training["initial_loss"]
     metadata = Metadata(
         Kind.UPDATE,
         session.run.id,
@@ -166,8 +172,10 @@ def _train_one(session: _Session, client: str, data: str | None) -> ClientResult
             client, True, done.path, done.sha256, len(examples), done.bytes, 0.0, None, ()
         )
     started = time.perf_counter()
-    tensors, epochs = _fit(session, client, examples)
+    tensors, epochs, initial_loss = _fit(session, client, examples)
     elapsed = time.perf_counter() - started
+    if initial_loss is not None:
+        metadata = replace(metadata, training={**training, "initial_loss": initial_loss})
     return _publish(session, metadata, tensors, epochs, elapsed)
 
 
@@ -188,7 +196,7 @@ def _examples(session: _Session, client: str, data: str | None) -> Examples:
 
 def _fit(
     session: _Session, client: str, examples: Examples
-) -> tuple[dict[str, Array], list[Epoch]]:
+) -> tuple[dict[str, Array], list[Epoch], float | None]:
     info, device = session.run.info, session.device
     # The fresh weights are all overwritten by the base model's.
     module = build(
@@ -205,19 +213,24 @@ def _fit(
             f"  accuracy {epoch.accuracy:.1%}  {len(examples) / epoch.seconds:.0f} images/s"
         )
 
-    with out_of_memory_as_error(f"try --batch-size {max(1, session.plan.batch_size // 2)}"):
+    batch_size = session.plan.batch_size
+    normalize = Normalize.for_dataset(info.dataset, as_rgb=takes_rgb(info.model), device=device)
+    initial_loss = None
+    with out_of_memory_as_error(f"try --batch-size {max(1, batch_size // 2)}"):
+        module.to(device)
+        x, y = torch.from_numpy(examples.x).to(device), torch.from_numpy(examples.y).to(device)
+        if session.plan.initial_loss:
+            initial_loss = mean_loss(module, x, y, normalize=normalize, batch_size=batch_size)
         epochs = train(
-            module.to(device),
-            torch.from_numpy(examples.x).to(device),
-            torch.from_numpy(examples.y).to(device),
+            module,
+            x,
+            y,
             session.plan,
-            normalize=Normalize.for_dataset(
-                info.dataset, as_rgb=takes_rgb(info.model), device=device
-            ),
+            normalize=normalize,
             seed=stream_seed(session.seed, session.round.number, client, "training"),
             on_epoch=report,
         )
-    return to_arrays(module), epochs
+    return to_arrays(module), epochs, initial_loss
 
 
 def _publish(

@@ -1,0 +1,118 @@
+"""Read and write checkpoints by the blocks of another one's layout."""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fedcli.blocks import BLOCK_BYTES, Block
+from fedcli.checkpoint import Checkpoint, CheckpointWriter, Layout
+from fedcli.dtypes import Array
+from fedcli.files import InputFile
+
+Dtype = np.dtype[Any]
+
+
+class BlockFile:
+    """The tensors of a checkpoint as blocks of ``layout``; a ``BlockSource``.
+
+    The checkpoint may hold them in another order, under names with ``prefix``, with another dtype
+    for floats (``floats`` gives it), and without some, which read as 0. With ``hashed``, the
+    first pass over all blocks also computes the SHA-256 of the file.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        layout: Layout,
+        *,
+        prefix: str = "",
+        floats: Callable[[Dtype], Dtype] | None = None,
+        hashed: bool = False,
+    ) -> None:
+        self.keep_open = True
+        self._file = checkpoint.file
+        self._data_start = checkpoint.data_start
+        self._prefix = prefix
+        self._floats = floats
+        self._same_layout = list(checkpoint.layout.items()) == list(layout.items())
+        # Thousands of these are open at once, nearly all of them in the layout of the base.
+        self._own = layout if self._same_layout else checkpoint.layout
+        self._hashed = 0  # up to which byte of the layout
+        self._hash: hashlib._Hash | None = None
+        if hashed and self._same_layout:
+            self._hash = hashlib.sha256(checkpoint.header)
+        elif hashed:
+            # Written in another order: hashed now, then read here and there.
+            self._hash = _hash_of(self._file)
+
+    def dtype(self, block: Block) -> Dtype:
+        """Return the dtype of its values in a block."""
+        if block.counters or self._floats is None:
+            return block.dtype
+        return self._floats(block.dtype)
+
+    def read(self, block: Block, into: Array) -> None:
+        """Fill ``into`` with the values of a block; on the first pass the blocks come in order."""
+        data = into.view(np.uint8).data
+        if self._same_layout:
+            self._file.read_into(data, self._data_start + block.start)
+            if self._hash is not None and self._hashed == block.start:
+                self._hash.update(data)
+                self._hashed = block.stop
+        else:
+            self._gather(block, into)
+        if not self.keep_open:
+            self._file.rest()
+
+    def _gather(self, block: Block, into: Array) -> None:
+        for part in block.parts:
+            values = into[part.place]
+            info = self._own.get(self._prefix + part.name)
+            if info is None:
+                values[...] = np.zeros((), into.dtype)
+            else:
+                offset = info.start + part.first * into.itemsize
+                self._file.read_into(values.view(np.uint8).data, self._data_start + offset)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the file, hex, once every block has been read."""
+        assert self._hash is not None
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.rest()
+
+
+def _hash_of(file: InputFile) -> "hashlib._Hash":
+    sha256, buffer = hashlib.sha256(), memoryview(bytearray(BLOCK_BYTES))
+    for offset in range(0, file.size, BLOCK_BYTES):
+        piece = buffer[: file.size - offset]
+        file.read_into(piece, offset)
+        sha256.update(piece)
+    return sha256
+
+
+def write_block(writer: CheckpointWriter, block: Block, values: Array, prefix: str = "") -> None:
+    """Write the values of a block to the tensors that the writer has, by their names."""
+    for part in block.parts:
+        info = writer.layout.get(prefix + part.name)
+        if info is not None:
+            writer.write(values[part.place], info.start + part.first * values.itemsize)
+
+
+class WrittenBlocks:
+    """What was written to a checkpoint that is not published yet; a ``BlockSource``."""
+
+    def __init__(self, writer: CheckpointWriter) -> None:
+        self._writer = writer
+
+    def dtype(self, block: Block) -> Dtype:
+        """Return the dtype of its values in a block."""
+        return block.dtype
+
+    def read(self, block: Block, into: Array) -> None:
+        """Fill ``into`` with the values of a block of the writer's own layout."""
+        self._writer.read_into(into.view(np.uint8).data, block.start)

@@ -1,0 +1,129 @@
+"""Make the next global model of the updates of a round, block by block."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedcli.blocks import BLOCK_BYTES, Block, BlockSource, Reader, blocks_of, reduce_blocks
+from fedcli.checkpoint import CheckpointWriter
+from fedcli.dtypes import Array, as_float, from_float
+from fedcli.measuring import open_bases, take_bases
+from fedcli.progress import Progress
+from fedcli.server_state import ServerState, State, write_state
+from fedcli.strategies import Rule
+from fedcli.strategies.combination import Combination, CoordinateWise, Linear
+from fedcli.strategies.ranks import block_bytes, middle
+from fedcli.updates import Base, Update, not_finite
+from fedcli.weighted_sums import Bases, LinearSum, Values, largest
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the work on a block has to know. Only the updates in ``kept`` are read."""
+
+    base: Base
+    rule: Rule
+    combination: Combination
+    kept: Sequence[Update]
+    state: ServerState
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether the current model enters, besides the updates that were made from it."""
+        return not self.rule.replaces or bool(self.state.slots)
+
+
+def combine(
+    work: Work,
+    model: CheckpointWriter,
+    state: CheckpointWriter | None,
+    progress: Progress,
+    *,
+    threads: int | None = None,
+    block_size: int | None = None,
+) -> None:
+    """Write the tensors of the next global model, and of the state that the server keeps.
+
+    Neither ``threads`` nor ``block_size`` (bytes) changes a byte of it. Updates that were not
+    hashed before are hashed on the way. Raises ``UpdateError`` for values that are not finite.
+    """
+    linear = None
+    if isinstance(work.combination, Linear):
+        linear = LinearSum(work.base, work.combination, work.kept)
+    size = BLOCK_BYTES if linear else block_bytes(len(work.kept))
+    used = linear.bases if linear else {}
+    if work.needs_base:
+        used = {work.base.round.number: work.base, **used}
+    with open_bases(used.values()) as bases:
+
+        def reduce(block: Block, reader: Reader) -> tuple[Array, State]:
+            if block.counters:
+                return _counters(work, block, reader), {}
+            reduced = linear.reduce(block, reader) if linear else _stacked(work, block, reader)
+            taken = take_bases(block, reader, bases)
+            before = work.state.take(block, reader)
+            if linear:
+                linear.add_bases(block, reduced, taken, before)
+            return _optimize(work, block, reduced, taken, before)
+
+        sources: list[BlockSource] = [*(u.values for u in work.kept), *bases.values()]
+        sources += work.state.sources.values()
+        blocks = blocks_of(work.base.layout, work.base.metadata.roles, block_size or size)
+        progress.start(f"combining {len(work.kept)} updates", len(blocks))
+        with closing(reduce_blocks(sources, blocks, reduce, threads)) as done:
+            for block, (values, slots) in done:
+                model.write(values, block.start)
+                if state is not None:
+                    write_state(state, block, slots)
+                progress.advance()
+
+
+def _counters(work: Work, block: Block, reader: Reader) -> Array:
+    """Combine integers: the largest over the clients, or their lower median in a robust rule."""
+    if isinstance(work.combination, Linear) and not work.combination.median_buffers:
+        return largest(reader, len(work.kept))
+    stack = reader.scratch.array("stack", (len(work.kept), block.size), block.dtype)
+    for row in stack:
+        reader.take_into(row)
+    return middle(stack)
+
+
+def _stacked(work: Work, block: Block, reader: Reader) -> Values:
+    """Give all values of a block at once to a coordinate-wise rule."""
+    assert isinstance(work.combination, CoordinateWise)
+    dtype = np.float64 if block.dtype == np.float64 else np.float32
+    stack = reader.scratch.array("stack", (len(work.kept), block.size), dtype)
+    for row in stack:
+        reader.take_into(row)
+    # A value that is not finite may hide among those that the rule does not use. It shows in the
+    # sum, which is quicker, but may overflow by itself.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not np.isfinite(stack.sum()) and not np.isfinite(stack).all():
+            raise not_finite(work.base, work.kept, block)
+    return work.combination.combine(stack)
+
+
+def _optimize(
+    work: Work, block: Block, reduced: Values, taken: Bases, state: State
+) -> tuple[Array, State]:
+    """Take the server optimizer's step; buffers are left as the reducer made them."""
+    result = reduced
+    with np.errstate(all="ignore"):
+        if work.needs_base:
+            base = taken[work.base.round.number]
+            delta = reduced - base
+            if not work.rule.replaces:
+                step = work.rule.optimizer.step(
+                    delta.copy(), state, work.state.steps + 1, work.rule.options
+                )
+                result = base + step
+                for place in block.buffers:
+                    result[place] = reduced[place]
+            if "center" in state:
+                state["center"] = delta
+        values = from_float(result, block.dtype)
+    if not np.isfinite(as_float(values)).all():
+        raise not_finite(work.base, work.kept, block)
+    return values, state

@@ -1,0 +1,57 @@
+"""From a rule and the updates of a round to what is to be computed: weights, or a function."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedcli.measuring import products, squares
+from fedcli.progress import Progress
+from fedcli.server_state import ServerState
+from fedcli.strategies import Rule
+from fedcli.strategies.combination import (
+    Clients,
+    Combination,
+    CoordinateWise,
+    Linear,
+    Measures,
+    Options,
+    Weights,
+)
+from fedcli.updates import Base, Update
+
+
+def decide(
+    base: Base,
+    updates: Sequence[Update],
+    rule: Rule,
+    options: Options,
+    state: ServerState,
+    progress: Progress,
+) -> tuple[Combination, Weights]:
+    """Return how a rule combines the updates, and what each of them counts.
+
+    Where the rule looks at norms or distances this reads, and hashes, all updates. What a client
+    counts is its coefficient in the result; for a coordinate-wise rule, its share among those
+    that were kept.
+    """
+    center = state.sources.get("center")
+    gram, lengths = None, None
+    if rule.measures == Measures.GRAM:
+        gram = products(base, updates, center, progress)
+        lengths = gram.diagonal()[: len(updates)]
+    elif rule.measures == Measures.SQUARES:
+        lengths = squares(base, updates, progress)
+    shares = rule.weigher.weigh([update.contributor for update in updates], lengths, options)
+    combination = rule.reducer.decide(
+        Clients(shares, lengths, gram, has_center=center is not None), options
+    )
+    return combination, _counts(combination, len(updates))
+
+
+def _counts(combination: Combination, count: int) -> Weights:
+    if isinstance(combination, Linear):
+        return combination.shares.weights / combination.shares.divisor
+    assert isinstance(combination, CoordinateWise)
+    counts = np.zeros(count)
+    counts[list(combination.kept)] = 1 / len(combination.kept)
+    return counts

@@ -1,0 +1,120 @@
+"""What the server keeps from round to round: an optimizer's moments, the result of the last round.
+
+Tensors are named ``<slot>/<parameter>``; they are float64 for parameters of float64, else
+float32. The state of a round belongs to that round's global model and is written before it.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcli.block_files import BlockFile, write_block
+from fedcli.blocks import Block, Reader
+from fedcli.checkpoint import Checkpoint, CheckpointWriter, Layout, layout_of
+from fedcli.dtypes import is_float
+from fedcli.errors import BadInputError
+from fedcli.manifest import read_manifest
+from fedcli.metadata import Kind, Metadata, Role
+from fedcli.strategies import Rule
+from fedcli.updates import Base
+
+State = dict[str, NDArray[np.float64]]
+
+
+def _dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return dtype if dtype == np.float64 else np.dtype(np.float32)
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """The state that a round starts from.
+
+    ``slots`` maps each slot to what it starts from, ``sources`` to what the round before left of
+    it; ``steps`` counts the optimizer's steps so far.
+    """
+
+    slots: Mapping[str, float]
+    sources: Mapping[str, BlockFile]
+    steps: int
+
+    def take(self, block: Block, reader: Reader) -> State:
+        """Take a block of every slot, in float64."""
+        state = {}
+        for slot, start in self.slots.items():
+            values = np.full(block.size, start)
+            if slot in self.sources:
+                np.copyto(values, reader.take())
+            state[slot] = values
+        return state
+
+
+@contextmanager
+def open_state(rule: Rule, base: Base) -> Iterator[ServerState]:
+    """Open what the round before left for this rule; a rule with other slots starts anew.
+
+    Raises ``BadInputError`` when the file is not the one that the manifest of that round names,
+    and ``NotReadyError`` when it is missing.
+    """
+    slots = rule.slots()
+    before = base.run.round(base.round.number - 1)
+    manifest = read_manifest(before.manifest) if slots else None
+    if manifest is None or manifest.server_state is None:
+        yield ServerState(slots, {}, 0)
+        return
+    with Checkpoint(before.server_state, Kind.SERVER_STATE) as checkpoint:
+        if checkpoint.digest() != manifest.server_state:
+            raise BadInputError(
+                f"{before.server_state}: is not the state that {before.manifest} names",
+                hint=base.run.command(f"aggregate --round {before.number} --force"),
+            )
+        made_by = (checkpoint.metadata.training or {}).get("server_optimizer")
+        found = {name.partition("/")[0] for name in checkpoint.layout}
+        if found != slots.keys() or made_by != rule.server_optimizer:
+            yield ServerState(slots, {}, 0)
+            return
+        sources = {
+            slot: BlockFile(checkpoint, base.layout, prefix=f"{slot}/", floats=_dtype)
+            for slot in slots
+        }
+        yield ServerState(slots, sources, checkpoint.metadata.steps or 0)
+
+
+def state_layout(rule: Rule, base: Base) -> Layout:
+    """Lay out the state that a round ends with."""
+    roles = base.metadata.roles
+    return layout_of(
+        {
+            f"{slot}/{name}": (_dtype(info.dtype), info.shape)
+            for slot in rule.slots()
+            for name, info in base.layout.items()
+            if is_float(info.dtype) and roles.get(name, Role.PARAMETER) == Role.PARAMETER
+        }
+    )
+
+
+def state_metadata(rule: Rule, model: Metadata, steps: int) -> Metadata:
+    """Describe the state that belongs to a global model."""
+    names = rule.optimizer.options.keys()
+    return Metadata(
+        kind=Kind.SERVER_STATE,
+        run=model.run,
+        round=model.round,
+        base=model.base,
+        training={
+            "server_optimizer": rule.server_optimizer,
+            "options": {name: rule.options[name] for name in names},
+        },
+        updates=model.updates,
+        partials=model.partials,
+        steps=steps,
+    )
+
+
+def write_state(writer: CheckpointWriter, block: Block, state: State) -> None:
+    """Write a block of every slot."""
+    for slot, values in state.items():
+        write_block(writer, block, values.astype(_dtype(block.dtype)), f"{slot}/")

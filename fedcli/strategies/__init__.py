@@ -1,0 +1,165 @@
+"""Rules of aggregation: a reducer over clients, their weighting, and a server optimizer.
+
+A strategy is a name for a combination of these with defaults; every combination that makes sense
+can be asked for by the parts' own names.
+"""
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedcli.dotted import load_attribute
+from fedcli.errors import UsageError
+from fedcli.plan import AggregatePlan, one_of
+from fedcli.strategies.combination import Measures, Options
+from fedcli.strategies.reducers import REDUCERS, Reducer, of_function
+from fedcli.strategies.server_optimizers import SERVER_OPTIMIZERS, ServerOptimizer
+from fedcli.strategies.weightings import WEIGHTINGS, Weighting
+
+_NOT_OF_THE_RULE = {"strategy", "reduce", "server_optimizer", "weighting"} | {
+    "clients_per_round",
+    "fraction",
+}
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A row of ``STRATEGIES``: the parts that a name stands for, and their defaults."""
+
+    summary: str
+    source: str
+    reduce: str = "mean"
+    server_optimizer: str = "sgd"
+    weighting: str = "examples"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "fedavg": Strategy("the mean, weighted by examples", "McMahan et al. 2017, algorithm 1"),
+    "fedavgm": Strategy(
+        "the mean, with momentum of the server",
+        "Hsu et al. 2019",
+        options={"server_momentum": 0.9},
+    ),
+    "fedadagrad": Strategy(
+        "the mean, with Adagrad", "Reddi et al. 2021, algorithm 2", server_optimizer="adagrad"
+    ),
+    "fedadam": Strategy(
+        "the mean, with Adam", "Reddi et al. 2021, algorithm 2", server_optimizer="adam"
+    ),
+    "fedyogi": Strategy(
+        "the mean, with Yogi", "Reddi et al. 2021, algorithm 2", server_optimizer="yogi"
+    ),
+    "qfedavg": Strategy(
+        "fairer: clients with a higher loss count more",
+        "Li et al. 2020 (q-FFL), algorithm 2",
+        weighting="qfedavg",
+    ),
+    "fednova": Strategy(
+        "for clients that take unequal numbers of local steps",
+        "Wang et al. 2020 (FedNova)",
+        weighting="fednova",
+    ),
+    "fedbuff": Strategy(
+        "asynchronous: a round ends with K updates, late ones count less",
+        "Nguyen et al. 2022, algorithm 1",
+        weighting="staleness",
+    ),
+    **{
+        name: Strategy(reducer.summary, reducer.source, name, weighting="uniform")
+        for name, reducer in REDUCERS.items()
+        if name not in ("mean", "rfa", "clipped-mean")
+    },
+    **{
+        name: Strategy(REDUCERS[name].summary, REDUCERS[name].source, name)
+        for name in ("rfa", "clipped-mean")
+    },
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A strategy that was resolved: every part by its name and itself, every option's value."""
+
+    strategy: str
+    reduce: str
+    server_optimizer: str
+    weighting: str
+    options: Options
+    reducer: Reducer
+    optimizer: ServerOptimizer
+    weigher: Weighting
+
+    @property
+    def measures(self) -> Measures:
+        """What has to be measured before it can decide."""
+        return max(self.reducer.measures, self.weigher.measures)
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the next model is what the reducer made, as it is."""
+        return self.optimizer.is_identity(self.options)
+
+    def slots(self) -> dict[str, float]:
+        """Return what is kept from round to round for each parameter, and what it starts from."""
+        center = {"center": 0.0} if self.reducer.keeps_center else {}
+        return {**self.optimizer.start(self.options), **center}
+
+
+def resolve(plan: AggregatePlan, typed: Set[str] = frozenset()) -> Rule:
+    """Return the rule that a plan asks for.
+
+    ``typed`` names what was asked for here and now: such an option has to belong to the rule, and
+    only a function that was typed is imported. Raises ``UsageError``.
+    """
+    one_of("--strategy", plan.strategy, STRATEGIES)
+    strategy = STRATEGIES[plan.strategy]
+    reduce = plan.reduce or strategy.reduce
+    reducer = _reducer(reduce, "reduce" in typed)
+    server_optimizer = plan.server_optimizer or strategy.server_optimizer
+    one_of("--server-optimizer", server_optimizer, SERVER_OPTIMIZERS)
+    optimizer = SERVER_OPTIMIZERS[server_optimizer]
+    weighting = _weighting(plan, strategy.weighting, reduce, reducer)
+    weigher = WEIGHTINGS[weighting]
+    options = {**reducer.options, **optimizer.options, **weigher.options}
+    for name in options:
+        given = getattr(plan, name)
+        options[name] = strategy.options.get(name, options[name]) if given is None else given
+    for name in sorted(typed - _NOT_OF_THE_RULE - options.keys()):
+        parts = f"{reduce}, {server_optimizer}, {weighting}"
+        raise UsageError(
+            f"--{name.replace('_', '-')}: no option of this rule ({parts})",
+            hint="fedcli aggregate --list tells which rule has which option",
+        )
+    return Rule(
+        plan.strategy, reduce, server_optimizer, weighting, options, reducer, optimizer, weigher
+    )
+
+
+def _reducer(name: str, typed: bool) -> Reducer:
+    if ":" not in name:
+        return REDUCERS[one_of("--reduce", name, REDUCERS)]
+    if not typed:
+        raise UsageError(
+            f"--reduce: the run's plan names {name}, and code is only run that was typed",
+            hint=f"add --reduce {name}",
+        )
+    function = load_attribute(name, "--reduce")
+    if not callable(function):
+        raise UsageError(f"--reduce {name}: expected a function, found {type(function).__name__}")
+    return of_function(function, name)
+
+
+def _weighting(plan: AggregatePlan, usual: str, reduce: str, reducer: Reducer) -> str:
+    asked, allowed = plan.weighting, reducer.weightings or tuple(WEIGHTINGS)
+    if asked is None and (usual in allowed or usual == "examples"):
+        return usual if usual in allowed else allowed[0]
+    weighting = one_of("--weighting", asked or usual, WEIGHTINGS)
+    if weighting not in allowed:
+        option, whose = "--weighting", ""
+        if asked is None:  # it is what makes the strategy
+            option, whose = "--reduce", f", the weighting of {plan.strategy}"
+        raise UsageError(
+            f"{option}: {reduce} is defined for {' or '.join(allowed)}, not for {weighting}{whose}"
+        )
+    return weighting

@@ -1,0 +1,284 @@
+"""How the models of many clients become one: the list of rules, and what each needs."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcli.dtypes import Array
+from fedcli.errors import NotReadyError, UsageError
+from fedcli.strategies.combination import (
+    Clients,
+    Combination,
+    CoordinateWise,
+    Linear,
+    Measures,
+    Options,
+    Shares,
+    Weights,
+)
+from fedcli.strategies.ranks import mean_around_median, median, trimmed_mean
+from fedcli.strategies.reweighting import centered_clipping, foolsgold, geometric_median
+from fedcli.strategies.selection import (
+    bulyan_selection,
+    krum_scores,
+    lowest,
+    squared_distances,
+)
+
+Prepare = Callable[[int, Options], Options]
+
+
+def _anything(_: int, options: Options) -> Options:
+    return options
+
+
+@dataclass(frozen=True)
+class Reducer:
+    """A row of ``REDUCERS``.
+
+    ``prepare`` is given the number of updates and the options; it returns the options with what
+    follows from the number filled in, and raises ``NotReadyError`` when there are too few.
+    ``weightings`` names those that the rule is defined for, the usual one first; empty means all.
+    ``keeps_center`` says that the result is kept for the next round.
+    """
+
+    summary: str
+    source: str
+    decide: Callable[[Clients, Options], Combination]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    prepare: Prepare = _anything
+    measures: Measures = Measures.NOTHING
+    weightings: tuple[str, ...] = ("uniform",)
+    keeps_center: bool = False
+
+
+def _needs(rule: str, count: int, needed: int, inequality: str, hint: str) -> None:
+    if count < needed:
+        raise NotReadyError(
+            f"{rule} needs {inequality} = {needed} updates, found {count}", hint=hint
+        )
+
+
+def _prepare_krum(count: int, options: Options, rule: str = "krum") -> Options:
+    byzantine = options["byzantine"]
+    if byzantine is None:
+        byzantine = max(0, (count - 3) // 2)
+    _needs(
+        f"{rule} with --byzantine {byzantine}",
+        count,
+        2 * byzantine + 3,
+        "n >= 2f + 3",
+        f"wait for more updates, or lower --byzantine (with {count} at most"
+        f" {max(0, (count - 3) // 2)})",
+    )
+    return {**options, "byzantine": byzantine}
+
+
+def _prepare_multi_krum(count: int, options: Options) -> Options:
+    prepared = _prepare_krum(count, options, "multi-krum")
+    honest = count - prepared["byzantine"]
+    keep = honest if options["keep"] is None else options["keep"]
+    _needs(
+        f"multi-krum with --keep {keep} and --byzantine {prepared['byzantine']}",
+        count,
+        keep + prepared["byzantine"],
+        "n >= m + f",
+        f"lower --keep to {honest}",
+    )
+    return {**prepared, "keep": keep}
+
+
+def _prepare_bulyan(count: int, options: Options) -> Options:
+    byzantine = options["byzantine"]
+    if byzantine is None:
+        byzantine = max(0, (count - 3) // 4)
+    _needs(
+        f"bulyan with --byzantine {byzantine}",
+        count,
+        4 * byzantine + 3,
+        "n >= 4f + 3",
+        f"wait for more updates, or lower --byzantine (with {count} at most"
+        f" {max(0, (count - 3) // 4)})",
+    )
+    return {**options, "byzantine": byzantine}
+
+
+def _prepare_trimmed_mean(count: int, options: Options) -> Options:
+    trim = options["trim"]
+    if trim > 0:
+        _needs(
+            f"trimmed-mean with --trim {trim:g}",
+            count,
+            math.ceil(1 / trim - 1e-9),
+            "n >= 1 / trim",
+            "with fewer nothing is trimmed; raise --trim, or wait for more updates",
+        )
+    return options
+
+
+def _prepare_clipping(_: int, options: Options) -> Options:
+    if options["clip_norm"] is None:
+        raise UsageError(
+            "--clip-norm: this rule needs the norm to which updates are clipped",
+            hint="the manifest of a round (aggregate.json) tells the norms of its updates",
+        )
+    return options
+
+
+def _mean(clients: Clients, _: Options) -> Linear:
+    return Linear(clients.shares, median_buffers=False)
+
+
+def _median(clients: Clients, _: Options) -> CoordinateWise:
+    return CoordinateWise(tuple(range(len(clients))), median)
+
+
+def _trimmed_mean(clients: Clients, options: Options) -> CoordinateWise:
+    cut = min(math.floor(options["trim"] * len(clients) + 1e-9), (len(clients) - 1) // 2)
+    return CoordinateWise(tuple(range(len(clients))), lambda stack: trimmed_mean(stack, cut))
+
+
+def _only(clients: Clients, chosen: tuple[int, ...]) -> Linear:
+    weights = np.zeros(len(clients))
+    weights[list(chosen)] = 1
+    return Linear(Shares(weights, float(len(chosen))))
+
+
+def _krum(clients: Clients, options: Options) -> Linear:
+    assert clients.gram is not None
+    scores = krum_scores(squared_distances(clients.gram), options["byzantine"])
+    return _only(clients, lowest(scores, options.get("keep", 1)))
+
+
+def _bulyan(clients: Clients, options: Options) -> CoordinateWise:
+    assert clients.gram is not None
+    byzantine = options["byzantine"]
+    chosen = bulyan_selection(squared_distances(clients.gram), byzantine)
+    count = len(chosen) - 2 * byzantine
+    return CoordinateWise(chosen, lambda stack: mean_around_median(stack, count))
+
+
+def _rfa(clients: Clients, options: Options) -> Linear:
+    assert clients.gram is not None
+    weights = geometric_median(
+        clients.gram, clients.shares.weights, options["smoothing"], options["iterations"]
+    )
+    return Linear(Shares(weights, 1.0))
+
+
+def _clipped_mean(clients: Clients, options: Options) -> Linear:
+    assert clients.squares is not None
+    bound = options["clip_norm"]
+    factors: Weights = bound / np.maximum(np.sqrt(clients.squares), bound)
+    return Linear(replace(clients.shares, weights=clients.shares.weights * factors))
+
+
+def _centered_clipping(clients: Clients, options: Options) -> Linear:
+    assert clients.gram is not None
+    weights, center = centered_clipping(
+        clients.gram, options["clip_norm"], options["iterations"], clients.has_center
+    )
+    return Linear(Shares(weights, 1.0), center)
+
+
+def _foolsgold(clients: Clients, _: Options) -> Linear:
+    assert clients.gram is not None
+    weights = foolsgold(clients.gram)
+    return Linear(Shares(weights, float(weights.sum())))
+
+
+def of_function(rule: Callable[[Array, Weights], Any], name: str) -> Reducer:
+    """Make a reducer of a user's own function of a block; ``docs/commands/aggregate.md``.
+
+    The function is given the values (clients, coordinates) as float64 and the clients' shares
+    (clients,), and returns (coordinates,). Raises ``UsageError`` when it returns anything else.
+    """
+
+    def decide(clients: Clients, _: Options) -> CoordinateWise:
+        shares = clients.shares.weights / clients.shares.divisor
+
+        def combine(stack: Array) -> NDArray[np.float64]:
+            result = np.asarray(rule(stack.astype(np.float64), shares.copy()))
+            if result.shape != stack.shape[1:] or result.dtype.kind != "f":
+                raise UsageError(
+                    f"--reduce {name}: expected floats of shape {list(stack.shape[1:])}, found"
+                    f" {result.dtype} of shape {list(result.shape)}"
+                )
+            return result.astype(np.float64)
+
+        return CoordinateWise(tuple(range(len(clients))), combine)
+
+    return Reducer("your own", name, decide, weightings=("examples", "uniform"))
+
+
+REDUCERS: dict[str, Reducer] = {
+    "mean": Reducer("the weighted mean", "McMahan et al. 2017, algorithm 1", _mean, weightings=()),
+    "median": Reducer("the coordinate-wise median", "Yin et al. 2018, definition 1", _median),
+    "trimmed-mean": Reducer(
+        "the mean of each coordinate without its lowest and highest values",
+        "Yin et al. 2018, definition 2",
+        _trimmed_mean,
+        {"trim": 0.2},
+        _prepare_trimmed_mean,
+    ),
+    "krum": Reducer(
+        "the update that is nearest to its n - f - 2 nearest others",
+        "Blanchard et al. 2017, section 4",
+        _krum,
+        {"byzantine": None},
+        _prepare_krum,
+        Measures.GRAM,
+    ),
+    "multi-krum": Reducer(
+        "the mean of the m updates with the best Krum scores",
+        "Blanchard et al. 2017, section 6",
+        _krum,
+        {"byzantine": None, "keep": None},
+        _prepare_multi_krum,
+        Measures.GRAM,
+    ),
+    "bulyan": Reducer(
+        "of n - 2f updates that Krum chooses, the mean around the median",
+        "El Mhamdi et al. 2018, section 4",
+        _bulyan,
+        {"byzantine": None},
+        _prepare_bulyan,
+        Measures.GRAM,
+    ),
+    "rfa": Reducer(
+        "the geometric median, by the smoothed Weiszfeld algorithm",
+        "Pillutla et al. 2022 (RFA)",
+        _rfa,
+        {"iterations": 1000, "smoothing": 1e-6},
+        measures=Measures.GRAM,
+        weightings=("examples", "uniform"),
+    ),
+    "clipped-mean": Reducer(
+        "the weighted mean of updates that are clipped to a fixed norm",
+        "Sun et al. 2019 (norm clipping)",
+        _clipped_mean,
+        {"clip_norm": None},
+        _prepare_clipping,
+        Measures.SQUARES,
+        weightings=(),
+    ),
+    "centered-clipping": Reducer(
+        "updates clipped around the result of the round before",
+        "Karimireddy et al. 2021, section 4",
+        _centered_clipping,
+        {"clip_norm": None, "iterations": 1},
+        _prepare_clipping,
+        Measures.GRAM,
+        keeps_center=True,
+    ),
+    "foolsgold": Reducer(
+        "the less, the more alike an update is to another",
+        "Fung et al. 2020, algorithm 1",
+        _foolsgold,
+        measures=Measures.GRAM,
+    ),
+}

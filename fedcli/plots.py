@@ -1,9 +1,7 @@
 """Pictures by matplotlib, which is imported only when one is drawn.
 
-Figures are drawn with the colours below; ``svg`` turns these into CSS variables, so that a page
-can show the same picture in light and in dark. Series differ in marker and dash too, and the
-colours are told apart with every common kind of colour blindness (Okabe and Ito, "Color Universal
-Design", 2008).
+``svg`` turns the colours of a figure into CSS variables, so that a page can show the same picture
+in light and in dark.
 """
 
 from __future__ import annotations
@@ -11,14 +9,13 @@ from __future__ import annotations
 import html
 import io
 import re
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedcli.errors import MissingDependencyError, UsageError
+from fedcli.errors import UsageError
 from fedcli.files import write_bytes
+from fedcli.plot_style import GRID, INK, PAPER, SERIES, drawing, new_figure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,10 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK = "#24292e"
-GRID = "#d8dee4"
-PAPER = "#fffffe"
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = "osD^vP"
 _DASHES = ("-", "--", "-.", ":")
 _FORMATS = (".png", ".svg", ".pdf")
@@ -51,66 +44,39 @@ class Line:
     level: bool = False
 
 
-@contextmanager
-def _style() -> Iterator[None]:
-    """Draw with these settings, whatever the user's own matplotlibrc says.
+def curves(
+    lines: Sequence[Line],
+    *,
+    x: str,
+    y: str,
+    whole_x: bool = False,
+    log_y: bool = False,
+    others: Sequence[Line] = (),
+) -> Figure:
+    """Draw curves, both axes from 0; ``x`` and ``y`` are the names of the axes.
 
-    Raises ``MissingDependencyError`` without matplotlib.
+    With ``log_y`` the values are above 0 and their axis is logarithmic. ``others`` are drawn
+    thinly behind the curves, and are not in the legend.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise MissingDependencyError(
-            "pictures are drawn by matplotlib, which is not installed",
-            hint="pip install 'fedcli[plots]'",
-        ) from None
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(
-            {
-                "text.color": INK,
-                "axes.labelcolor": INK,
-                "axes.edgecolor": INK,
-                "xtick.color": INK,
-                "ytick.color": INK,
-                "font.size": 9,
-                "text.parse_math": False,  # a class may be called $x$
-                "axes.spines.top": False,
-                "axes.spines.right": False,
-                "grid.color": GRID,
-                "legend.frameon": False,
-                "svg.fonttype": "none",
-                "svg.hashsalt": "fedcli",
-            }
-        )
-        with warnings.catch_warnings():
-            # a name in a script that the font does not have: the reader's browser has one
-            warnings.filterwarnings("ignore", "Glyph .* missing from")
-            yield
-
-
-def _new(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure((width, height), layout="constrained", facecolor=PAPER)
-
-
-def curves(lines: Sequence[Line], *, x: str, y: str, whole_x: bool = False) -> Figure:
-    """Draw curves, both axes from 0; ``x`` and ``y`` are the names of the axes."""
-    with _style():
+    with drawing():
         from matplotlib.ticker import MaxNLocator
 
-        figure = _new(5.6, 3.6)
+        figure = new_figure(5.6, 3.6)
         axes = figure.add_subplot(facecolor="none")
+        for line in others:
+            axes.plot(*_points(line), color=INK, alpha=0.3, linewidth=0.8, marker=".", markersize=3)
         handles = [_draw_line(axes, i, line) for i, line in enumerate(lines)]
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         axes.set_xlim(left=0)
-        axes.set_ylim(bottom=0)
+        if log_y:
+            _log_scale(axes, [*lines, *others])
+        else:
+            axes.set_ylim(bottom=0)
         axes.grid(True, linewidth=0.6)
         if whole_x:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        if len(lines) > 1:
+        if len(lines) > 1 or (lines and others):
             rows = min(len(lines), 8)
             figure.legend(
                 handles,
@@ -121,20 +87,38 @@ def curves(lines: Sequence[Line], *, x: str, y: str, whole_x: bool = False) -> F
         return figure
 
 
-def _draw_line(axes: Axes, index: int, line: Line) -> Any:
+def _points(line: Line) -> tuple[list[float], list[float]]:
+    """Return what was measured of a curve."""
     points = [(x, y) for x, y in zip(line.x, line.y, strict=True) if y is not None]
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _log_scale(axes: Axes, lines: Sequence[Line]) -> None:
+    """Make the y axis logarithmic, with plain numbers at its ticks."""
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
+    known = [y for line in lines for y in _points(line)[1]]
+    axes.set_yscale("log")
+    axes.set_ylim(min(known) / 1.5, max(known) * 1.5)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+def _draw_line(axes: Axes, index: int, line: Line) -> Any:
+    x, y = _points(line)
     dash = _DASHES[index % len(_DASHES)]
-    if line.level and points:
-        return axes.axhline(points[-1][1], color=SERIES[index % len(SERIES)], linestyle=dash)
+    if line.level and y:
+        return axes.axhline(y[-1], color=SERIES[index % len(SERIES)], linestyle=dash)
     (handle,) = axes.plot(
-        [x for x, _ in points],
-        [y for _, y in points],
+        x,
+        y,
         color=SERIES[index % len(SERIES)],
         linestyle=dash,
         linewidth=1.6,
         marker=_MARKERS[index % len(_MARKERS)],
         markersize=4,
-        markevery=max(1, len(points) // 20),
+        markevery=max(1, len(x) // 20),
     )
     return handle
 
@@ -160,9 +144,9 @@ def _heat_map(
     *,
     by_row: bool = False,
 ) -> Figure:
-    with _style():
+    with drawing():
         width = 1.6 + max(2.4, min(6.0, 0.42 * len(columns)))
-        figure = _new(width, 1.2 + max(0.6, min(6.0, 0.30 * len(rows))))
+        figure = new_figure(width, 1.2 + max(0.6, min(6.0, 0.30 * len(rows))))
         axes = figure.add_subplot(facecolor="none")
         largest = max((v for row in values for v in row), default=0)
         for i, row in enumerate(values):
@@ -210,8 +194,8 @@ def _name_ticks(axis: Any, names: Sequence[str], limit: int, *, rotation: int = 
 
 def client_bars(panels: Mapping[str, Sequence[float | None]], clients: Sequence[str]) -> Figure:
     """Draw one row of bars per quantity, one bar per client; None has no bar."""
-    with _style():
-        figure = _new(5.6, 0.6 + 1.3 * len(panels))
+    with drawing():
+        figure = new_figure(5.6, 0.6 + 1.3 * len(panels))
         for i, (name, values) in enumerate(panels.items()):
             axes = figure.add_subplot(len(panels), 1, i + 1, facecolor="none")
             known = [(x, value) for x, value in enumerate(values) if value is not None]
@@ -244,7 +228,7 @@ def _encode(figure: Figure, kind: str, **options: Any) -> bytes:
         "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     }
     data = io.BytesIO()
-    with _style():
+    with drawing():
         figure.savefig(data, format=kind, dpi=150, metadata=volatile[kind], **options)
     return data.getvalue()
 
@@ -278,5 +262,5 @@ def check_picture_path(path: Path) -> None:
     """
     if path.suffix.lower() not in _FORMATS:
         raise UsageError(f"{path}: expected a name that ends in {', '.join(_FORMATS)}")
-    with _style():
+    with drawing():
         pass

@@ -1,5 +1,6 @@
 """Runs written by hand, with everything that a report reads."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from conftest import ROLES, deliver, run_info, tensors
 from fedcli.checkpoint import save
 from fedcli.files import write_json
 from fedcli.metadata import Kind, Metadata
+from fedcli.plan import Plan
 from fedcli.run import Round, Run
 from fedcli.run_info import RunInfo
 
@@ -22,10 +24,12 @@ def make_run(
     clients: tuple[str, ...] = ("0", "1", "2"),
     classes: tuple[str, ...] = ("ant", "bee", "cat", "dog"),
     accuracies: tuple[float, ...] = (0.4, 0.55, 0.5),
+    plan: Plan | None = None,
 ) -> Run:
     """Write a run with one complete, evaluated round per accuracy."""
     info = run_info(clients)
-    run = Run.create(root, replace(info, dataset=replace(info.dataset, classes=classes)))
+    dataset = replace(info.dataset, classes=classes)
+    run = Run.create(root, replace(info, dataset=dataset, plan=plan or info.plan))
     _write_partition(run, run.info)
     save(run.round(0).global_model, tensors(0), Metadata(Kind.GLOBAL, run.id, round=0, roles=ROLES))
     for number, accuracy in enumerate(accuracies, 1):
@@ -65,7 +69,8 @@ def write_round(run: Run, round_: Round) -> None:
         weight = 1 / len(run.info.clients)
         accepted.append(
             {"client": client, "sha256": sha256, "num_examples": 40, "weight": weight}
-            | {"bytes": size}
+            | {"bytes": size, "round": round_.number, "norm": 2.0, "cosine": 0.5, "distance": 1.0}
+            | {"kept": True}
         )
     metadata = Metadata(Kind.GLOBAL, run.id, round=round_.number, roles=ROLES)
     sha256 = save(round_.global_model, tensors(round_.number), metadata)
@@ -75,15 +80,40 @@ def write_round(run: Run, round_: Round) -> None:
             "format": 1,
             "round": round_.number,
             "strategy": "fedavg",
+            "reduce": "mean",
+            "server_optimizer": "sgd",
             "weighting": "examples",
+            "options": {"server_lr": 1.0, "server_momentum": 0.0},
             "base": "0" * 64,
             "global": sha256,
+            "server_state": None,
+            "sampled": None,
             "accepted": accepted,
+            "partials": [],
             "missing": [],
+            "late": [],
             "rejected": [],
             "seconds": 0.5,
         },
     )
+
+
+def edit_manifest(round_: Round, **changes: Any) -> None:
+    """Change what a manifest says; ``accepted`` maps clients to what is different of them."""
+    manifest = json.loads(round_.manifest.read_text())
+    accepted = changes.pop("accepted", {})
+    for entry in manifest["accepted"]:
+        entry.update(accepted.get(entry["client"], {}))
+    write_json(round_.manifest, manifest | changes)
+
+
+def without(round_: Round, client: str) -> None:
+    """Take a client's update out of a round, as if it had never been sent."""
+    manifest = json.loads(round_.manifest.read_text())
+    kept = [entry for entry in manifest["accepted"] if entry["client"] != client]
+    write_json(round_.manifest, manifest | {"accepted": kept})
+    round_.update(client).unlink()
+    round_.telemetry(client).unlink()
 
 
 def telemetry(client: str, number: int, sha256: str) -> dict[str, Any]:

@@ -7,11 +7,8 @@ import matplotlib
 import pytest
 
 from fedcli.errors import UsageError
+from fedcli.plot_style import GRID, INK, PAPER, SERIES
 from fedcli.plots import (
-    GRID,
-    INK,
-    PAPER,
-    SERIES,
     Line,
     confusion_matrix,
     curves,
@@ -62,3 +59,21 @@ def test_svg_has_only_the_colours_of_the_page_and_its_own_ids() -> None:
 def test_a_confusion_matrix_of_empty_rows_can_be_drawn() -> None:
     text = svg(confusion_matrix([[0, 0], [1, 3]], ("a", "b")), "x", "confusion")
     assert {"1", "3"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", text))
+
+
+def test_a_logarithmic_axis_has_plain_numbers_and_room_for_values_of_one_size() -> None:
+    for values in ([0.002, 350.0], [3.0, 3.0]):
+        figure = curves([], x="round", y="norm", log_y=True, others=[Line("", [1, 2], values)])
+        shown = re.findall(r"<text[^>]*>([^<]*)</text>", svg(figure, "x", "norms"))
+        ticks = [float(text) for text in shown if text not in ("round", "norm")]
+        assert any(tick > 0 for tick in ticks)
+        low, high = figure.axes[0].get_ylim()
+        assert 0 < low < values[0]
+        assert values[1] < high
+
+
+def test_what_lies_behind_the_curves_is_not_in_the_legend() -> None:
+    lines = [Line(name, [1, 2], [1.0, 2.0]) for name in ("three", "seven", "other")]
+    figure = curves(lines[:1], x="x", y="y", others=lines[1:])
+    assert "three" in svg(figure, "x", "norms")
+    assert not {"seven", "other"} & set(re.findall(r">([^<]*)</text>", svg(figure, "x", "norms")))

@@ -13,10 +13,19 @@ from conftest import deliver, run_info, tensors
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
-from sample_runs import HOSTILE, make_run, score, write_evaluation, write_round
+from sample_runs import (
+    HOSTILE,
+    edit_manifest,
+    make_run,
+    score,
+    without,
+    write_evaluation,
+    write_round,
+)
 
 from fedcli.cli.output import plain
 from fedcli.errors import BadInputError, NotReadyError, UsageError
+from fedcli.plan import AggregatePlan, Plan
 from fedcli.report import tidy
 from fedcli.report.markdown import to_markdown
 from fedcli.report.model import Report, RunReport, Subject
@@ -25,12 +34,21 @@ from fedcli.report.sparkline import bars, curve, spread
 from fedcli.report.terminal import render
 from fedcli.report.tidy import to_csv
 from fedcli.run import Run
+from fedcli.sampling import sampled_clients
 from fedcli.steps.report import report
 
 
 def only_run(run: Run) -> RunReport:
     (found,) = report([run]).runs
     return found
+
+
+def absence(client: str, reason: str, number: int | None = None) -> dict[str, object]:
+    return {"client": client, "reason": reason, "round": number}
+
+
+def texts(found: RunReport) -> list[str]:
+    return [note.text for note in found.notes]
 
 
 def commands(found: RunReport) -> list[str]:
@@ -68,13 +86,23 @@ class TestBytes:
         assert [(r.bytes_up, r.bytes_down, r.bytes_total) for r in only_run(run).rounds] == before
 
     def test_a_client_that_did_not_take_part_costs_nothing(self, run: Run) -> None:
-        manifest = json.loads(run.round(1).manifest.read_text())
-        manifest["missing"] = [manifest["accepted"].pop()["client"]]
-        run.round(1).manifest.write_text(json.dumps(manifest))
+        without(run.round(1), "2")
+        edit_manifest(run.round(1), missing=[absence("2", "has not delivered")])
         found = only_run(run).rounds[1]
         base = run.round(0).global_model.stat().st_size
         assert found.bytes_down == 2 * base
         assert found.bytes_up == sum(run.round(1).update(c).stat().st_size for c in "01")
+
+    def test_of_a_partial_mean_are_those_of_one_file_each_way(self, run: Run) -> None:
+        without(run.round(1), "2")
+        edit_manifest(run.round(1), partials=[EDGE])
+        found = only_run(run)
+        base = run.round(0).global_model.stat().st_size
+        updates = sum(run.round(1).update(c).stat().st_size for c in "01")
+        assert found.rounds[1].bytes_up == updates + EDGE["bytes"]
+        assert found.rounds[1].bytes_down == 3 * base
+        text = terminal_text(report([run]))
+        assert re.search(r"^ +1 +40\.0 +0\.600 +7 ", text, re.MULTILINE)  # 2 and 5 within
 
     def test_of_a_federation_of_one_are_none_and_it_says_so(self, tmp_path: Path) -> None:
         central = make_run(tmp_path / "central", clients=("0",))
@@ -260,7 +288,182 @@ class TestIncomplete:
         assert caught.value.hint == f"fedcli status --run {tiny_run.root}"
 
 
+EDGE = {
+    "name": "edge-1",
+    "sha256": "e" * 64,
+    "clients": 5,
+    "num_examples": 200,
+    "weight": 0.7,
+    "bytes": 12_345,
+}
 REFERENCE = "reference (3f2a91bc)"
+
+
+class TestWhoTookPart:
+    def test_is_counted_over_complete_rounds(self, run: Run) -> None:
+        without(run.round(2), "1")
+        edit_manifest(run.round(2), missing=[absence("1", "has not delivered")])
+        late = absence("1", "round 2 was complete when it arrived", 2)
+        later = absence("1", "round 1 was complete when it arrived", 1)
+        edit_manifest(run.round(3), late=[late, later])
+        without(run.round(3), "2")
+        edit_manifest(run.round(3), rejected=[absence("2", "excluded")])
+        deliver(run, "2", tensors(9), round_number=4)  # an open round is no part taken yet
+        found = report([run])
+        zero, one, two = found.runs[0].clients
+        assert (zero.rounds, zero.missing, zero.late, zero.rejected) == (3, 0, 0, 0)
+        assert (one.rounds, one.missing, one.late, one.rejected) == (2, 1, 2, 0)
+        assert (two.rounds, two.missing, two.late, two.rejected) == (2, 0, 0, 1)
+        assert "client 2: rejected in round 3: excluded" in texts(found.runs[0])
+        text = terminal_text(found)
+        assert re.search(r"^1 +2 +1 +2 +–$", text, re.MULTILINE)
+
+    def test_is_not_shown_where_everybody_always_did(self, run: Run) -> None:
+        assert "Who took part" not in terminal_text(report([run]))
+        assert "Who took part" not in to_markdown(report([run]))
+
+    def test_of_a_sample_counts_the_rounds_that_it_was_drawn_for(self, run: Run) -> None:
+        for number, drawn in ((1, ["0", "1"]), (2, ["1", "2"]), (3, ["0", "1"])):
+            (other,) = {"0", "1", "2"} - set(drawn)
+            without(run.round(number), other)
+            edit_manifest(run.round(number), sampled=drawn)
+        found = only_run(run)
+        assert [(c.rounds, c.sampled) for c in found.clients] == [(2, 2), (3, 3), (1, 1)]
+        assert found.rounds[2].sampled == ("1", "2")
+        assert "Who took part in 3 rounds" in to_markdown(report([run]))
+
+    def test_open_round_of_a_sample_asks_for_its_clients_only(self, tmp_path: Path) -> None:
+        run = make_run(tmp_path / "r", plan=Plan(aggregate=AggregatePlan(clients_per_round=1)))
+        (drawn,) = sampled_clients(run.info, 4)
+        other = next(client for client in "012" if client != drawn)
+        deliver(run, other, tensors(9), round_number=4)
+        assert f"fedcli train-client --id {drawn} --run {run.root}" in commands(only_run(run))
+        deliver(run, drawn, tensors(9), round_number=4)
+        assert f"fedcli aggregate --run {run.root}" in commands(only_run(run))
+
+    def test_with_a_late_update_has_the_telemetry_of_its_own_round(self, run: Run) -> None:
+        earlier = json.loads(run.round(2).manifest.read_text())["accepted"][1]
+        without(run.round(3), "1")
+        manifest = json.loads(run.round(3).manifest.read_text())
+        run.round(3).manifest.write_text(
+            json.dumps({**manifest, "accepted": [*manifest["accepted"], earlier]})
+        )
+        found = only_run(run)
+        late = found.rounds[3].clients[-1]
+        assert (late.client, late.update_round, late.seconds) == ("1", 2, 3.0)
+        assert found.clients[1].stale == 1
+        assert not [text for text in texts(found) if "telemetry" in text]
+        assert re.search(r"^\| 1 \|.*\| 2 \|", _updates(report([run])), re.MULTILINE)
+
+    def test_reasons_are_told_once_for_all_rounds_and_clients(self, tmp_path: Path) -> None:
+        run = make_run(tmp_path / "r", accuracies=(0.1,) * 6)
+        for number in (2, 3, 4, 6):
+            left = [absence(c, "not sampled") for c in "02"]
+            reason = f"round {number - 1} was complete when it arrived"
+            late = [absence("1", reason, number - 1)]
+            edit_manifest(run.round(number), rejected=left, late=late)
+        assert [t for t in texts(only_run(run)) if t.startswith("client")] == [
+            "clients 0, 2: rejected in rounds 2-4, 6: not sampled",
+            "client 1: late with the update of rounds 1-3, 5: that round was complete when it"
+            " arrived",
+        ]
+
+
+def _updates(found: Report) -> str:
+    return to_markdown(found).split("### Updates of")[1].split("###")[0]
+
+
+class TestRule:
+    @pytest.mark.parametrize(
+        ("changes", "label"),
+        [
+            ({}, "fedavg"),
+            ({"options": {"server_lr": 0.5, "server_momentum": 0.0}}, "fedavg (server lr 0.5)"),
+            (
+                {"strategy": "trimmed-mean", "reduce": "trimmed-mean", "options": {"trim": 0.2}},
+                "trimmed-mean (trim 0.2)",
+            ),
+            ({"reduce": "median", "server_optimizer": "adam", "options": {}}, "median + adam"),
+            (
+                {"strategy": "fedavgm", "options": {"server_lr": 1.0, "server_momentum": 0.9}},
+                "fedavgm",
+            ),
+            ({"reduce": "mine:rule", "options": {}}, "mine:rule"),
+            ({"strategy": "of-tomorrow", "reduce": "new"}, "of-tomorrow"),
+        ],
+    )
+    def test_is_called_by_what_differs_from_its_name(
+        self, run: Run, changes: dict[str, object], label: str
+    ) -> None:
+        edit_manifest(run.round(3), **changes)
+        found = report([run])
+        assert found.runs[0].rounds[3].rule == label
+        assert f" · {label} · " in terminal_text(found)
+
+
+class TestUpdates:
+    @pytest.fixture
+    def poisoned(self, tmp_path: Path) -> Run:
+        run = make_run(tmp_path / "poisoned", clients=tuple(map(str, range(25))))
+        attack = {"norm": 20.0, "cosine": -0.5, "distance": 21.0, "kept": False, "weight": 0.0}
+        for number in (1, 2, 3):
+            edit_manifest(run.round(number), accepted={"23": attack})
+        return run
+
+    def test_that_stand_out_are_seen_first(self, poisoned: Run) -> None:
+        found = report([poisoned])
+        text = terminal_text(found)
+        assert max(map(len, text.splitlines())) <= 80
+        table = text.split("Updates of round 3")[1].split("Who took")[0]
+        assert re.search(r"─\n23 +40 +0\.000 +20\.0 +-0\.50 +21\.0 +no ", table)
+        assert "norm ×10, distance ×21," in table
+        (note,) = [text for text in texts(found.runs[0]) if "stands out" in text]
+        assert note == (
+            "client 23 stands out: its update is 10 times as long as the median (rounds 1-3);"
+            " it lies 21 times as far from the others as the median (rounds 1-3);"
+            " it opposes the step of the others (cosine -0.50; rounds 1-3);"
+            " the rule left it out in 3 of 3 rounds"
+        )
+
+    def test_are_in_every_format(self, poisoned: Run) -> None:
+        found = report([poisoned])
+        assert "| 23 | 40 | 0.000 | 20.0 | -0.50 | 21.0 | no | norm ×10" in _updates(found)
+        page = to_html(found)
+        assert "distance ×21, opposes" in page
+        assert ">client 23</text>" in page  # in the legend of the norms
+        assert ">client 22</text>" not in page
+        values = {
+            (row["round"], row["measure"]): float(row["value"])
+            for row in csv.DictReader(io.StringIO(to_csv(found)))
+            if row["client"] == "23"
+        }
+        assert values["3", "update_norm"] == 20
+        assert values["3", "update_cosine"] == -0.5
+        assert values["3", "update_distance"] == 21
+        assert values["3", "update_kept"] == 0
+        assert values["3", "staleness"] == 0
+
+    def test_that_were_not_measured_have_no_table(self, run: Run) -> None:
+        nothing = {"norm": None, "cosine": None, "distance": None}
+        for number in (1, 2, 3):
+            edit_manifest(run.round(number), accepted=dict.fromkeys("012", nothing))
+        found = report([run])
+        assert "Updates of" not in terminal_text(found)
+        assert "Updates of" not in to_markdown(found)
+        assert "norms" not in to_html(found)
+
+    def test_columns_of_which_nothing_is_known_vanish(self, run: Run) -> None:
+        header = _updates(report([run])).split("| --- ")[0]
+        assert "| client | examples | weight | norm | cosine | distance |" in header
+        assert "kept" not in header
+        assert "stands out" not in header
+
+    def test_that_came_within_a_partial_mean_have_one_row(self, run: Run) -> None:
+        edit_manifest(run.round(3), partials=[EDGE])
+        row = r"^\| edge-1 \(5 clients\) \| 200 \| 0\.700 \| – \| – \| – \|$"
+        assert re.search(row, _updates(report([run])), re.MULTILINE)
+
+
 BROKEN = {
     "cut off": lambda text: text[: len(text) // 2],
     "empty": lambda _: "",
@@ -473,8 +676,9 @@ class TestPage:
     def test_has_a_title_for_every_picture_and_no_id_twice(self, page: str) -> None:
         elements = Elements(page).found
         pictures = [attributes for tag, attributes in elements if tag == "svg"]
-        # accuracy, bytes, loss; labels and confusion of both runs; clients of the one with several
-        assert len(pictures) == 3 + 2 + 2 + 1
+        # accuracy, bytes, loss; labels and confusion of both runs; norms and clients of the one
+        # with several
+        assert len(pictures) == 3 + 2 + 2 + 2
         assert all(picture["role"] == "img" and picture["aria-label"] for picture in pictures)
         ids = [attributes["id"] for _, attributes in elements if "id" in attributes]
         assert len(ids) == len(set(ids))
@@ -500,7 +704,7 @@ def test_markdown_keeps_its_columns_whatever_the_names(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r", classes=HOSTILE)
     text = to_markdown(report([run]))
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
-    assert len(tables) == 5  # summary, classes, evaluations, rounds, clients
+    assert len(tables) == 6  # summary, classes, evaluations, rounds, updates, clients
     for table in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
     assert "<script>" not in text

@@ -1,28 +1,18 @@
 """Put together what the directory of one run says; what is missing becomes a note."""
 
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from fedcli.advice import evaluate_command
 from fedcli.manifest import Contribution, Manifest
 from fedcli.records import read_record
-from fedcli.report.headline import headline
-from fedcli.report.model import (
-    ClientReport,
-    Note,
-    Participation,
-    RoundReport,
-    RunReport,
-    Subject,
-)
-from fedcli.report.notes import named, notes_on
+from fedcli.report.clients import client_reports, total
+from fedcli.report.model import Note, Participation, RoundReport, RunReport
+from fedcli.report.notes import notes_on
 from fedcli.report.records import Evaluation, Partition, Score, Telemetry
+from fedcli.report.rules import rule_label
+from fedcli.report.words import named
 from fedcli.run import Round, Run
-from fedcli.run_info import client_order
-
-Number = TypeVar("Number", int, float)
 
 
 def collect(run: Run, label: str) -> RunReport:
@@ -51,18 +41,10 @@ def collect(run: Run, label: str) -> RunReport:
         centralised=centralised,
         test_content_sha256=test.content_sha256 if test else None,
         rounds=rounds,
-        clients=_clients(run, rounds, partition),
+        clients=client_reports(run, rounds, partition),
         notes=(),
     )
     return replace(report, notes=(*notes_on(run, report, partition), *remarks))
-
-
-def total(values: Iterable[Number | None]) -> Number | None:
-    """Add up; None when there is nothing to add, or when one of the values is not known."""
-    known = list(values)
-    if not known or any(value is None for value in known):
-        return None
-    return sum(value for value in known if value is not None)
 
 
 def _size(path: Path) -> int | None:
@@ -82,21 +64,29 @@ def _collect_round(
     run: Run, round_: Round, *, complete: bool, centralised: bool
 ) -> tuple[RoundReport, list[Note]]:
     manifest = read_record(Manifest, round_.manifest)
-    clients, notes = _participations(round_, manifest)
+    clients, notes = _participations(run, round_, manifest)
     scores, stale = _scores(run, round_, manifest)
     base = _base_size(run, round_)
+    partials = manifest.partials if manifest else ()
     free = centralised or round_.number == 0
     seconds = [client.seconds for client in clients if client.seconds is not None]
     report = RoundReport(
         number=round_.number,
         complete=complete,
+        rule=rule_label(manifest) if manifest else None,
         strategy=manifest.strategy if manifest else None,
+        reduce=manifest.reduce if manifest else None,
+        server_optimizer=manifest.server_optimizer if manifest else None,
         weighting=manifest.weighting if manifest else None,
+        options=manifest.options if manifest else {},
+        sampled=manifest.sampled if manifest else None,
         clients=clients,
+        partials=partials,
         missing=manifest.missing if manifest else (),
+        late=manifest.late if manifest else (),
         rejected=manifest.rejected if manifest else (),
-        bytes_up=0 if free else total(client.bytes for client in clients),
-        bytes_down=0 if free else base and base * len(clients),
+        bytes_up=0 if free else total([*(c.bytes for c in clients), *(p.bytes for p in partials)]),
+        bytes_down=0 if free else base and base * (len(clients) + len(partials)),
         bytes_total=None,
         training_seconds_max=max(seconds, default=None),
         training_seconds_sum=sum(seconds) if seconds else None,
@@ -108,7 +98,7 @@ def _collect_round(
 
 
 def _participations(
-    round_: Round, manifest: Manifest | None
+    run: Run, round_: Round, manifest: Manifest | None
 ) -> tuple[tuple[Participation, ...], list[Note]]:
     """Join the manifest (else what was delivered) with the telemetry of the same updates."""
     accepted: dict[str, Contribution | None] = dict.fromkeys(round_.delivered())
@@ -116,12 +106,13 @@ def _participations(
         accepted = {entry.client: entry for entry in manifest.accepted}
     clients, without = [], []
     for client, entry in accepted.items():
-        telemetry = read_record(Telemetry, round_.telemetry(client))
+        own = run.round(entry.round) if entry else round_
+        telemetry = read_record(Telemetry, own.telemetry(client))
         if telemetry and entry and telemetry.sha256 != entry.sha256:
             telemetry = None
         if telemetry is None:
             without.append(client)
-        clients.append(_participation(round_, client, entry, telemetry))
+        clients.append(_participation(own, client, entry, telemetry))
     notes = []
     if without:
         text = (
@@ -141,7 +132,16 @@ def _participation(
         num_examples=said.num_examples if said else None,
         weight=entry.weight if entry else None,
         bytes=entry.bytes if entry else _size(round_.update(client)),
+        update_round=round_.number,
     )
+    if entry:
+        found = replace(
+            found,
+            norm=entry.norm,
+            cosine=entry.cosine,
+            distance=entry.distance,
+            kept=entry.kept,
+        )
     if telemetry is None:
         return found
     return replace(
@@ -184,43 +184,3 @@ def _accumulate(rounds: list[RoundReport]) -> tuple[RoundReport, ...]:
         so_far = total([so_far, round_.bytes_up, round_.bytes_down])
         result.append(replace(round_, bytes_total=so_far))
     return tuple(result)
-
-
-def _clients(
-    run: Run, rounds: Sequence[RoundReport], partition: Partition | None
-) -> tuple[ClientReport, ...]:
-    seen = {client.client for round_ in rounds for client in round_.clients}
-    counts = partition.label_counts if partition else {}
-    ids = client_order([*run.info.clients, *counts, *seen])
-    return tuple(_client(client, rounds, counts.get(client)) for client in ids)
-
-
-def _client(
-    client: str, rounds: Sequence[RoundReport], counts: tuple[int, ...] | None
-) -> ClientReport:
-    own = [entry for round_ in rounds for entry in round_.clients if entry.client == client]
-    last = own[-1] if own else None
-    epoch = last.epochs[-1] if last and last.epochs else None
-    devices = sorted({entry.device for entry in own if entry.device})
-    tested = headline([rounds]) or Subject()
-    validation = Subject("global", "validation", data_client=client)
-    trained_on = last.num_examples if last else None
-    return ClientReport(
-        client=client,
-        examples=trained_on if counts is None else sum(counts),
-        label_counts=counts,
-        rounds=len(own),
-        local_loss=epoch.loss if epoch else None,
-        local_accuracy=epoch.accuracy if epoch else None,
-        seconds=total(entry.seconds for entry in own),
-        device=", ".join(devices) or None,
-        weight=last.weight if last else None,
-        bytes_up=total(entry.bytes for entry in own),
-        validation_accuracy=_latest_accuracy(rounds, validation),
-        own_accuracy=_latest_accuracy(rounds, replace(tested, model="update", client=client)),
-    )
-
-
-def _latest_accuracy(rounds: Sequence[RoundReport], subject: Subject) -> float | None:
-    scores = (round_.score(subject) for round_ in reversed(rounds))
-    return next((score.accuracy for score in scores if score), None)

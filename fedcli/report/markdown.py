@@ -10,14 +10,13 @@ from fedcli.report.cells import (
 from fedcli.report.model import Note, Report
 from fedcli.report.tables import (
     classes_table,
-    clients_table,
     evaluations_table,
     f1_table,
-    rounds_table,
+    run_tables,
     summary_table,
 )
 
-_TEXT = ("method", "evaluation", "client", "class", "device", "labels")
+_TEXT = ("method", "evaluation", "client", "class", "device", "labels", "stands out")
 
 
 def to_markdown(report: Report) -> str:
@@ -31,7 +30,7 @@ def to_markdown(report: Report) -> str:
             parts += [f"## {escape(table.title)}", _table(table)]
     for run in report.runs:
         parts += [f"## {escape(visible(run.label))}", *_notes(run.notes)]
-        for table in (rounds_table(run, report.headline), clients_table(run)):
+        for table in run_tables(run, report.headline):
             if table.rows:
                 parts += [f"### {escape(table.title)}", _table(table)]
     return "\n\n".join(parts) + "\n"

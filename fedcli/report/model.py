@@ -5,8 +5,9 @@ directory does not say.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
-from fedcli.manifest import Rejection
+from fedcli.manifest import Absence, PartialContribution
 from fedcli.report.records import Epoch, Score
 
 
@@ -53,12 +54,21 @@ def subject_of(score: Score) -> Subject:
 
 @dataclass(frozen=True)
 class Participation:
-    """One client in one round: its update, and how its training went where that is known."""
+    """One client in one round: its update, and how its training went where that is known.
+
+    ``norm``, ``cosine``, ``distance`` and ``kept`` are those of ``manifest.Contribution``.
+    ``update_round`` is the round that the update was trained for: an earlier one if it was late.
+    """
 
     client: str
     num_examples: int | None
     weight: float | None
     bytes: int | None
+    update_round: int
+    norm: float | None = None
+    cosine: float | None = None
+    distance: float | None = None
+    kept: bool = True
     seconds: float | None = None
     images_per_second: float | None = None
     device: str | None = None
@@ -70,18 +80,27 @@ class Participation:
 class RoundReport:
     """One round. ``complete`` says whether it ended with a global model.
 
-    ``bytes_up`` is the sum of the sizes of the accepted updates' files, ``bytes_down`` the size
-    of the round's base model times the clients that took part, ``bytes_total`` both, summed over
-    this and all earlier rounds. In a centralised run all three are 0.
+    ``rule`` says in words how the updates were combined. ``sampled`` is None where all clients
+    were to take part. ``bytes_up`` is the sum of the sizes of the accepted updates and partial
+    means, ``bytes_down`` the size of the round's base model times their number, ``bytes_total``
+    both, summed over this and all earlier rounds: what passes the server. In a centralised run
+    all three are 0.
     """
 
     number: int
     complete: bool
+    rule: str | None
     strategy: str | None
+    reduce: str | None
+    server_optimizer: str | None
     weighting: str | None
+    options: dict[str, Any]
+    sampled: tuple[str, ...] | None
     clients: tuple[Participation, ...]
-    missing: tuple[str, ...]
-    rejected: tuple[Rejection, ...]
+    partials: tuple[PartialContribution, ...]
+    missing: tuple[Absence, ...]
+    late: tuple[Absence, ...]
+    rejected: tuple[Absence, ...]
     bytes_up: int | None
     bytes_down: int | None
     bytes_total: int | None
@@ -90,6 +109,11 @@ class RoundReport:
     aggregation_seconds: float | None
     evaluation_seconds: float | None
     scores: tuple[Score, ...]
+
+    @property
+    def clients_in_partials(self) -> int:
+        """How many clients took part within partial means."""
+        return sum(partial.clients for partial in self.partials)
 
     def score(self, subject: Subject) -> Score | None:
         """Return the score of a subject in this round."""
@@ -104,20 +128,29 @@ class ClientReport:
     ``validation_accuracy`` is the global model's on this client's held-out examples, and
     ``own_accuracy`` that of this client's update on the examples that the run's global models are
     tested on, each at the latest round that has it; seconds and bytes are sums over rounds.
+    ``rounds`` counts those that it took part in with an update of its own; ``sampled`` those that
+    it was drawn for, None where no round was sampled; ``stale`` the accepted updates that it had
+    trained for an earlier round, and ``late`` those that did not count. ``missing`` and
+    ``rejected`` count the rounds that went on without it.
     """
 
     client: str
     examples: int | None
     label_counts: tuple[int, ...] | None
     rounds: int
+    stale: int
     local_loss: float | None
     local_accuracy: float | None
     seconds: float | None
     device: str | None
     weight: float | None
     bytes_up: int | None
-    validation_accuracy: float | None
-    own_accuracy: float | None
+    sampled: int | None = None
+    missing: int = 0
+    late: int = 0
+    rejected: int = 0
+    validation_accuracy: float | None = None
+    own_accuracy: float | None = None
 
 
 @dataclass(frozen=True)

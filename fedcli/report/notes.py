@@ -1,28 +1,24 @@
 """What a reader has to know of a run besides its figures: what is missing, and how to get it."""
 
-from collections.abc import Sequence
-
 from fedcli.advice import evaluate_command, train_command
+from fedcli.report.absences import absence_notes
 from fedcli.report.model import Note, RoundReport, RunReport
 from fedcli.report.records import Partition
+from fedcli.report.standouts import standout_notes
+from fedcli.report.words import rounds_named
 from fedcli.run import Run
-
-
-def named(noun: str, names: Sequence[object]) -> str:
-    """Return ``client 2`` or ``clients 0, 1, 4``, of many only the first ones."""
-    if len(names) == 1:
-        return f"{noun} {names[0]}"
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return f"{noun}s {', '.join(map(str, names[:8]))}{more}"
+from fedcli.sampling import sampled_clients
 
 
 def notes_on(run: Run, report: RunReport, partition: Partition | None) -> tuple[Note, ...]:
     """Return the notes on one run, the most important first."""
     return (
         *_centralised(report, partition),
+        *standout_notes(report.complete_rounds()),
         *_not_evaluated(run, report),
         *_open_round(run, report),
         *_incomplete(report),
+        *absence_notes(report.complete_rounds()),
     )
 
 
@@ -46,7 +42,7 @@ def _not_evaluated(run: Run, report: RunReport) -> list[Note]:
     verb = "is" if len(missing) == 1 else "are"
     return [
         Note(
-            f"{named('round', missing)} {verb} not evaluated",
+            f"{rounds_named(missing)} {verb} not evaluated",
             evaluate_command(run, f"evaluate --round {which}"),
         )
     ]
@@ -65,12 +61,12 @@ def _open_round(run: Run, report: RunReport) -> list[Note]:
         return [Note("the starting model is missing: rounds/0000/global.safetensors")]
     if number > 1 and not delivered:
         return []
-    expected = len(run.info.clients)
-    of_all = f" of {expected}" if expected else ""
+    expected = sampled_clients(run.info, number)
+    of_all = f" of {len(expected)}" if expected else ""
     text = f"round {number} is open: {len(delivered)}{of_all} clients have delivered"
-    if delivered and len(delivered) >= expected:
+    late = [c for c in expected if c not in {entry.client for entry in delivered}]
+    if delivered and not late:
         return [Note(text, run.command("aggregate"))]
-    late = [c for c in run.info.clients if c not in {entry.client for entry in delivered}]
     return [Note(text, train_command(run, late))]
 
 
@@ -78,8 +74,8 @@ def _incomplete(report: RunReport) -> list[Note]:
     trained = [round_ for round_ in report.complete_rounds() if round_.number > 0]
     notes = []
     if numbers := [r.number for r in trained if r.strategy is None and not r.clients]:
-        text = f"{named('round', numbers)}: no aggregate.json and no updates: what the model"
+        text = f"{rounds_named(numbers)}: no aggregate.json and no updates: what the model"
         notes.append(Note(f"{text} was made from is not known"))
     if numbers := [r.number for r in trained if r.bytes_up is None or r.bytes_down is None]:
-        notes.append(Note(f"{named('round', numbers)}: the size of some files is not known"))
+        notes.append(Note(f"{rounds_named(numbers)}: the size of some files is not known"))
     return notes

@@ -13,12 +13,12 @@ from fedcli.report.cells import (
     visible,
 )
 from fedcli.report.model import Note, Report, RunReport, Subject
+from fedcli.report.standouts import marks_of
 from fedcli.report.tables import (
     classes_table,
-    clients_table,
     evaluations_table,
     f1_table,
-    rounds_table,
+    run_tables,
     shown_rounds,
     summary_table,
 )
@@ -40,13 +40,15 @@ $body
 <footer>
 <p>Accuracies are those measured, without smoothing; “best” is the best of all evaluated rounds,
 chosen by the same examples that it is measured on. Communication is counted from the sizes of
-files: up, the accepted updates; down, the round’s base model once for every client that took
-part. 1 MB is 10<sup>6</sup> bytes. A centralised run, a federation of one client, counts 0.</p>
+files: up, the accepted updates and partial means; down, the round’s base model once for each of
+them. 1 MB is 10<sup>6</sup> bytes. A centralised run, a federation of one client, counts 0.</p>
 </footer>
 </body>
 </html>
 """)
-_TEXT = ("method", "evaluation", "client", "class", "device")
+_NAMED = 8  # clients in the legend of a plot
+_NORMS = "how much each client's training changed; those that stand out are named."
+_TEXT = ("method", "evaluation", "client", "class", "device", "stands out")
 
 
 def to_html(report: Report) -> str:
@@ -74,8 +76,8 @@ def to_html(report: Report) -> str:
 
 def _facts(run: RunReport) -> str:
     rounds = [round_ for round_ in run.complete_rounds() if round_.number > 0]
-    strategy = next((r.strategy for r in reversed(rounds) if r.strategy), None)
-    facts = [run.dataset, run.model, run.scheme, strategy]
+    rule = next((r.rule for r in reversed(rounds) if r.rule), None)
+    facts = [run.dataset, run.model, run.scheme, rule]
     facts += [f"clients: {len(run.clients)}", f"rounds: {len(rounds)}"]
     text = " · ".join(fact for fact in facts if fact)
     return f'<p class="facts"><strong>{_text(run.label)}</strong>: {_text(text)}</p>'
@@ -166,7 +168,7 @@ def _run(run: RunReport, headline: Subject | None, name: str) -> str:
         _notes(run.notes),
         _grid(_run_plots(run, headline, name)),
     ]
-    for table in (rounds_table(run, headline), clients_table(run)):
+    for table in run_tables(run, headline):
         if table.rows:
             parts.append(f"<h3>{escape(table.title)}</h3>{_table(table)}")
     return "\n".join(filter(None, parts))
@@ -185,10 +187,35 @@ def _run_plots(run: RunReport, headline: Subject | None, name: str) -> Iterator[
             f"{run.label}: confusion matrix, round {latest[0].number}; shaded by shares of a row."
         )
         yield _figure(picture, f"{name}-confusion", caption)
+    norms = _norm_lines(run)
+    if norms:
+        standing_out = {client for round_ in run.complete_rounds() for client in marks_of(round_)}
+        named = [line for client, line in norms.items() if client in standing_out][:_NAMED]
+        others = [line for line in norms.values() if line not in named]
+        picture = plots.curves(
+            named, x="round", y="norm of the update", whole_x=True, log_y=True, others=others
+        )
+        yield _figure(picture, f"{name}-norms", f"{run.label}: {_NORMS}")
     panels = _client_panels(run)
     if panels and len(run.clients) > 1:
         picture = plots.client_bars(panels, [visible(c.client) for c in run.clients])
         yield _figure(picture, f"{name}-clients", f"{run.label}: the clients compared.")
+
+
+def _norm_lines(run: RunReport) -> dict[str, Line]:
+    """Return one curve a client, where several rounds compared several updates."""
+    norms: dict[str, dict[int, float]] = {}
+    for round_ in run.complete_rounds():
+        for client in round_.clients:
+            if client.norm:
+                norms.setdefault(client.client, {})[round_.number] = client.norm
+    rounds = {number for values in norms.values() for number in values}
+    if len(norms) < 2 or len(rounds) < 2:
+        return {}
+    return {
+        client: Line(f"client {visible(client)}", list(values), list(values.values()))
+        for client, values in norms.items()
+    }
 
 
 def _client_panels(run: RunReport) -> dict[str, list[float | None]]:

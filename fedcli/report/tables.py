@@ -1,7 +1,6 @@
 """The tables of a report: the terminal, Markdown and HTML show the same."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from fedcli.report.cells import (
     UNKNOWN,
@@ -14,10 +13,10 @@ from fedcli.report.cells import (
     visible,
     without_empty,
 )
+from fedcli.report.client_tables import clients_table, participation_table, updates_table
 from fedcli.report.headline import subjects
-from fedcli.report.model import ClientReport, Report, RoundReport, RunReport, Subject, Summary
+from fedcli.report.model import Report, RoundReport, RunReport, Subject, Summary
 from fedcli.report.records import ClassScore
-from fedcli.report.sparkline import bars
 
 _LONG = 24  # characters; a longer list of classes is given below its table
 
@@ -70,7 +69,7 @@ def rounds_table(run: RunReport, headline: Subject | None) -> Table:
 def _round_row(round_: RoundReport, headline: Subject | None) -> tuple[str, ...]:
     score = round_.score(headline) if headline else None
     absent = len(round_.missing) + len(round_.rejected)
-    accepted = len(round_.clients)
+    accepted = len(round_.clients) + round_.clients_in_partials
     return (
         str(round_.number),
         percent(score.accuracy if score else None),
@@ -206,50 +205,13 @@ def _evaluation_cells(run: RunReport, subject: Subject) -> tuple[str, ...]:
     )
 
 
-def clients_table(run: RunReport) -> Table:
-    """One row a client."""
-    columns = (
-        "client",
-        "examples",
-        "labels",
-        "loss",
-        "acc. (%)",
-        "own (%)",
-        "val. (%)",
-        "weight",
-        "up (MB)",
-        "time (s)",
-        "device",
-    )
-    rows = tuple(_client_row(client, run.centralised) for client in run.clients)
-    table = without_empty(Table("Clients", columns, rows))
-    legend = (text for name, text in _CLIENT_LEGEND.items() if name in table.columns)
-    return replace(table, note="; ".join(legend))
-
-
-_CLIENT_LEGEND = {
-    "labels": "labels: examples of each class, in order",
-    "loss": "loss, acc.: local, after the last epoch",
-    "own (%)": "own: the client's own model on the test data",
-    "val. (%)": "val.: the global model on the client's held-out examples",
-    "up (MB)": "up: all rounds added up",
-    "time (s)": "time: all rounds added up",
-}
-
-
-def _client_row(client: ClientReport, centralised: bool) -> tuple[str, ...]:
+def run_tables(run: RunReport, headline: Subject | None) -> tuple[Table, ...]:
+    """The tables of one run alone: its rounds, and its clients."""
     return (
-        visible(client.client),
-        count(client.examples),
-        UNKNOWN if client.label_counts is None else bars(client.label_counts),
-        decimal(client.local_loss, 3),
-        percent(client.local_accuracy),
-        percent(client.own_accuracy),
-        percent(client.validation_accuracy),
-        decimal(client.weight, 3),
-        megabytes(0 if centralised else client.bytes_up),
-        duration(client.seconds),
-        UNKNOWN if client.device is None else visible(client.device),
+        rounds_table(run, headline),
+        updates_table(run),
+        participation_table(run),
+        clients_table(run),
     )
 
 

@@ -20,12 +20,12 @@ from fedcli.report.cells import (
     thinned,
     visible,
 )
+from fedcli.report.client_tables import clients_table, participation_table, updates_table
 from fedcli.report.model import Note, Report, RunReport
 from fedcli.report.sparkline import curve
 from fedcli.report.tables import (
     SIDE_BY_SIDE,
     classes_table,
-    clients_table,
     evaluations_table,
     rounds_table,
     shown_rounds,
@@ -39,7 +39,7 @@ _ROWS_OF_MANY = 10
 _COLUMNS = 4  # runs side by side in one table
 _WIDTH = 80
 _NAMES = {"method": 22, "run": 34}  # characters a line of a run's name, in these columns
-_TEXT = ("method", "run", "evaluation", "client", "class", "device", "labels")
+_TEXT = ("method", "run", "evaluation", "client", "class", "device", "labels", "stands out")
 
 
 def render(report: Report) -> list[RenderableType]:
@@ -58,6 +58,8 @@ def render(report: Report) -> list[RenderableType]:
 def _common_tables(report: Report, runs: Sequence[RunReport]) -> Iterator[Table]:
     if len(report.runs) == 1:
         yield thinned(rounds_table(runs[0], report.headline), _ROWS)
+        yield first_rows(updates_table(runs[0]), _ROWS)
+        yield first_rows(participation_table(runs[0]), _ROWS)
     else:
         for title in SIDE_BY_SIDE:
             yield thinned(side_by_side(title, runs, report.headline), _ROWS_OF_MANY)
@@ -78,12 +80,12 @@ def _clients_tables(runs: Sequence[RunReport]) -> Iterator[Table]:
 
 def _heading(run: RunReport) -> Text:
     rounds = [round_ for round_ in run.complete_rounds() if round_.number > 0]
-    strategy = next((r.strategy for r in reversed(rounds) if r.strategy), None)
+    rule = next((r.rule for r in reversed(rounds) if r.rule), None)
     parts = [
         run.dataset,
         run.model,
         run.scheme,
-        strategy,
+        rule,
         _plural(len(run.clients), "client"),
         _plural(len(rounds), "round"),
     ]

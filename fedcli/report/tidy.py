@@ -17,13 +17,17 @@ Measures
     of rounds   bytes_up, bytes_down, bytes_total (with all earlier rounds),
                 training_seconds_max, training_seconds_sum, aggregation_seconds, evaluation_seconds
     of clients  num_examples, weight, bytes, seconds, images_per_second, peak_memory_bytes,
-                local_loss, local_accuracy (after the last epoch), label_count (for each class)
+                local_loss, local_accuracy (after the last epoch), label_count (for each class),
+                update_norm, update_cosine, update_distance, update_kept (1 or 0), staleness (rounds
+                since the one that an update was trained for); sampled, missing, rejected: 1 in the
+                rounds where the client was; late (updates that were found to be too late)
 
 A value that is not known has no row.
 """
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterator
 
 from fedcli.report.model import Participation, Report, RoundReport, RunReport
@@ -81,8 +85,14 @@ def _round(round_: RoundReport) -> Iterator[Row]:
     for measure in _ROUND:
         yield {"measure": measure, "value": getattr(round_, measure)}
     for client in round_.clients:
-        for row in _participation(client):
+        for row in _participation(round_, client):
             yield {"client": client.client, **row}
+    for name in ("missing", "late", "rejected"):
+        times = Counter(absence.client for absence in getattr(round_, name))
+        for who, number in times.items():
+            yield {"client": who, "measure": name, "value": number}
+    for who in round_.sampled or ():
+        yield {"client": who, "measure": "sampled", "value": 1}
     for score in round_.scores:
         of_what = {
             "model": score.model,
@@ -95,9 +105,14 @@ def _round(round_: RoundReport) -> Iterator[Row]:
             yield {**of_what, **row}
 
 
-def _participation(client: Participation) -> Iterator[Row]:
+def _participation(round_: RoundReport, client: Participation) -> Iterator[Row]:
     for measure in _CLIENT:
         yield {"measure": measure, "value": getattr(client, measure)}
+    for measure in ("norm", "cosine", "distance"):
+        yield {"measure": f"update_{measure}", "value": getattr(client, measure)}
+    if round_.strategy:
+        yield {"measure": "update_kept", "value": int(client.kept)}
+        yield {"measure": "staleness", "value": round_.number - client.update_round}
     if client.epochs:
         yield {"measure": "local_loss", "value": client.epochs[-1].loss}
         yield {"measure": "local_accuracy", "value": client.epochs[-1].accuracy}

@@ -40,12 +40,18 @@ class BlockFile:
         # Thousands of these are open at once, nearly all of them in the layout of the base.
         self._own = layout if self._same_layout else checkpoint.layout
         self._hashed = 0  # up to which byte of the layout
+        self._end = max((info.stop for info in layout.values()), default=0)
         self._hash: hashlib._Hash | None = None
         if hashed and self._same_layout:
             self._hash = hashlib.sha256(checkpoint.header)
         elif hashed:
             # Written in another order: hashed now, then read here and there.
-            self._hash = _hash_of(self._file)
+            self._hash, self._hashed = _hash_of(self._file), self._end
+
+    @property
+    def in_order(self) -> bool:
+        """Whether its blocks have to be read in order: to hash them, or to open it for each."""
+        return not self.keep_open or (self._hash is not None and self._hashed < self._end)
 
     def dtype(self, block: Block) -> Dtype:
         """Return the dtype of its values in a block."""
@@ -108,6 +114,7 @@ class WrittenBlocks:
 
     def __init__(self, writer: CheckpointWriter) -> None:
         self._writer = writer
+        self.in_order = False
 
     def dtype(self, block: Block) -> Dtype:
         """Return the dtype of its values in a block."""

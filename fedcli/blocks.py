@@ -5,6 +5,7 @@ processor's cache: the digests cost no second read, and the memory needed grows 
 files nor their tensors.
 """
 
+import math
 import os
 import threading
 from collections import deque
@@ -23,6 +24,7 @@ from fedcli.metadata import Role
 BLOCK_BYTES = 256 * 1024
 # Each thread has memory of its own, and a disk rarely feeds more.
 _MOST_THREADS = 8
+_MOST_STACKED_BYTES = 32 * 1024 * 1024  # of all threads together
 
 Result = TypeVar("Result")
 
@@ -103,7 +105,7 @@ class Scratch(threading.local):
 
     def array(self, name: str, shape: int | tuple[int, ...], dtype: Any) -> Array:
         """Return an array that keeps its values until the same name is asked for again."""
-        count = int(np.prod(shape))
+        count = shape if isinstance(shape, int) else math.prod(shape)
         size = max(1, count * np.dtype(dtype).itemsize)
         if len(self._memory.get(name, b"")) < size:
             self._memory[name] = bytearray(size)
@@ -111,7 +113,11 @@ class Scratch(threading.local):
 
 
 class BlockSource(Protocol):
-    """What the blocks are read from; it is never asked by two threads at once."""
+    """What the blocks are read from."""
+
+    @property
+    def in_order(self) -> bool:
+        """Whether its blocks have to be read one after another, in their order."""
 
     def dtype(self, block: Block) -> np.dtype[Any]:
         """Return the dtype of its values in a block."""
@@ -124,7 +130,8 @@ class Reader:
     """The values that the sources have in one block, to be taken in turn.
 
     A file is hashed in its order: a thread reads its block of it as soon as the thread with the
-    block before has read that. So the threads follow each other through the sources.
+    block before has read that. So the threads follow each other through the sources, which costs
+    time: where no source asks for it, none waits.
     """
 
     def __init__(
@@ -132,7 +139,7 @@ class Reader:
         block: Block,
         sources: Sequence[BlockSource],
         scratch: Scratch,
-        before: threading.Semaphore,
+        before: threading.Semaphore | None,
         after: threading.Semaphore,
     ) -> None:
         self.scratch = scratch
@@ -159,9 +166,18 @@ class Reader:
             np.copyto(row, as_float(values), casting="same_kind")
 
     def _read(self, source: BlockSource, into: Array) -> None:
-        self._before.acquire()
-        source.read(self._block, into)
-        self._after.release()
+        if self._before is None:
+            source.read(self._block, into)
+        else:
+            self._before.acquire()
+            source.read(self._block, into)
+            self._after.release()
+
+
+def threads_for(stack_bytes: int) -> int:
+    """Return how many threads to reduce with, each of which holds so many bytes of values."""
+    fitting = _MOST_STACKED_BYTES // max(1, stack_bytes)
+    return max(1, min(_MOST_THREADS, os.cpu_count() or 1, fitting))
 
 
 def reduce_blocks(
@@ -175,14 +191,18 @@ def reduce_blocks(
     ``reduce`` takes the values of the sources from its reader. It is called by several threads at
     once, each of which has a block of its own. Close the generator to stop them.
     """
-    threads = threads or min(_MOST_THREADS, os.cpu_count() or 1)
+    threads = threads or threads_for(0)
     before = threading.Semaphore(len(sources))
     scratch = Scratch()
     pending: deque[tuple[Block, Future[Result]]] = deque()
+    in_order = any(source.in_order for source in sources)
 
     def work(block: Block, before: threading.Semaphore, after: threading.Semaphore) -> Result:
         try:
-            return reduce(block, Reader(block, sources, scratch, before, after))
+            # Those who reduce look for what is not finite, and say where it came from.
+            with np.errstate(over="ignore", invalid="ignore"):
+                turn = before if in_order else None
+                return reduce(block, Reader(block, sources, scratch, turn, after))
         finally:
             # What was not taken is not waited for. After an error, all that follows is thrown away.
             after.release(len(sources))

@@ -6,16 +6,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedcli.blocks import BLOCK_BYTES, Block, BlockSource, Reader, blocks_of, reduce_blocks
+from fedcli.blocks import (
+    BLOCK_BYTES,
+    Block,
+    BlockSource,
+    Reader,
+    blocks_of,
+    reduce_blocks,
+    threads_for,
+)
 from fedcli.checkpoint import CheckpointWriter
 from fedcli.dtypes import Array, as_float, from_float
 from fedcli.measuring import open_bases, take_bases
 from fedcli.progress import Progress
-from fedcli.server_state import ServerState, State, write_state
+from fedcli.server_state import ServerState, State, slot_dtype, write_state
 from fedcli.strategies import Rule
 from fedcli.strategies.combination import Combination, CoordinateWise, Linear
 from fedcli.strategies.ranks import block_bytes, middle
-from fedcli.updates import Base, Update, not_finite
+from fedcli.updates import Base, Update, bad_values, not_finite
 from fedcli.weighted_sums import Bases, LinearSum, Values, largest
 
 
@@ -40,25 +48,24 @@ def combine(
     model: CheckpointWriter,
     state: CheckpointWriter | None,
     progress: Progress,
-    *,
-    threads: int | None = None,
-    block_size: int | None = None,
 ) -> None:
     """Write the tensors of the next global model, and of the state that the server keeps.
 
-    Neither ``threads`` nor ``block_size`` (bytes) changes a byte of it. Updates that were not
-    hashed before are hashed on the way. Raises ``UpdateError`` for values that are not finite.
+    Neither the number of threads nor the size of the blocks changes a byte of it. Updates that
+    were not hashed before are hashed on the way. Raises ``UpdateError`` for values that are not
+    finite.
     """
-    linear = None
+    linear, size, threads = None, block_bytes(len(work.kept)), threads_for(0)
     if isinstance(work.combination, Linear):
-        linear = LinearSum(work.base, work.combination, work.kept)
-    size = BLOCK_BYTES if linear else block_bytes(len(work.kept))
+        linear, size = LinearSum(work.base, work.combination, work.kept), BLOCK_BYTES
+    else:
+        threads = threads_for(size * len(work.kept))
     used = linear.bases if linear else {}
     if work.needs_base:
         used = {work.base.round.number: work.base, **used}
     with open_bases(used.values()) as bases:
 
-        def reduce(block: Block, reader: Reader) -> tuple[Array, State]:
+        def reduce(block: Block, reader: Reader) -> tuple[Array, dict[str, Array]]:
             if block.counters:
                 return _counters(work, block, reader), {}
             reduced = linear.reduce(block, reader) if linear else _stacked(work, block, reader)
@@ -70,7 +77,7 @@ def combine(
 
         sources: list[BlockSource] = [*(u.values for u in work.kept), *bases.values()]
         sources += work.state.sources.values()
-        blocks = blocks_of(work.base.layout, work.base.metadata.roles, block_size or size)
+        blocks = blocks_of(work.base.layout, work.base.metadata.roles, size)
         progress.start(f"combining {len(work.kept)} updates", len(blocks))
         with closing(reduce_blocks(sources, blocks, reduce, threads)) as done:
             for block, (values, slots) in done:
@@ -99,31 +106,32 @@ def _stacked(work: Work, block: Block, reader: Reader) -> Values:
         reader.take_into(row)
     # A value that is not finite may hide among those that the rule does not use. It shows in the
     # sum, which is quicker, but may overflow by itself.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if not np.isfinite(stack.sum()) and not np.isfinite(stack).all():
-            raise not_finite(work.base, work.kept, block)
+    if not np.isfinite(stack.sum()) and (error := bad_values(work.kept, block)):
+        raise error
     return work.combination.combine(stack)
 
 
 def _optimize(
     work: Work, block: Block, reduced: Values, taken: Bases, state: State
-) -> tuple[Array, State]:
+) -> tuple[Array, dict[str, Array]]:
     """Take the server optimizer's step; buffers are left as the reducer made them."""
     result = reduced
-    with np.errstate(all="ignore"):
-        if work.needs_base:
-            base = taken[work.base.round.number]
-            delta = reduced - base
-            if not work.rule.replaces:
-                step = work.rule.optimizer.step(
-                    delta.copy(), state, work.state.steps + 1, work.rule.options
-                )
-                result = base + step
-                for place in block.buffers:
-                    result[place] = reduced[place]
-            if "center" in state:
-                state["center"] = delta
-        values = from_float(result, block.dtype)
-    if not np.isfinite(as_float(values)).all():
-        raise not_finite(work.base, work.kept, block)
-    return values, state
+    if work.needs_base:
+        base = taken[work.base.round.number]
+        delta = reduced - base
+        for place in block.buffers:
+            delta[place] = 0
+        if not work.rule.replaces:
+            result = base + work.rule.optimizer.step(
+                delta.copy(), state, work.state.steps + 1, work.rule.options
+            )
+            for place in block.buffers:
+                result[place] = reduced[place]
+        if "center" in state:
+            state["center"] = delta
+    values = from_float(result, block.dtype)
+    slots = {slot: values.astype(slot_dtype(block.dtype)) for slot, values in state.items()}
+    for made in (as_float(values), *slots.values()):
+        if not np.isfinite(made).all():
+            raise not_finite(work.base, work.kept, block, made)
+    return values, slots

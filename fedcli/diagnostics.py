@@ -53,9 +53,10 @@ def diagnose(
             for _, sums in reduced:
                 total += sums
                 progress.advance()
-    norms, distances = np.sqrt(total[:, 0]), np.sqrt(total[:, 2])
-    scale = norms[:-1] * norms[-1]
-    cosines = np.divide(total[:-1, 1], scale, out=np.full(len(scale), np.nan), where=scale > 0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms, distances = np.sqrt(total[:, 0]), np.sqrt(total[:, 2])
+        scale = norms[:-1] * norms[-1]
+        cosines = np.divide(total[:-1, 1], scale, out=np.full(len(scale), np.nan), where=scale > 0)
     return [
         Diagnosis(*map(_six_digits, figures))
         for figures in zip(norms[:-1], np.clip(cosines, -1, 1), distances[:-1], strict=True)

@@ -64,6 +64,20 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.tmp")
 
 
+def second_name(path: Path) -> Path | None:
+    """Give a file a second name, under which it can be had back; None where there is none.
+
+    Nor is there where the file system has no hard links. Whoever asked removes it.
+    """
+    second = _temporary(path.with_name(f"{path.name}.before"))
+    try:
+        second.unlink(missing_ok=True)
+        second.hardlink_to(path)
+    except OSError:
+        return None
+    return second
+
+
 @contextlib.contextmanager
 def directory_aside(parent: Path, name: str) -> Iterator[Path]:
     """Give a directory in ``parent`` to build files in that are then renamed into place.

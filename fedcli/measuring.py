@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from fedcli.block_files import BlockFile
-from fedcli.blocks import Block, BlockSource, Reader, blocks_of, reduce_blocks
+from fedcli.blocks import Block, BlockSource, Reader, blocks_of, reduce_blocks, threads_for
 from fedcli.checkpoint import Checkpoint
 from fedcli.dtypes import Array, as_float
+from fedcli.errors import UpdateError
 from fedcli.progress import Progress
 from fedcli.strategies.combination import Weights
-from fedcli.updates import Base, Update, not_finite
+from fedcli.updates import Base, Update, bad_values, too_far
 
 # Sums of products are added up piece by piece; the size of a piece decides how they are rounded,
 # so it depends on nothing but the number of updates.
@@ -44,7 +45,6 @@ def squares(
     base: Base,
     updates: Sequence[Update],
     progress: Progress,
-    threads: int | None = None,
 ) -> Weights:
     """Return |Δ_i|² (n,), float64; the updates are hashed on the way.
 
@@ -64,14 +64,14 @@ def squares(
                 difference[place] = 0 if np.isfinite(difference[place]).all() else np.nan
             np.multiply(difference, difference, out=difference)
             found[index] = np.add.reduce(difference)
-        if not np.isfinite(found).all():
-            raise not_finite(base, updates, block)
+            if not np.isfinite(found[index]):
+                raise too_far(update, block, difference)
         return found
 
     with open_bases(u.base for u in updates) as bases:
         sources: list[BlockSource] = [*bases.values(), *(u.values for u in updates)]
         blocks = blocks_of(base.layout, base.metadata.roles)
-        return _added_up(sources, blocks, reduce, np.zeros(len(updates)), progress, threads)
+        return _added_up(sources, blocks, reduce, np.zeros(len(updates)), progress)
 
 
 def products(
@@ -79,7 +79,6 @@ def products(
     updates: Sequence[Update],
     center: BlockFile | None,
     progress: Progress,
-    threads: int | None = None,
 ) -> Weights:
     """Return Δ_i · Δ_j (n, n), float64, the center as the last of them; the updates are hashed.
 
@@ -105,13 +104,14 @@ def products(
             found = _multiply(block, stack, own, reader)
             # A sum of squares shows what is not finite; only of buffers there is none.
             if not (np.isfinite(found).all() and _finite_buffers(block, stack)):
-                raise not_finite(base, updates, block)
+                raise bad_values(updates, block) or _too_far(updates, block, stack, own)
             return found
 
         sources: list[BlockSource] = [*bases.values(), *(u.values for u in updates)]
         sources += [center] if center else []
         blocks = blocks_of(base.layout, base.metadata.roles, size)
-        return _added_up(sources, blocks, reduce, np.zeros((count, count)), progress, threads)
+        total = np.zeros((count, count))
+        return _added_up(sources, blocks, reduce, total, progress, threads_for(size * count))
 
 
 def _multiply(
@@ -133,6 +133,15 @@ def _multiply(
             piece[:, max(0, buffers.start - start) : max(0, buffers.stop - start)] = 0
         total += piece @ piece.T
     return total
+
+
+def _too_far(
+    updates: Sequence[Update], block: Block, stack: Array, bases: Sequence[NDArray[np.float64]]
+) -> UpdateError:
+    """Tell which of the rows is so far from its base that its square is not finite."""
+    squares = [np.square(row - base) for row, base in zip(stack, bases, strict=False)]
+    farthest = int(np.argmax([values.sum() for values in squares]))
+    return too_far(updates[farthest], block, squares[farthest])
 
 
 def _finite_buffers(block: Block, stack: Array) -> bool:
@@ -157,7 +166,7 @@ def _added_up(
     reduce: Callable[[Block, Reader], Weights],
     total: Weights,
     progress: Progress,
-    threads: int | None,
+    threads: int | None = None,
 ) -> Weights:
     progress.start("measuring the updates", len(blocks))
     with closing(reduce_blocks(sources, blocks, reduce, threads)) as reduced:

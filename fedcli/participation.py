@@ -130,11 +130,14 @@ def _late(invitation: Invitation, accepted: dict[str, int]) -> tuple[Absence, ..
 
 
 def _settled(run: Run, oldest: int, now: int) -> set[tuple[str, int]]:
-    """Return the updates, by client and round, of which a manifest has told already."""
+    """Return the updates, by client and round, that a manifest has told of already."""
     settled = set()
     for number in range(oldest, now):
         manifest = read_manifest(run.round(number).manifest)
-        if manifest is not None:
+        if manifest is None:
+            # What went into that round is not known, and nothing may count twice.
+            settled |= {(client, number) for client in run.round(number).delivered()}
+        else:
             settled |= {(entry.client, entry.round) for entry in manifest.accepted}
             settled |= {(entry.client, number) for entry in manifest.rejected}
             settled |= {(e.client, e.round) for e in manifest.late if e.round is not None}
@@ -181,7 +184,9 @@ class Quorum:
         if self.buffer:
             raise NotReadyError(
                 f"round {round_.number}: {delivered} of {needed} updates that --buffer asks for",
-                hint=train_command(run, [], round_.number),
+                hint=train_command(
+                    run, [c for c in run.info.clients if c not in seen.clients], round_.number
+                ),
             )
         names = _names(seen.missing)
         listed = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")

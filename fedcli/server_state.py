@@ -14,18 +14,20 @@ from numpy.typing import NDArray
 
 from fedcli.block_files import BlockFile, write_block
 from fedcli.blocks import Block, Reader
-from fedcli.checkpoint import Checkpoint, CheckpointWriter, Layout, layout_of
-from fedcli.dtypes import is_float
-from fedcli.errors import BadInputError
-from fedcli.manifest import read_manifest
+from fedcli.checkpoint import Checkpoint, CheckpointWriter, Layout, digest, layout_of
+from fedcli.dtypes import Array, is_float
+from fedcli.errors import BadInputError, NotReadyError
+from fedcli.manifest import Manifest, read_manifest
 from fedcli.metadata import Kind, Metadata, Role
+from fedcli.run import Round, Run
 from fedcli.strategies import Rule
 from fedcli.updates import Base
 
 State = dict[str, NDArray[np.float64]]
 
 
-def _dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def slot_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype that a slot has for parameters of ``dtype``."""
     return dtype if dtype == np.float64 else np.dtype(np.float32)
 
 
@@ -65,22 +67,33 @@ def open_state(rule: Rule, base: Base) -> Iterator[ServerState]:
     if manifest is None or manifest.server_state is None:
         yield ServerState(slots, {}, 0)
         return
-    with Checkpoint(before.server_state, Kind.SERVER_STATE) as checkpoint:
-        if checkpoint.digest() != manifest.server_state:
-            raise BadInputError(
-                f"{before.server_state}: is not the state that {before.manifest} names",
-                hint=base.run.command(f"aggregate --round {before.number} --force"),
-            )
+    with _checked(base.run, before, manifest) as checkpoint:
         made_by = (checkpoint.metadata.training or {}).get("server_optimizer")
         found = {name.partition("/")[0] for name in checkpoint.layout}
         if found != slots.keys() or made_by != rule.server_optimizer:
             yield ServerState(slots, {}, 0)
             return
         sources = {
-            slot: BlockFile(checkpoint, base.layout, prefix=f"{slot}/", floats=_dtype)
+            slot: BlockFile(checkpoint, base.layout, prefix=f"{slot}/", floats=slot_dtype)
             for slot in slots
         }
         yield ServerState(slots, sources, checkpoint.metadata.steps or 0)
+
+
+@contextmanager
+def _checked(run: Run, round_: Round, manifest: Manifest) -> Iterator[Checkpoint]:
+    words = f"aggregate --round {round_.number} --strategy {manifest.strategy} --force"
+    hint = f"make it again, with the options of that round: {run.command(words)}"
+    try:
+        found = digest(round_.server_state)
+    except NotReadyError as error:
+        raise NotReadyError(error.message, hint=hint) from None
+    if found != manifest.server_state:
+        raise BadInputError(
+            f"{round_.server_state}: is not the state that {round_.manifest} names", hint=hint
+        )
+    with Checkpoint(round_.server_state, Kind.SERVER_STATE) as checkpoint:
+        yield checkpoint
 
 
 def state_layout(rule: Rule, base: Base) -> Layout:
@@ -88,7 +101,7 @@ def state_layout(rule: Rule, base: Base) -> Layout:
     roles = base.metadata.roles
     return layout_of(
         {
-            f"{slot}/{name}": (_dtype(info.dtype), info.shape)
+            f"{slot}/{name}": (slot_dtype(info.dtype), info.shape)
             for slot in rule.slots()
             for name, info in base.layout.items()
             if is_float(info.dtype) and roles.get(name, Role.PARAMETER) == Role.PARAMETER
@@ -114,7 +127,7 @@ def state_metadata(rule: Rule, model: Metadata, steps: int) -> Metadata:
     )
 
 
-def write_state(writer: CheckpointWriter, block: Block, state: State) -> None:
-    """Write a block of every slot."""
+def write_state(writer: CheckpointWriter, block: Block, state: Mapping[str, Array]) -> None:
+    """Write a block of every slot, each of its ``slot_dtype``."""
     for slot, values in state.items():
-        write_block(writer, block, values.astype(_dtype(block.dtype)), f"{slot}/")
+        write_block(writer, block, values, f"{slot}/")

@@ -12,7 +12,7 @@ from fedcli.advice import train_command
 from fedcli.block_files import BlockFile
 from fedcli.blocks import Block
 from fedcli.checkpoint import Checkpoint, Layout, layout_of
-from fedcli.dtypes import DTYPE_NAMES, as_float, is_float
+from fedcli.dtypes import DTYPE_NAMES, Array, as_float, is_float
 from fedcli.errors import BadInputError, StorageError, UpdateError
 from fedcli.files import read_json
 from fedcli.metadata import Kind, Metadata
@@ -229,12 +229,29 @@ def check_digest(update: Update) -> None:
         )
 
 
-def not_finite(base: Base, updates: Iterable[Update], block: Block) -> UpdateError:
-    """Find out which update made the values of a block not finite."""
-    names = [part.name for part in block.parts]
+def not_finite(base: Base, updates: Iterable[Update], block: Block, result: Array) -> UpdateError:
+    """Tell why the result for a block is not finite: which update's values are not, or else where
+    they are finite and the result overflows.
+    """
+    return bad_values(updates, block) or UpdateError(
+        f"{base.round.path}: the result overflows in tensor {_overflown(block, result)!r}"
+    )
+
+
+def too_far(update: Update, block: Block, squares: Array) -> UpdateError:
+    """Tell why the squared differences of an update to its base model are not finite."""
+    return bad_values([update], block) or UpdateError(
+        f"{update.path}: tensor {_overflown(block, squares)!r}: is so far from the base model"
+        " that its norm overflows",
+        hint=way_out(update.base, update.name),
+    )
+
+
+def bad_values(updates: Iterable[Update], block: Block) -> UpdateError | None:
+    """Find the first update, and its first tensor of a block, with values that are not finite."""
     for update in updates:
         with Checkpoint(update.path) as checkpoint:
-            for name in names:
+            for name in (part.name for part in block.parts):
                 values = as_float(checkpoint.tensor(name))
                 count = values.size - np.count_nonzero(np.isfinite(values))
                 if count:
@@ -243,4 +260,9 @@ def not_finite(base: Base, updates: Iterable[Update], block: Block) -> UpdateErr
                         " or infinite",
                         hint=None if update.members else way_out(update.base, update.name),
                     )
-    return UpdateError(f"{base.round.path}: the result overflows in tensor {names[0]!r}")
+    return None
+
+
+def _overflown(block: Block, values: Array) -> str:
+    names = (part.name for part in block.parts if not np.isfinite(values[part.place]).all())
+    return next(names, block.parts[0].name)

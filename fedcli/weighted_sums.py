@@ -36,7 +36,8 @@ def weighted_sum(
         # product is not added to 0, which would turn -0 into 0.
         product = term if index else total
         np.copyto(product, values)
-        np.multiply(product, factor, out=product)
+        if factor != 1:
+            np.multiply(product, factor, out=product)
         if index:
             np.add(total, term, out=total)
         if watch is not None:
@@ -76,7 +77,7 @@ def add_up(
             return largest(reader, len(updates))
         total = weighted_sum(block, reader, factors)
         if not np.isfinite(total).all():
-            raise not_finite(base, updates, block)
+            raise not_finite(base, updates, block, total)
         return total.copy()
 
     blocks = blocks_of(base.layout, base.metadata.roles)

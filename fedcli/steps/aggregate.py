@@ -24,7 +24,12 @@ from fedcli.participation import (
 from fedcli.progress import Progress, Silence
 from fedcli.run import Round, Run
 from fedcli.server_state import open_state, state_layout, state_metadata
-from fedcli.steps.aggregated import check_replaceable, check_unchanged, restored_on_failure
+from fedcli.steps.aggregated import (
+    LostStateError,
+    check_replaceable,
+    check_unchanged,
+    restored_on_failure,
+)
 from fedcli.steps.members import Members, sort_members
 from fedcli.strategies import Rule, resolve
 from fedcli.strategies.combination import Weights
@@ -95,16 +100,20 @@ def aggregate(
         rule.options.get("max_staleness"),
     )
     quorum = Quorum.of(invitation, rule, min_clients)
+    if round_.global_model.exists():
+        wait = 0  # nobody is missed any more
     taking_part = wait_for(lambda: participation(invitation), quorum.met, wait, progress)
     started = time.perf_counter()
     if round_.global_model.exists():
         try:
             same = check_unchanged(run, round_, rule, taking_part, chosen.partials)
             return _result(round_, same, already_done=True)
-        except ConflictError:
+        except ConflictError as error:
             if not force:
                 raise
-        check_replaceable(run, round_)
+            # The same inputs make the same model: it stays what later rounds were trained from.
+            if not isinstance(error, LostStateError):
+                check_replaceable(run, round_)
     quorum.check(taking_part)
     prepared = rule.reducer.prepare(len(taking_part.accepted) + len(chosen.partials), rule.options)
     rule = replace(rule, options=prepared)

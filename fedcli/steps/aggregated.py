@@ -7,11 +7,15 @@ from typing import Any
 
 from fedcli.checkpoint import digest
 from fedcli.errors import ConflictError, FedcliError
-from fedcli.files import write_bytes
+from fedcli.files import second_name, write_bytes
 from fedcli.manifest import Manifest, read_manifest
 from fedcli.participation import Participation
 from fedcli.run import Round, Run
 from fedcli.strategies import Rule
+
+
+class LostStateError(ConflictError):
+    """The same inputs made this round, and what the server kept for the next round is lost."""
 
 
 def check_unchanged(
@@ -23,7 +27,8 @@ def check_unchanged(
 ) -> Manifest:
     """Return the manifest of a complete round that the same inputs would give again.
 
-    Raises ``ConflictError`` that says what differs.
+    Raises ``ConflictError`` that says what differs, and ``LostStateError`` where nothing does but
+    the server's state.
     """
     manifest = read_manifest(round_.manifest)
     if manifest is None:
@@ -46,7 +51,16 @@ def check_unchanged(
         name: digest(path) for name, path in partials.items()
     }:
         raise _conflict(round_, "was made from other partial means")
+    if manifest.server_state is not None and not _is(round_.server_state, manifest.server_state):
+        raise LostStateError(
+            f"{round_.server_state}: is not there, or not what {round_.manifest} names",
+            hint="--force makes it again",
+        )
     return manifest
+
+
+def _is(path: Path, sha256: str) -> bool:
+    return path.exists() and digest(path) == sha256
 
 
 def _other_rule(manifest: Manifest, rule: Rule) -> str | None:
@@ -82,9 +96,12 @@ def check_replaceable(run: Run, round_: Round) -> None:
 
 @contextmanager
 def restored_on_failure(round_: Round) -> Iterator[None]:
-    """Put the manifest back when the global model, which commits the round, did not get there."""
+    """Put the manifest and the server's state back when the global model, which commits the round,
+    did not get there.
+    """
     before = round_.manifest.read_bytes() if round_.manifest.exists() else None
     had_state = round_.server_state.exists()
+    state = second_name(round_.server_state)
     try:
         yield
     except BaseException:
@@ -93,9 +110,14 @@ def restored_on_failure(round_: Round) -> Iterator[None]:
                 round_.manifest.unlink(missing_ok=True)
             elif before != round_.manifest.read_bytes():
                 write_bytes(round_.manifest, before)
-            if not had_state:
+            if state is not None:
+                state.replace(round_.server_state)
+            elif not had_state:
                 round_.server_state.unlink(missing_ok=True)
         raise
+    finally:
+        if state is not None:
+            state.unlink(missing_ok=True)
 
 
 def _describes_global_model(round_: Round) -> bool:

@@ -61,9 +61,9 @@ def partial(
 ) -> PartialResult:
     """Write the sum of weighted updates, in float64, with the sum of the weights.
 
-    ``members`` are ids of clients and files of partial means; by default all updates of the round
-    that are there. The mean of the whole is what ``aggregate`` makes of its parts; it equals the
-    mean of all updates at once but for the rounding of sums in float64.
+    ``members`` are ids of clients and files of partial means, and nobody else counts; by default
+    all updates of the round that are there. The mean of the whole is what ``aggregate`` makes of
+    its parts; it equals the mean of all updates at once but for the rounding of sums in float64.
 
     Raises ``NotReadyError`` when a client that was named has not delivered, ``UsageError`` for a
     rule that is no mean weighted by examples or uniform, ``UpdateError``, ``ConflictError`` when
@@ -71,7 +71,8 @@ def partial(
     """
     started = time.perf_counter()
     typed = {key: value for key, value in (options or {}).items() if value is not None}
-    rule = resolve(run.info.plan.aggregate.with_options(typed), typed.keys())
+    plan = run.info.plan.aggregate.with_options(typed)
+    rule = resolve(plan, typed.keys())
     if rule.reduce != "mean" or not rule.weigher.of_partials:
         raise UsageError(
             f"--partial: adds up a mean weighted by examples or uniform, not {rule.reduce} with"
@@ -80,8 +81,8 @@ def partial(
     round_ = run.training_round(round_number)
     chosen = sort_members(run, members, rule)
     excluded = run.choose_clients(exclude, "--exclude") if exclude else ()
-    plan = run.info.plan.aggregate
-    seen = participation(Invitation(run, round_, plan, excluded, chosen.clients, chosen.covered))
+    named = chosen.clients if chosen.clients or not chosen.partials else ()
+    seen = participation(Invitation(run, round_, plan, excluded, named, chosen.covered))
     if (chosen.clients and seen.missing) or not (seen.accepted or chosen.partials):
         names = [absence.client for absence in seen.missing]
         raise NotReadyError(
@@ -90,7 +91,7 @@ def partial(
         )
     base = read_base(run, round_)
     wanted = [(base, client) for client in seen.clients]
-    files = [] if chosen.clients == () else [chosen.partials[n] for n in sorted(chosen.partials)]
+    files = [chosen.partials[name] for name in sorted(chosen.partials)]
     with open_updates(base, wanted, files, rule.weighting) as updates:
         shares = rule.weigher.weigh([u.contributor for u in updates], None, rule.options)
         if output.exists() and not force:

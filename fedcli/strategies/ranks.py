@@ -23,7 +23,7 @@ _MOST_WIRES = 32
 # All threads share one interpreter lock, which each needs for a moment between any two operations
 # of numpy. Where they wait for it, they lose far more than to a slower cache, so an operation is
 # to take 10 us and more: hence rows and pieces that are larger than is best for one thread.
-_STACK_BYTES = 16 << 20
+_STACK_BYTES = 8 << 20
 _MOST_BLOCK_BYTES = 256 << 10
 _PAGE_BYTES = 4096
 _MOST_COLUMNS = 1024
@@ -34,7 +34,7 @@ _SORTED_VALUES = 1 << 18
 def block_bytes(clients: int) -> int:
     """Return how many bytes of each client to reduce at a time: a multiple of 4096.
 
-    All clients together stay within 4 MiB, up to 1024 of them.
+    All clients together stay within 8 MiB, up to 2048 of them.
     """
     pages = min(_STACK_BYTES // max(clients, 1), _MOST_BLOCK_BYTES) // _PAGE_BYTES
     return max(pages, 1) * _PAGE_BYTES

@@ -27,6 +27,10 @@ from fedcli.checkpoint import Checkpoint
 from fedcli.cli import app
 from fedcli.errors import CheckpointError, ExitStatus
 from fedcli.plan import AggregatePlan, TrainPlan
+from fedcli.strategies import STRATEGIES
+from fedcli.strategies.reducers import REDUCERS
+from fedcli.strategies.server_optimizers import SERVER_OPTIMIZERS
+from fedcli.strategies.weightings import WEIGHTINGS
 
 DOCS = ROOT / "docs"
 PROGRAM: Any = typer.main.get_command(app)
@@ -51,27 +55,44 @@ def options(command: Any) -> set[str]:
     } | {"--help", "-h"}
 
 
-def options_table(page: Path) -> dict[str, tuple[str, str]]:
-    """The rows of an options table: each option with its meaning and its default."""
+def options_table(page: Path, text: str) -> dict[str, tuple[str, str]]:
+    """The rows of an options table: each option with its meaning and its default.
+
+    A row that is a link to a section stands for the rows of that section's table.
+    """
     rows = {}
-    for line in without_blocks(page).splitlines():
+    for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if link := re.match(r"\| \[[^]]+\]\(([^)#]*)#([^)]+)\) \|", line):
+            linked = page.parent / link[1]
+            rows |= options_table(linked, section(linked, link[2]))
         if line.startswith("| `-") and len(cells) == 3:
-            for name in re.findall(r"`(--?[a-z][a-z-]*)", cells[0]):
+            for name in re.findall(r"`(--?[a-z][a-z0-9-]*)", cells[0]):
                 rows[name] = (cells[1], cells[2])
     return rows
 
 
+def section(page: Path, anchor: str) -> str:
+    """The text under the heading of a page that a link leads to, up to the next heading."""
+    parts = re.split(r"^#+ (.+)$", without_blocks(page), flags=re.MULTILINE)
+    sections = {
+        anchor_of(heading): text for heading, text in zip(parts[1::2], parts[2::2], strict=True)
+    }
+    return sections[anchor]
+
+
 @each_command
 def test_the_page_of_a_command_lists_its_options_and_no_other(command: str) -> None:
-    table = options_table(page_of(command))
+    page = page_of(command)
+    table = options_table(page, without_blocks(page))
     assert set(table) == options(COMMANDS[command])
     assert all(meaning for meaning, _ in table.values())
 
 
 @each_command
 def test_the_page_of_a_command_states_the_defaults(command: str) -> None:
-    table = options_table(page_of(command))
+    page = page_of(command)
+    table = options_table(page, without_blocks(page))
     for parameter in COMMANDS[command].params:
         value = PLAN.get(parameter.name) if parameter.default is None else parameter.default
         if parameter.opts[0].startswith("--") and isinstance(value, str | int | float | Path):
@@ -83,7 +104,7 @@ def test_the_index_of_commands_lists_what_the_program_offers() -> None:
     index = DOCS / "commands" / "README.md"
     links = re.findall(r"\(([a-z-]+)\.md\)", index.read_text(encoding="utf-8"))
     assert links == list(COMMANDS)
-    assert set(options_table(index)) == options(PROGRAM)
+    assert set(options_table(index, section(index, "options-of-the-program"))) == options(PROGRAM)
     assert {path.stem for path in index.parent.glob("*.md")} == {*COMMANDS, "README"}
 
 
@@ -91,7 +112,37 @@ def command_lines(page: Path) -> Iterator[tuple[str, list[str]]]:
     """The calls of fedcli on a page: the command and the options that it is given."""
     code = all_blocks(page) + "\n" + "\n".join(re.findall(r"`([^`\n]+)`", without_blocks(page)))
     for match in re.finditer(r"\bfedcli ([a-z][a-z-]*)((?:(?!fedcli )[^|&;<>\n)])*)", code):
-        yield match[1], re.findall(r"(?<!\S)--?[a-z][a-z-]*", match[2])
+        yield match[1], re.findall(r"(?<!\S)--?[a-z][a-z0-9-]*", match[2])
+
+
+def table(page: Path, anchor: str) -> dict[str, list[str]]:
+    """The cells of a section's table, by the name in the first one."""
+    lines = section(page, anchor).splitlines()
+    rows = [line.strip("|").split("|") for line in lines if line.startswith("| `")]
+    return {row[0].strip(" `"): [cell.strip(" `") for cell in row[1:]] for row in rows[1:]}
+
+
+def test_the_page_of_aggregate_lists_every_rule_with_its_paper() -> None:
+    page = page_of("aggregate")
+    for anchor, rules in (
+        ("strategies", {name: STRATEGIES[name] for name in STRATEGIES if name not in REDUCERS}),
+        ("reducers", REDUCERS),
+        ("server-optimizers", SERVER_OPTIMIZERS),
+        ("weightings", WEIGHTINGS),
+    ):
+        listed = {name: cells[-1] for name, cells in table(page, anchor).items()}
+        assert listed == {name: rule.source for name, rule in rules.items()}
+
+
+def test_the_page_of_aggregate_names_the_parts_of_every_strategy() -> None:
+    listed = table(page_of("aggregate"), "strategies")
+    for name, strategy in STRATEGIES.items():
+        parts = (strategy.reduce, strategy.server_optimizer, strategy.weighting)
+        if name in REDUCERS:
+            by_examples = name in ("rfa", "clipped-mean")
+            assert parts == (name, "sgd", "examples" if by_examples else "uniform")
+        else:
+            assert listed[name][0] == "`, `".join(parts)
 
 
 @each_page
@@ -104,7 +155,7 @@ def test_calls_of_the_program_use_commands_and_options_that_exist(page: Path) ->
 @each_page
 def test_options_in_running_text_exist(page: Path) -> None:
     known = options(PROGRAM).union(*map(options, COMMANDS.values()))
-    named = re.findall(r"`(--?[a-z][a-z-]*)[^`\n]*`", without_blocks(page))
+    named = re.findall(r"`(--?[a-z][a-z0-9-]*)[^`\n]*`", without_blocks(page))
     assert set(named) <= known
 
 
@@ -122,7 +173,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 def anchors(page: Path) -> set[str]:
     """What the headings of a page are linked by."""
     headings = re.findall(r"^#+ (.+)$", without_blocks(page), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return set(map(anchor_of, headings))
+
+
+def anchor_of(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 @each_page
@@ -138,15 +193,25 @@ def test_every_exit_status_has_a_row() -> None:
     assert [int(row) for row in rows] == [status.value for status in ExitStatus]
 
 
+NAMED_BY_DATA = {
+    "label_counts",
+    "validation_label_counts",
+    "updates",
+    "partials",
+    "roles",
+    "options",
+    "aggregate",  # the options in the plan
+}
+
+
 def keys_of(value: Any) -> Iterator[str]:
-    """The keys of a JSON value, but for those that are data: clients, files, tensors."""
+    """The keys of a JSON value, but for those that are data: clients, files, tensors, options."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield key
-            named_by_data = key in ("label_counts", "validation_label_counts", "updates", "roles")
             if key == "shards":
                 item = list(item.values())
-            if not named_by_data:
+            if not (isinstance(item, dict) and key in NAMED_BY_DATA):
                 yield from keys_of(item)
     elif isinstance(value, list):
         for item in value:

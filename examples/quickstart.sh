@@ -1,12 +1,13 @@
 #!/bin/sh
 # A federation of three clients on the embedded data set: partition, train, aggregate, evaluate,
 # report. Usage: sh examples/quickstart.sh [RUN]; RUN is the run directory, by default ./fedrun.
+# LIMIT takes only so many pictures, for a shorter look.
 set -eu
 . "$(dirname -- "$0")/setup.sh"
 export FEDCLI_RUN="${1:-fedrun}"
 
 set -x
-fedcli partition
+fedcli partition ${LIMIT:+--limit "$LIMIT"}
 fedcli train-client --id 0
 fedcli train-client --id 1
 fedcli train-client --id 2

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_the_commands_of_the_readme_work_in_an_empty_directory(tmp_path: Path) -
 
 
 def test_quickstart(tmp_path: Path) -> None:
-    example("quickstart.sh", cwd=tmp_path)
+    example("quickstart.sh", cwd=tmp_path, LIMIT="300")
     made = [*files_of_a_run(clients=3, rounds=1), "report.html"]
     assert files(tmp_path) == sorted(f"fedrun/{name}" for name in made)
     assert is_page(tmp_path / "fedrun" / "report.html")
@@ -176,7 +177,7 @@ def test_cifar10_experiment(tmp_path: Path) -> None:
             ["--model", "linear", "--pictures", "128", "--repeat", "1"],
             "fedcli / plain",
         ),
-        ("aggregate.py", ["--updates", "2", "--repeat", "1"], "median ratio"),
+        ("aggregate.py", ["--updates", "2", "--repeat", "1", "--rules", "mean"], "| mean |"),
     ],
 )
 def test_benchmarks(name: str, options: list[str], printed: str, tmp_path: Path) -> None:
@@ -192,3 +193,41 @@ def test_benchmarks(name: str, options: list[str], printed: str, tmp_path: Path)
     assert process.returncode == 0, process.stderr
     assert printed in process.stdout.splitlines()[-1]
     assert files(tmp_path) == []
+
+
+def accepted(run: Path, key: str) -> dict[str, Any]:
+    """One figure of every update of round 1, as the manifest has it."""
+    manifest = json.loads((run / "rounds" / "0001" / "aggregate.json").read_text())
+    return {entry["client"]: entry[key] for entry in manifest["accepted"]}
+
+
+def test_robustness_experiment(tmp_path: Path) -> None:
+    process = subprocess.run(
+        [
+            *(sys.executable, str(ROOT / "examples" / "robustness.py"), "here"),
+            *("--rounds", "1", "--limit", "200", "--rules", "fedavg,multi-krum", "--jobs", "1"),
+        ],
+        cwd=tmp_path,
+        env=environment(OMP_NUM_THREADS="1"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    header, _, *rows = process.stdout.split("\n\n")[0].splitlines()
+    assert header == "| rule | none | sign flip ×10 | noise ×10 | noise ×100 | label flip |"
+    assert [row.split(" | ")[0] for row in rows] == ["| fedavg", "| multi-krum --byzantine 2"]
+
+    here = tmp_path / "here"
+    honest, sent = (
+        accepted(here / f"fedavg-{attack}-seed-0", "norm") for attack in ("none", "sign-flip-10")
+    )
+    for client, norm in honest.items():
+        factor = 10 if client in ("8", "9") else 1
+        assert sent[client] == pytest.approx(factor * norm, rel=1e-3)
+    kept = accepted(here / "multi-krum-sign-flip-10-seed-0", "kept")
+    assert [client for client in kept if not kept[client]] == ["8", "9"]
+    labels = accepted(here / "fedavg-label-flip-seed-0", "sha256")
+    changed = accepted(here / "fedavg-none-seed-0", "sha256").items() - labels.items()
+    assert {client for client, _ in changed} == {"8", "9"}

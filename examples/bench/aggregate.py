@@ -1,16 +1,22 @@
-"""What does aggregation cost over reading and hashing the same bytes?
+"""What does each rule of aggregation cost over reading, and over hashing, the same bytes?
 
-    python examples/bench/aggregate.py [--updates 100] [--repeat 3]
+    python examples/bench/aggregate.py [--updates 3 10 100] [--rules mean median ...] [--repeat 3]
 
-Makes a run with that many updates of the size of a ResNet-18 with ten classes (44.7 MB each, so
-4.5 GB for 100), then times by turns, each in a process of its own:
+Makes a run with that many updates of the size of a ResNet-18 with ten classes (44.8 MB each, so
+4.5 GB for 100), then measures by turns, each in a process of its own:
 
-    hash       a program that only reads every update and computes its SHA-256
-    aggregate  ``fedcli aggregate``: reads, hashes, checks and averages, and writes the model
+    read       a program that only reads every update
+    hash       a program that reads every update and computes its SHA-256
+    command    ``fedcli aggregate --no-diagnostics``: checks, hashes and combines, writes the model
+    diagnosed  ``fedcli aggregate``: the same, and compares each update with the result
+    unhashed   ``command`` with a SHA-256 that does nothing
+    start      ``fedcli aggregate --list``: Python, numpy and the command line
 
-and prints the median of the ratios of neighbours, and the peak resident memory of each. Both read
-from the page cache where it is large enough. What ``aggregate`` takes to start (Python, numpy,
-the command line) is a large part of its time for a few updates, and a small one for a hundred.
+and prints medians over the turns in a Markdown table. A rule's own share is ``unhashed`` less
+``start``: reading, checking and combining the updates; hashing the model before and the one after,
+and writing it, to the disk. All read from the page cache where it is large enough. MB are the peak
+of resident memory. What Python takes to start, in ``read`` and ``hash`` too, blurs the ratios of a
+few updates.
 """
 
 import argparse
@@ -19,7 +25,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,16 +39,49 @@ from fedcli.metadata import Kind, Metadata, Role
 from fedcli.plan import Plan
 from fedcli.run import Run
 from fedcli.run_info import DatasetInfo, ModelInfo, RunInfo
+from fedcli.strategies.reducers import REDUCERS
+
+MODEL_BYTES = 45_000_000
+Turn = dict[str, tuple[float, float]]  # seconds and MB of each command
+
+RULES = [*REDUCERS, "fedadam", "qfedavg", "fednova"]
+
+READ = """
+import sys
+buffer = memoryview(bytearray(256 * 1024))
+for path in sys.argv[1:]:
+    with open(path, "rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+"""
 
 HASH = """
 import hashlib, sys
-buffer = memoryview(bytearray(512 * 1024))
+buffer = memoryview(bytearray(256 * 1024))
 for path in sys.argv[1:]:
     sha256 = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:
         while count := file.readinto(buffer):
             sha256.update(buffer[:count])
     print(sha256.hexdigest(), path)
+"""
+
+# Updates are hashed in fedcli.block_files alone. The models before and after are hashed as ever.
+UNHASHED = """
+import types
+from fedcli import block_files
+from fedcli.cli import main
+
+class Nothing:
+    def __init__(self, data=b""):
+        pass
+    def update(self, data):
+        pass
+    def hexdigest(self):
+        return "0" * 64
+
+block_files.hashlib = types.SimpleNamespace(sha256=Nothing)
+main()
 """
 
 # A process counts what its parent had resident when it was forked: so it is started by a small one.
@@ -87,35 +128,37 @@ def role_of(name: str) -> Role:
     return Role.BUFFER if "running" in name else Role.PARAMETER
 
 
-def make_run(root: Path, updates: int) -> Run:
-    """Write a run with the updates of one round; they are different, and cheap to make."""
-    rng = np.random.default_rng(0)
+def make_run(root: Path) -> tuple[Run, Metadata]:
+    """Write a run with a starting model; return it, and what its updates have in common."""
     shapes = dict(resnet18())
-    roles = {name: role_of(name) for name in shapes}
-    tensors: dict[str, Any] = {
-        name: np.zeros(shape, np.int64)
-        if roles[name] == Role.COUNTER
-        else rng.standard_normal(shape, np.float32)
+    tensors = {
+        name: np.zeros(shape, np.int64 if role_of(name) == Role.COUNTER else np.float32)
         for name, shape in shapes.items()
     }
-    roles = {name: role for name, role in roles.items() if role != Role.PARAMETER}
-    clients = tuple(map(str, range(updates)))
+    roles = {name: role_of(name) for name in shapes if role_of(name) != Role.PARAMETER}
     data = DatasetInfo("bench", tuple("abcdefghij"), (3, 32, 32))
-    run = Run.create(root, RunInfo(data, ModelInfo("resnet18"), 0, clients, Plan(), {}))
-    metadata = Metadata(Kind.GLOBAL, run.id, round=0, roles=roles, seed=0)
-    base = save(run.round(0).global_model, tensors, metadata)
-    for client in clients:
-        for name, values in tensors.items():
-            tensors[name] = -values if name not in roles else values
-        tensors["fc.bias"] = rng.standard_normal(10, np.float32)
-        update = replace(
-            metadata, kind=Kind.UPDATE, round=1, client=client, num_examples=100, base=base
-        )
-        save(run.round(1).update(client), tensors, update)
-    return run
+    run = Run.create(root, RunInfo(data, ModelInfo("resnet18"), 0, (), Plan(), {}))
+    start = Metadata(Kind.GLOBAL, run.id, round=0, roles=roles)
+    base = save(run.round(0).global_model, tensors, start)
+    return run, replace(start, kind=Kind.UPDATE, round=1, base=base)
 
 
-def measure(command: list[str]) -> tuple[float, float]:
+def add_update(run: Run, common: Metadata, number: int) -> None:
+    """Write the update of one more client: a random step."""
+    rng = np.random.default_rng(number)
+    tensors: dict[str, Any] = {
+        name: np.full(shape, number, np.int64)
+        if role_of(name) == Role.COUNTER
+        else rng.standard_normal(shape, np.float32) * np.float32(0.01)
+        for name, shape in resnet18()
+    }
+    training = {"lr": 0.01, "momentum": 0.9, "steps": 5 + number, "initial_loss": 2 + number / 100}
+    client = str(number)
+    update = replace(common, client=client, num_examples=100 + number, training=training)
+    save(run.round(1).update(client), tensors, update)
+
+
+def measure(command: Sequence[str]) -> tuple[float, float]:
     """Run a command; return its seconds and its peak resident memory in MB."""
     output = subprocess.run([sys.executable, "-c", MEASURE, *command], stdout=subprocess.PIPE)
     if output.returncode:
@@ -124,39 +167,99 @@ def measure(command: list[str]) -> tuple[float, float]:
     return float(seconds), float(memory) * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
-def compare(run: Run, repeat: int) -> None:
+def commands(run: Run, rule: str) -> dict[str, list[str]]:
+    """What is measured of a rule, in turn."""
+    paths = [str(run.round(1).update(client)) for client in run.round(1).delivered()]
+    strategy = "fedavg" if rule == "mean" else rule
+    options = ["aggregate", "--run", str(run.root), "--strategy", strategy]
+    if "clip" in rule:
+        options += ["--clip-norm", "30"]
+    if rule == "trimmed-mean" and len(paths) < 5:
+        options += ["--trim", "0.34"]
+    python = sys.executable
+    return {
+        "read": [python, "-c", READ, *paths],
+        "hash": [python, "-c", HASH, *paths],
+        "command": [python, "-m", "fedcli", *options, "--no-diagnostics"],
+        "diagnosed": [python, "-m", "fedcli", *options],
+        "unhashed": [python, "-c", UNHASHED, *options, "--no-diagnostics"],
+        "start": [python, "-m", "fedcli", "aggregate", "--list"],
+    }
+
+
+def measure_turn(run: Run, rule: str) -> Turn:
+    """Measure each command once; what it wrote is removed again."""
+    measured = {}
     round_ = run.round(1)
-    paths = [str(round_.update(client)) for client in round_.delivered()]
-    size = sum(Path(path).stat().st_size for path in paths)
-    print(f"{len(paths)} updates, {size / 1e9:.2f} GB")
-    ratios = []
-    for turn in range(repeat + 1):
-        round_.global_model.unlink(missing_ok=True)
-        plain, plain_memory = measure([sys.executable, "-c", HASH, *paths])
-        ours, our_memory = measure(
-            [sys.executable, "-m", "fedcli", "aggregate", "--run", str(run.root)]
-        )
-        print(
-            f"{'warm-up' if turn == 0 else turn}: hash {plain:.2f} s, {plain_memory:.0f} MB;"
-            f" aggregate {ours:.2f} s, {our_memory:.0f} MB; ratio {ours / plain:.2f}"
-        )
-        ratios += [ours / plain] if turn else []
-    print(f"median ratio {statistics.median(ratios):.2f} (goal: at most 1.5)")
+    for name, command in commands(run, rule).items():
+        measured[name] = measure(command)
+        for path in (round_.global_model, round_.manifest, round_.server_state):
+            path.unlink(missing_ok=True)
+    return measured
+
+
+COLUMNS: dict[str, Callable[[Turn], float]] = {
+    "read (s)": lambda turn: turn["read"][0],
+    "read and hash (s)": lambda turn: turn["hash"][0],
+    "command (s)": lambda turn: turn["command"][0],
+    "/ read": lambda turn: turn["command"][0] / turn["read"][0],
+    "/ read and hash": lambda turn: turn["command"][0] / turn["hash"][0],
+    "own share (s)": lambda turn: turn["unhashed"][0] - turn["start"][0],
+    "own share / read": lambda turn: (turn["unhashed"][0] - turn["start"][0]) / turn["read"][0],
+    "MB": lambda turn: turn["command"][1],
+    "diagnosed (s)": lambda turn: turn["diagnosed"][0],
+    "diagnosed MB": lambda turn: turn["diagnosed"][1],
+}
+
+
+def two_threads() -> float:
+    """How much two threads of plain arithmetic get done in the time that one takes for its part."""
+    rows = np.ones((2, 65536), np.float32)
+
+    def work(row: Any) -> None:
+        for _ in range(5000):
+            np.sqrt(row, out=row)
+
+    seconds = []
+    for count in (1, 2):
+        started = time.perf_counter()
+        with ThreadPoolExecutor(count) as pool:
+            list(pool.map(work, rows[:count]))
+        seconds.append(time.perf_counter() - started)
+    return 2 * seconds[0] / seconds[1]
+
+
+def compare(run: Run, rules: Sequence[str], repeat: int) -> None:
+    """Print a table with a row for each rule, of the median over the turns."""
+    delivered = run.round(1).delivered()
+    size = sum(run.round(1).update(client).stat().st_size for client in delivered)
+    print(f"\n{len(delivered)} updates, {size / 1e9:.2f} GB, median of {repeat};", end=" ")
+    print(f"two threads do {two_threads():.1f} times the work of one\n")
+    print("| rule |", " | ".join(COLUMNS), "|\n| ---" + " | ---:" * len(COLUMNS) + " |", flush=True)
+    measure(commands(run, rules[0])["read"])  # into the page cache
+    for rule in rules:
+        turns = [measure_turn(run, rule) for _ in range(repeat)]
+        cells = [statistics.median(map(column, turns)) for column in COLUMNS.values()]
+        print(f"| {rule} |", " | ".join(f"{cell:.3g}" for cell in cells), "|", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--updates", type=int, default=100)
+    parser.add_argument("--updates", type=int, nargs="+", default=[3, 10, 100])
+    parser.add_argument("--rules", nargs="+", choices=RULES, default=RULES)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--directory", type=Path, help="where to make the run (removed again)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
-        needed = (arguments.updates + 4) * 45_000_000
+        needed = (max(arguments.updates) + 6) * MODEL_BYTES
         free = shutil.disk_usage(directory).free
         if free < needed:
             raise SystemExit(f"{directory}: {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB needed")
-        run = make_run(Path(directory) / "fedrun", arguments.updates)
-        compare(run, arguments.repeat)
+        run, common = make_run(Path(directory) / "fedrun")
+        for count in sorted(arguments.updates):
+            for number in range(len(run.round(1).delivered()), count):
+                add_update(run, common, number)
+            compare(run, arguments.rules, arguments.repeat)
 
 
 if __name__ == "__main__":

@@ -36,13 +36,15 @@ class BlockFile:
         self._data_start = checkpoint.data_start
         self._prefix = prefix
         self._floats = floats
-        self._same_layout = list(checkpoint.layout.items()) == list(layout.items())
+        # In one order a block is one piece of the file, whatever the dtypes are.
+        self._in_one_piece = list(checkpoint.layout) == list(layout)
         # Thousands of these are open at once, nearly all of them in the layout of the base.
-        self._own = layout if self._same_layout else checkpoint.layout
-        self._hashed = 0  # up to which byte of the layout
-        self._end = max((info.stop for info in layout.values()), default=0)
+        same = self._in_one_piece and checkpoint.layout == layout
+        self._own = layout if same else checkpoint.layout
+        self._hashed = 0  # up to which byte after the header
+        self._end = max((info.stop for info in self._own.values()), default=0)
         self._hash: hashlib._Hash | None = None
-        if hashed and self._same_layout:
+        if hashed and self._in_one_piece:
             self._hash = hashlib.sha256(checkpoint.header)
         elif hashed:
             # Written in another order: hashed now, then read here and there.
@@ -61,12 +63,14 @@ class BlockFile:
 
     def read(self, block: Block, into: Array) -> None:
         """Fill ``into`` with the values of a block; on the first pass the blocks come in order."""
-        data = into.view(np.uint8).data
-        if self._same_layout:
-            self._file.read_into(data, self._data_start + block.start)
-            if self._hash is not None and self._hashed == block.start:
+        if self._in_one_piece:
+            data = into.view(np.uint8).data
+            first = block.parts[0]
+            start = self._own[first.name].start + first.first * into.itemsize
+            self._file.read_into(data, self._data_start + start)
+            if self._hash is not None and self._hashed == start:
                 self._hash.update(data)
-                self._hashed = block.stop
+                self._hashed = start + len(data)
         else:
             self._gather(block, into)
         if not self.keep_open:

@@ -6,7 +6,6 @@ files nor their tensors.
 """
 
 import math
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from fedcli.checkpoint import Layout
+from fedcli.cores import available_cores
 from fedcli.dtypes import Array, as_float, is_float
 from fedcli.metadata import Role
 
@@ -177,7 +177,7 @@ class Reader:
 def threads_for(stack_bytes: int) -> int:
     """Return how many threads to reduce with, each of which holds so many bytes of values."""
     fitting = _MOST_STACKED_BYTES // max(1, stack_bytes)
-    return max(1, min(_MOST_THREADS, os.cpu_count() or 1, fitting))
+    return max(1, min(_MOST_THREADS, available_cores(), fitting))
 
 
 def reduce_blocks(

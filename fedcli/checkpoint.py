@@ -44,9 +44,13 @@ Layout = dict[str, TensorInfo]
 def layout_of(tensors: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> Layout:
     """Lay out tensors of the given dtypes and shapes, without gaps."""
     order = sorted(tensors, key=lambda n: (-tensors[n][0].itemsize, DTYPE_NAMES[tensors[n][0]], n))
+    return layout_in_order({name: tensors[name] for name in order})
+
+
+def layout_in_order(tensors: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> Layout:
+    """Lay out tensors in the order that they are given in, without gaps."""
     layout, offset = {}, 0
-    for name in order:
-        dtype, shape = tensors[name]
+    for name, (dtype, shape) in tensors.items():
         stop = offset + dtype.itemsize * math.prod(shape)
         layout[name] = TensorInfo(dtype, shape, offset, stop)
         offset = stop

@@ -23,7 +23,7 @@ from fedcli.server_state import ServerState, State, slot_dtype, write_state
 from fedcli.strategies import Rule
 from fedcli.strategies.combination import Combination, CoordinateWise, Linear
 from fedcli.strategies.ranks import block_bytes, middle
-from fedcli.updates import Base, Update, bad_values, not_finite
+from fedcli.updates import Base, Update, not_finite
 from fedcli.weighted_sums import Bases, LinearSum, Values, largest
 
 
@@ -106,8 +106,8 @@ def _stacked(work: Work, block: Block, reader: Reader) -> Values:
         reader.take_into(row)
     # A value that is not finite may hide among those that the rule does not use. It shows in the
     # sum, which is quicker, but may overflow by itself.
-    if not np.isfinite(stack.sum()) and (error := bad_values(work.kept, block)):
-        raise error
+    if not (np.isfinite(stack.sum()) or np.isfinite(stack).all()):
+        raise not_finite(work.base, work.kept, block, stack.sum(axis=0))
     return work.combination.combine(stack)
 
 

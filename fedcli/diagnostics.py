@@ -64,7 +64,7 @@ def diagnose(
 
 
 def _six_digits(value: float) -> float | None:
-    """Round to what is the same on every machine, however its sums were rounded."""
+    """Round to less than what depends on how a machine adds up; rarely the last digit does."""
     return float(f"{value:.6g}") if np.isfinite(value) else None
 
 

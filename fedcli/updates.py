@@ -11,7 +11,7 @@ import numpy as np
 from fedcli.advice import train_command
 from fedcli.block_files import BlockFile
 from fedcli.blocks import Block
-from fedcli.checkpoint import Checkpoint, Layout, layout_of
+from fedcli.checkpoint import Checkpoint, Layout, layout_in_order, layout_of
 from fedcli.dtypes import DTYPE_NAMES, Array, as_float, is_float
 from fedcli.errors import BadInputError, StorageError, UpdateError
 from fedcli.files import read_json
@@ -90,6 +90,10 @@ class Update:
         """Return the SHA-256 of the file, hex, once every block has been read."""
         return self.values.digest()
 
+    def way_out(self) -> str:
+        """Return what can be done where it cannot be used."""
+        return _way_out(self.base, self.name, self.base.round.number + self.staleness)
+
 
 @contextmanager
 def open_updates(
@@ -108,15 +112,20 @@ def open_updates(
     try:
         for own, client in wanted:
             updates.append(_open_update(own, client, now))
-            if len(updates) > _KEPT_OPEN:
-                updates[-1].values.keep_open = False
-                updates[-1].values.close()
+            _rest_if_many(updates)
         for path in partials:
             updates.append(_open_partial(base, path, weighting))
+            _rest_if_many(updates)
         yield updates
     finally:
         for update in updates:
             update.values.close()
+
+
+def _rest_if_many(updates: Sequence[Update]) -> None:
+    if len(updates) > _KEPT_OPEN:
+        updates[-1].values.keep_open = False
+        updates[-1].values.close()
 
 
 def _open_update(base: Base, client: str, now: int) -> Update:
@@ -124,13 +133,13 @@ def _open_update(base: Base, client: str, now: int) -> Update:
     try:
         checkpoint = Checkpoint(path, Kind.UPDATE)
     except BadInputError as error:
-        raise UpdateError(error.message, hint=way_out(base, client)) from None
+        raise UpdateError(error.message, hint=_way_out(base, client, now)) from None
     try:
         wrong = _wrong_metadata(base, client, checkpoint.metadata) or _wrong_tensors(
             base.layout, checkpoint.layout
         )
         if wrong:
-            raise UpdateError(f"{path}: {wrong}", hint=way_out(base, client))
+            raise UpdateError(f"{path}: {wrong}", hint=_way_out(base, client, now))
         return Update(client, base, checkpoint, {}, now)
     except BaseException:
         checkpoint.close()
@@ -138,8 +147,11 @@ def _open_update(base: Base, client: str, now: int) -> Update:
 
 
 def partial_layout(base: Base) -> Layout:
-    """Lay out a partial mean: the tensors of the base model, the floats of them as float64."""
-    return layout_of(
+    """Lay out a partial mean: the tensors of the base model, the floats of them as float64.
+
+    They keep the order of the base model, in which they are read.
+    """
+    return layout_in_order(
         {
             name: (PARTIAL_DTYPE if is_float(info.dtype) else info.dtype, info.shape)
             for name, info in base.layout.items()
@@ -169,11 +181,11 @@ def _open_partial(base: Base, path: Path, weighting: str) -> Update:
         raise
 
 
-def way_out(base: Base, client: str) -> str:
-    """Return what can be done about an update that cannot be used."""
-    number = base.round.number
-    again = f"{train_command(base.run, [client], number)} --force"
-    without = base.run.command(f"aggregate --round {number} --exclude {client}")
+def _way_out(base: Base, client: str, now: int) -> str:
+    """Return what can be done about an update that round ``now`` cannot use."""
+    again = f"{train_command(base.run, [client], base.round.number)} --force"
+    force = " --force" if base.run.round(now).global_model.exists() else ""
+    without = base.run.command(f"aggregate --round {now} --exclude {client}{force}")
     return f"train it again: {again}, or leave it out: {without}"
 
 
@@ -225,7 +237,7 @@ def check_digest(update: Update) -> None:
         raise UpdateError(
             f"{update.path}: was changed after the client wrote it: SHA-256 {update.digest()},"
             f" expected {noted}",
-            hint=way_out(update.base, update.name),
+            hint=update.way_out(),
         )
 
 
@@ -243,7 +255,7 @@ def too_far(update: Update, block: Block, squares: Array) -> UpdateError:
     return bad_values([update], block) or UpdateError(
         f"{update.path}: tensor {_overflown(block, squares)!r}: is so far from the base model"
         " that its norm overflows",
-        hint=way_out(update.base, update.name),
+        hint=update.way_out(),
     )
 
 
@@ -258,7 +270,7 @@ def bad_values(updates: Iterable[Update], block: Block) -> UpdateError | None:
                     return UpdateError(
                         f"{update.path}: tensor {name!r}: {count} of {values.size} values are NaN"
                         " or infinite",
-                        hint=None if update.members else way_out(update.base, update.name),
+                        hint=None if update.members else update.way_out(),
                     )
     return None
 

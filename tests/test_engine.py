@@ -1,7 +1,6 @@
 """Every rule from files to files: against whole tensors in float64, and to the byte."""
 
 import json
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from handmade import (
 )
 from reference import MEANS, Clients, coefficients, coordinate_wise, first_step, used
 
-from fedcli import combining
+from fedcli import blocks, combining
 from fedcli.dtypes import BFLOAT16, as_float
 from fedcli.metadata import Role
 from fedcli.run import Run
@@ -160,7 +159,7 @@ def test_neither_arrival_nor_threads_nor_block_size_change_a_byte(
             path.unlink()
             path.write_bytes(data)  # so that a directory lists it where it arrived
         with monkeypatch.context() as patch:
-            patch.setattr(os, "cpu_count", lambda cores=cores: cores)
+            patch.setattr(blocks, "available_cores", lambda cores=cores: cores)
             if size:
                 patch.setattr(combining, "BLOCK_BYTES", size)
                 patch.setattr(combining, "block_bytes", lambda _, size=size: size)

@@ -144,6 +144,7 @@ def test_an_update_says_what_it_is(run: Run, cli: Cli) -> None:
         "augment": ["flip"],
         "device": "cpu",
         "threads": 1,
+        "steps": 5,
         "examples": metadata.training["examples"],
     }
     assert len(telemetry["epochs"]) == 5

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import importlib.util
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fedcli.cores import available_cores
 from fedcli.datasets import pictures
 from fedcli.datasets.base import (
     DataOptions,
@@ -213,4 +213,4 @@ def _read(name: str, opened: Any, shape: tuple[int, ...], indices: Indices) -> p
             raise DataError(f"{name}: picture {indices[index]} does not decode: {error}") from error
 
     large = shape[1] * shape[2] > 64 * 64
-    return pictures.stack(one, len(indices), shape, threads=(os.cpu_count() or 1) if large else 1)
+    return pictures.stack(one, len(indices), shape, threads=available_cores() if large else 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedcli.cores import available_cores
 from fedcli.datasets import pictures
 from fedcli.datasets.base import (
     DataOptions,
@@ -39,7 +40,7 @@ class Listing:
         """Return the part that decodes these pictures to ``shape``."""
         # Pillow decodes without the GIL; for small files the threads would only wait for it
         small = sum(self.sizes) < _SMALL_FILE * len(self.sizes)
-        threads = 1 if small else os.cpu_count() or 1
+        threads = 1 if small else available_cores()
 
         def read(indices: Indices) -> pictures.Picture:
             return pictures.stack(

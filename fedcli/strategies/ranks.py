@@ -50,8 +50,11 @@ def median(stack: Array) -> NDArray[np.float64]:
     result = np.empty(stack.shape[1])
     with np.errstate(over="ignore"):
         for part, values in _selected(stack, low, high + 1):
-            np.add(values[0], values[-1], out=result[part], dtype=np.float64)
-    result /= 2
+            middle_two = np.add(values[0], values[-1], out=result[part], dtype=np.float64)
+            middle_two /= 2
+            large = ~np.isfinite(middle_two)  # two float64 values that have no sum
+            if large.any():
+                middle_two[large] = 0.5 * values[0][large] + 0.5 * values[-1][large]
     result += 0.0
     return result
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedcli.dotted import SHOW_WHERE, in_one_line
 from fedcli.dtypes import Array
 from fedcli.errors import NotReadyError, UsageError
 from fedcli.strategies.combination import (
@@ -202,12 +203,19 @@ def of_function(rule: Callable[[Array, Weights], Any], name: str) -> Reducer:
         shares = clients.shares.weights / clients.shares.divisor
 
         def combine(stack: Array) -> NDArray[np.float64]:
-            result = np.asarray(rule(stack.astype(np.float64), shares.copy()))
+            try:
+                result = np.asarray(rule(stack.astype(np.float64), shares.copy()))
+            except Exception as error:
+                raise UsageError(
+                    f"--reduce {name}: raised {in_one_line(error)}", hint=SHOW_WHERE
+                ) from error
             if result.shape != stack.shape[1:] or result.dtype.kind != "f":
                 raise UsageError(
                     f"--reduce {name}: expected floats of shape {list(stack.shape[1:])}, found"
                     f" {result.dtype} of shape {list(result.shape)}"
                 )
+            if not np.isfinite(result).all():
+                raise UsageError(f"--reduce {name}: returned values that are NaN or infinite")
             return result.astype(np.float64)
 
         return CoordinateWise(tuple(range(len(clients))), combine)

@@ -2,31 +2,49 @@
 
 from collections.abc import Sequence
 
+from fedcli.plan import AggregatePlan
 from fedcli.run import Run
 from fedcli.sampling import is_sampled
 
 _NAMED = 5  # more clients than this are not listed one by one
 
 
-def train_command(run: Run, clients: Sequence[str], round_number: int | None = None) -> str:
+def train_command(
+    run: Run,
+    clients: Sequence[str],
+    round_number: int | None = None,
+    plan: AggregatePlan | None = None,
+) -> str:
     """Return how to train these clients; a client with its own data trains where that is.
 
     ``round_number`` is left out where it is the open one. No clients stands for a run that was
-    made without a list of them.
+    made without a list of them. ``plan`` draws the clients of a round; by default the run's does.
     """
+    plan = plan or run.info.plan.aggregate
     is_open = round_number is None or round_number == run.open_round().number
     of_round = "" if is_open else f" --round {round_number}"
     if not clients:
         words = "train-client --id NAME --data PATH"
     elif not run.client_shard(clients[0]).exists():
         words = f"train-client --id {clients[0]} --data PATH"
-    elif len(clients) > _NAMED and is_sampled(run.info.plan.aggregate):
-        words = f'train-client --id "$({run.command(f"status --sampled{of_round}")})"'
+    elif len(clients) > _NAMED and is_sampled(plan):
+        drawn = f"status --sampled{of_round}{sampling_words(run, plan)}"
+        words = f'train-client --id "$({run.command(drawn)})"'
     elif len(clients) > _NAMED or tuple(clients) == run.info.clients:
         words = "train-client --id all"
     else:
         words = f"train-client --id {','.join(clients)}"
     return run.command(words + of_round)
+
+
+def sampling_words(run: Run, plan: AggregatePlan) -> str:
+    """Return the options that make the run's plan draw as ``plan`` does; empty if it does."""
+    of_run = run.info.plan.aggregate
+    if (plan.clients_per_round, plan.fraction) == (of_run.clients_per_round, of_run.fraction):
+        return ""
+    if plan.fraction is not None:
+        return f" --fraction {plan.fraction}"
+    return f" --clients-per-round {plan.clients_per_round}"
 
 
 def evaluate_command(run: Run, words: str = "evaluate") -> str:

@@ -47,7 +47,10 @@ class PartialContribution:
 
 @dataclass(frozen=True)
 class Absence:
-    """A client that is not in the global model, and why; ``round`` is that of a late update."""
+    """A client that is not in the global model, and why.
+
+    ``round`` is that of the update that does not count; None where there is no update.
+    """
 
     client: str
     reason: str

@@ -89,58 +89,72 @@ def participation(invitation: Invitation) -> Participation:
         raise UsageError("--exclude: leaves no client of this round")
     missing = () if invitation.max_staleness is not None else expected
     accepted = {c: round_.number for c in delivered if against[c] is None}
-    late = _late(invitation, accepted)
+    rejected = [
+        Absence(client, reason, round_.number if client in delivered else None)
+        for client in client_order(against)
+        if (reason := against[client]) is not None
+    ]
+    late, rejected_late = _from_earlier_rounds(invitation, accepted)
     return Participation(
         accepted=tuple((accepted[client], client) for client in client_order(accepted)),
         missing=tuple(
             Absence(client, "has not delivered") for client in missing if client not in accepted
         ),
-        late=late,
-        rejected=tuple(
-            Absence(client, reason)
-            for client in client_order(against)
-            if (reason := against[client]) is not None
-        ),
+        late=tuple(late),
+        rejected=(*rejected, *rejected_late),
         sampled=sampled,
     )
 
 
-def _late(invitation: Invitation, accepted: dict[str, int]) -> tuple[Absence, ...]:
-    """Return the late updates; those that count nevertheless join ``accepted``."""
+def _from_earlier_rounds(
+    invitation: Invitation, accepted: dict[str, int]
+) -> tuple[list[Absence], list[Absence]]:
+    """Return the late updates, and the rejected ones; those that count join ``accepted``.
+
+    What comes too late to count is late, whoever's it is.
+    """
     run, now = invitation.run, invitation.round.number
     allowed = invitation.max_staleness or 0
     oldest = max(1, now - allowed - _LATE_ROUNDS)
     settled = _settled(run, oldest, now)
-    late = []
+    late, rejected = [], []
     for number in range(now - 1, oldest - 1, -1):
         for client in run.round(number).delivered():
-            if (client, number) in settled or invitation.reason_against(client, number):
+            if (client, number) in settled:
                 continue
             if now - number > allowed:
                 reason = f"round {number} was complete when it arrived"
                 if allowed:
                     reason = f"{now - number} rounds late, more than --max-staleness {allowed}"
                 late.append(Absence(client, reason, number))
+            elif against := invitation.reason_against(client, number):
+                rejected.append(Absence(client, against, number))
             elif client in accepted:
                 reason = f"replaced by its update of round {accepted[client]}"
                 late.append(Absence(client, reason, number))
             else:
                 accepted[client] = number
-    return tuple(late)
+    return late, rejected
 
 
 def _settled(run: Run, oldest: int, now: int) -> set[tuple[str, int]]:
-    """Return the updates, by client and round, that a manifest has told of already."""
-    settled = set()
+    """Return the updates, by client and round, that a manifest has told of already.
+
+    It tells of updates that were there; of a client that was left out before it delivered, the
+    update still comes late.
+    """
+    settled: set[tuple[str, int]] = set()
     for number in range(oldest, now):
         manifest = read_manifest(run.round(number).manifest)
         if manifest is None:
-            # What went into that round is not known, and nothing may count twice.
-            settled |= {(client, number) for client in run.round(number).delivered()}
+            # What went into that round is not known, late updates included, and nothing may
+            # count twice.
+            for before in range(oldest, number + 1):
+                settled |= {(client, before) for client in run.round(before).delivered()}
         else:
             settled |= {(entry.client, entry.round) for entry in manifest.accepted}
-            settled |= {(entry.client, number) for entry in manifest.rejected}
-            settled |= {(e.client, e.round) for e in manifest.late if e.round is not None}
+            absences = (*manifest.rejected, *manifest.late)
+            settled |= {(e.client, e.round) for e in absences if e.round is not None}
     return settled
 
 
@@ -185,7 +199,10 @@ class Quorum:
             raise NotReadyError(
                 f"round {round_.number}: {delivered} of {needed} updates that --buffer asks for",
                 hint=train_command(
-                    run, [c for c in run.info.clients if c not in seen.clients], round_.number
+                    run,
+                    [c for c in run.info.clients if c not in seen.clients],
+                    round_.number,
+                    self.invitation.plan,
                 ),
             )
         names = _names(seen.missing)
@@ -194,7 +211,7 @@ class Quorum:
         raise NotReadyError(
             f"round {round_.number}: {delivered} of {needed} clients have delivered an update"
             f"{missing}",
-            hint=train_command(run, names, round_.number),
+            hint=train_command(run, names, round_.number, self.invitation.plan),
         )
 
 

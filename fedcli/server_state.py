@@ -56,34 +56,61 @@ class ServerState:
 
 @contextmanager
 def open_state(rule: Rule, base: Base) -> Iterator[ServerState]:
-    """Open what the round before left for this rule; a rule with other slots starts anew.
+    """Open what the round before left for this rule.
 
-    Raises ``BadInputError`` when the file is not the one that the manifest of that round names,
-    and ``NotReadyError`` when it is missing.
+    An optimizer goes on where its slots are there and started as they would now; else it starts
+    anew. So does the center of a clipping rule.
+
+    Raises ``BadInputError`` when the state, the manifest and the global model of that round do
+    not belong together, and ``NotReadyError`` when the state is missing.
     """
     slots = rule.slots()
     before = base.run.round(base.round.number - 1)
-    manifest = read_manifest(before.manifest) if slots else None
+    manifest = _manifest(before, base) if slots else None
     if manifest is None or manifest.server_state is None:
         yield ServerState(slots, {}, 0)
         return
     with _checked(base.run, before, manifest) as checkpoint:
-        made_by = (checkpoint.metadata.training or {}).get("server_optimizer")
+        goes_on = _goes_on(rule, checkpoint.metadata)
         found = {name.partition("/")[0] for name in checkpoint.layout}
-        if found != slots.keys() or made_by != rule.server_optimizer:
-            yield ServerState(slots, {}, 0)
-            return
+        mine = rule.optimizer.start(rule.options).keys()
         sources = {
             slot: BlockFile(checkpoint, base.layout, prefix=f"{slot}/", floats=slot_dtype)
             for slot in slots
+            if slot in found and (goes_on or slot not in mine)
         }
-        yield ServerState(slots, sources, checkpoint.metadata.steps or 0)
+        yield ServerState(slots, sources, (checkpoint.metadata.steps or 0) if goes_on else 0)
+
+
+def _goes_on(rule: Rule, found: Metadata) -> bool:
+    training, optimizer = found.training or {}, rule.optimizer
+    if training.get("server_optimizer") != rule.server_optimizer:
+        return False
+    options = {**optimizer.options, **training.get("options", {})}
+    return optimizer.start(options) == optimizer.start(rule.options)
+
+
+def _manifest(before: Round, base: Base) -> Manifest | None:
+    """Read what goes with the model that this round starts from; None where nothing was kept."""
+    manifest = read_manifest(before.manifest)
+    if manifest is None and before.server_state.exists():
+        wrong = f"does not tell whether {before.server_state} belongs to {before.global_model}"
+    elif manifest is not None and manifest.global_model != base.sha256:
+        wrong = f"does not describe {before.global_model}"
+    else:
+        return manifest
+    strategy = f" --strategy {manifest.strategy}" if manifest else ""
+    raise BadInputError(f"{before.manifest}: {wrong}", hint=_hint(base.run, before, strategy))
+
+
+def _hint(run: Run, round_: Round, strategy: str) -> str:
+    command = run.command(f"aggregate --round {round_.number}{strategy} --force")
+    return f"make it again, with the options of that round: {command}"
 
 
 @contextmanager
 def _checked(run: Run, round_: Round, manifest: Manifest) -> Iterator[Checkpoint]:
-    words = f"aggregate --round {round_.number} --strategy {manifest.strategy} --force"
-    hint = f"make it again, with the options of that round: {run.command(words)}"
+    hint = _hint(run, round_, f" --strategy {manifest.strategy}")
     try:
         found = digest(round_.server_state)
     except NotReadyError as error:

@@ -6,6 +6,8 @@ import os
 import resource
 import subprocess
 import sys
+import time
+import types
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import ROLES, deliver, fedcli, run_info, tensors
-from handmade import snapshot
+from handmade import SEVEN, copied, deliver_all, planned, snapshot
 
 from fedcli.checkpoint import Checkpoint, save
 from fedcli.cli import execute
@@ -252,6 +254,89 @@ def test_a_global_model_that_was_damaged_is_not_called_done(delivered: Run) -> N
     with pytest.raises(ConflictError, match="is not the model"):
         aggregate(delivered, round_number=1)
     assert aggregate(delivered, round_number=1, force=True).sha256 == result.sha256
+
+
+def test_an_option_that_follows_from_the_number_of_updates_is_compared(tmp_path: Path) -> None:
+    run = planned(tmp_path / "run", SEVEN)
+    deliver_all(run, SEVEN)
+    fresh = aggregate(copied(run, tmp_path / "fresh"), options={"strategy": "multi-krum"})
+    first = aggregate(run, options={"strategy": "multi-krum", "byzantine": 0})
+    assert first.sha256 != fresh.sha256
+    again = {"round_number": 1, "options": {"strategy": "multi-krum"}}
+    with pytest.raises(ConflictError, match="with --byzantine 0, not 2"):
+        aggregate(run, **again)
+    assert aggregate(run, **again, force=True).sha256 == fresh.sha256
+    assert aggregate(run, **again).already_done
+    same = {"strategy": "multi-krum", "byzantine": 2, "keep": 5}
+    assert aggregate(run, round_number=1, options=same).already_done
+
+
+def test_force_runs_a_rule_of_ones_own_again(
+    delivered: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = types.ModuleType("own_rules")
+    monkeypatch.setitem(sys.modules, "own_rules", module)
+    options = {"reduce": "own_rules:combine"}
+    monkeypatch.setattr(module, "combine", lambda stack, _: stack.min(axis=0), raising=False)
+    lowest = aggregate(delivered, options=options).sha256
+    monkeypatch.setattr(module, "combine", lambda stack, _: stack.max(axis=0))
+    assert aggregate(delivered, round_number=1, options=options).already_done
+    highest = aggregate(delivered, round_number=1, options=options, force=True).sha256
+    assert highest != lowest
+    deliver(delivered, "0", tensors(7), round_number=2)
+    before = snapshot(delivered)
+    again = aggregate(delivered, round_number=1, options=options, force=True)
+    assert (again.sha256, again.already_done) == (highest, False)
+    after = snapshot(delivered)
+    monkeypatch.setattr(module, "combine", lambda stack, _: stack.min(axis=0))
+    with pytest.raises(ConflictError, match="round 2 was trained from it"):
+        aggregate(delivered, round_number=1, options=options, force=True)
+    assert snapshot(delivered) == after
+    assert before.keys() == after.keys()
+
+
+def test_force_measures_what_was_not_measured(delivered: Run) -> None:
+    first = aggregate(delivered, diagnostics=False)
+    deliver(delivered, "0", tensors(7), round_number=2)
+    assert aggregate(delivered, round_number=1).already_done
+    assert aggregate(delivered, round_number=1, diagnostics=False, force=True).already_done
+    second = aggregate(delivered, round_number=1, force=True)
+    assert [entry.norm for entry in first.clients] == [None] * 3
+    assert all(entry.norm for entry in second.clients)
+    assert second.sha256 == first.sha256
+    assert aggregate(delivered, round_number=1, force=True).already_done
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_text("{}")])
+def test_a_lost_manifest_comes_back_while_later_rounds_stay(
+    delivered: Run, harm: Callable[[Path], object]
+) -> None:
+    """The same model may be written again; another may not."""
+    result = aggregate(delivered)
+    deliver(delivered, "0", tensors(7), round_number=2)
+    harm(delivered.round(1).manifest)
+    harmed = snapshot(delivered)
+    with pytest.raises(ConflictError, match="round 2 was trained from it"):
+        aggregate(delivered, round_number=1, options={"weighting": "uniform"}, force=True)
+    assert snapshot(delivered) == harmed
+    assert aggregate(delivered, round_number=1, force=True).sha256 == result.sha256
+    assert aggregate(delivered, round_number=1).already_done
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"options": {"strategy": "clipped-mean"}}, "--clip-norm"),
+        ({"min_clients": 4}, "--min-clients: at most 3"),
+        ({"min_clients": 3, "exclude": ["0"]}, "--min-clients: at most 2"),
+    ],
+)
+def test_nobody_waits_for_what_cannot_be(
+    tiny_run: Run, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waits"))
+    with pytest.raises(UsageError, match=message):
+        aggregate(tiny_run, wait=60, **arguments)
 
 
 # --- updates that do not fit -------------------------------------------------------------------

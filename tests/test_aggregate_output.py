@@ -132,3 +132,12 @@ def test_a_partial_mean_is_a_row_of_the_table(shown: Shown) -> None:
     assert lines[-1] == "next: fedcli aggregate edge.safetensors"
     lines = shown.lines("edge.safetensors 2")
     assert any(line.split()[:5] == ["edge", "(2", "clients)", "21", "0.6364"] for line in lines)
+
+
+@pytest.mark.parametrize("typed", ["", "--weighting uniform", "--round 1 --weighting uniform"])
+def test_the_next_command_after_a_partial_mean_can_be_typed(typed: str, shown: Shown) -> None:
+    make_run(shown.directory, ("0", "1", "2"))
+    lines = shown.lines(f"{typed} --partial -o edge.safetensors")
+    following = lines[-1].removeprefix("next: fedcli aggregate ")
+    assert following == f"{typed} edge.safetensors".strip()
+    assert any(line.split()[:3] == ["edge", "(3", "clients)"] for line in shown.lines(following))

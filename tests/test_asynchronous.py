@@ -21,6 +21,7 @@ from fedcli.errors import (
 from fedcli.manifest import Absence
 from fedcli.run import Run
 from fedcli.steps.aggregate import AggregateResult, aggregate
+from fedcli.steps.status import status
 
 pytestmark = pytest.mark.usefixtures("unsynced")
 
@@ -116,6 +117,10 @@ def test_who_is_excluded_does_not_come_in_late(tmp_path: Path) -> None:
     deliver_all(run, "0", 2)
     result = aggregate(run, options={"strategy": "fedbuff", "buffer": 1}, exclude=["1"])
     assert (who(result), result.late) == (["0"], ())
+    assert result.rejected == (Absence("1", "excluded"), Absence("1", "excluded", 1))
+    deliver_all(run, "0", 3)
+    result = buffered(run, buffer=1)
+    assert (who(result), result.rejected) == (["0"], ())  # it was told, and is done with
 
 
 def test_a_round_whose_manifest_was_lost_counts_nothing_twice(tmp_path: Path) -> None:
@@ -125,3 +130,30 @@ def test_a_round_whose_manifest_was_lost_counts_nothing_twice(tmp_path: Path) ->
     run.round(1).manifest.unlink()
     deliver_all(run, "0", 2)
     assert who(buffered(run, buffer=1)) == ["0"]
+
+
+def test_a_late_update_that_a_lost_manifest_told_of_counts_only_once(tmp_path: Path) -> None:
+    run = planned(tmp_path, ("0", "1"))
+    deliver_all(run, "0")
+    buffered(run, buffer=1)
+    deliver_all(run, "1")  # of round 1, which round 2 takes up
+    deliver_all(run, "0", 2)
+    assert [(c.client, c.round) for c in buffered(run, buffer=2).clients] == [("0", 2), ("1", 1)]
+    run.round(2).manifest.unlink()
+    deliver_all(run, "0", 3)
+    assert who(buffered(run, buffer=1)) == ["0"]
+
+
+def test_status_says_aggregate_as_soon_as_the_buffer_is_full(tmp_path: Path) -> None:
+    run = planned(tmp_path, ("0", "1", "2"), strategy="fedbuff", buffer=2)
+    deliver_all(run, "0")
+    assert status(run).next.startswith("fedcli train-client --id 1")
+    deliver_all(run, "1")
+    assert status(run).next.startswith("fedcli aggregate")
+    assert who(aggregate(run)) == ["0", "1"]
+    deliver_all(run, "2")  # of round 1
+    deliver_all(run, "0", 2)
+    assert status(run).next.startswith("fedcli aggregate")
+    assert who(aggregate(run)) == ["0", "2"]
+    deliver_all(run, "1", 3)
+    assert not status(run).next.startswith("fedcli aggregate")

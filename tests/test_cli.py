@@ -241,6 +241,29 @@ def test_a_partial_mean_waits_for_nobody(option: str, capsys: pytest.CaptureFixt
     assert option in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "option", ["--server-optimizer adam", "--server-lr 0.1", "--beta1 0", "--no-diagnostics"]
+)
+def test_a_partial_mean_refuses_what_the_global_model_is_made_with(
+    option: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    printed(capsys, *MAKE, *TEN)
+    line = ["aggregate", "--partial", "-o", "edge.safetensors", *option.split()]
+    assert execute(line) == ExitStatus.USAGE
+    assert f"{option.split()[0]}: has no meaning" in capsys.readouterr().err
+
+
+def test_a_partial_mean_has_a_name_that_aggregate_takes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert execute(["aggregate", "--partial", "-o", "edge.bin"]) == ExitStatus.USAGE
+    assert ".safetensors, found edge.bin" in capsys.readouterr().err
+
+
 # --- sampling, as the shell sees it --------------------------------------------------------------
 
 MAKE = ["init", "--num-classes", "2", "--model", "linear", "--image-size", "4", "--quiet"]

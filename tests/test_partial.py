@@ -14,6 +14,7 @@ from handmade import (
     edge,
     filled,
     loaded,
+    same_bits,
     wide,
 )
 from hypothesis import HealthCheck, given, settings
@@ -208,6 +209,41 @@ def test_who_is_in_no_partial_mean_is_missing(run: Run) -> None:
     result = aggregate(run, members=[left], min_clients=3)
     assert [absence.client for absence in result.missing] == ["2", "4", "5"]
     assert [c.client for c in result.clients] == ["3"]
+
+
+def test_who_may_not_take_part_does_not_in_a_partial_mean(tmp_path: Path, run: Run) -> None:
+    left = edge(run, "left", "0", "1")
+    for step in (
+        lambda **options: aggregate(run, members=[left], **options),
+        lambda **options: edge(run, "new", left, **options),
+    ):
+        with pytest.raises(UsageError, match=r"left\.safetensors: .*client 1, which is excluded"):
+            step(exclude=["1", "5"])
+        with pytest.raises(UsageError, match=r"client [01], which is not sampled in round 1"):
+            step(options={"clients_per_round": 1})
+    assert aggregate(run, members=[left], options={"fraction": 1.0}).partials
+    stranger = filled(tmp_path / "open", {client: wide(1) for client in ("0", "x")})
+    foreign = edge(stranger, "foreign", "0", "x")
+    with pytest.raises(UsageError, match=r"client x, which is not a client of this run"):
+        aggregate(run, members=[foreign])
+
+
+def test_a_partial_mean_may_be_called_what_a_client_is_called(run: Run) -> None:
+    sums = []
+    for name, outer in (("other", "a"), ("4", "b")):
+        inner = edge(run, name, "0", "1")
+        path = Path(edge(run, outer, inner, "4"))
+        with Checkpoint(path) as checkpoint:
+            metadata = checkpoint.metadata
+        assert metadata.partials == {name: digest(Path(inner))}
+        assert metadata.updates == {c: digest(run.round(1).update(c)) for c in "014"}
+        assert partial(run, [inner, "4"], path).already_done
+        sums.append(loaded(path))
+    same_bits(*sums)
+    result = aggregate(run, members=[inner, "4"], min_clients=3)
+    with Checkpoint(result.path) as model:
+        assert model.metadata.partials == {"4": digest(Path(inner))}
+        assert model.metadata.updates == {"4": digest(run.round(1).update("4"))}
 
 
 def test_the_updates_behind_a_partial_mean_are_not_needed(run: Run) -> None:

@@ -22,6 +22,7 @@ from fedcli.manifest import Absence
 from fedcli.plan import AggregatePlan, Plan
 from fedcli.sampling import sampled_clients
 from fedcli.steps.aggregate import aggregate
+from fedcli.steps.status import status
 
 pytestmark = pytest.mark.usefixtures("unsynced")
 
@@ -92,7 +93,7 @@ def test_a_session_with_sampled_clients(tmp_path: Path) -> None:
     deliver_all(run, [drawn[2]])
     done = fedcli("aggregate", "--json", cwd=tmp_path).json
     assert [entry["client"] for entry in done["clients"]] == list(drawn)
-    assert done["rejected"] == [{"client": others[0], "reason": "not sampled", "round": None}]
+    assert done["rejected"] == [{"client": others[0], "reason": "not sampled", "round": 1}]
 
 
 def test_who_is_named_counts_though_not_sampled(tmp_path: Path) -> None:
@@ -184,3 +185,58 @@ def test_who_was_left_out_on_purpose_is_not_late(tmp_path: Path) -> None:
     aggregate(run, exclude=["2"])
     deliver_all(run, "012", 2)
     assert aggregate(run).late == ()
+
+
+def test_who_was_left_out_before_delivering_is_late_once(tmp_path: Path) -> None:
+    run = planned(tmp_path, ("0", "1", "2"))
+    deliver_all(run, "01")
+    assert aggregate(run, exclude=["2"]).rejected == (Absence("2", "excluded", None),)
+    deliver_all(run, "2")  # after all, but for round 1
+    deliver_all(run, "012", 2)
+    result = aggregate(run)
+    assert result.late == (Absence("2", "round 1 was complete when it arrived", 1),)
+    deliver_all(run, "012", 3)
+    assert aggregate(run).late == ()
+
+
+def test_what_is_too_late_is_late_whoever_counts_now(tmp_path: Path) -> None:
+    run = planned(tmp_path, ("0", "1", "2"))
+    deliver_all(run, "01")
+    aggregate(run, min_clients=2)
+    deliver_all(run, "2")
+    deliver_all(run, "01", 2)
+    result = aggregate(run, exclude=["2"])
+    assert [(absence.client, absence.round) for absence in result.late] == [("2", 1)]
+    assert result.rejected == (Absence("2", "excluded", None),)
+
+
+# --- sampling that is typed ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampling", [{"clients_per_round": 2}, {"fraction": 0.7}])
+def test_typed_sampling_is_the_same_for_status_and_aggregate(
+    sampling: dict[str, float], tmp_path: Path
+) -> None:
+    run = planned(tmp_path, fraction=0.3)
+    run.client_shard("0").parent.mkdir()
+    for client in TEN:
+        run.client_shard(client).touch()
+    typed = [f"--{name.replace('_', '-')} {value}" for name, value in sampling.items()]
+    before = status(run, sampling=sampling)
+    with pytest.raises(NotReadyError) as raised:
+        aggregate(run, options=sampling)
+    assert raised.value.hint == before.next
+    assert (typed[0] in before.next) == (len(before.sampled) > 5)  # then they are not listed
+    deliver_all(run, before.sampled)
+    then = status(run, sampling=sampling)
+    assert (then.missing, then.next.split(" --run")[0]) == ((), f"fedcli aggregate {typed[0]}")
+    assert who(aggregate(run, options=sampling)) == list(before.sampled)
+    assert set(status(run, 1).sampled) != set(before.sampled)
+
+
+def test_the_draw_can_be_asked_for_with_options(tmp_path: Path) -> None:
+    run = planned(tmp_path / "fedrun")
+    shown = fedcli("status", "--sampled", "--clients-per-round", 2, cwd=tmp_path)
+    drawn = sampled_clients(run.info, 1, AggregatePlan(clients_per_round=2))
+    assert (shown.status, shown.out) == (0, ",".join(drawn) + "\n")
+    assert fedcli("status", "--clients-per-round", 11, cwd=tmp_path).status == 2

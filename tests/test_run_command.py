@@ -177,6 +177,35 @@ def test_wrong_options_start_no_process(made: Run, tmp_path: Path) -> None:
             assert execute(["run", "--rounds", "1", *wrong]) == 2
 
 
+@pytest.mark.parametrize(
+    ("line", "status", "message"),
+    [
+        ("--clients-per-round 1 --min-clients 2", 2, "--min-clients: expected at most 1"),
+        ("--min-clients 3 --exclude 0", 2, "--min-clients: expected at most 2"),
+        ("--exclude 0-2", 2, "--exclude: leaves no client of round 1"),
+        ("--clients-per-round 1 --exclude 0", 2, "--exclude: leaves no client of round"),
+        ("--strategy clipped-mean", 2, "--clip-norm"),
+        ("--strategy fedbuff --min-clients 2", 2, "--min-clients"),
+        ("--strategy fedbuff --buffer 4", 2, "--buffer: expected at most 3"),
+        ("--strategy fedbuff --clients-per-round 1", 2, "--buffer: expected at most 1"),
+        ("--strategy krum --byzantine 1", 3, "found 3"),
+        ("--strategy trimmed-mean --clients-per-round 2 --trim 0.4", 3, "found 2"),
+    ],
+)
+def test_what_no_round_can_do_is_refused_before_anything_trains(
+    line: str,
+    status: int,
+    message: str,
+    made: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", None)
+    arguments = ["run", "--run", str(made.root), "--rounds", "20", *line.split()]
+    assert execute(arguments) == status
+    assert message in capsys.readouterr().err
+
+
 def test_cores_are_shared_but_not_decided_on(made: Run, tmp_path: Path) -> None:
     """Another --jobs after an interruption is no conflict."""
     assert fedcli("train-client", "--id", 0, cwd=tmp_path, OMP_NUM_THREADS="2").status == 0

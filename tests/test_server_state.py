@@ -11,6 +11,7 @@ from conftest import ROLES, deliver, fedcli, tensors
 from handmade import (
     EXAMPLES,
     Tensors,
+    copied,
     loaded,
     new_run,
     same_bits,
@@ -168,6 +169,46 @@ def test_another_rule_starts_anew(
     same_bits(after, loaded(aggregate(fresh, options=second).path))
     with Checkpoint(run.round(2).server_state) as state:
         assert state.metadata.steps == 1
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({}, {"bias_correction": True}),  # whose variance starts from 0, not from τ²
+        ({"bias_correction": True}, {}),
+        ({"tau": 0.01}, {}),
+        ({"beta1": 0.0}, {}),
+    ],
+)
+def test_slots_that_start_from_something_else_start_anew(
+    tmp_path: Path, run: Run, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    train(run, 1)
+    server(run, "fedadam", **first)
+    start = loaded(run.round(1).global_model)
+    updates = train(run, 2)
+    after = loaded(server(run, "fedadam", **second).path)
+    fresh = new_run(tmp_path / "fresh", start, tuple(EXAMPLES))
+    for client, values in updates.items():
+        deliver(fresh, client, values, num_examples=EXAMPLES[client])
+    same_bits(after, loaded(server(fresh, "fedadam", **second).path))
+
+
+def test_momentum_goes_on_when_only_the_reducer_changes(tmp_path: Path, run: Run) -> None:
+    """From and to a rule that keeps a center besides: v ← 0.9 v + Δ in every round."""
+    clipping = {"clip_norm": 1e9, "weighting": "uniform"}  # nothing is clipped
+    same = copied(run, tmp_path / "same")
+    for number, reduce in ((1, "mean"), (2, "centered-clipping"), (3, "mean")):
+        options = clipping if reduce == "centered-clipping" else {"weighting": "uniform"}
+        train(run, number)
+        server(run, "fedavgm", reduce=reduce, **options)
+        train(same, number)
+        server(same, "fedavgm", weighting="uniform")
+        found, expected = (loaded(each.round(number).global_model) for each in (run, same))
+        for name in found.keys() - ROLES.keys():
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-5)
+        with Checkpoint(run.round(number).server_state) as state:
+            assert state.metadata.steps == number
 
 
 def test_the_same_rule_with_other_numbers_goes_on(run: Run) -> None:

@@ -78,6 +78,46 @@ def test_a_lost_state_is_said_and_can_be_made_again(
     server(run, "fedadam")
 
 
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_text("{}")])
+def test_a_state_without_its_manifest_is_not_forgotten(run: Run, harm: Any) -> None:
+    train(run, 1)
+    server(run, "fedadam")
+    train(run, 2)
+    good = snapshot(run)
+    harm(run.round(1).manifest)
+    harmed = snapshot(run)
+    with pytest.raises(BadInputError, match=r"0001/aggregate\.json: does not tell") as raised:
+        server(run, "fedadam")
+    assert "fedcli aggregate --round 1 --force" in str(raised.value.hint)
+    assert snapshot(run) == harmed
+    server(run, "fedadam", 1, force=True)
+    kept = snapshot(run)
+    for name in ("rounds/0001/global.safetensors", "rounds/0001/server_state.safetensors"):
+        assert kept[name] == good[name]
+    server(run, "fedadam")
+
+
+def test_the_state_of_another_aggregation_is_not_used(run: Run) -> None:
+    """As when a process ends between the renames of an aggregation with --force."""
+    train(run, 1)
+    server(run, "fedadam", server_lr=0.5)
+    model = run.round(1).global_model.read_bytes()
+    server(run, "fedadam", 1, force=True)
+    run.round(1).global_model.write_bytes(model)
+    train(run, 2)
+    before = snapshot(run)
+    with pytest.raises(BadInputError, match=r"does not describe .*0001/global") as raised:
+        server(run, "fedadam")
+    assert "--round 1 --strategy fedadam --force" in str(raised.value.hint)
+    assert snapshot(run) == before
+    with pytest.raises(ConflictError, match="round 2 was trained from it"):
+        server(run, "fedadam", 1, force=True)
+    assert snapshot(run) == before
+    server(run, "fedadam", 1, server_lr=0.5, force=True)
+    assert run.round(1).global_model.read_bytes() == model
+    server(run, "fedadam")
+
+
 def test_a_rule_that_keeps_nothing_needs_no_state(run: Run) -> None:
     train(run, 1)
     server(run, "fedadam")

@@ -1,13 +1,14 @@
 """``fedcli aggregate``."""
 
 import shlex
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fedcli.cli.aggregate_result import render, render_partial
-from fedcli.cli.aggregation_options import AggregationOptions
+from fedcli.cli.aggregation_options import AggregationOptions, ServerOptions
 from fedcli.cli.options import (
     ExcludeOption,
     ForceOption,
@@ -27,8 +28,8 @@ def aggregate(
     members: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Whose updates: ids of clients, or files that --partial made. By default every"
-            " client's.",
+            help="Whose updates: ids of clients, and only theirs; files that --partial made count"
+            " beside the updates. By default every client's.",
             metavar="MEMBER",
             show_default=False,
         ),
@@ -84,11 +85,12 @@ def aggregate(
 
             output.result(rules(), render_rules)
             return
-        _check_partial(partial, output_file, min_clients, wait)
+        _check_partial(partial, output_file)
         opened = Run.open(run)
         if output_file is not None:
             from fedcli.steps.partial import partial as partial_step
 
+            _check_only_adds_up(aggregation, min_clients, wait, diagnostics)
             made = partial_step(
                 opened,
                 members or (),
@@ -99,8 +101,8 @@ def aggregate(
                 force=force,
                 progress=output,
             )
-            then = opened.command(f"aggregate {shlex.quote(str(output_file))}")
-            output.result(made, lambda made: render_partial(made, then))
+            then = _use_of_partial(output_file, round_number, aggregation)
+            output.result(made, lambda made: render_partial(made, opened.command(then)))
             return
         from fedcli.advice import evaluate_command
         from fedcli.steps.aggregate import aggregate as step
@@ -120,11 +122,38 @@ def aggregate(
         output.result(result, lambda result: render(result, evaluate_command(opened)))
 
 
-def _check_partial(
-    partial: bool, file: Path | None, min_clients: int | None, wait: float | None
-) -> None:
+def _check_partial(partial: bool, file: Path | None) -> None:
     if partial != (file is not None):
         raise UsageError("--partial and --output FILE: give both, or neither")
+    if file is not None and file.suffix != ".safetensors":
+        raise UsageError(f"--output: expected a name that ends in .safetensors, found {file}")
+
+
+def _check_only_adds_up(
+    aggregation: AggregationOptions,
+    min_clients: int | None,
+    wait: float | None,
+    diagnostics: bool,
+) -> None:
     for option, value in (("--min-clients", min_clients), ("--wait", wait)):
-        if partial and value is not None:
+        if value is not None:
             raise UsageError(f"{option}: has no meaning with --partial, which waits for nobody")
+    for field in fields(ServerOptions):
+        if field.name in aggregation.given():
+            raise UsageError(
+                f"--{field.name.replace('_', '-')}: has no meaning with --partial, which only adds"
+                " up; it belongs to the aggregate that makes the global model"
+            )
+    if not diagnostics:
+        raise UsageError("--no-diagnostics: has no meaning with --partial, which measures nothing")
+
+
+def _use_of_partial(file: Path, round_number: int | None, aggregation: AggregationOptions) -> str:
+    """Return how the partial mean becomes part of a global model, with what was typed for it."""
+    typed = {
+        "round": round_number,
+        "strategy": aggregation.strategy,
+        "weighting": aggregation.weighting,
+    }
+    words = [f"--{name} {value}" for name, value in typed.items() if value is not None]
+    return " ".join(["aggregate", *words, shlex.quote(str(file))])

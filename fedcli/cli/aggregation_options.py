@@ -14,8 +14,8 @@ _sampling_option = partial(typer.Option, rich_help_panel="Sampling of clients")
 
 
 @dataclass(frozen=True)
-class AggregationOptions(Group):
-    """Section ``aggregate`` of the plan; None is what the plan says, or else the strategy."""
+class _ReducingOptions(Group):
+    """How the clients' models become one."""
 
     strategy: Annotated[
         str | None,
@@ -68,6 +68,12 @@ class AggregationOptions(Group):
     max_staleness: Annotated[
         int | None, _option(help="fedbuff: rounds that an update may be behind.", metavar="S")
     ] = None
+
+
+@dataclass(frozen=True)
+class ServerOptions(Group):
+    """How the server steps from the old global model towards the new one."""
+
     server_optimizer: Annotated[
         str | None,
         _server_option(
@@ -94,6 +100,12 @@ class AggregationOptions(Group):
     bias_correction: Annotated[
         bool | None, _server_option(help="adam, yogi: correct for the zeros they start from.")
     ] = None
+
+
+@dataclass(frozen=True)
+class SamplingOptions(Group):
+    """How many clients take part in a round; None is what the plan says."""
+
     clients_per_round: Annotated[
         int | None,
         _sampling_option(help="Clients drawn for each round. (default: all)", metavar="N"),
@@ -102,3 +114,11 @@ class AggregationOptions(Group):
         float | None,
         _sampling_option(help="The same as a share of the clients. (default: 1)", metavar="C"),
     ] = None
+
+
+@dataclass(frozen=True)
+class AggregationOptions(SamplingOptions, ServerOptions, _ReducingOptions):
+    """Section ``aggregate`` of the plan; None is what the plan says, or else the strategy.
+
+    A dataclass has the fields of its last base first: they stand in the order of this file.
+    """

@@ -6,6 +6,7 @@ import typer
 from rich.console import RenderableType
 from rich.table import Table
 
+from fedcli.cli.aggregation_options import SamplingOptions
 from fedcli.cli.options import OutputOptions, RoundOption, RunOption
 from fedcli.cli.output import Output
 from fedcli.errors import UsageError
@@ -26,6 +27,7 @@ def status(
             " takes them.",
         ),
     ] = False,
+    sampling: SamplingOptions = SamplingOptions(),
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Tell where the run stands: who has delivered, who is missing, what to type next."""
@@ -33,7 +35,7 @@ def status(
 
     opened = Run.open(run)
     with Output("status", printing) as output:
-        result = step(opened, round_number)
+        result = step(opened, round_number, sampling.given())
         if sampled and not result.clients:
             raise UsageError("--sampled: this run was made without a list of clients")
         output.result(result, _render_sampled if sampled else _render)

@@ -1,39 +1,28 @@
 """Combine the updates of a round into the next global model."""
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fedcli.checkpoint import create
+from fedcli.checkpoint import CheckpointWriter, create
 from fedcli.combining import Work, combine
 from fedcli.deciding import decide
 from fedcli.diagnostics import Diagnosis, diagnose
-from fedcli.errors import ConflictError
+from fedcli.errors import NotReadyError
 from fedcli.manifest import Absence, Contribution, Manifest, PartialContribution
 from fedcli.metadata import Kind, Metadata
-from fedcli.participation import (
-    Invitation,
-    Participation,
-    Quorum,
-    participation,
-    wait_for,
-)
+from fedcli.participation import Quorum, participation, wait_for
 from fedcli.progress import Progress, Silence
 from fedcli.run import Round, Run
-from fedcli.server_state import open_state, state_layout, state_metadata
-from fedcli.steps.aggregated import (
-    LostStateError,
-    check_replaceable,
-    check_unchanged,
-    restored_on_failure,
-)
-from fedcli.steps.members import Members, sort_members
-from fedcli.strategies import Rule, resolve
-from fedcli.strategies.combination import Weights
-from fedcli.updates import NO_DIGEST, Base, Update, check_digest, open_updates, read_base
+from fedcli.server_state import ServerState, open_state, state_layout, state_metadata
+from fedcli.steps.aggregated import Inputs, already_made, check_same_model, restored_on_failure
+from fedcli.steps.contributions import contributions, digests, not_read, partial_contributions
+from fedcli.steps.members import Request, read_request
+from fedcli.strategies.combination import Combination, Weights
+from fedcli.updates import Base, Update, check_digest, open_updates, read_base
 
 
 @dataclass(frozen=True)
@@ -85,159 +74,155 @@ def aggregate(
     the round's directory holds what it held before.
     """
     progress = progress or Silence()
-    typed = {key: value for key, value in (options or {}).items() if value is not None}
-    plan = run.info.plan.aggregate.with_options(typed)
-    rule = resolve(plan, typed.keys())
-    round_ = run.training_round(round_number)
-    chosen = sort_members(run, members, rule)
-    invitation = Invitation(
-        run,
-        round_,
-        plan,
-        run.choose_clients(exclude, "--exclude") if exclude else (),
-        chosen.clients,
-        chosen.covered,
-        rule.options.get("max_staleness"),
-    )
-    quorum = Quorum.of(invitation, rule, min_clients)
-    if round_.global_model.exists():
-        wait = 0  # nobody is missed any more
-    taking_part = wait_for(lambda: participation(invitation), quorum.met, wait, progress)
-    started = time.perf_counter()
-    if round_.global_model.exists():
-        try:
-            same = check_unchanged(run, round_, rule, taking_part, chosen.partials)
-            return _result(round_, same, already_done=True)
-        except ConflictError as error:
-            if not force:
-                raise
-            # The same inputs make the same model: it stays what later rounds were trained from.
-            if not isinstance(error, LostStateError):
-                check_replaceable(run, round_)
-    quorum.check(taking_part)
-    prepared = rule.reducer.prepare(len(taking_part.accepted) + len(chosen.partials), rule.options)
-    rule = replace(rule, options=prepared)
-    manifest = _write(run, round_, rule, taking_part, chosen, diagnostics, progress, started)
-    return _result(round_, manifest)
+    request = read_request(run, round_number, options, members, exclude)
+    quorum = Quorum.of(request.invitation, request.rule, min_clients)
+    inputs = _gather(request, quorum, wait, progress)
+    if manifest := already_made(inputs, diagnostics=diagnostics, force=force):
+        return _result(inputs.round, manifest, already_done=True)
+    quorum.check(inputs.taking_part)
+    inputs = replace(inputs, rule=inputs.prepared_rule())
+    return _result(inputs.round, _write(inputs, diagnostics, progress))
 
 
-def _write(
-    run: Run,
-    round_: Round,
-    rule: Rule,
-    taking_part: Participation,
-    chosen: Members,
-    diagnostics: bool,
-    progress: Progress,
-    started: float,
-) -> Manifest:
-    base = read_base(run, round_)
-    bases = {round_.number: base}
-    for number, _ in taking_part.accepted:
-        if number not in bases:
-            bases[number] = read_base(run, run.round(number))
-    wanted = [(bases[number], client) for number, client in taking_part.accepted]
-    partials = [chosen.partials[name] for name in sorted(chosen.partials)]
-    with ExitStack() as stack:
-        updates = stack.enter_context(open_updates(base, wanted, partials, rule.weighting))
-        state = stack.enter_context(open_state(rule, base))
-        combination, counts = decide(base, updates, rule, rule.options, state, progress)
-        kept = [updates[index] for index in combination.kept]
-        metadata = _metadata(base, updates)
-        stack.enter_context(restored_on_failure(round_))
-        model = stack.enter_context(create(round_.global_model, base.layout, metadata))
-        layout, steps = state_layout(rule, base), state.steps + 1
-        state_file = None
-        if layout:
-            described = state_metadata(rule, metadata, steps)
-            state_file = stack.enter_context(create(round_.server_state, layout, described))
-        combine(Work(base, rule, combination, kept, state), model, state_file, progress)
-        clients = [update for update in updates if not update.members]
-        for update in clients:
-            check_digest(update)
-        measured = diagnostics and clients
-        figures = diagnose(base, clients, model, progress) if measured else []
-        metadata = _metadata(base, updates, read=True)
-        state_sha256 = None
-        if state_file is not None:
-            state_sha256 = state_file.finish(state_metadata(rule, metadata, steps))
-        manifest = Manifest(
-            round=round_.number,
+def _gather(request: Request, quorum: Quorum, wait: float, progress: Progress) -> Inputs:
+    """Wait for the updates, unless the round is complete, where nobody is missed any more."""
+    invitation, rule = request.invitation, request.rule
+    if invitation.round.global_model.exists():
+        wait = 0
+    else:  # what no waiting can make up for is a UsageError
+        with suppress(NotReadyError):
+            quorum.check(participation(invitation))
+        with suppress(NotReadyError):
+            rule.reducer.prepare(len(invitation.run.info.clients), rule.options)
+    seen = wait_for(lambda: participation(invitation), quorum.met, wait, progress)
+    return Inputs(invitation.run, invitation.round, rule, seen, request.partials)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The opened inputs of a round, how the rule combines them, and what each of them counts."""
+
+    inputs: Inputs
+    base: Base
+    updates: list[Update]
+    state: ServerState
+    combination: Combination
+    counts: Weights
+
+    @property
+    def work(self) -> Work:
+        """What is to be computed."""
+        kept = [self.updates[index] for index in self.combination.kept]
+        return Work(self.base, self.inputs.rule, self.combination, kept, self.state)
+
+    @property
+    def clients(self) -> list[Update]:
+        """The updates that are no partial means; they come first."""
+        return [update for update in self.updates if not update.members]
+
+    def metadata(self, digest_of: Callable[[Update], str]) -> Metadata:
+        """Describe the global model."""
+        clients, partials = digests(self.updates, digest_of)
+        return Metadata(
+            Kind.GLOBAL,
+            self.base.run.id,
+            round=self.base.round.number,
+            num_examples=sum(update.num_examples for update in self.updates),
+            base=self.base.sha256,
+            roles=self.base.metadata.roles,
+            seed=self.base.metadata.seed,
+            updates=clients,
+            partials=partials or None,
+        )
+
+    def manifest(
+        self, figures: Sequence[Diagnosis], model: str, state: str | None, seconds: float
+    ) -> Manifest:
+        """Describe everything; ``model`` and ``state`` are the SHA-256s of what was written."""
+        rule, taking_part = self.inputs.rule, self.inputs.taking_part
+        kept = set(self.combination.kept)
+        return Manifest(
+            round=self.inputs.round.number,
             strategy=rule.strategy,
             reduce=rule.reduce,
             server_optimizer=rule.server_optimizer,
             weighting=rule.weighting,
             options=dict(rule.options),
-            base=base.sha256,
-            global_model=model.finish(metadata),
-            server_state=state_sha256,
+            base=self.base.sha256,
+            global_model=model,
+            server_state=state,
             sampled=taking_part.sampled,
-            accepted=contributions(clients, counts, set(combination.kept), figures),
-            partials=partial_contributions(updates, counts),
+            accepted=contributions(self.clients, self.counts, kept, figures),
+            partials=partial_contributions(self.updates, self.counts),
             missing=taking_part.missing,
             late=taking_part.late,
             rejected=taking_part.rejected,
-            seconds=round(time.perf_counter() - started, 3),
+            seconds=round(seconds, 3),
         )
-        manifest.write(round_.manifest)
-    if not layout:
-        round_.server_state.unlink(missing_ok=True)
+
+
+@contextmanager
+def _decided(inputs: Inputs, progress: Progress) -> Iterator[Decision]:
+    run, rule = inputs.run, inputs.rule
+    numbers = {inputs.round.number, *(number for number, _ in inputs.taking_part.accepted)}
+    bases = {number: read_base(run, run.round(number)) for number in sorted(numbers)}
+    base = bases[inputs.round.number]
+    wanted = [(bases[number], client) for number, client in inputs.taking_part.accepted]
+    files = [inputs.partials[name] for name in sorted(inputs.partials)]
+    with (
+        open_updates(base, wanted, files, rule.weighting) as updates,
+        open_state(rule, base) as state,
+    ):
+        combination, counts = decide(base, updates, rule, rule.options, state, progress)
+        yield Decision(inputs, base, updates, state, combination, counts)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files that are being written; ``state`` is None where the server keeps nothing."""
+
+    model: CheckpointWriter
+    state: CheckpointWriter | None
+
+
+@contextmanager
+def _create(decision: Decision) -> Iterator[Outputs]:
+    """Start the files; they appear at the end, the model, which commits the round, last."""
+    round_, rule, base = decision.inputs.round, decision.inputs.rule, decision.base
+    metadata = decision.metadata(not_read)
+    with create(round_.global_model, base.layout, metadata) as model:
+        if not (layout := state_layout(rule, base)):
+            yield Outputs(model, None)
+            return
+        described = state_metadata(rule, metadata, decision.state.steps + 1)
+        with create(round_.server_state, layout, described) as state:
+            yield Outputs(model, state)
+
+
+def _write(inputs: Inputs, diagnostics: bool, progress: Progress) -> Manifest:
+    started = time.perf_counter()
+    with (
+        _decided(inputs, progress) as decision,
+        restored_on_failure(inputs.round),
+        _create(decision) as outputs,
+    ):
+        combine(decision.work, outputs.model, outputs.state, progress)
+        clients = decision.clients
+        for update in clients:
+            check_digest(update)
+        measured = diagnostics and clients
+        figures = diagnose(decision.base, clients, outputs.model, progress) if measured else []
+        metadata, state = decision.metadata(Update.digest), None
+        if outputs.state is not None:
+            described = state_metadata(inputs.rule, metadata, decision.state.steps + 1)
+            state = outputs.state.finish(described)
+        model = outputs.model.finish(metadata)
+        check_same_model(inputs, model)
+        manifest = decision.manifest(figures, model, state, time.perf_counter() - started)
+        manifest.write(inputs.round.manifest)
+    if state is None:
+        inputs.round.server_state.unlink(missing_ok=True)
     return manifest
-
-
-def _metadata(base: Base, updates: Sequence[Update], *, read: bool = False) -> Metadata:
-    """Describe the global model; before the updates are read, with digests as long as theirs."""
-    digests = [(u, u.digest() if read else NO_DIGEST) for u in updates]
-    partials = {update.name: sha256 for update, sha256 in digests if update.members}
-    return Metadata(
-        Kind.GLOBAL,
-        base.run.id,
-        round=base.round.number,
-        num_examples=sum(update.num_examples for update in updates),
-        base=base.sha256,
-        roles=base.metadata.roles,
-        seed=base.metadata.seed,
-        updates={update.name: sha256 for update, sha256 in digests if not update.members},
-        partials=partials or None,
-    )
-
-
-def contributions(
-    updates: Sequence[Update], counts: Weights, kept: set[int], figures: Sequence[Diagnosis]
-) -> tuple[Contribution, ...]:
-    """Describe updates and what became of them; ``figures`` is empty where nobody measured."""
-    unknown = Diagnosis(None, None, None)
-    return tuple(
-        Contribution(
-            client=update.name,
-            sha256=update.digest(),
-            num_examples=update.num_examples,
-            weight=float(counts[index]),
-            bytes=update.bytes,
-            round=update.base.round.number,
-            **asdict(figures[index] if figures else unknown),
-            kept=index in kept,
-        )
-        for index, update in enumerate(updates)
-    )
-
-
-def partial_contributions(
-    updates: Sequence[Update], counts: Weights
-) -> tuple[PartialContribution, ...]:
-    """Describe the partial means among the updates."""
-    return tuple(
-        PartialContribution(
-            update.name,
-            update.digest(),
-            len(update.members),
-            update.num_examples,
-            float(counts[index]),
-            update.bytes,
-        )
-        for index, update in enumerate(updates)
-        if update.members
-    )
 
 
 def _result(round_: Round, manifest: Manifest, already_done: bool = False) -> AggregateResult:

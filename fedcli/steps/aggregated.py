@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from fedcli.checkpoint import digest
 from fedcli.errors import ConflictError, FedcliError
@@ -14,45 +14,75 @@ from fedcli.run import Round, Run
 from fedcli.strategies import Rule
 
 
-class LostStateError(ConflictError):
-    """The same inputs made this round, and what the server kept for the next round is lost."""
+@dataclass(frozen=True)
+class Inputs:
+    """What the global model of a round is made from."""
+
+    run: Run
+    round: Round
+    rule: Rule
+    taking_part: Participation
+    partials: Mapping[str, Path]
+
+    def prepared_rule(self) -> Rule:
+        """Return the rule with what follows from the number of updates.
+
+        Raises ``NotReadyError`` when there are too few, and ``UsageError``.
+        """
+        count = len(self.taking_part.accepted) + len(self.partials)
+        return replace(self.rule, options=self.rule.reducer.prepare(count, self.rule.options))
 
 
-def check_unchanged(
-    run: Run,
-    round_: Round,
-    rule: Rule,
-    taking_part: Participation,
-    partials: Mapping[str, Path],
-) -> Manifest:
+class _LostError(ConflictError):
+    """What the round was made from is not known to differ; something beside it was lost."""
+
+
+def already_made(inputs: Inputs, *, diagnostics: bool, force: bool) -> Manifest | None:
+    """Return the manifest of a complete round that these inputs would give again, else None.
+
+    With ``force`` it is None, too, where something is to be gained: what was lost, figures that
+    nobody measured, and what a user's own function, which may be another now, makes of it.
+    Raises ``ConflictError`` that says what differs; with ``force`` only where later rounds depend
+    on it.
+    """
+    if not inputs.round.global_model.exists():
+        return None
+    try:
+        manifest = check_unchanged(inputs)
+    except ConflictError as error:
+        if not force:
+            raise
+        if not isinstance(error, _LostError):
+            check_replaceable(inputs.run, inputs.round)
+        return None
+    measured = not manifest.accepted or any(c.norm is not None for c in manifest.accepted)
+    if force and (":" in inputs.rule.reduce or (diagnostics and not measured)):
+        return None
+    return manifest
+
+
+def check_unchanged(inputs: Inputs) -> Manifest:
     """Return the manifest of a complete round that the same inputs would give again.
 
-    Raises ``ConflictError`` that says what differs, and ``LostStateError`` where nothing does but
-    the server's state.
+    Raises ``ConflictError`` that says what differs, or what was lost, and what
+    ``Inputs.prepared_rule`` raises.
     """
+    run, round_ = inputs.run, inputs.round
     manifest = read_manifest(round_.manifest)
     if manifest is None:
-        raise _conflict(round_, f"{round_.manifest} does not tell what it was made from")
+        raise _lost(round_, f"{round_.manifest} does not tell what it was made from")
     if manifest.global_model != digest(round_.global_model):
-        raise _conflict(round_, f"is not the model that {round_.manifest} describes")
+        raise _lost(round_, f"is not the model that {round_.manifest} describes")
     if manifest.base != digest(run.round(round_.number - 1).global_model):
         raise _conflict(round_, "was made from another base model")
-    if difference := _other_rule(manifest, rule):
-        raise _conflict(round_, difference)
-    clients = tuple((entry.round, entry.client) for entry in manifest.accepted)
-    if clients != taking_part.accepted:
-        before = ", ".join(entry.client for entry in manifest.accepted) or "none"
-        now = ", ".join(taking_part.clients) or "none"
-        raise _conflict(round_, f"was made from clients {before}, not {now}")
-    for entry in manifest.accepted:
-        if entry.sha256 != digest(run.round(entry.round).update(entry.client)):
-            raise _conflict(round_, f"was made from another update of client {entry.client}")
-    if {part.name: part.sha256 for part in manifest.partials} != {
-        name: digest(path) for name, path in partials.items()
-    }:
-        raise _conflict(round_, "was made from other partial means")
+    if difference := (
+        _other_parts(manifest, inputs.rule)
+        or _other_updates(manifest, inputs)
+        or _other_options(manifest, inputs.prepared_rule())
+    ):
+        raise _conflict(round_, f"was made {difference}")
     if manifest.server_state is not None and not _is(round_.server_state, manifest.server_state):
-        raise LostStateError(
+        raise _LostError(
             f"{round_.server_state}: is not there, or not what {round_.manifest} names",
             hint="--force makes it again",
         )
@@ -63,19 +93,39 @@ def _is(path: Path, sha256: str) -> bool:
     return path.exists() and digest(path) == sha256
 
 
-def _other_rule(manifest: Manifest, rule: Rule) -> str | None:
-    parts: dict[str, tuple[Any, Any]] = {
-        "reduce": (manifest.reduce, rule.reduce),
-        "server-optimizer": (manifest.server_optimizer, rule.server_optimizer),
-        "weighting": (manifest.weighting, rule.weighting),
-    }
-    for name, value in rule.options.items():
-        if value is not None:  # else it follows from the number of updates
-            parts[name.replace("_", "-")] = (manifest.options.get(name), value)
-    for option, (before, now) in parts.items():
+def _other_parts(manifest: Manifest, rule: Rule) -> str | None:
+    for option in ("reduce", "server_optimizer", "weighting"):
+        before, now = getattr(manifest, option), getattr(rule, option)
         if before != now:
-            return f"was made with --{option} {before}, not {now}"
+            return f"with --{option.replace('_', '-')} {before}, not {now}"
     return None
+
+
+def _other_updates(manifest: Manifest, inputs: Inputs) -> str | None:
+    if tuple((c.round, c.client) for c in manifest.accepted) != inputs.taking_part.accepted:
+        before = ", ".join(entry.client for entry in manifest.accepted) or "none"
+        now = ", ".join(inputs.taking_part.clients) or "none"
+        return f"from clients {before}, not {now}"
+    for entry in manifest.accepted:
+        if entry.sha256 != digest(inputs.run.round(entry.round).update(entry.client)):
+            return f"from another update of client {entry.client}"
+    partials = {name: digest(path) for name, path in inputs.partials.items()}
+    if {part.name: part.sha256 for part in manifest.partials} != partials:
+        return "from other partial means"
+    return None
+
+
+def _other_options(manifest: Manifest, rule: Rule) -> str | None:
+    for name, now in rule.options.items():
+        before = manifest.options.get(name)
+        if name != "buffer" and before != now:  # a buffer only says when a round is complete
+            return f"with --{name.replace('_', '-')} {before}, not {now}"
+    return None
+
+
+def _lost(round_: Round, what: str) -> _LostError:
+    conflict = _conflict(round_, what)
+    return _LostError(conflict.message, hint=conflict.hint)
 
 
 def _conflict(round_: Round, difference: str) -> ConflictError:
@@ -92,6 +142,13 @@ def check_replaceable(run: Run, round_: Round) -> None:
                 f"{round_.global_model}: round {later.number} was trained from it",
                 hint=f"remove {later.path} and every later round before it is replaced",
             )
+
+
+def check_same_model(inputs: Inputs, sha256: str) -> None:
+    """Raise ``ConflictError`` when another model is there that a later round was trained from."""
+    path = inputs.round.global_model
+    if path.exists() and not _is(path, sha256):
+        check_replaceable(inputs.run, inputs.round)
 
 
 @contextmanager

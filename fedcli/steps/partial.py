@@ -1,8 +1,8 @@
 """Add up the updates of some clients into a partial mean, which others add up further."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,13 @@ from fedcli.checkpoint import Checkpoint, create, digest
 from fedcli.errors import CheckpointError, ConflictError, NotReadyError, UsageError
 from fedcli.manifest import Contribution, PartialContribution
 from fedcli.metadata import Kind, Metadata
-from fedcli.participation import Invitation, participation
+from fedcli.participation import participation
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
-from fedcli.steps.aggregate import contributions, partial_contributions
-from fedcli.steps.members import sort_members
-from fedcli.strategies import resolve
-from fedcli.updates import (
-    NO_DIGEST,
-    Base,
-    Update,
-    check_digest,
-    open_updates,
-    partial_layout,
-    read_base,
-)
+from fedcli.steps.contributions import contributions, digests, not_read, partial_contributions
+from fedcli.steps.members import Request, read_request
+from fedcli.strategies.combination import Shares
+from fedcli.updates import Base, Update, check_digest, open_updates, partial_layout, read_base
 from fedcli.weighted_sums import add_up
 
 
@@ -70,80 +62,92 @@ def partial(
     the file is there and was made from other inputs, and ``StorageError``.
     """
     started = time.perf_counter()
-    typed = {key: value for key, value in (options or {}).items() if value is not None}
-    plan = run.info.plan.aggregate.with_options(typed)
-    rule = resolve(plan, typed.keys())
-    if rule.reduce != "mean" or not rule.weigher.of_partials:
+    request = read_request(run, round_number, options, members, exclude)
+    if not request.rule.adds_up:
         raise UsageError(
-            f"--partial: adds up a mean weighted by examples or uniform, not {rule.reduce} with"
-            f" weighting {rule.weighting}"
+            f"--partial: adds up a mean weighted by examples or uniform, not {request.rule.reduce}"
+            f" with weighting {request.rule.weighting}"
         )
-    round_ = run.training_round(round_number)
-    chosen = sort_members(run, members, rule)
-    excluded = run.choose_clients(exclude, "--exclude") if exclude else ()
-    named = chosen.clients if chosen.clients or not chosen.partials else ()
-    seen = participation(Invitation(run, round_, plan, excluded, named, chosen.covered))
-    if (chosen.clients and seen.missing) or not (seen.accepted or chosen.partials):
-        names = [absence.client for absence in seen.missing]
-        raise NotReadyError(
-            f"round {round_.number}: no update of {', '.join(names[:10]) or 'any client'}",
-            hint=train_command(run, names, round_.number),
-        )
-    base = read_base(run, round_)
-    wanted = [(base, client) for client in seen.clients]
-    files = [chosen.partials[name] for name in sorted(chosen.partials)]
-    with open_updates(base, wanted, files, rule.weighting) as updates:
-        shares = rule.weigher.weigh([u.contributor for u in updates], None, rule.options)
+    clients = _taking_part(request)
+    base = read_base(run, request.invitation.round)
+    files = [request.partials[name] for name in sorted(request.partials)]
+    wanted = [(base, client) for client in clients]
+    with open_updates(base, wanted, files, request.rule.weighting) as updates:
+        contributors = [update.contributor for update in updates]
+        shares = request.rule.weigher.weigh(contributors, None, request.rule.options)
+        sums = Sums(base, updates, request.rule.weighting, shares)
         if output.exists() and not force:
-            return _unchanged(output, base, updates, rule.weighting, shares.divisor)
-        placeholder = _metadata(base, updates, rule.weighting, {u.name: NO_DIGEST for u in updates})
-        with create(output, partial_layout(base), placeholder) as writer:
-            add_up(base, updates, shares.weights.tolist(), writer, progress or Silence())
-            direct = [update for update in updates if not update.members]
-            for update in direct:
-                check_digest(update)
-            digests = {update.name: update.digest() for update in updates}
-            sha256 = writer.finish(_metadata(base, updates, rule.weighting, digests))
-        counts = shares.weights / shares.divisor
-        return PartialResult(
-            path=output,
-            sha256=sha256,
-            round=round_.number,
-            weighting=rule.weighting,
-            clients=contributions(direct, counts, set(range(len(direct))), ()),
-            partials=partial_contributions(updates, counts),
-            total_weight=shares.divisor,
-            seconds=round(time.perf_counter() - started, 3),
-            already_done=False,
+            return _unchanged(output, sums)
+        return _write(output, sums, progress or Silence(), started)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What is added up; ``shares`` are the weights of the updates."""
+
+    base: Base
+    updates: list[Update]
+    weighting: str
+    shares: Shares
+
+    def metadata(self, digest_of: Callable[[Update], str]) -> Metadata:
+        """Describe the file."""
+        clients, partials = digests(self.updates, digest_of)
+        for update in self.updates:
+            clients.update(update.members)
+        return Metadata(
+            Kind.PARTIAL,
+            self.base.run.id,
+            round=self.base.round.number,
+            num_examples=sum(update.num_examples for update in self.updates),
+            base=self.base.sha256,
+            roles=self.base.metadata.roles,
+            seed=self.base.metadata.seed,
+            updates=clients,
+            partials=partials or None,
+            weighting=self.weighting,
         )
 
 
-def _metadata(
-    base: Base, updates: Sequence[Update], weighting: str, digests: Mapping[str, str]
-) -> Metadata:
-    members = {u.name: digests[u.name] for u in updates if not u.members}
-    for update in updates:
-        members.update(update.members)
-    partials = {u.name: digests[u.name] for u in updates if u.members}
-    return Metadata(
-        Kind.PARTIAL,
-        base.run.id,
-        round=base.round.number,
-        num_examples=sum(update.num_examples for update in updates),
-        base=base.sha256,
-        roles=base.metadata.roles,
-        seed=base.metadata.seed,
-        updates=members,
-        partials=partials or None,
-        weighting=weighting,
+def _taking_part(request: Request) -> tuple[str, ...]:
+    """Return whose updates are added up; of files alone, nobody's."""
+    invitation = request.invitation
+    if request.partials and invitation.named is None:
+        invitation = replace(invitation, named=())
+    seen = participation(invitation)
+    if (invitation.named and seen.missing) or not (seen.accepted or request.partials):
+        names = [absence.client for absence in seen.missing]
+        number = invitation.round.number
+        raise NotReadyError(
+            f"round {number}: no update of {', '.join(names[:10]) or 'any client'}",
+            hint=train_command(invitation.run, names, number),
+        )
+    return seen.clients
+
+
+def _write(output: Path, sums: Sums, progress: Progress, started: float) -> PartialResult:
+    weights, divisor = sums.shares.weights, sums.shares.divisor
+    with create(output, partial_layout(sums.base), sums.metadata(not_read)) as writer:
+        add_up(sums.base, sums.updates, weights.tolist(), writer, progress)
+        direct = [update for update in sums.updates if not update.members]
+        for update in direct:
+            check_digest(update)
+        sha256 = writer.finish(sums.metadata(Update.digest))
+    return PartialResult(
+        path=output,
+        sha256=sha256,
+        round=sums.base.round.number,
+        weighting=sums.weighting,
+        clients=contributions(direct, weights / divisor, set(range(len(direct))), ()),
+        partials=partial_contributions(sums.updates, weights / divisor),
+        total_weight=divisor,
+        seconds=round(time.perf_counter() - started, 3),
+        already_done=False,
     )
 
 
-def _unchanged(
-    output: Path, base: Base, updates: Sequence[Update], weighting: str, total_weight: float
-) -> PartialResult:
-    digests = {update.name: digest(update.path) for update in updates}
-    expected = _metadata(base, updates, weighting, digests)
+def _unchanged(output: Path, sums: Sums) -> PartialResult:
+    expected = sums.metadata(lambda update: digest(update.path))
     try:
         with Checkpoint(output, Kind.PARTIAL) as checkpoint:
             found, sha256 = checkpoint.metadata, checkpoint.digest()
@@ -156,5 +160,5 @@ def _unchanged(
             f"{output}: exists, and was made from other updates or with another weighting",
             hint="--force replaces it",
         )
-    number = base.round.number
-    return PartialResult(output, sha256, number, weighting, (), (), total_weight, 0.0, True)
+    number, total = sums.base.round.number, sums.shares.divisor
+    return PartialResult(output, sha256, number, sums.weighting, (), (), total, 0.0, True)

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedcli.advice import train_command
+from fedcli.cores import available_cores
 from fedcli.errors import FedcliError, UsageError
-from fedcli.plan import AggregatePlan, updated
+from fedcli.participation import Invitation, Quorum
+from fedcli.plan import updated
 from fedcli.processes import Steps
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
 from fedcli.sampling import sampled_clients
-from fedcli.strategies import resolve
+from fedcli.strategies import Rule, resolve
 
 
 @dataclass(frozen=True)
@@ -70,20 +72,18 @@ def run_rounds(
     evaluates; rounds that are complete but were not evaluated are evaluated first. With several
     clients at a time and no number of threads, each gets its share of the cores.
 
-    Raises ``UsageError``, and what a step reports; the message names the client. An interrupt
+    Raises ``UsageError`` and ``NotReadyError`` for what no round can do, before any client trains,
+    and what a step reports; the message names the client. An interrupt
     stops the processes; the next call goes on from there.
     """
     progress, options = progress or Silence(), options or Options()
-    plan, excluded = _checked(run, options)
-    options = _with_what_the_rule_needs(plan, options)
-    first = run.open_round().number
+    rule = _checked_rule(run, options)
+    taking_part = _taking_part(run, rule, options, rounds)
+    if rule.weigher.needs_initial_loss:
+        options = replace(options, training={"initial_loss": True, **options.training})
     unscored = _unscored(run, rounds) if evaluate else []
     steps = Steps(run.root, _environment(jobs, options.threads))
     done = []
-    taking_part = {
-        number: [c for c in sampled_clients(run.info, number, plan) if c not in excluded]
-        for number in range(first, rounds + 1)
-    }
     total = len(unscored) + sum(len(clients) + 1 for clients in taking_part.values())
     progress.start("rounds", total)
     try:
@@ -112,14 +112,11 @@ def run_rounds(
     return RunResult(run.latest_round().number, tuple(done))
 
 
-def _checked(run: Run, options: Options) -> tuple[AggregatePlan, list[str]]:
-    """Return the plan and who does not train.
-
-    Raises ``UsageError`` for options that no step would accept.
-    """
+def _checked_rule(run: Run, options: Options) -> Rule:
+    """Return the rule. Raises ``UsageError`` for options that no step would accept."""
     updated(run.info.plan.train, options.training)
     plan = run.info.plan.aggregate.with_options(options.aggregation)
-    resolve(plan, options.aggregation.keys())
+    rule = resolve(plan, options.aggregation.keys())
     if not run.info.clients:
         raise UsageError(
             "this run was made without a list of clients: train each where its data is",
@@ -131,15 +128,36 @@ def _checked(run: Run, options: Options) -> tuple[AggregatePlan, list[str]]:
                 f"client {client}: its data is not in the run, so it trains where its data is",
                 hint=train_command(run, [client]),
             )
+    return rule
+
+
+def _taking_part(run: Run, rule: Rule, options: Options, rounds: int) -> dict[int, list[str]]:
+    """Return the clients of each round that is to be done.
+
+    Raises ``UsageError`` and ``NotReadyError`` where a round would end with too few of them.
+    """
+    plan = run.info.plan.aggregate.with_options(options.aggregation)
     excluded = run.choose_clients(options.exclude, "--exclude") if options.exclude else []
-    return plan, excluded
-
-
-def _with_what_the_rule_needs(plan: AggregatePlan, options: Options) -> Options:
-    rule = resolve(plan, options.aggregation.keys())
-    if not rule.weigher.needs_initial_loss:
-        return options
-    return replace(options, training={"initial_loss": True, **options.training})
+    open_round = run.open_round()
+    invitation = Invitation(run, open_round, plan, excluded)
+    quorum = Quorum.of(invitation, rule, options.min_clients)
+    option, needed = (
+        ("--buffer", quorum.buffer) if quorum.buffer else ("--min-clients", quorum.least)
+    )
+    taking_part = {}
+    for number in range(open_round.number, rounds + 1):
+        drawn = sampled_clients(run.info, number, plan)
+        clients = [client for client in drawn if client not in excluded]
+        if not clients:
+            raise UsageError(f"--exclude: leaves no client of round {number}")
+        if needed is not None and needed > len(clients):
+            raise UsageError(
+                f"{option}: expected at most {len(clients)}, the number of clients that take part"
+                f" in round {number}, found {needed}"
+            )
+        rule.reducer.prepare(len(clients), rule.options)
+        taking_part[number] = clients
+    return taking_part
 
 
 def _unscored(run: Run, rounds: int) -> list[int]:
@@ -153,7 +171,7 @@ def _environment(jobs: int, threads: int | None) -> dict[str, str]:
     """Share the cores among the clients, where nobody says how: a default, not a decision."""
     if jobs == 1 or threads is not None or "OMP_NUM_THREADS" in os.environ:
         return {}
-    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
+    return {"OMP_NUM_THREADS": str(max(1, available_cores() // jobs))}
 
 
 def _line_of(options: Mapping[str, Any]) -> list[str]:

@@ -1,14 +1,18 @@
 """Read off a run's directory where it stands and what to do next."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from fedcli.advice import evaluate_command, train_command
+from fedcli.advice import evaluate_command, sampling_words, train_command
 from fedcli.errors import UsageError
+from fedcli.participation import Invitation, Quorum, participation
+from fedcli.plan import AggregatePlan
 from fedcli.run import Round, Run
 from fedcli.run_info import client_order
 from fedcli.sampling import sampled_clients
+from fedcli.strategies import resolve
 
 
 @dataclass(frozen=True)
@@ -36,18 +40,22 @@ class Status:
     next: str
 
 
-def status(run: Run, round_number: int | None = None) -> Status:
+def status(
+    run: Run, round_number: int | None = None, sampling: Mapping[str, Any] | None = None
+) -> Status:
     """Return where a run stands, and who takes part in a round, by default the open one.
 
-    Raises ``NotReadyError`` when its starting model is missing and ``UsageError`` for a round
-    below 1; a round to come can be asked for.
+    ``sampling`` says how many clients do, by the names in ``AggregatePlan``, where that differs
+    from the run's plan. Raises ``NotReadyError`` when its starting model is missing and
+    ``UsageError`` for a round below 1; a round to come can be asked for.
     """
     if round_number is not None and round_number < 1:
         raise UsageError(f"--round: expected 1 or more, found {round_number}")
     complete = run.complete_rounds()
     open_round = run.open_round()
     round_ = open_round if round_number is None else run.round(round_number)
-    delivered, missing = _taking_part(run, round_)
+    plan = run.info.plan.aggregate.with_options(sampling or {})
+    delivered, missing = _taking_part(run, plan, round_)
     return Status(
         run=run.root,
         id=run.id,
@@ -57,24 +65,44 @@ def status(run: Run, round_number: int | None = None) -> Status:
         clients=run.info.clients,
         open_round=open_round.number,
         round=round_.number,
-        sampled=sampled_clients(run.info, round_.number),
+        sampled=sampled_clients(run.info, round_.number, plan),
         delivered=delivered,
         missing=missing,
         evaluated=tuple(r.number for r in complete[1:] if r.evaluation.exists()),
-        next=_next(run, complete[-1], *_taking_part(run, open_round)),
+        next=_next(run, plan, complete[-1], *_taking_part(run, plan, open_round)),
     )
 
 
-def _taking_part(run: Run, round_: Round) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _taking_part(
+    run: Run, plan: AggregatePlan, round_: Round
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return who has delivered and who is missing."""
     delivered = round_.delivered()
-    sampled = sampled_clients(run.info, round_.number)
+    sampled = sampled_clients(run.info, round_.number, plan)
     return tuple(delivered), tuple(client_order(set(sampled) - set(delivered)))
 
 
-def _next(run: Run, latest: Round, delivered: Sequence[str], missing: Sequence[str]) -> str:
-    if delivered and not missing:
-        return run.command("aggregate")
+def _next(
+    run: Run,
+    plan: AggregatePlan,
+    latest: Round,
+    delivered: Sequence[str],
+    missing: Sequence[str],
+) -> str:
+    if (delivered and not missing) or _buffer_is_full(run, plan):
+        return run.command(f"aggregate{sampling_words(run, plan)}")
     if not delivered and latest.number > 0 and not latest.evaluation.exists():
         return evaluate_command(run)
-    return train_command(run, missing)
+    return train_command(run, missing, plan=plan)
+
+
+def _buffer_is_full(run: Run, plan: AggregatePlan) -> bool:
+    """Say whether an asynchronous round has its updates, late ones included."""
+    if plan.reduce is not None and ":" in plan.reduce:
+        return False  # a function of one's own, which is not asynchronous and not to be run here
+    rule = resolve(plan)
+    if not rule.weigher.asynchronous:
+        return False
+    staleness = rule.options["max_staleness"]
+    invitation = Invitation(run, run.open_round(), plan, max_staleness=staleness)
+    return Quorum.of(invitation, rule, None).met(participation(invitation))

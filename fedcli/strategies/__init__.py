@@ -100,6 +100,11 @@ class Rule:
         """Whether the next model is what the reducer made, as it is."""
         return self.optimizer.is_identity(self.options)
 
+    @property
+    def adds_up(self) -> bool:
+        """Whether it is a mean that can be added up in parts."""
+        return self.reduce == "mean" and self.weigher.of_partials
+
     def slots(self) -> dict[str, float]:
         """Return what is kept from round to round for each parameter, and what it starts from."""
         center = {"center": 0.0} if self.reducer.keeps_center else {}

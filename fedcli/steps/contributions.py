@@ -1,0 +1,67 @@
+"""Describe what was combined, for a manifest and for the header of a checkpoint."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from fedcli.diagnostics import Diagnosis
+from fedcli.manifest import Contribution, PartialContribution
+from fedcli.strategies.combination import Weights
+from fedcli.updates import NO_DIGEST, Update
+
+_UNKNOWN = Diagnosis(None, None, None)
+
+
+def not_read(_: Update) -> str:
+    """Stand for the digest of an update that is still to be read."""
+    return NO_DIGEST
+
+
+def digests(
+    updates: Sequence[Update], digest_of: Callable[[Update], str] = Update.digest
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the SHA-256s of updates by client, and of partial means by name.
+
+    They are kept apart because a partial mean may be called what a client is called.
+    """
+    clients: dict[str, str] = {}
+    partials: dict[str, str] = {}
+    for update in updates:
+        (partials if update.members else clients)[update.name] = digest_of(update)
+    return clients, partials
+
+
+def contributions(
+    updates: Sequence[Update], counts: Weights, kept: set[int], figures: Sequence[Diagnosis]
+) -> tuple[Contribution, ...]:
+    """Describe updates and what became of them; ``figures`` is empty where nobody measured."""
+    return tuple(
+        Contribution(
+            client=update.name,
+            sha256=update.digest(),
+            num_examples=update.num_examples,
+            weight=float(counts[index]),
+            bytes=update.bytes,
+            round=update.base.round.number,
+            **asdict(figures[index] if figures else _UNKNOWN),
+            kept=index in kept,
+        )
+        for index, update in enumerate(updates)
+    )
+
+
+def partial_contributions(
+    updates: Sequence[Update], counts: Weights
+) -> tuple[PartialContribution, ...]:
+    """Describe the partial means among the updates."""
+    return tuple(
+        PartialContribution(
+            update.name,
+            update.digest(),
+            len(update.members),
+            update.num_examples,
+            float(counts[index]),
+            update.bytes,
+        )
+        for index, update in enumerate(updates)
+        if update.members
+    )

@@ -86,11 +86,12 @@ def aggregate(
             output.result(rules(), render_rules)
             return
         _check_partial(partial, output_file)
+        if partial:
+            _check_only_adds_up(aggregation, min_clients, wait, diagnostics)
         opened = Run.open(run)
         if output_file is not None:
             from fedcli.steps.partial import partial as partial_step
 
-            _check_only_adds_up(aggregation, min_clients, wait, diagnostics)
             made = partial_step(
                 opened,
                 members or (),

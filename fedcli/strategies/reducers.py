@@ -64,23 +64,26 @@ def _needs(rule: str, count: int, needed: int, inequality: str, hint: str) -> No
         )
 
 
-def _prepare_krum(count: int, options: Options, rule: str = "krum") -> Options:
-    byzantine = options["byzantine"]
-    if byzantine is None:
-        byzantine = max(0, (count - 3) // 2)
+def _with_byzantine(rule: str, factor: int, count: int, options: Options) -> Options:
+    """Fill in the most hostile clients f that a rule stands which needs n >= factor·f + 3."""
+    most = max(0, (count - 3) // factor)
+    byzantine = most if options["byzantine"] is None else options["byzantine"]
     _needs(
         f"{rule} with --byzantine {byzantine}",
         count,
-        2 * byzantine + 3,
-        "n >= 2f + 3",
-        f"wait for more updates, or lower --byzantine (with {count} at most"
-        f" {max(0, (count - 3) // 2)})",
+        factor * byzantine + 3,
+        f"n >= {factor}f + 3",
+        f"wait for more updates, or lower --byzantine (with {count} at most {most})",
     )
     return {**options, "byzantine": byzantine}
 
 
+def _prepare_krum(count: int, options: Options) -> Options:
+    return _with_byzantine("krum", 2, count, options)
+
+
 def _prepare_multi_krum(count: int, options: Options) -> Options:
-    prepared = _prepare_krum(count, options, "multi-krum")
+    prepared = _with_byzantine("multi-krum", 2, count, options)
     honest = count - prepared["byzantine"]
     keep = honest if options["keep"] is None else options["keep"]
     _needs(
@@ -94,18 +97,7 @@ def _prepare_multi_krum(count: int, options: Options) -> Options:
 
 
 def _prepare_bulyan(count: int, options: Options) -> Options:
-    byzantine = options["byzantine"]
-    if byzantine is None:
-        byzantine = max(0, (count - 3) // 4)
-    _needs(
-        f"bulyan with --byzantine {byzantine}",
-        count,
-        4 * byzantine + 3,
-        "n >= 4f + 3",
-        f"wait for more updates, or lower --byzantine (with {count} at most"
-        f" {max(0, (count - 3) // 4)})",
-    )
-    return {**options, "byzantine": byzantine}
+    return _with_byzantine("bulyan", 4, count, options)
 
 
 def _prepare_trimmed_mean(count: int, options: Options) -> Options:

@@ -14,6 +14,7 @@
     │   ├── DataError           4  pictures, labels or arrays that do not fit
     │   └── RunFormatError      4  not a run directory, or one of a newer format
     ├── ConflictError           5  the output exists and was made from other inputs
+    │   └── LostError           5  the output exists, and what belongs to it was lost
     └── OutOfMemoryError        6  not enough memory, after every fallback
 
 A message names the file, the tensor or the option, what was expected and what was
@@ -118,6 +119,12 @@ class ConflictError(FedcliError):
 
     kind = "conflict"
     status = ExitStatus.CONFLICT
+
+
+class LostError(ConflictError):
+    """The output exists, is not known to differ, and what belongs to it was lost."""
+
+    kind = "lost"
 
 
 class OutOfMemoryError(FedcliError):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from fedcli.checkpoint import digest, save
 from fedcli.metadata import Kind, Metadata, Role
@@ -19,6 +20,9 @@ from fedcli.run_info import DatasetInfo, ModelInfo, RunInfo
 
 # Test processes run side by side: threads that wait for each other's cores would make them crawl.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A machine that is busy is no mistake of the program.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 ROLES = {
     "bn.running_mean": Role.BUFFER,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedcli.checkpoint import digest
-from fedcli.errors import ConflictError, FedcliError
+from fedcli.errors import ConflictError, FedcliError, LostError
 from fedcli.files import second_name, write_bytes
 from fedcli.manifest import Manifest, read_manifest
 from fedcli.participation import Participation
@@ -33,10 +33,6 @@ class Inputs:
         return replace(self.rule, options=self.rule.reducer.prepare(count, self.rule.options))
 
 
-class _LostError(ConflictError):
-    """What the round was made from is not known to differ; something beside it was lost."""
-
-
 def already_made(inputs: Inputs, *, diagnostics: bool, force: bool) -> Manifest | None:
     """Return the manifest of a complete round that these inputs would give again, else None.
 
@@ -52,7 +48,7 @@ def already_made(inputs: Inputs, *, diagnostics: bool, force: bool) -> Manifest 
     except ConflictError as error:
         if not force:
             raise
-        if not isinstance(error, _LostError):
+        if not isinstance(error, LostError):
             check_replaceable(inputs.run, inputs.round)
         return None
     measured = not manifest.accepted or any(c.norm is not None for c in manifest.accepted)
@@ -82,7 +78,7 @@ def check_unchanged(inputs: Inputs) -> Manifest:
     ):
         raise _conflict(round_, f"was made {difference}")
     if manifest.server_state is not None and not _is(round_.server_state, manifest.server_state):
-        raise _LostError(
+        raise LostError(
             f"{round_.server_state}: is not there, or not what {round_.manifest} names",
             hint="--force makes it again",
         )
@@ -123,9 +119,9 @@ def _other_options(manifest: Manifest, rule: Rule) -> str | None:
     return None
 
 
-def _lost(round_: Round, what: str) -> _LostError:
+def _lost(round_: Round, what: str) -> LostError:
     conflict = _conflict(round_, what)
-    return _LostError(conflict.message, hint=conflict.hint)
+    return LostError(conflict.message, hint=conflict.hint)
 
 
 def _conflict(round_: Round, difference: str) -> ConflictError:

@@ -68,12 +68,13 @@ def _with_byzantine(rule: str, factor: int, count: int, options: Options) -> Opt
     """Fill in the most hostile clients f that a rule stands which needs n >= factor·f + 3."""
     most = max(0, (count - 3) // factor)
     byzantine = most if options["byzantine"] is None else options["byzantine"]
+    lower = f", or lower --byzantine to {most}" if count >= 3 else ""
     _needs(
         f"{rule} with --byzantine {byzantine}",
         count,
         factor * byzantine + 3,
         f"n >= {factor}f + 3",
-        f"wait for more updates, or lower --byzantine (with {count} at most {most})",
+        f"wait for more updates{lower}",
     )
     return {**options, "byzantine": byzantine}
 

@@ -19,7 +19,7 @@ from fedcli.progress import Progress, Silence
 from fedcli.run import Round, Run
 from fedcli.server_state import ServerState, open_state, state_layout, state_metadata
 from fedcli.steps.aggregated import Inputs, already_made, check_same_model, restored_on_failure
-from fedcli.steps.contributions import contributions, digests, not_read, partial_contributions
+from fedcli.steps.contributions import contributions, made_of, not_read, partial_contributions
 from fedcli.steps.members import Request, read_request
 from fedcli.strategies.combination import Combination, Weights
 from fedcli.updates import Base, Update, check_digest, open_updates, read_base
@@ -122,18 +122,7 @@ class Decision:
 
     def metadata(self, digest_of: Callable[[Update], str]) -> Metadata:
         """Describe the global model."""
-        clients, partials = digests(self.updates, digest_of)
-        return Metadata(
-            Kind.GLOBAL,
-            self.base.run.id,
-            round=self.base.round.number,
-            num_examples=sum(update.num_examples for update in self.updates),
-            base=self.base.sha256,
-            roles=self.base.metadata.roles,
-            seed=self.base.metadata.seed,
-            updates=clients,
-            partials=partials or None,
-        )
+        return made_of(Kind.GLOBAL, self.base, self.updates, digest_of)
 
     def manifest(
         self, figures: Sequence[Diagnosis], model: str, state: str | None, seconds: float

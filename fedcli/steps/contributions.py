@@ -5,8 +5,9 @@ from dataclasses import asdict
 
 from fedcli.diagnostics import Diagnosis
 from fedcli.manifest import Contribution, PartialContribution
+from fedcli.metadata import Kind, Metadata
 from fedcli.strategies.combination import Weights
-from fedcli.updates import NO_DIGEST, Update
+from fedcli.updates import NO_DIGEST, Base, Update
 
 _UNKNOWN = Diagnosis(None, None, None)
 
@@ -16,8 +17,26 @@ def not_read(_: Update) -> str:
     return NO_DIGEST
 
 
-def digests(
-    updates: Sequence[Update], digest_of: Callable[[Update], str] = Update.digest
+def made_of(
+    kind: Kind, base: Base, updates: Sequence[Update], digest_of: Callable[[Update], str]
+) -> Metadata:
+    """Describe a checkpoint that is made of updates and partial means from one base model."""
+    clients, partials = _digests(updates, digest_of)
+    return Metadata(
+        kind,
+        base.run.id,
+        round=base.round.number,
+        num_examples=sum(update.num_examples for update in updates),
+        base=base.sha256,
+        roles=base.metadata.roles,
+        seed=base.metadata.seed,
+        updates=clients,
+        partials=partials or None,
+    )
+
+
+def _digests(
+    updates: Sequence[Update], digest_of: Callable[[Update], str]
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the SHA-256s of updates by client, and of partial means by name.
 

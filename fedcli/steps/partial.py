@@ -14,7 +14,7 @@ from fedcli.metadata import Kind, Metadata
 from fedcli.participation import participation
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
-from fedcli.steps.contributions import contributions, digests, not_read, partial_contributions
+from fedcli.steps.contributions import contributions, made_of, not_read, partial_contributions
 from fedcli.steps.members import Request, read_request
 from fedcli.strategies.combination import Shares
 from fedcli.updates import Base, Update, check_digest, open_updates, partial_layout, read_base
@@ -92,21 +92,9 @@ class Sums:
 
     def metadata(self, digest_of: Callable[[Update], str]) -> Metadata:
         """Describe the file."""
-        clients, partials = digests(self.updates, digest_of)
-        for update in self.updates:
-            clients.update(update.members)
-        return Metadata(
-            Kind.PARTIAL,
-            self.base.run.id,
-            round=self.base.round.number,
-            num_examples=sum(update.num_examples for update in self.updates),
-            base=self.base.sha256,
-            roles=self.base.metadata.roles,
-            seed=self.base.metadata.seed,
-            updates=clients,
-            partials=partials or None,
-            weighting=self.weighting,
-        )
+        made = made_of(Kind.PARTIAL, self.base, self.updates, digest_of)
+        members = {c: sha256 for update in self.updates for c, sha256 in update.members.items()}
+        return replace(made, updates={**(made.updates or {}), **members}, weighting=self.weighting)
 
 
 def _taking_part(request: Request) -> tuple[str, ...]:

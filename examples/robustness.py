@@ -39,7 +39,7 @@ from fedcli.steps.aggregate import aggregate
 from fedcli.steps.evaluate import evaluate
 from fedcli.steps.new_run import Start
 from fedcli.steps.partition import Source, partition
-from fedcli.steps.train_client import train_client
+from fedcli.steps.train_client import Execution, train_client
 
 CLIENTS = 10
 ATTACKERS = ("8", "9")
@@ -119,7 +119,7 @@ def first_updates(arguments: argparse.Namespace, seed: int) -> Path:
     plan = Plan(train=TRAINING[arguments.model])
     start = Start(ModelInfo(arguments.model), plan=plan, seed=seed)
     partition(root, Source("synthetic", limit=arguments.limit), scheme, start)
-    train_client(Run.open(root), ["all"], threads=1)
+    train_client(Run.open(root), ["all"], execution=Execution(threads=1))
     return root
 
 
@@ -151,18 +151,18 @@ def train_on_flipped_labels(run: Run, client: str) -> None:
     own = read_shard(run.client_shard(client))
     flipped = run.client_shard(client).with_suffix(".flipped.npz")
     np.savez(flipped, x=own.x, y=len(run.info.dataset.classes) - 1 - own.y)
-    train_client(run, [client], data=str(flipped), threads=1, force=True)
+    train_client(run, [client], data=str(flipped), execution=Execution(threads=1), force=True)
 
 
 def do_round(run: Run, round_: Round, case: Case) -> float:
     """Train honest clients and attackers, aggregate, and return the accuracy."""
     honest = [client for client in run.info.clients if client not in ATTACKERS]
-    train_client(run, honest, threads=1)
+    train_client(run, honest, execution=Execution(threads=1))
     for client in ATTACKERS:
         if case.attack == "label flip":
             train_on_flipped_labels(run, client)
         else:
-            train_client(run, [client], threads=1)
+            train_client(run, [client], execution=Execution(threads=1))
         if case.attack in CHANGES:
             replace_update(run, round_, client, case.attack)
     aggregate(run, options=case.options)

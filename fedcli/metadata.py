@@ -28,18 +28,21 @@ class Kind(StrEnum):
     CLIENT_STATE = "client-state"
     SERVER_STATE = "server-state"
     SHARD = "shard"
+    TRAINING = "training"
 
 
 class Role(StrEnum):
     """What a tensor is, and so what may be done with it.
 
     Parameters and buffers are averaged; norms, clipping, noise and server optimizers see
-    parameters only; counters stay integers.
+    parameters only; counters stay integers. A control is no tensor of the model: it is what an
+    update adds to a control variate of the server.
     """
 
     PARAMETER = "parameter"
     BUFFER = "buffer"
     COUNTER = "counter"
+    CONTROL = "control"
 
 
 @dataclass(frozen=True)

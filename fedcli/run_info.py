@@ -10,6 +10,7 @@ from typing import Any
 from fedcli.errors import RunFormatError, UsageError
 from fedcli.files import canonical_json
 from fedcli.plan import Plan
+from fedcli.plan.values import ABOVE_0, FROM_1, check_ranges
 
 FORMAT = 1
 _CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -53,11 +54,29 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Which network a run trains; ``name`` is a built-in, a torchvision or a dotted name."""
+    """Which network a run trains; ``name`` is a built-in, a torchvision or a dotted name.
+
+    ``lora`` is the rank of its adapters, None without any; ``lora_alpha`` is α, None for the rank.
+    """
 
     name: str
     stem: str = "imagenet"
     norm: str = "batch"
+    lora: int | None = None
+    lora_alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range (``UsageError``)."""
+        check_ranges(self, {"lora": FROM_1, "lora_alpha": ABOVE_0})
+        if self.lora is None and self.lora_alpha is not None:
+            raise UsageError("--lora-alpha: belongs to --lora")
+
+    @property
+    def lora_scale(self) -> float:
+        """What the adapters' change is multiplied by: α / r."""
+        if self.lora is None or self.lora_alpha is None:
+            return 1.0
+        return self.lora_alpha / self.lora
 
     @property
     def is_users_own(self) -> bool:
@@ -91,7 +110,8 @@ class RunInfo:
         return {"id": self.id, **self._content()}
 
     def _content(self) -> dict[str, Any]:
-        return {**asdict(self), "plan": self.plan.as_json()}
+        model = {key: value for key, value in asdict(self.model).items() if value is not None}
+        return {**asdict(self), "model": model, "plan": self.plan.as_json()}
 
 
 def run_id(values: Mapping[str, Any]) -> str:

@@ -94,7 +94,33 @@ def test_two_options_of_one_name_are_a_mistake() -> None:
 
 # --- the plan ----------------------------------------------------------------------------------
 
-TRAINING = TrainPlan(2, 0.5, 8, 0.25, 0.125, ("flip", "crop"), initial_loss=True)
+TRAINING = TrainPlan(
+    epochs=2,
+    lr=0.5,
+    batch_size=8,
+    momentum=0.25,
+    weight_decay=0.125,
+    lr_schedule="cosine",
+    lr_rounds=9,
+    lr_warmup=2,
+    clip_grad=1.5,
+    label_smoothing=0.25,
+    augment=("flip", "crop"),
+    mixup=0.5,
+    algorithm="moon",
+    mu=0.5,
+    temperature=0.25,
+    proximal=0.125,
+    freeze=("fc.bias",),
+    precision="bf16",
+    initial_loss=True,
+)
+OTHERS = [
+    TrainPlan(steps=7, algorithm="scaffold", scaffold_option=1),
+    TrainPlan(algorithm="feddyn", feddyn_alpha=0.5, optimizer="adamw"),
+    TrainPlan(algorithm="ditto", ditto_lambda=0.5, lr_schedule="step", lr_every=3, lr_decay=0.5),
+    TrainPlan(local_layers=("fc.bias",), head_epochs=1),
+]
 RULES = [
     AggregatePlan(
         reduce="trimmed-mean",
@@ -119,12 +145,15 @@ RULES = [
 def options_of(section: TrainPlan | AggregatePlan) -> str:
     """The options of which all are typed that are not None."""
     line = []
-    for name, value in asdict(section).items():
+    values = asdict(section)
+    if values.get("steps") is not None:
+        del values["epochs"]  # they replace each other
+    for name, value in values.items():
         option = f"--{name.replace('_', '-')}"
         if value is True:
             line.append(option)
-        elif value is not None:
-            text = ",".join(value) if isinstance(value, tuple) else str(value)
+        elif value not in (None, False):
+            text = ",".join(value) or "none" if isinstance(value, tuple) else str(value)
             line.append(f"{option} {text}")
     return " ".join(line)
 
@@ -160,9 +189,18 @@ def plan_of(options: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return Run.open(Path("fedrun")).info.plan
 
 
-def test_the_rules_above_use_every_option() -> None:
-    used = {name for rule in RULES for name, value in asdict(rule).items() if value is not None}
-    assert used == {field.name for field in fields(AggregatePlan)}
+@pytest.mark.parametrize("sections", [RULES, [TRAINING, *OTHERS]], ids=["rules", "training"])
+def test_the_plans_above_use_every_option(sections: list[AggregatePlan | TrainPlan]) -> None:
+    used = {name for one in sections for name, value in asdict(one).items() if value is not None}
+    assert used == {field.name for field in fields(sections[0])}
+
+
+@pytest.mark.parametrize("training", OTHERS, ids=options_of)
+def test_what_init_is_told_of_training_is_the_plan_of_the_run(
+    training: TrainPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = f"--clients a,b,c,d,e,f {options_of(training)}"
+    assert plan_of(options, tmp_path, monkeypatch).train == training
 
 
 @pytest.mark.parametrize("rule", RULES, ids=options_of)

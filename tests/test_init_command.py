@@ -1,11 +1,14 @@
 """``fedcli init``: a run without data."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from conftest import fedcli
 
 from fedcli.checkpoint import Checkpoint
+from fedcli.cli import execute
 from fedcli.errors import ConflictError, UsageError
 from fedcli.metadata import Kind, Role
 from fedcli.run import Run
@@ -75,6 +78,74 @@ def test_a_plan_file_is_what_options_start_from(tmp_path):
     assert (info.plan.train.lr, info.plan.train.epochs) == (0.5, 1)
     assert info.dataset.classes == ("0", "1", "2")
     assert info.clients == ()
+
+
+ALGORITHMS = [
+    (["--algorithm", "scaffold"], ("scaffold", "scaffold")),
+    (["--algorithm", "fedprox"], ("fedprox", "fedavg")),
+    (["--algorithm", "fednova", "--strategy", "fedavg"], ("fednova", "fedavg")),
+    (["--algorithm", "ditto", "--reduce", "median"], ("ditto", "fedavg")),
+    (["--plan", "plan.toml"], ("feddyn", "feddyn")),
+    (["--plan", "plan.toml", "--algorithm", "fednova"], ("fednova", "fednova")),
+    (["--plan", "asks.toml"], ("fednova", "fedavg")),
+    (["--plan", "asks.toml", "--algorithm", "moon"], ("moon", "fedavg")),
+    (["--plan", "fedavg.toml", "--algorithm", "fednova"], ("fednova", "fedavg")),
+]
+
+
+@pytest.mark.parametrize(("typed", "expected"), ALGORITHMS)
+def test_an_algorithm_brings_its_strategy_where_nobody_asks_for_one(
+    tmp_path, monkeypatch, typed, expected
+):
+    monkeypatch.chdir(tmp_path)
+    Path("plan.toml").write_text('[train]\nalgorithm = "feddyn"\n')
+    asked = '[aggregate]\nstrategy = "fedavg"\n'
+    Path("fedavg.toml").write_text(asked)
+    Path("asks.toml").write_text(f'[train]\nalgorithm = "fednova"\n{asked}')
+    assert execute(["init", "--num-classes", "2", "--model", "linear", *typed]) == 0
+    plan = Run.open(Path("fedrun")).info.plan
+    assert (plan.train.algorithm, plan.aggregate.strategy) == expected
+
+
+def test_an_algorithm_without_its_other_half_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    typed = ["--algorithm", "feddyn", "--strategy", "fedadam"]
+    assert execute(["init", "--num-classes", "2", *typed]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "error: --algorithm feddyn: its other half is the server optimizer feddyn, and the rule has"
+        " adam",
+        "hint: --strategy feddyn",
+    ]
+    assert not Path("fedrun").exists()
+
+
+def test_the_plan_in_the_run_is_what_was_set_without_what_is_off(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    typed = [
+        "--algorithm",
+        "moon",
+        "--mu",
+        "5",
+        "--steps",
+        "100",
+        "--mixup",
+        "0",
+        "--freeze",
+        "none",
+    ]
+    assert execute(["init", "--num-classes", "2", "--model", "linear", *typed]) == 0
+    assert json.loads(Path("fedrun/run.json").read_text())["plan"]["train"] == {
+        "algorithm": "moon",
+        "mu": 5.0,
+        "steps": 100,
+        "lr": 0.01,
+        "lr_schedule": "constant",
+        "batch_size": 64,
+        "optimizer": "sgd",
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "precision": "fp32",
+    }
 
 
 @pytest.mark.parametrize(

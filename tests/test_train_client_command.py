@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import fedcli
 
+from fedcli.algorithms import ALGORITHMS
 from fedcli.checkpoint import Checkpoint, digest, save
 from fedcli.cli import execute
 from fedcli.manifest import read_manifest
@@ -23,6 +24,13 @@ from fedcli.steps.train_client import train_client
 
 CLASSES = ("dark", "bright", "loud")
 Cli = Callable[..., tuple[int, str, str]]
+
+
+def of(algorithm: str) -> tuple[str, str]:
+    return ("--algorithm", algorithm)
+
+
+FEDPROX, SCAFFOLD = of("fedprox"), of("scaffold")
 
 
 def examples(seed: int, count: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -142,6 +150,7 @@ def test_an_update_says_what_it_is(run: Run, cli: Cli) -> None:
         "momentum": 0.9,
         "weight_decay": 0.0,
         "augment": ["flip"],
+        "precision": "fp32",
         "device": "cpu",
         "threads": 1,
         "steps": 5,
@@ -261,7 +270,63 @@ def test_json_is_one_object(run: Run, cli: Cli) -> None:
         (["--id", "0", "--data", "absent"], 3, "absent"),
         (["--id", "0", "--run", "nowhere"], 4, "nowhere: not a run directory"),
         (["--id", "0", "--lr", "1e38"], 1, "diverged"),
-        ([], 2, "--id"),
+        ([], 2, "--id: say who trains"),
+        (
+            ["--id", "0", "--algorithm", "fedsgd"],
+            2,
+            "unknown value 'fedsgd'; known: fedavg, fedprox",
+        ),
+        (["--id", "0", "--optimizer", "lion"], 2, "--optimizer: unknown value 'lion'; known: sgd"),
+        (["--id", "0", "--mu", "1"], 2, "--mu: no option of fedavg; it belongs to fedprox, moon"),
+        (["--id", "0", *FEDPROX, "--temperature", "1"], 2, "--temperature: no option of fedprox"),
+        (["--id", "0", *FEDPROX, "--mu", "-1"], 2, "--mu: expected a number of at least 0"),
+        (
+            ["--id", "0", *FEDPROX, "--proximal", "1"],
+            2,
+            "--proximal: fedprox has this term already",
+        ),
+        (["--id", "0", *of("feddyn"), "--proximal", "1"], 2, "--proximal: feddyn has a proximal"),
+        (
+            ["--id", "0", *SCAFFOLD, "--scaffold-option", "3"],
+            2,
+            "--scaffold-option: expected 1 or 2",
+        ),
+        (
+            ["--id", "0", *SCAFFOLD, "--optimizer", "adam"],
+            2,
+            "scaffold reads gradients off the steps",
+        ),
+        (["--id", "0", *SCAFFOLD, "--precision", "fp16"], 2, "--precision fp16: leaves out steps"),
+        (["--id", "0", *of("fednova"), "--optimizer", "adamw"], 2, "--optimizer adamw: fednova"),
+        (
+            ["--id", "0", *of("moon"), "--local-layers", "fc"],
+            2,
+            "--local-layers: moon compares whole",
+        ),
+        (
+            ["--id", "0", *of("ditto"), "--local-layers", "fc"],
+            2,
+            "--local-layers: ditto keeps a whole",
+        ),
+        (["--id", "0", *of("fedbn")], 2, "fedbn: the model has no batch normalisation"),
+        (
+            ["--id", "0", "--head-epochs", "1"],
+            2,
+            "--head-epochs: trains the layers of --local-layers",
+        ),
+        (["--id", "0", "--local-layers", "head"], 2, "--local-layers head: no tensor of the model"),
+        (["--id", "0", "--freeze", "fc"], 2, "leave no parameter to train and to send"),
+        (
+            ["--id", "0", "--epochs", "1", "--steps", "1"],
+            2,
+            "--epochs and --steps: give one of them",
+        ),
+        (["--id", "0", "--steps", "0"], 2, "--steps: expected 1 or more"),
+        (["--id", "0", "--lr-schedule", "cosine"], 2, "--lr-rounds: the schedule cosine needs it"),
+        (["--id", "0", "--lr-every", "2"], 2, "--lr-every: the schedule constant does not use it"),
+        (["--id", "0", "--label-smoothing", "1"], 2, "--label-smoothing: expected a share"),
+        (["--id", "0", "--mixup", "-0.1"], 2, "--mixup: expected a number of at least 0"),
+        (["--id", "0", "--clip-grad", "-1"], 2, "--clip-grad: expected a number of at least 0"),
     ],
 )
 def test_wrong_words_end_in_one_line_and_change_nothing(
@@ -276,6 +341,46 @@ def test_wrong_words_end_in_one_line_and_change_nothing(
     assert words in lines[0]
     assert len(lines) == 1 + lines[-1].startswith("hint: ")
     assert files(run.root) == before
+
+
+def test_zero_turns_off_what_the_plan_turns_on(run: Run, cli: Cli) -> None:
+    off = {"mixup": 0, "clip_grad": 0, "label_smoothing": 0, "lr_warmup": 0, "proximal": 0}
+    words = [word for key, value in off.items() for word in (f"--{key.replace('_', '-')}", value)]
+    assert cli("train-client", "--id", "0", "--epochs", 1, *words)[0] == 0
+    with Checkpoint(run.round(1).update("0")) as update:
+        training = update.metadata.training or {}
+    assert not training.keys() & off.keys()
+    assert cli("train-client", "--id", "0", "--epochs", 1)[0] == 0  # the same inputs
+
+
+def test_the_list_of_algorithms_needs_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    found, out, err = cli("train-client", "--list")
+    assert (found, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+    found, out, _ = cli("train-client", "--list", "--json")
+    value = json.loads(out)
+    assert found == 0
+    assert value["algorithms"].keys() == ALGORITHMS.keys()
+    assert value["algorithms"]["moon"]["options"] == {"mu": 1.0, "temperature": 0.5}
+    assert value["schedules"]["step"]["options"] == {"lr_decay": None, "lr_every": None}
+    for kind in ("algorithms", "optimizers", "schedules", "augmentations"):
+        assert all(row["summary"] for row in value[kind].values())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_algorithm_that_is_typed_brings_its_strategy(run: Run, cli: Cli) -> None:
+    found, _, err = cli("run", "--rounds", 2, *SCAFFOLD, "--epochs", 1, "--no-evaluate")
+    assert found == 0, err
+    manifest = read_manifest(run.round(2).manifest)
+    assert manifest is not None
+    assert (manifest.strategy, manifest.server_optimizer) == ("scaffold", "scaffold")
+    found, _, err = cli("run", "--rounds", 3, *SCAFFOLD, "--strategy", "fedavg")
+    assert found == 2
+    assert "its other half is the server optimizer scaffold, and the rule has sgd" in err
 
 
 def test_errors_are_json_too_when_asked(run: Run, cli: Cli) -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,10 @@ from fedcli.devices import choose_device, out_of_memory_as_error
 from fedcli.errors import DataError, FedcliError, OutOfMemoryError, UsageError
 from fedcli.plan import TrainPlan
 from fedcli.run_info import DatasetInfo
-from fedcli.training import SGD, Epoch, Normalize, batches, crop, flip, train
+from fedcli.training import Epoch, Normalize, train
+from fedcli.training.augmentation import crop, flip
+from fedcli.training.batches import slices
+from fedcli.training.optimizers import SGD
 
 CPU = torch.device("cpu")
 PICTURES = DatasetInfo("test", ("a", "b"), (3, 8, 8))
@@ -50,7 +54,7 @@ def ignore(epoch: Epoch) -> None:
 def test_sgd_takes_the_steps_of_torchs_sgd(momentum: float, weight_decay: float) -> None:
     plan = TrainPlan(lr=0.05, momentum=momentum, weight_decay=weight_decay)
     ours, theirs = small_net(), small_net()
-    own = SGD(list(ours.parameters()), plan)
+    own = SGD(list(ours.parameters()), plan, plan.lr)
     reference = torch.optim.SGD(
         theirs.parameters(), lr=0.05, momentum=momentum, weight_decay=weight_decay
     )
@@ -68,7 +72,7 @@ def test_sgd_takes_the_steps_of_torchs_sgd(momentum: float, weight_decay: float)
 def test_sgd_with_one_gradient_for_two_parameters() -> None:
     """Autograd gives the very same tensor for both terms of a sum."""
     a, b = (torch.ones(3, requires_grad=True) for _ in range(2))
-    optimizer = SGD([a, b], TrainPlan(lr=0.5, momentum=0.5, weight_decay=0.5))
+    optimizer = SGD([a, b], TrainPlan(momentum=0.5, weight_decay=0.5), 0.5)
     for _ in range(2):
         optimizer.step(torch.autograd.grad((a + b).sum(), [a, b]))
     assert torch.equal(a, b)
@@ -78,7 +82,7 @@ def test_sgd_with_one_gradient_for_two_parameters() -> None:
 
 @given(st.integers(1, 300), st.integers(1, 70))
 def test_batches_cover_every_example_once_and_leave_none_alone(count: int, size: int) -> None:
-    parts = list(batches(count, size))
+    parts = list(slices(count, size))
     assert [i for part in parts for i in range(part.start, part.stop)] == list(range(count))
     lengths = [part.stop - part.start for part in parts]
     assert max(lengths) <= size + 1
@@ -198,21 +202,41 @@ def test_a_device_that_is_not_there(name: str) -> None:
 
 
 def test_training_imports_neither_torchvision_nor_dynamo() -> None:
+    """They take longer to import than all else together; only ``--compile`` is worth dynamo."""
     code = """
-import sys, torch
+import sys
+from dataclasses import replace
+import torch
 import fedcli.steps.train_client, fedcli.steps.evaluate, fedcli.evaluation
+from fedcli.algorithms import ALGORITHMS
+from fedcli.devices import Portions
 from fedcli.models import build
 from fedcli.plan import TrainPlan
-from fedcli.run_info import DatasetInfo, ModelInfo
-from fedcli.training import Normalize, train
+from fedcli.run_info import ModelInfo
+from fedcli.steps.local_training import Tensors
+from fedcli.training import predict
+from networks import NORMALIZE, assignment, pictures, trained
 
-info = DatasetInfo("t", ("a", "b"), (3, 32, 32))
-normalize = Normalize.for_dataset(info, as_rgb=True, device=torch.device("cpu"))
-module = build(ModelInfo("resnet18"), 2, (3, 32, 32), own=None, seed=0)
-x, y = torch.zeros(4, 3, 32, 32, dtype=torch.uint8), torch.tensor([0, 1, 0, 1])
-plan = TrainPlan(epochs=1)
-train(module, x, y, plan, normalize=normalize, seed=0, on_epoch=lambda epoch: None)
+def network(name):
+    return build(ModelInfo(name), 2, (3, 8, 8), own=None, seed=0)
+
+plan = TrainPlan(epochs=1, batch_size=4)
+plans = [replace(plan, algorithm=name) for name in ALGORITHMS if name != "fedbn"]
+plans += [replace(plan, optimizer=name, clip_grad=1.0) for name in ("adam", "adamw")]
+plans += [replace(plan, precision=name, mixup=0.5) for name in ("bf16", "fp16")]
+plans += [replace(plan, augment=("flip", "crop", "cutout"), label_smoothing=0.1)]
+for each in plans:
+    trained(assignment(each, network("linear"), 4))
+trained(assignment(plan, network("resnet18"), 4, micro_batch=2))
+trained(assignment(plan, network("cnn"), 4))
+predict(network("cnn"), pictures(4)[0], NORMALIZE, Portions(2, torch.device("cpu")))
 print([name for name in ("torchvision", "torch._dynamo") if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "[]", done.stderr

@@ -10,7 +10,7 @@ import typer
 from fedcli.cli.aggregation_options import AggregationOptions
 from fedcli.cli.groups import Group
 from fedcli.cli.training_options import TrainingOptions
-from fedcli.plan import Plan, updated
+from fedcli.plan import Plan, asks_for_rule, check_halves, read_toml
 
 if TYPE_CHECKING:
     from fedcli.steps.new_run import Start
@@ -47,6 +47,17 @@ class ModelOptions(Group):
         str,
         _option(help="Normalisation layers of resnet18: batch or group.", metavar="NAME"),
     ] = "batch"
+    lora: Annotated[
+        int | None,
+        _option(
+            help="Train adapters of this rank beside the weights (LoRA), and the last layer.",
+            metavar="RANK",
+        ),
+    ] = None
+    lora_alpha: Annotated[
+        float | None,
+        _option(help="LoRA: adapters count A / RANK times. (default: the rank)", metavar="A"),
+    ] = None
     init_from: Annotated[
         Path | None,
         _option(
@@ -78,7 +89,7 @@ def make_start(model: ModelOptions, plan: Plan, seed: int) -> "Start":
     from fedcli.run_info import ModelInfo
     from fedcli.steps.new_run import Start
 
-    network = ModelInfo(model.model, model.stem, model.norm)
+    network = ModelInfo(model.model, model.stem, model.norm, model.lora, model.lora_alpha)
     return Start(network, model.init_from, model.pretrained, model.normalize, plan, seed)
 
 
@@ -91,11 +102,12 @@ def make_plan(
     """
     from fedcli.strategies import resolve
 
-    plan = Plan() if file is None else Plan.from_toml(file)
-    given = aggregation.given()
-    aggregate = plan.aggregate.with_options(given)
-    rule = resolve(aggregate, given.keys())
-    asked = training.given()
-    if rule.weigher.needs_initial_loss:
-        asked = {"initial_loss": True, **asked}
-    return replace(plan, train=updated(plan.train, asked), aggregate=aggregate)
+    values = {} if file is None else read_toml(file)
+    plan, given = Plan.from_mapping(values, str(file)), aggregation.given()
+    asked = asks_for_rule(values.get("aggregate", {}))
+    plan = plan.with_options(training.given(), given, rule_asked_for=asked)
+    rule = resolve(plan.aggregate, given.keys())
+    check_halves(plan.train, rule.server_optimizer)
+    if rule.weigher.needs_initial_loss and training.initial_loss is None:
+        plan = replace(plan, train=replace(plan.train, initial_loss=True))
+    return plan

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import RenderableType
 
+from fedcli.cli.execution_options import ExecutionOptions
 from fedcli.cli.options import (
     ForceOption,
     MachineOptions,
@@ -15,16 +16,21 @@ from fedcli.cli.options import (
 )
 from fedcli.cli.output import Output, figures_table, megabytes, seconds
 from fedcli.cli.training_options import TrainingOptions
+from fedcli.errors import UsageError
 from fedcli.run import DEFAULT_RUN, Run
 
 
 def train_client(
     ids: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option("--id", help="Who trains: 2, 0,3,5, 0-9, all, or a name.", metavar="IDS"),
-    ],
+    ] = None,
     run: RunOption = DEFAULT_RUN,
     round_: RoundOption = None,
+    list_algorithms: Annotated[
+        bool,
+        typer.Option("--list", help="Print every local algorithm with its options and its paper."),
+    ] = False,
     data: Annotated[
         str | None,
         typer.Option(
@@ -33,27 +39,58 @@ def train_client(
             metavar="PATH",
         ),
     ] = None,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Decode --data batch by batch, where it is too large to be held in memory.",
+        ),
+    ] = False,
+    num_workers: Annotated[
+        int | None,
+        typer.Option(
+            "--num-workers",
+            min=0,
+            help="Processes that decode for --stream; by default up to 4, one a core.",
+            metavar="N",
+        ),
+    ] = None,
     training: TrainingOptions = TrainingOptions(),
     machine: MachineOptions = MachineOptions(),
+    execution: ExecutionOptions = ExecutionOptions(),
     seed: SeedOption = None,
     force: ForceOption = False,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Train one client, or several one after another, on their own data for the open round."""
-    from fedcli.steps.status import status
-    from fedcli.steps.train_client import train_client as step
-
-    opened = Run.open(run)
-
     with Output("train-client", printing) as output:
+        if list_algorithms:
+            from fedcli.cli.algorithm_list import algorithms, render_algorithms
+
+            output.result(algorithms(), render_algorithms)
+            return
+        if not ids:
+            raise UsageError("--id: say who trains: an id, a list (0,3), a range (0-9), or all")
+        opened = Run.open(run)  # before torch is imported: most mistakes are found here
+        from fedcli.devices import keep_heap
+        from fedcli.steps.status import status
+        from fedcli.steps.train_client import Execution
+        from fedcli.steps.train_client import train_client as step
+
+        keep_heap()
         result = step(
             opened,
             ids,
             round_number=round_,
             data=data,
             options=training.given(),
-            device=machine.device,
-            threads=machine.threads,
+            execution=Execution(
+                machine.device,
+                machine.threads,
+                **execution.given(),
+                stream=stream,
+                num_workers=num_workers,
+            ),
             seed=seed,
             own_model=machine.model,
             force=force,

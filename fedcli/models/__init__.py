@@ -7,8 +7,10 @@ from torch import nn
 
 from fedcli.dotted import SHOW_WHERE, in_one_line, load_attribute
 from fedcli.errors import UsageError
+from fedcli.models.lora import add_adapters
 from fedcli.models.resnet import NORMS, ResNet18
 from fedcli.models.small import CNN, Linear
+from fedcli.models.trial import Trial, try_out
 from fedcli.run_info import ModelInfo
 
 Shape = tuple[int, ...]
@@ -78,19 +80,38 @@ def build(
 
     ``shape`` is that of one example. ``own`` is the ``package.module:factory`` that the person
     at this machine gave; a name in ``run.json`` is only compared with it, never run. The factory
-    is called as ``factory(num_classes=...)``. Raises ``UsageError``.
+    is called as ``factory(num_classes=...)``. LoRA's adapters are drawn after all other weights,
+    which are those of the network without them. Raises ``UsageError``.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if model.is_users_own:
-            return _users_own(model, num_classes, own)
-        if own is not None and own != model.name:
-            raise UsageError(f"--model {own}: this run's model is {model.name}")
-        if model.name in MODELS:
-            return MODELS[model.name](model, num_classes, shape)
-        from fedcli.models.from_torchvision import build_from_torchvision
+        module = _plain(model, num_classes, shape, own)
+        if model.lora is not None:
+            add_adapters(module, try_model(module, model, shape), model.lora, model.lora_scale)
+        return module
 
-        return build_from_torchvision(model.name, num_classes)
+
+def try_model(module: nn.Module, model: ModelInfo, shape: Shape) -> Trial:
+    """Put one example of zeros through a network that was built so.
+
+    Raises ``UsageError`` when it does not go through.
+    """
+    example = torch.zeros(1, *shape)
+    if takes_rgb(model):
+        example = example.expand(-1, 3, -1, -1)
+    return try_out(module, example, f"--model {model.name}: an example of shape {list(shape)}")
+
+
+def _plain(model: ModelInfo, num_classes: int, shape: Shape, own: str | None) -> nn.Module:
+    if model.is_users_own:
+        return _users_own(model, num_classes, own)
+    if own is not None and own != model.name:
+        raise UsageError(f"--model {own}: this run's model is {model.name}")
+    if model.name in MODELS:
+        return MODELS[model.name](model, num_classes, shape)
+    from fedcli.models.from_torchvision import build_from_torchvision
+
+    return build_from_torchvision(model.name, num_classes)
 
 
 def _users_own(model: ModelInfo, num_classes: int, own: str | None) -> nn.Module:

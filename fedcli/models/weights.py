@@ -10,11 +10,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fedcli.dotted import in_one_line
 from fedcli.dtypes import BFLOAT16, Array
 from fedcli.errors import BadInputError, NotReadyError, UsageError
 from fedcli.metadata import Role
-from fedcli.models import Shape, build, check_model, takes_rgb
+from fedcli.models import Shape, build, check_model, try_model
+from fedcli.models.lora import adapted, without_adapters
+from fedcli.models.trial import Trial
 from fedcli.randomness import stream_seed
 from fedcli.run_info import ModelInfo
 
@@ -39,10 +40,11 @@ def roles_of(module: nn.Module) -> dict[str, Role]:
 
 def to_arrays(module: nn.Module) -> dict[str, Array]:
     """Copy a module's state to numpy arrays; bfloat16 becomes ``BFLOAT16``."""
-    return {name: _to_array(tensor) for name, tensor in module.state_dict().items()}
+    return {name: to_array(tensor) for name, tensor in module.state_dict().items()}
 
 
-def _to_array(tensor: Tensor) -> Array:
+def to_array(tensor: Tensor) -> Array:
+    """Copy a tensor to a numpy array."""
     tensor = tensor.detach().cpu().contiguous().clone()
     if tensor.dtype == torch.bfloat16:
         array: Array = tensor.view(torch.uint16).numpy()
@@ -69,6 +71,11 @@ def load_arrays(module: nn.Module, tensors: Mapping[str, Array], path: Path) -> 
             tensor.copy_(_to_tensor(tensors[name]))
 
 
+def to_tensors(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+    """Return arrays as tensors on the CPU, which share their memory."""
+    return {name: _to_tensor(array) for name, array in arrays.items()}
+
+
 def _to_tensor(array: Array) -> Tensor:
     if array.dtype == BFLOAT16:
         return torch.from_numpy(array.view("<u2")).view(torch.bfloat16)
@@ -88,41 +95,34 @@ def initial_tensors(
     """Make the weights of round 0: fresh from the seed, or taken over from given ones.
 
     Given weights must fit tensor for tensor, but for the last layer: it is kept when it has the
-    same number of classes, else drawn anew. Raises ``UsageError``, also when the model does not
-    map one example to ``num_classes`` numbers, and ``BadInputError``.
+    same number of classes, else drawn anew. Adapters of LoRA are always fresh. Raises
+    ``UsageError``, also when the model does not map one example to ``num_classes`` numbers, and
+    ``BadInputError``.
     """
     check_model(model, shape)
     if init_from is not None and pretrained:
         raise UsageError("--init-from and --pretrained exclude each other")
     module = build(model, num_classes, shape, own=own_factory, seed=stream_seed(seed, "model"))
-    _check_output(module, model, num_classes, shape)
+    trial = try_model(module, model, shape)
+    _check_output(trial, model, num_classes, shape)
     if init_from is not None:
-        _take_over(module, read_weights(init_from), str(init_from))
+        _take_over(module, read_weights(init_from), trial.last_layer, str(init_from))
     if pretrained:
         from fedcli.models.from_torchvision import pretrained_weights
 
-        _take_over(module, pretrained_weights(model.name), f"--pretrained {model.name}")
+        weights = pretrained_weights(model.name)
+        _take_over(module, weights, trial.last_layer, f"--pretrained {model.name}")
     return InitialModel(to_arrays(module), roles_of(module))
 
 
-def _check_output(module: nn.Module, model: ModelInfo, num_classes: int, shape: Shape) -> None:
-    """Try the model on one example of zeros."""
-    example = torch.zeros(1, *shape)
-    if takes_rgb(model):
-        example = example.expand(-1, 3, -1, -1)
-    where = f"--model {model.name}: an example of shape {list(shape)}"
-    hint = "another --image-size may do" if len(shape) == 3 else None
-    try:
-        with torch.no_grad():
-            output = module.eval()(example)
-    except Exception as error:
-        raise UsageError(
-            f"{where} does not go through it: {in_one_line(error)}", hint=hint
-        ) from error
-    module.train()
+def _check_output(trial: Trial, model: ModelInfo, num_classes: int, shape: Shape) -> None:
+    output = trial.output
     found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
     if found != [1, num_classes]:
-        raise UsageError(f"{where}: expected an output of shape {[1, num_classes]}, found {found}")
+        raise UsageError(
+            f"--model {model.name}: an example of shape {list(shape)}: expected an output of shape"
+            f" {[1, num_classes]}, found {found}"
+        )
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:
@@ -147,15 +147,21 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
     return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
 
 
-def _take_over(module: nn.Module, weights: Mapping[str, Tensor], origin: str) -> None:
-    state = module.state_dict()
-    last_layer = list(state)[-1].rpartition(".")[0] + "."
-    for name, tensor in state.items():
+def _take_over(
+    module: nn.Module, weights: Mapping[str, Tensor], last_layer: str, origin: str
+) -> None:
+    """Copy weights into a module, but for a last layer of another size and for adapters."""
+    if layers := adapted(weights):
+        raise BadInputError(
+            f"{origin}: layer {layers[0]!r} has an adapter of LoRA",
+            hint="merge the adapters into the weights first: fedcli.models.lora.merged",
+        )
+    for name, tensor in without_adapters(module.state_dict()).items():
         given = weights.get(name)
         if given is not None and given.shape == tensor.shape:
             with torch.no_grad():
                 tensor.copy_(given)
-        elif not name.startswith(last_layer) and not name.endswith("num_batches_tracked"):
+        elif name.rpartition(".")[0] != last_layer and not name.endswith("num_batches_tracked"):
             found = "no such tensor" if given is None else f"shape {list(given.shape)}"
             raise BadInputError(
                 f"{origin}: tensor {name!r}: expected shape {list(tensor.shape)}, found {found}"

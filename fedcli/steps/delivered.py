@@ -1,6 +1,7 @@
 """Whether a client's update is there already, and was made from the same inputs."""
 
 import hashlib
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from fedcli.checkpoint import Checkpoint
 from fedcli.errors import CheckpointError, ConflictError
 from fedcli.files import canonical_json
-from fedcli.metadata import Kind, Metadata
+from fedcli.metadata import Kind, Metadata, Role
 from fedcli.run import Round
 from fedcli.shards import Examples
 
@@ -70,6 +71,8 @@ def check_replaceable(round_: Round, client: str) -> None:
 def _differences(found: Metadata, expected: Metadata, undecided: frozenset[str]) -> list[str]:
     """Name what differs between two updates, hyper-parameter by hyper-parameter."""
     old, new = (_facts(metadata) for metadata in (found, expected))
+    if (old.get("micro_batch") or math.inf) <= (new.get("micro_batch") or 0):
+        undecided |= {"micro_batch"}  # it may have become smaller than asked for
     return [
         _OPAQUE.get(key, f"{key} {old.get(key)}, now {new.get(key)}")
         for key in new | old
@@ -79,6 +82,10 @@ def _differences(found: Metadata, expected: Metadata, undecided: frozenset[str])
 
 
 def _facts(metadata: Metadata) -> dict[str, Any]:
-    """Flatten metadata; of the loss at the start only whether it was asked for is an input."""
+    """Flatten metadata; of the loss at the start only whether it was asked for is an input.
+
+    The controls that an algorithm sends are what came out.
+    """
     facts = {**asdict(metadata), **(metadata.training or {})}
-    return {**facts, "initial_loss": "initial_loss" in facts}
+    roles = {name: role for name, role in metadata.roles.items() if role != Role.CONTROL}
+    return {**facts, "roles": roles, "initial_loss": "initial_loss" in facts}

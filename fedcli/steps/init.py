@@ -8,7 +8,14 @@ from fedcli.errors import UsageError
 from fedcli.run import Run
 from fedcli.run_info import DatasetInfo, RunInfo, check_client_id, client_order
 from fedcli.sampling import sampled_clients
-from fedcli.steps.new_run import Start, built_aside, existing, initial_model, write_round_zero
+from fedcli.steps.new_run import (
+    Start,
+    built_aside,
+    existing,
+    initial_model,
+    plan_of,
+    write_round_zero,
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ def init(
     run = existing(root, info, force=force)
     if run is not None:
         return _result(run, already_done=True)
-    model = initial_model(start, info.dataset)
+    model = initial_model(start, info)
     with built_aside(root, info) as run:
         write_round_zero(run, model)
     return _result(Run.open(root), already_done=False)
@@ -67,7 +74,7 @@ def _info(
         model=start.model,
         seed=start.seed,
         clients=tuple(client_order(check_client_id(client) for client in clients)),
-        plan=start.plan,
+        plan=plan_of(start, classes, shape),
         origin={"step": "init", **start.origin()},
     )
 

@@ -2,9 +2,9 @@
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from fedcli.files import directory_aside
 from fedcli.metadata import Kind, Metadata, Role
 from fedcli.plan import Plan, one_of
 from fedcli.run import Run
-from fedcli.run_info import DatasetInfo, ModelInfo, RunInfo
+from fedcli.run_info import ModelInfo, RunInfo
 from fedcli.sampling import sampled_clients
 
 if TYPE_CHECKING:
@@ -71,6 +71,11 @@ class Start:
                 f" have {channels}"
             )
         return mean, std
+
+    @property
+    def own_factory(self) -> str | None:
+        """The user's own network, which the person who makes the run has asked for."""
+        return self.model.name if self.model.is_users_own else None
 
     def origin(self) -> dict[str, Any]:
         """Return what identifies the starting weights, for ``run.json``."""
@@ -171,19 +176,52 @@ def _move(run: Run, root: Path) -> None:
         path.replace(target)
 
 
-def initial_model(start: Start, dataset: DatasetInfo) -> "InitialModel":
-    """Build the starting model. Raises ``UsageError`` for one that is not known or does not fit."""
-    from fedcli.models.weights import initial_tensors
+def plan_of(start: Start, classes: Sequence[str], shape: tuple[int, ...]) -> Plan:
+    """Return the plan of a run: with LoRA, all is frozen that is not to be trained.
 
-    return initial_tensors(
+    To be trained are the adapters, the last layer, and layers that stay with the client. A plan
+    that freezes something says itself what. Raises ``UsageError`` for a model that is not known or
+    does not fit.
+    """
+    train = start.plan.train
+    if start.model.lora is None or train.freeze:
+        return start.plan
+    from fedcli.layers import matching
+    from fedcli.models import build, check_model, try_model
+    from fedcli.models.lora import all_but_adapters
+    from fedcli.models.weights import roles_of
+    from fedcli.steps.local_training import local_patterns
+
+    check_model(start.model, shape)
+    module = build(start.model, len(classes), shape, own=start.own_factory, seed=0)
+    last_layer = try_model(module, start.model, shape).last_layer
+    roles = roles_of(module)
+    local = local_patterns(train, roles)
+    if any(pattern.startswith("!") for pattern in local):  # "!!" would not put them back
+        local = tuple(sorted(matching(local, module.state_dict())))
+    freeze = all_but_adapters(last_layer, local)
+    return replace(start.plan, train=replace(train, freeze=freeze))
+
+
+def initial_model(start: Start, info: RunInfo) -> "InitialModel":
+    """Build the starting model.
+
+    Raises ``UsageError`` for one that is not known, or does not fit the examples or the plan.
+    """
+    from fedcli.models.weights import initial_tensors
+    from fedcli.steps.local_training import Tensors
+
+    model = initial_tensors(
         start.model,
-        num_classes=len(dataset.classes),
-        shape=dataset.shape,
+        num_classes=len(info.dataset.classes),
+        shape=info.dataset.shape,
         seed=start.seed,
         init_from=start.init_from,
         pretrained=start.pretrained,
-        own_factory=start.model.name if start.model.is_users_own else None,
+        own_factory=start.own_factory,
     )
+    Tensors.of(info.plan.train, model.tensors, model.roles)
+    return model
 
 
 def write_round_zero(run: Run, model: "InitialModel") -> None:

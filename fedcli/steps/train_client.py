@@ -1,31 +1,39 @@
 """Train clients on their own data for one round, and write what they send."""
 
-import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from fedcli.advice import train_command
 from fedcli.checkpoint import Checkpoint, save
-from fedcli.devices import choose_device, out_of_memory_as_error, peak_memory, set_threads
-from fedcli.dtypes import Array
-from fedcli.errors import NotReadyError, UsageError
+from fedcli.devices import out_of_memory_as_error, peak_memory, reset_peak_memory
+from fedcli.errors import UsageError
 from fedcli.files import write_json
-from fedcli.metadata import Kind, Metadata
+from fedcli.live import Live
+from fedcli.metadata import Kind, Metadata, Role
 from fedcli.models import build, takes_rgb
-from fedcli.models.weights import load_arrays, to_arrays
-from fedcli.plan import TrainPlan, updated
-from fedcli.progress import Progress, Silence
+from fedcli.models.weights import load_arrays
+from fedcli.progress import Progress
 from fedcli.randomness import stream_seed
-from fedcli.run import Round, Run
-from fedcli.shards import Examples, read_shard
-from fedcli.steps.delivered import check_replaceable, find_delivered, fingerprint
-from fedcli.training import Epoch, Normalize, count_batches, mean_loss, train
+from fedcli.run import Run
+from fedcli.steps.client_data import ClientData, open_data
+from fedcli.steps.client_session import (
+    Before,
+    Execution,
+    Session,
+    checked_length,
+    kept_before,
+    open_session,
+)
+from fedcli.steps.delivered import check_replaceable, find_delivered
+from fedcli.steps.left_off import LeftOff, Resume, seconds_before
+from fedcli.steps.local_training import Assignment, Trained, train_locally
+from fedcli.steps.telemetry import telemetry
+from fedcli.training import Epoch, Normalize, Observer, Stage, Trainer, steps_of
+
+__all__ = ["ClientResult", "Execution", "TrainClientResult", "train_client"]
 
 
 @dataclass(frozen=True)
@@ -53,40 +61,6 @@ class TrainClientResult:
     clients: tuple[ClientResult, ...]
 
 
-@dataclass(frozen=True)
-class _Session:
-    """What is the same for every client of one call.
-
-    ``undecided`` are the training facts that nobody chose but the machine: they make no conflict
-    with an update that is there already.
-    """
-
-    run: Run
-    round: Round
-    plan: TrainPlan
-    seed: int
-    device: torch.device
-    threads: int
-    own: str | None
-    force: bool
-    base: dict[str, Array]
-    base_digest: str
-    roles: Mapping[str, Any]
-    progress: Progress
-    undecided: frozenset[str]
-
-    @property
-    def training(self) -> dict[str, Any]:
-        """The hyper-parameters as used, and where."""
-        return {
-            "algorithm": "fedavg",
-            "optimizer": "sgd",
-            **asdict(self.plan),
-            "device": self.device.type,
-            "threads": self.threads,
-        }
-
-
 def train_client(
     run: Run,
     clients: Sequence[str],
@@ -94,8 +68,7 @@ def train_client(
     round_number: int | None = None,
     data: str | None = None,
     options: Mapping[str, Any] | None = None,
-    device: str = "auto",
-    threads: int | None = None,
+    execution: Execution | None = None,
     seed: int | None = None,
     own_model: str | None = None,
     force: bool = False,
@@ -114,155 +87,195 @@ def train_client(
     ids = run.choose_clients(clients)
     if data is not None and len(ids) != 1:
         raise UsageError(f"--data: belongs to one client, found {len(ids)} in --id")
-    plan = updated(run.info.plan.train, options or {})
-    if plan.augment and len(run.info.dataset.shape) != 3:
-        raise UsageError("--augment: works on pictures; this run's examples are none")
-    round_ = run.training_round(round_number)
-    base_path = run.round(round_.number - 1).global_model
-    with Checkpoint(base_path, Kind.GLOBAL) as base:
-        session = _Session(
-            run=run,
-            round=round_,
-            plan=plan,
-            seed=run.info.seed if seed is None else seed,
-            device=choose_device(device),
-            threads=set_threads(threads),
-            own=own_model,
-            force=force,
-            base=base.tensors(),
-            base_digest=base.digest(),
-            roles=base.metadata.roles,
-            progress=progress or Silence(),
-            undecided=_undecided(device, threads),
-        )
+    session = open_session(
+        run,
+        round_number,
+        options or {},
+        execution or Execution(),
+        seed=seed,
+        own_model=own_model,
+        force=force,
+        progress=progress,
+    )
     results = tuple(_train_one(session, client, data) for client in ids)
-    return TrainClientResult(round_.number, session.training, str(session.device), results)
+    return TrainClientResult(session.round.number, session.training, str(session.device), results)
 
 
-def _undecided(device: str, threads: int | None) -> frozenset[str]:
-    facts = {"device": device == "auto", "threads": threads is None}
-    return frozenset(name for name, undecided in facts.items() if undecided)
+def _train_one(session: Session, client: str, data: str | None) -> ClientResult:
+    number, device = session.round.number, session.device
+    examples = open_data(session.run, client, data, session.execution, device, session.progress)
+    before = kept_before(session, client)
+    metadata = _metadata(session, client, examples, before)
+    left_off = LeftOff(session.states.left_off(number, client), metadata)
+    if session.force:
+        check_replaceable(session.round, client)
+    elif done := find_delivered(session.round, client, metadata, session.undecided):
+        if not session.keeps_state or session.states.goes_with_update(number, client):
+            left_off.remove()
+            session.progress.say(f"client {client}: round {number} is already trained")
+            return ClientResult(
+                client, True, done.path, done.sha256, examples.count, done.bytes, 0.0, None, ()
+            )
+        session.progress.say(
+            f"client {client}: its state is gone, or of another training; training again"
+        )
+    resume = None if session.force else left_off.read(session.progress)
+    started = time.perf_counter()
+    reset_peak_memory(device)
+    with Live(session.round, client, device=str(device), threads=session.threads) as live:
+        observer = _observer(session, client, left_off, live)
+        trained = _fit(session, metadata, examples, before, resume, observer)
+    elapsed = time.perf_counter() - started + seconds_before(resume)
+    facts = {"initial_loss": trained.initial_loss, "micro_batch": trained.micro_batch}
+    measured = {key: value for key, value in facts.items() if value is not None}
+    metadata = replace(metadata, training={**(metadata.training or {}), **measured})
+    result = _publish(session, metadata, trained, elapsed)
+    left_off.remove()
+    return result
 
 
-def _train_one(session: _Session, client: str, data: str | None) -> ClientResult:
-    examples = _examples(session, client, data)
+def _metadata(session: Session, client: str, examples: ClientData, before: Before) -> Metadata:
+    """Describe the update; with the states that the client starts from among the inputs."""
+    withheld = session.tensors.frozen | session.tensors.local
     training = {
         **session.training,
-        "steps": session.plan.epochs * count_batches(len(examples), session.plan.batch_size),
-        "examples": fingerprint(examples),
+        "steps": steps_of(session.plan, examples.count),
+        "examples": examples.fingerprint,
     }
-    if not session.plan.initial_loss:
-        del training["initial_loss"]
-    metadata = Metadata(
+    if before.sha256s:
+        one, *others = before.sha256s
+        training["state"] = [one, *others] if others else one
+    if session.plan.algorithm in ("fednova", "scaffold"):
+        length = checked_length(session, training["steps"])
+        if session.plan.algorithm == "fednova":
+            training["normalized_steps"] = length
+    return Metadata(
         Kind.UPDATE,
         session.run.id,
         round=session.round.number,
         client=client,
-        num_examples=len(examples),
+        num_examples=examples.count,
         base=session.base_digest,
-        roles=session.roles,
+        roles={name: role for name, role in session.roles.items() if name not in withheld},
         training=training,
         seed=session.seed,
     )
-    if session.force:
-        check_replaceable(session.round, client)
-    elif done := find_delivered(session.round, client, metadata, session.undecided):
-        session.progress.say(f"client {client}: round {session.round.number} is already trained")
-        return ClientResult(
-            client, True, done.path, done.sha256, len(examples), done.bytes, 0.0, None, ()
-        )
-    started = time.perf_counter()
-    tensors, epochs, initial_loss = _fit(session, client, examples)
-    elapsed = time.perf_counter() - started
-    if initial_loss is not None:
-        metadata = replace(metadata, training={**training, "initial_loss": initial_loss})
-    return _publish(session, metadata, tensors, epochs, elapsed)
-
-
-def _examples(session: _Session, client: str, data: str | None) -> Examples:
-    run = session.run
-    if data is not None:
-        from fedcli.datasets import load_examples  # decoding is for those who bring pictures
-
-        return load_examples(data, run.info.dataset, "train", session.progress)
-    shard = run.client_shard(client)
-    if not shard.exists():
-        raise NotReadyError(
-            f"{shard}: the run holds no data of client {client!r}",
-            hint=f"with that client's own data: {train_command(run, [client])}",
-        )
-    return read_shard(shard)
 
 
 def _fit(
-    session: _Session, client: str, examples: Examples
-) -> tuple[dict[str, Array], list[Epoch], float | None]:
-    info, device = session.run.info, session.device
+    session: Session,
+    metadata: Metadata,
+    examples: ClientData,
+    before: Before,
+    resume: Resume | None,
+    observer: Observer,
+) -> Trained:
+    info, device, client = session.run.info, session.device, metadata.client or ""
     # The fresh weights are all overwritten by the base model's.
     module = build(
         info.model, len(info.dataset.classes), info.dataset.shape, own=session.own, seed=0
     )
     load_arrays(module, session.base, session.run.round(session.round.number - 1).global_model)
-    total = session.plan.epochs
-    session.progress.start(f"client {client}", total)
-
-    def report(epoch: Epoch) -> None:
-        session.progress.advance()
-        session.progress.say(
-            f"client {client}  epoch {epoch.epoch}/{total}  loss {epoch.loss:.4f}"
-            f"  accuracy {epoch.accuracy:.1%}  {len(examples) / epoch.seconds:.0f} images/s"
-        )
-
-    batch_size = session.plan.batch_size
-    normalize = Normalize.for_dataset(info.dataset, as_rgb=takes_rgb(info.model), device=device)
-    initial_loss = None
-    with out_of_memory_as_error(f"try --batch-size {max(1, batch_size // 2)}"):
-        module.to(device)
-        x, y = torch.from_numpy(examples.x).to(device), torch.from_numpy(examples.y).to(device)
-        if session.plan.initial_loss:
-            initial_loss = mean_loss(module, x, y, normalize=normalize, batch_size=batch_size)
-        epochs = train(
-            module,
-            x,
-            y,
-            session.plan,
-            normalize=normalize,
+    with out_of_memory_as_error("a smaller --batch-size or --model, or another --device"):
+        given = Assignment(
+            module=module,
+            source=examples.source(device),
+            plan=session.plan,
+            lr=session.lr,
+            tensors=session.tensors,
+            normalize=Normalize.for_dataset(
+                info.dataset, as_rgb=takes_rgb(info.model), device=device
+            ),
             seed=stream_seed(session.seed, session.round.number, client, "training"),
-            on_epoch=report,
+            device=device,
+            kept=before.kept,
+            local=before.local,
+            server=session.server,
+            micro_batch=session.execution.micro_batch,
+            compile=session.execution.compile,
+            resume=resume,
         )
-    return to_arrays(module), epochs, initial_loss
+        return train_locally(given, observer, partial(_say_shrink, session.progress, client))
+
+
+def _observer(session: Session, client: str, left_off: LeftOff, live: Live) -> Observer:
+    progress, every = session.progress, session.execution.checkpoint_every
+    begun: set[str] = set()
+
+    def on_batch(stage: Stage, number: int, images_per_second: float) -> None:
+        if live.due:
+            live.update(
+                epoch=number,
+                epochs=stage.epochs,
+                images_per_second=images_per_second,
+                memory_bytes=peak_memory(session.device),
+            )
+
+    def on_epoch(trainer: Trainer, stage: Stage, epoch: Epoch) -> None:
+        if every is not None and trainer.epochs_done % every == 0 and not trainer.at_end:
+            left_off.write(trainer)
+        if stage.name not in begun:
+            begun.add(stage.name)
+            label = " ".join(filter(None, (f"client {client}", stage.name)))
+            progress.start(label, stage.epochs - epoch.epoch + 1)
+        progress.advance()
+        progress.say(
+            f"client {client}  {stage.name + '  ' if stage.name else ''}"
+            f"epoch {epoch.epoch}/{stage.epochs}  loss {epoch.loss:.4f}"
+            f"  accuracy {epoch.accuracy:.1%}  {epoch.examples / epoch.seconds:.0f} images/s"
+        )
+
+    return Observer(on_epoch, on_batch)
+
+
+def _say_shrink(progress: Progress, client: str, size: int) -> None:
+    progress.say(
+        f"client {client}: out of memory; going on with {size} examples at a time"
+        f" (next time: --micro-batch {size})"
+    )
 
 
 def _publish(
-    session: _Session,
-    metadata: Metadata,
-    tensors: dict[str, Array],
-    epochs: list[Epoch],
-    elapsed: float,
+    session: Session, metadata: Metadata, trained: Trained, elapsed: float
 ) -> ClientResult:
     client, examples = metadata.client or "", metadata.num_examples or 0
-    path = session.round.update(client)
-    speed = examples * len(epochs) / sum(epoch.seconds for epoch in epochs)
+    roles = dict.fromkeys(trained.sent.keys() - session.base.keys(), Role.CONTROL)
+    metadata = replace(metadata, roles={**metadata.roles, **roles})
+    volatile = telemetry(
+        trained.epochs,
+        trained.personal_epochs,
+        seconds=elapsed,
+        device=session.device,
+        threads=session.threads,
+        micro_batch=trained.micro_batch,
+    )
 
     def record(sha256: str, size: int) -> None:
-        telemetry = {
-            "format": 1,
-            "client": client,
-            "round": session.round.number,
-            "sha256": sha256,
-            "bytes": size,
-            "num_examples": examples,
-            "seconds": elapsed,
-            "images_per_second": speed,
-            "host": socket.gethostname(),
-            "device": str(session.device),
-            "threads": session.threads,
-            "peak_memory_bytes": peak_memory(session.device),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "epochs": [asdict(epoch) for epoch in epochs],
-        }
-        write_json(session.round.telemetry(client), telemetry)
+        facts = {"format": 1, "client": client, "round": session.round.number, "sha256": sha256}
+        values = {**facts, "bytes": size, "num_examples": examples, **volatile}
+        write_json(session.round.telemetry(client), values)
 
-    sha256 = save(path, tensors, metadata, before_publishing=record)
-    size = path.stat().st_size
-    return ClientResult(client, False, path, sha256, examples, size, elapsed, speed, tuple(epochs))
+    path = session.round.update(client)
+    if path.exists() and session.round.global_model.exists():
+        # Only the state was lost: a global model was made from this update, which the new state
+        # goes with, be it made with another number of threads.
+        with Checkpoint(path, Kind.UPDATE) as update:
+            session.states.write(update.metadata, trained.kept)
+            sha256 = update.digest()
+    else:
+        if session.keeps_state:
+            session.states.write(metadata, trained.kept)
+        else:
+            session.states.remove(session.round.number, client)
+        sha256 = save(path, trained.sent, metadata, before_publishing=record)
+    return ClientResult(
+        client,
+        False,
+        path,
+        sha256,
+        examples,
+        path.stat().st_size,
+        elapsed,
+        volatile["images_per_second"],
+        tuple(trained.epochs),
+    )

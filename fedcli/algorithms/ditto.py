@@ -1,0 +1,37 @@
+"""Ditto: a personal model beside the shared one.
+
+Li et al. 2021, "Ditto: Fair and Robust Federated Learning Through Personalization", algorithm 1.
+The shared model is trained as in FedAvg. Then the client goes on with its own model v_k, which
+minimises
+
+    h_k(v; w_t) = F_k(v) + λ/2 ‖v − w_t‖²
+
+with w_t the global model of the round. v_k stays with the client; it starts as the first global
+model that the client is given.
+"""
+
+import copy
+
+from fedcli.algorithms.base import Kept, LocalAlgorithm, Personal, Start
+from fedcli.algorithms.fedprox import Proximal
+
+
+class Ditto(LocalAlgorithm):
+    """Leaves the shared model alone, and trains a personal one after it."""
+
+    def __init__(self, start: Start) -> None:
+        assert start.plan.ditto_lambda is not None
+        self.module = copy.deepcopy(start.module)
+        parameters = dict(self.module.named_parameters())
+        mine = [parameters[name] for name in start.shared]
+        self.term = Proximal(start.plan.ditto_lambda, mine, start.shared.values())
+        if start.kept:
+            self.module.load_state_dict(dict(start.kept))
+
+    def personal(self) -> Personal:
+        """Return v_k with its proximal term."""
+        return Personal(self.module, self.term)
+
+    def finish(self, steps: int) -> Kept:
+        """Keep v_k."""
+        return Kept({k: v.detach().clone() for k, v in self.module.state_dict().items()})

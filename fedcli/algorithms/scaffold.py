@@ -1,0 +1,62 @@
+"""SCAFFOLD: control variates correct each local step for the drift of the client.
+
+Karimireddy et al. 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning",
+algorithm 1. With c of the server and c_i of the client, both 0 at the start, a local step is
+
+    y ← y − η (g_i(y) − c_i + c)
+
+and after K steps from x the client keeps and sends (option I, option II)
+
+    c_i⁺ = g_i(x)    or    c_i⁺ = c_i − c + (x − y) / (K η),        Δc_i = c_i⁺ − c_i
+
+g_i is the gradient of the client's mean loss, without a proximal term, which is 0 at x. Option I
+takes it over all of the client's examples, without weight decay, whose gradient all clients have
+in common. In option II, K is the normalised number of steps: with momentum, K equal gradients
+move the model further than K η, and with a proximal term, which draws it back, less far.
+"""
+
+import torch
+from torch import Tensor
+
+from fedcli.algorithms.base import Kept, LocalAlgorithm, Start
+from fedcli.algorithms.lengths import normalized_steps
+
+
+class Scaffold(LocalAlgorithm):
+    """Adds ``c − c_i`` to every gradient; c_i is the mean gradient of the client's last round."""
+
+    def __init__(self, start: Start) -> None:
+        self.start = start
+        self.own = start.state(start.kept)
+        self.server = start.state(start.server)
+        self.initial = start.initial()
+        self.at_start = start.full_gradient() if start.plan.scaffold_option == 1 else None
+        self._drift = {
+            p: (self.own[name] - self.server[name]).to(p.dtype) for name, p in start.shared.items()
+        }
+
+    @torch.no_grad()
+    def gradient(self, gradients: list[Tensor], parameters: list[Tensor]) -> list[Tensor]:
+        """Take ``c_i − c`` off."""
+        return [
+            gradient - self._drift[parameter] if parameter in self._drift else gradient
+            for gradient, parameter in zip(gradients, parameters, strict=True)
+        ]
+
+    @torch.no_grad()
+    def finish(self, steps: int) -> Kept:
+        """Keep ``c_i⁺`` and send ``Δc_i``."""
+        new = self._from_way(steps) if self.at_start is None else self.start.state(self.at_start)
+        return Kept(new, {f"control/{name}": new[name] - self.own[name] for name in new})
+
+    def _from_way(self, steps: int) -> dict[str, Tensor]:
+        plan, lr = self.start.plan, self.start.lr
+        length = lr * normalized_steps(
+            steps, momentum=plan.momentum, lr=lr, proximal=plan.proximal or 0.0
+        )
+        # in the state's precision: a step of bfloat16 weights may need more digits than they have
+        before, now = (self.start.state(values) for values in (self.initial, self.start.shared))
+        return {
+            name: self.own[name] - self.server[name] + (before[name] - now[name]) / length
+            for name in now
+        }

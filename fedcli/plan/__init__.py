@@ -1,0 +1,116 @@
+"""The plan: what the steps of a run do when an option is not given.
+
+It is set when the run is made, from a TOML file and from options, and kept in ``run.json``.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Self, get_type_hints
+
+from fedcli.errors import NotReadyError, StorageError, UsageError
+from fedcli.plan.aggregate import PARTS, AggregatePlan
+from fedcli.plan.combinations import check_halves
+from fedcli.plan.train import AUGMENTATIONS, TrainPlan
+from fedcli.plan.values import convert, one_of, updated
+
+__all__ = [
+    "AUGMENTATIONS",
+    "AggregatePlan",
+    "Plan",
+    "TrainPlan",
+    "asks_for_rule",
+    "check_halves",
+    "convert",
+    "one_of",
+    "read_toml",
+    "updated",
+]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The plan of a run, one section a step."""
+
+    train: TrainPlan = field(default_factory=TrainPlan)
+    aggregate: AggregatePlan = field(default_factory=AggregatePlan)
+
+    def with_options(
+        self,
+        training: Mapping[str, Any],
+        aggregation: Mapping[str, Any],
+        *,
+        rule_asked_for: bool | None = None,
+    ) -> "Plan":
+        """Return the plan with what was typed (not None) in place of its own.
+
+        Another algorithm brings the strategy that its updates are aggregated by, where nobody asks
+        for a rule. ``rule_asked_for`` tells whether somebody asked for the plan's; without it, that
+        is taken to be so where it is another than its algorithm's. Raises ``UsageError``.
+        """
+        train = self.train.with_options(training)
+        rule = {key: value for key, value in aggregation.items() if value is not None}
+        if rule_asked_for is None:
+            own = self.train.local.strategy
+            rule_asked_for = self.aggregate.strategy != own or bool(self.aggregate.parts)
+        brings = train.algorithm != self.train.algorithm
+        if brings and not rule_asked_for and not asks_for_rule(rule):
+            rule = {**rule, "strategy": train.local.strategy}
+        return Plan(train, self.aggregate.with_options(rule))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the plan as ``run.json`` holds it: without what is off, or left to the rule."""
+        rule = {key: value for key, value in asdict(self.aggregate).items() if value is not None}
+        return {"train": self.train.as_json(), "aggregate": rule}
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], origin: str) -> Self:
+        """Build a plan from ``{"train": {...}, "aggregate": {...}}``.
+
+        Where no rule is named it is the strategy of the algorithm. Raises ``UsageError`` that names
+        ``origin``, the section and the key.
+        """
+        sections = {}
+        known = get_type_hints(cls)
+        for name, section in values.items():
+            if name not in known or not isinstance(section, Mapping):
+                raise UsageError(f"{origin}: unknown section [{name}]; known: {', '.join(known)}")
+            sections[name] = _section(known[name], section, f"{origin}: [{name}]")
+        plan = cls(**sections)
+        if asks_for_rule(values.get("aggregate", {})):
+            return plan
+        return replace(plan, aggregate=replace(plan.aggregate, strategy=plan.train.local.strategy))
+
+    @classmethod
+    def from_toml(cls, path: Path) -> Self:
+        """Read a TOML file. Raises what ``read_toml`` and ``from_mapping`` do."""
+        return cls.from_mapping(read_toml(path), str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file. Raises ``NotReadyError``, ``StorageError`` and ``UsageError``."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NotReadyError(f"{path}: no such file") from None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot read: {error.strerror}") from error
+    except ValueError as error:  # of UTF-8, TOML, or numbers of thousands of digits
+        raise UsageError(f"{path}: not a TOML file: {error}") from None
+
+
+def asks_for_rule(aggregation: Mapping[str, Any]) -> bool:
+    """Whether these options of ``aggregate`` name a strategy, or parts of one."""
+    return any(aggregation.get(name) is not None for name in ("strategy", *PARTS))
+
+
+def _section(cls: type[Any], values: Mapping[str, Any], origin: str) -> Any:
+    hints = get_type_hints(cls)
+    for key in values:
+        if key not in hints:
+            names = ", ".join(f.name for f in fields(cls))
+            raise UsageError(f"{origin} has an unknown key {key!r}; known: {names}")
+    return cls(
+        **{key: convert(hints[key], value, f"{origin} {key}") for key, value in values.items()}
+    )

@@ -1,0 +1,73 @@
+"""Local training: stages of epochs over a client's examples, augmented in batches.
+
+Pictures stay uint8 until they are used, and are normalised batch by batch.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from fedcli.plan import TrainPlan
+from fedcli.training.augmentation import AUGMENT, Normalize
+from fedcli.training.batches import InMemory, Source, count_batches, in_order
+from fedcli.training.forward import mean_loss, predict
+from fedcli.training.gradients import Gradients
+from fedcli.training.loop import (
+    Epoch,
+    Observer,
+    Stage,
+    Task,
+    Trainer,
+    epochs_of,
+    set_mode,
+    steps_of,
+)
+
+__all__ = [
+    "AUGMENT",
+    "Epoch",
+    "Gradients",
+    "InMemory",
+    "Normalize",
+    "Observer",
+    "Source",
+    "Stage",
+    "Task",
+    "Trainer",
+    "count_batches",
+    "epochs_of",
+    "in_order",
+    "mean_loss",
+    "predict",
+    "set_mode",
+    "steps_of",
+    "train",
+]
+
+
+def train(
+    module: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    plan: TrainPlan,
+    *,
+    normalize: Normalize,
+    seed: int,
+    on_epoch: Callable[[Epoch], None],
+) -> list[Epoch]:
+    """Train all of ``module`` in place as FedAvg does it; x, y and module are on one device.
+
+    ``x`` is (N, ...), uint8 or float32; ``y`` is int64 (N). The rate is the plan's. Raises what
+    ``Trainer.run`` raises.
+    """
+    module.to(memory_format=torch.channels_last)
+    source = InMemory(x, y, x.device)
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    stage = Stage("", module, parameters, epochs_of(plan, len(y)), plan.steps)
+    task = Task(source, plan, plan.lr, normalize, seed, x.device)
+    gradients = Gradients(plan, x.device, None, lambda size: None)
+    observer = Observer(lambda _, __, epoch: on_epoch(epoch))
+    trainer = Trainer(task, [stage], gradients, observer)
+    trainer.run()
+    return trainer.epochs[0]

@@ -1,0 +1,240 @@
+"""The loop of local training: stages of epochs of steps, which can be left off and taken up."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedcli.algorithms.base import LocalAlgorithm
+from fedcli.devices import seed_layers
+from fedcli.errors import FedcliError
+from fedcli.plan import TrainPlan
+from fedcli.randomness import stream_seed
+from fedcli.training.augmentation import Normalize, prepare
+from fedcli.training.batches import Source, count_batches, shuffled
+from fedcli.training.gradients import BatchResult, Gradients
+from fedcli.training.optimizers import OPTIMIZERS, Optimizer, clip
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The figures of one epoch: mean loss and accuracy over its examples, as they were trained."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    seconds: float
+    examples: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Epochs in which the same parameters are trained, with the same terms added.
+
+    ``steps``, where given, ends it earlier. ``frozen`` are layers that are left as they are,
+    running statistics included.
+    """
+
+    name: str
+    module: nn.Module
+    parameters: Sequence[Tensor]
+    epochs: int
+    steps: int | None = None
+    terms: Sequence[LocalAlgorithm] = ()
+    frozen: Sequence[nn.Module] = ()
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is the same in all stages: the examples, the plan, the rate of this round, the seed."""
+
+    source: Source
+    plan: TrainPlan
+    lr: float
+    normalize: Normalize
+    seed: int
+    device: torch.device
+
+
+def _nothing(stage: Stage, number: int, images_per_second: float) -> None:
+    """Pass over it."""
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Who is told of the end of every epoch, and of every batch.
+
+    After a batch these are the stage, the number of the epoch, and the speed in it.
+    """
+
+    on_epoch: "Callable[[Trainer, Stage, Epoch], None]"
+    on_batch: Callable[[Stage, int, float], None] = _nothing
+
+
+class Trainer:
+    """Trains the stages one after another, in place.
+
+    The order of examples and the augmentation are drawn on the CPU from the seed, in one stream
+    over all stages. ``run`` raises ``FedcliError`` when the loss or the weights are not finite
+    after an epoch, and what ``Gradients`` raises.
+    """
+
+    def __init__(
+        self, task: Task, stages: Sequence[Stage], gradients: Gradients, observer: Observer
+    ) -> None:
+        self.task = task
+        self.stages = stages
+        self.gradients = gradients
+        self.observer = observer
+        self.generator = torch.Generator().manual_seed(task.seed)
+        self.epochs: list[list[Epoch]] = [[] for _ in stages]
+        self.steps = [0 for _ in stages]
+        self.stage = 0
+        self.optimizer = self._optimizer()
+
+    def run(self) -> None:
+        """Train to the end, from where it stands."""
+        cuda = [self.task.device] if self.task.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=cuda):
+            while True:
+                stage, done = self.stages[self.stage], self.epochs[self.stage]
+                set_mode(stage.module, stage.frozen)
+                while len(done) < stage.epochs:
+                    done.append(self._epoch(stage, len(done) + 1))
+                    self.observer.on_epoch(self, stage, done[-1])
+                if self.stage + 1 == len(self.stages):
+                    return
+                self.stage += 1
+                self.optimizer = self._optimizer()
+
+    @property
+    def epochs_done(self) -> int:
+        """How many epochs were trained, over all stages."""
+        return sum(map(len, self.epochs))
+
+    @property
+    def at_end(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.epochs_done == sum(stage.epochs for stage in self.stages)
+
+    def _optimizer(self) -> Optimizer:
+        plan = self.task.plan
+        return OPTIMIZERS[plan.optimizer](self.stages[self.stage].parameters, plan, self.task.lr)
+
+    def _epoch(self, stage: Stage, number: int) -> Epoch:
+        task, plan = self.task, self.task.plan
+        started = time.perf_counter()
+        # Dropout draws from torch's global generator; fork_rng puts that back afterwards.
+        seed_layers(stream_seed(task.seed, "layers", self.stage, number), task.device)
+        batches = shuffled(len(task.source), plan.batch_size, self.generator)
+        if stage.steps is not None:
+            batches = batches[: stage.steps - self.steps[self.stage]]
+        loss = torch.zeros((), device=task.device)
+        correct = torch.zeros((), dtype=torch.int64, device=task.device)
+        count = 0
+        for x, y in task.source.epoch(batches):
+            result = self._batch(stage, x, y)
+            loss += result.loss
+            correct += result.correct
+            count += len(y)
+            self.observer.on_batch(stage, number, count / (time.perf_counter() - started))
+        self.steps[self.stage] += len(batches)
+        mean, accuracy = loss.item() / count, correct.item() / count
+        epoch = Epoch(number, mean, accuracy, time.perf_counter() - started, count)
+        if not math.isfinite(epoch.loss) or not _all_finite(stage.module):
+            raise FedcliError(
+                f"training diverged: in epoch {number} the loss is {epoch.loss:g}, or weights"
+                " overflow",
+                hint=f"lower --lr (it was {task.lr:g})",
+            )
+        return epoch
+
+    def _batch(self, stage: Stage, x: Tensor, y: Tensor) -> BatchResult:
+        task = self.task
+        inputs, targets = prepare(x, y, task.plan, task.normalize, self.generator)
+        result = self.gradients.of(
+            stage.module, self.optimizer.parameters, inputs, targets, stage.terms
+        )
+        if result.gradients is not None:
+            self._step(stage, result.gradients)
+        return result
+
+    def _step(self, stage: Stage, gradients: list[Tensor]) -> None:
+        for term in stage.terms:
+            gradients = term.gradient(gradients, self.optimizer.parameters)
+        if self.task.plan.clip_grad:
+            gradients = clip(gradients, self.task.plan.clip_grad)
+        self.optimizer.step(gradients)
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return all that changes from epoch to epoch: copies of tensors, and facts for JSON."""
+        tensors = {"generator": self.generator.get_state()}
+        for key, module in self._modules().items():
+            tensors |= {f"{key}/{name}": value for name, value in module.state_dict().items()}
+        for slot, values in self.optimizer.state.items():
+            tensors |= {f"optimizer/{slot}/{i:06d}": value for i, value in enumerate(values)}
+        scale = self.gradients.scale
+        facts = {
+            "stage": self.stage,
+            "steps": list(self.steps),
+            "optimizer_steps": self.optimizer.steps,
+            "micro_batch": self.gradients.micro_batch,
+            "scale": None if scale is None else [scale.value, scale.good],
+            "epochs": [[asdict(epoch) for epoch in epochs] for epochs in self.epochs],
+        }
+        copies = {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
+        return copies, facts
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Go on from a ``state`` of the same task and stages."""
+        self.generator.set_state(tensors["generator"])
+        for key, module in self._modules().items():
+            for name, value in module.state_dict().items():
+                value.copy_(tensors[f"{key}/{name}"])
+        self.stage, self.steps = facts["stage"], list(facts["steps"])
+        self.epochs = [[Epoch(**epoch) for epoch in epochs] for epochs in facts["epochs"]]
+        self.optimizer = self._optimizer()
+        self.optimizer.steps = facts["optimizer_steps"]
+        slots = {name.split("/")[1] for name in tensors if name.startswith("optimizer/")}
+        for slot in slots:
+            self.optimizer.state[slot] = [
+                torch.empty_like(parameter).copy_(tensors[f"optimizer/{slot}/{i:06d}"])
+                for i, parameter in enumerate(self.optimizer.parameters)
+            ]
+        self.gradients.micro_batch = facts["micro_batch"]
+        if self.gradients.scale is not None:
+            self.gradients.scale.value, self.gradients.scale.good = facts["scale"]
+
+    def _modules(self) -> dict[str, nn.Module]:
+        modules = {id(stage.module): stage.module for stage in self.stages}
+        return {f"module{number}": module for number, module in enumerate(modules.values())}
+
+
+def set_mode(module: nn.Module, frozen: Sequence[nn.Module]) -> None:
+    """Put a module in training mode, but for the layers that are left as they are."""
+    module.train()
+    for layer in frozen:
+        layer.eval()
+
+
+def _all_finite(module: nn.Module) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in module.state_dict().values())
+
+
+def epochs_of(plan: TrainPlan, examples: int) -> int:
+    """Return how many epochs are begun: the plan's, or those that its steps reach into."""
+    if plan.steps is None:
+        return plan.epochs
+    return math.ceil(plan.steps / count_batches(examples, plan.batch_size))
+
+
+def steps_of(plan: TrainPlan, examples: int) -> int:
+    """Return how many steps the shared model takes."""
+    if plan.steps is not None:
+        return plan.steps
+    return plan.epochs * count_batches(examples, plan.batch_size)

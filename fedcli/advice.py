@@ -49,4 +49,4 @@ def sampling_words(run: Run, plan: AggregatePlan) -> str:
 
 def evaluate_command(run: Run, words: str = "evaluate") -> str:
     """Return how to score models of this run, on data of one's own where it holds none."""
-    return run.command(words if run.test_shard.exists() else f"{words} --data PATH")
+    return run.command(words if run.has_test_data else f"{words} --data PATH")

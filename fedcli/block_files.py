@@ -1,7 +1,7 @@
 """Read and write checkpoints by the blocks of another one's layout."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,33 @@ from fedcli.files import InputFile
 Dtype = np.dtype[Any]
 
 
+def _stretches(block: Block, layout: Layout, prefix: str = "") -> Iterator[tuple[slice, int]]:
+    """Yield which values of a block lie in one piece in another layout, and at which byte.
+
+    Tensors that the other layout does not have are passed over.
+    """
+    place, start, end = slice(0, 0), 0, 0
+    for part in block.parts:
+        info = layout.get(prefix + part.name)
+        if info is None:
+            continue
+        first = info.start + part.first * info.dtype.itemsize
+        if first != end or part.place.start != place.stop:
+            if place.stop > place.start:
+                yield place, start
+            place, start = slice(part.place.start, part.place.start), first
+        place = slice(place.start, part.place.stop)
+        end = first + (part.place.stop - part.place.start) * info.dtype.itemsize
+    if place.stop > place.start:
+        yield place, start
+
+
 class BlockFile:
     """The tensors of a checkpoint as blocks of ``layout``; a ``BlockSource``.
 
     The checkpoint may hold them in another order, under names with ``prefix``, with another dtype
-    for floats (``floats`` gives it), and without some, which read as 0. With ``hashed``, the
-    first pass over all blocks also computes the SHA-256 of the file.
+    for floats (``floats`` gives it), and without some, which read as ``missing``. With ``hashed``,
+    the first pass over all blocks also computes the SHA-256 of the file.
     """
 
     def __init__(
@@ -29,6 +50,7 @@ class BlockFile:
         *,
         prefix: str = "",
         floats: Callable[[Dtype], Dtype] | None = None,
+        missing: float = 0.0,
         hashed: bool = False,
     ) -> None:
         self.keep_open = True
@@ -36,6 +58,7 @@ class BlockFile:
         self._data_start = checkpoint.data_start
         self._prefix = prefix
         self._floats = floats
+        self._missing = missing
         # In one order a block is one piece of the file, whatever the dtypes are.
         self._in_one_piece = list(checkpoint.layout) == list(layout)
         # Thousands of these are open at once, nearly all of them in the layout of the base.
@@ -77,14 +100,9 @@ class BlockFile:
             self._file.rest()
 
     def _gather(self, block: Block, into: Array) -> None:
-        for part in block.parts:
-            values = into[part.place]
-            info = self._own.get(self._prefix + part.name)
-            if info is None:
-                values[...] = np.zeros((), into.dtype)
-            else:
-                offset = info.start + part.first * into.itemsize
-                self._file.read_into(values.view(np.uint8).data, self._data_start + offset)
+        into[...] = np.full((), self._missing).astype(into.dtype)
+        for place, start in _stretches(block, self._own, self._prefix):
+            self._file.read_into(into[place].view(np.uint8).data, self._data_start + start)
 
     def digest(self) -> str:
         """Return the SHA-256 of the file, hex, once every block has been read."""
@@ -107,14 +125,15 @@ def _hash_of(file: InputFile) -> "hashlib._Hash":
 
 def write_block(writer: CheckpointWriter, block: Block, values: Array, prefix: str = "") -> None:
     """Write the values of a block to the tensors that the writer has, by their names."""
-    for part in block.parts:
-        info = writer.layout.get(prefix + part.name)
-        if info is not None:
-            writer.write(values[part.place], info.start + part.first * values.itemsize)
+    for place, start in _stretches(block, writer.layout, prefix):
+        writer.write(values[place], start)
 
 
 class WrittenBlocks:
-    """What was written to a checkpoint that is not published yet; a ``BlockSource``."""
+    """What was written to a checkpoint that is not published yet; a ``BlockSource``.
+
+    Tensors that it does not have read as 0.
+    """
 
     def __init__(self, writer: CheckpointWriter) -> None:
         self._writer = writer
@@ -125,5 +144,7 @@ class WrittenBlocks:
         return block.dtype
 
     def read(self, block: Block, into: Array) -> None:
-        """Fill ``into`` with the values of a block of the writer's own layout."""
-        self._writer.read_into(into.view(np.uint8).data, block.start)
+        """Fill ``into`` with the values of a block."""
+        into[...] = np.zeros((), into.dtype)
+        for place, start in _stretches(block, self._writer.layout):
+            self._writer.read_into(into[place].view(np.uint8).data, start)

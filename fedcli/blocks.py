@@ -63,6 +63,11 @@ class Block:
         """Where the values are that are not parameters."""
         return [part.place for part in self.parts if part.role != Role.PARAMETER]
 
+    @property
+    def controls(self) -> list[slice]:
+        """Where the values are that belong to no model."""
+        return [part.place for part in self.parts if part.role == Role.CONTROL]
+
 
 def blocks_of(layout: Layout, roles: Mapping[str, Role], size: int = BLOCK_BYTES) -> list[Block]:
     """Cut a layout into blocks of at most ``size`` bytes, in its order."""

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedcli.bases import CONTROL, Base, slot_dtype
+from fedcli.blame import not_finite
+from fedcli.block_files import write_block
 from fedcli.blocks import (
     BLOCK_BYTES,
     Block,
@@ -15,32 +18,37 @@ from fedcli.blocks import (
     reduce_blocks,
     threads_for,
 )
-from fedcli.checkpoint import CheckpointWriter
+from fedcli.checkpoint import Checkpoint, CheckpointWriter
 from fedcli.dtypes import Array, as_float, from_float
 from fedcli.measuring import open_bases, take_bases
 from fedcli.progress import Progress
-from fedcli.server_state import ServerState, State, slot_dtype, write_state
+from fedcli.server_state import ServerState, State, write_state
 from fedcli.strategies import Rule
-from fedcli.strategies.combination import Combination, CoordinateWise, Linear
+from fedcli.strategies.combination import Combination, CoordinateWise, Linear, Step
 from fedcli.strategies.ranks import block_bytes, middle
-from fedcli.updates import Base, Update, not_finite
+from fedcli.updates import Update
 from fedcli.weighted_sums import Bases, LinearSum, Values, largest
 
 
 @dataclass(frozen=True)
 class Work:
-    """What the work on a block has to know. Only the updates in ``kept`` are read."""
+    """What the work on a block has to know. Only the updates in ``kept`` are read.
+
+    With ``replaces`` the next model is what the reducer makes, as it is.
+    """
 
     base: Base
     rule: Rule
     combination: Combination
     kept: Sequence[Update]
     state: ServerState
+    step: Step
+    replaces: bool
 
     @property
     def needs_base(self) -> bool:
         """Whether the current model enters, besides the updates that were made from it."""
-        return not self.rule.replaces or bool(self.state.slots)
+        return not self.replaces or "center" in self.state.slots
 
 
 def combine(
@@ -51,15 +59,12 @@ def combine(
 ) -> None:
     """Write the tensors of the next global model, and of the state that the server keeps.
 
+    Tensors that no update holds are copied from the current model, bit by bit.
     Neither the number of threads nor the size of the blocks changes a byte of it. Updates that
     were not hashed before are hashed on the way. Raises ``UpdateError`` for values that are not
     finite.
     """
-    linear, size, threads = None, block_bytes(len(work.kept)), threads_for(0)
-    if isinstance(work.combination, Linear):
-        linear, size = LinearSum(work.base, work.combination, work.kept), BLOCK_BYTES
-    else:
-        threads = threads_for(size * len(work.kept))
+    linear, size, threads = _pace(work)
     used = linear.bases if linear else {}
     if work.needs_base:
         used = {work.base.round.number: work.base, **used}
@@ -77,14 +82,37 @@ def combine(
 
         sources: list[BlockSource] = [*(u.values for u in work.kept), *bases.values()]
         sources += work.state.sources.values()
-        blocks = blocks_of(work.base.layout, work.base.metadata.roles, size)
+        blocks = blocks_of(work.base.layout, work.base.roles, size)
+        _copy_withheld(work.base, model)
         progress.start(f"combining {len(work.kept)} updates", len(blocks))
         with closing(reduce_blocks(sources, blocks, reduce, threads)) as done:
             for block, (values, slots) in done:
-                model.write(values, block.start)
+                write_block(model, block, values)
                 if state is not None:
                     write_state(state, block, slots)
                 progress.advance()
+
+
+def _pace(work: Work) -> tuple[LinearSum | None, int, int]:
+    """Return the sum, where it is one, the bytes of a block, and how many threads to work with."""
+    if isinstance(work.combination, Linear):
+        linear = LinearSum(work.base, work.combination, work.kept)
+        return linear, BLOCK_BYTES, threads_for(0)
+    size = block_bytes(len(work.kept))
+    return None, size, threads_for(size * len(work.kept))
+
+
+def _copy_withheld(base: Base, model: CheckpointWriter) -> None:
+    if not base.withheld:
+        return
+    buffer = np.empty(BLOCK_BYTES, np.uint8)
+    with Checkpoint(base.path) as source:
+        for name in base.withheld:
+            start, stop = source.layout[name].start, source.layout[name].stop
+            for first in range(start, stop, BLOCK_BYTES):
+                piece = buffer[: min(BLOCK_BYTES, stop - first)]
+                source.read_into(piece.data, first)
+                model.write(piece, base.whole[name].start + first - start)
 
 
 def _counters(work: Work, block: Block, reader: Reader) -> Array:
@@ -114,21 +142,27 @@ def _stacked(work: Work, block: Block, reader: Reader) -> Values:
 def _optimize(
     work: Work, block: Block, reduced: Values, taken: Bases, state: State
 ) -> tuple[Array, dict[str, Array]]:
-    """Take the server optimizer's step; buffers are left as the reducer made them."""
+    """Take the server optimizer's step; buffers are left as the reducer made them.
+
+    To the control variates is added what the reducer made of the controls.
+    """
     result = reduced
     if work.needs_base:
         base = taken[work.base.round.number]
         delta = reduced - base
         for place in block.buffers:
             delta[place] = 0
-        if not work.rule.replaces:
+        if not work.replaces:
             result = base + work.rule.optimizer.step(
-                delta.copy(), state, work.state.steps + 1, work.rule.options
+                delta.copy(), state, work.step, work.rule.options
             )
             for place in block.buffers:
                 result[place] = reduced[place]
         if "center" in state:
             state["center"] = delta
+    if CONTROL in state:
+        for place in block.controls:
+            state[CONTROL][place] += work.step.share * reduced[place]
     values = from_float(result, block.dtype)
     slots = {slot: values.astype(slot_dtype(block.dtype)) for slot, values in state.items()}
     for made in (as_float(values), *slots.values()):

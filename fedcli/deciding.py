@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fedcli.bases import CONTROL, Base
+from fedcli.errors import UpdateError
 from fedcli.measuring import products, squares
 from fedcli.progress import Progress
 from fedcli.server_state import ServerState
@@ -17,7 +19,35 @@ from fedcli.strategies.combination import (
     Options,
     Weights,
 )
-from fedcli.updates import Base, Update
+from fedcli.strategies.recorded import recorded_alike
+from fedcli.updates import Update
+
+
+def check_suited(base: Base, updates: Sequence[Update], rule: Rule) -> dict[str, float]:
+    """Return what all updates recorded alike, of that which the rule's server optimizer needs.
+
+    Raises ``UpdateError`` where they did not, where they lack the controls that it adds up, and
+    where they bring controls that it would lose.
+    """
+    name, slots = rule.server_optimizer, rule.slots()
+    controls = base.controls()
+    if controls and CONTROL not in slots:
+        raise UpdateError(
+            f"{updates[0].path}: brings control variates, which the server optimizer {name} does"
+            " not add up",
+            hint=base.run.command("aggregate --strategy scaffold"),
+        )
+    if CONTROL in slots and not controls:
+        raise UpdateError(
+            f"{updates[0].path}: brings no control variates, which the server optimizer {name}"
+            " adds up",
+            hint=f"updates made with train-client --algorithm scaffold do; {updates[0].way_out()}",
+        )
+    contributors = [update.contributor for update in updates]
+    return {
+        key: recorded_alike(name, contributors, key, how)
+        for key, how in rule.optimizer.records.items()
+    }
 
 
 def decide(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from fedcli.bases import Base
 from fedcli.block_files import WrittenBlocks
 from fedcli.blocks import Block, BlockSource, Reader, blocks_of, reduce_blocks
 from fedcli.checkpoint import CheckpointWriter
@@ -15,7 +16,7 @@ from fedcli.dtypes import Array
 from fedcli.measuring import open_bases
 from fedcli.progress import Progress
 from fedcli.strategies.ranks import median
-from fedcli.updates import Base, Update
+from fedcli.updates import Update
 
 # The median needs the values of all clients side by side. From a block, at most so many are
 # taken, evenly spread: of a large model that is an estimate.
@@ -37,7 +38,7 @@ def diagnose(
     """Return the figures of every update, in a pass of its own over all of them."""
     total = np.zeros((len(updates) + 1, 3))  # the last row is the model's
     own = {update.base.round.number: update.base for update in updates}
-    blocks = blocks_of(base.layout, base.metadata.roles)
+    blocks = blocks_of(base.layout, base.roles)
     progress.start("comparing the updates", len(blocks))
     with (
         open_bases({base.round.number: base, **own}.values()) as bases,

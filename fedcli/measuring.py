@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from fedcli.bases import Base
+from fedcli.blame import bad_values, too_far
 from fedcli.block_files import BlockFile
 from fedcli.blocks import Block, BlockSource, Reader, blocks_of, reduce_blocks, threads_for
 from fedcli.checkpoint import Checkpoint
@@ -18,7 +20,7 @@ from fedcli.dtypes import Array, as_float
 from fedcli.errors import UpdateError
 from fedcli.progress import Progress
 from fedcli.strategies.combination import Weights
-from fedcli.updates import Base, Update, bad_values, too_far
+from fedcli.updates import Update
 
 # Sums of products are added up piece by piece; the size of a piece decides how they are rounded,
 # so it depends on nothing but the number of updates.
@@ -70,7 +72,7 @@ def squares(
 
     with open_bases(u.base for u in updates) as bases:
         sources: list[BlockSource] = [*bases.values(), *(u.values for u in updates)]
-        blocks = blocks_of(base.layout, base.metadata.roles)
+        blocks = blocks_of(base.layout, base.roles)
         return _added_up(sources, blocks, reduce, np.zeros(len(updates)), progress)
 
 
@@ -109,7 +111,7 @@ def products(
 
         sources: list[BlockSource] = [*bases.values(), *(u.values for u in updates)]
         sources += [center] if center else []
-        blocks = blocks_of(base.layout, base.metadata.roles, size)
+        blocks = blocks_of(base.layout, base.roles, size)
         total = np.zeros((count, count))
         return _added_up(sources, blocks, reduce, total, progress, threads_for(size * count))
 

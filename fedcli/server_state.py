@@ -1,34 +1,34 @@
 """What the server keeps from round to round: an optimizer's moments, the result of the last round.
 
-Tensors are named ``<slot>/<parameter>``; they are float64 for parameters of float64, else
-float32. The state of a round belongs to that round's global model and is written before it.
+Tensors are named ``<slot>/<parameter>``, for the parameters that the updates hold; they are
+float64 for parameters of float64, else float32. The state of a round belongs to that round's
+global model and is written before it.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedcli.bases import CONTROL, Base, slot_dtype
 from fedcli.block_files import BlockFile, write_block
 from fedcli.blocks import Block, Reader
 from fedcli.checkpoint import Checkpoint, CheckpointWriter, Layout, digest, layout_of
-from fedcli.dtypes import Array, is_float
+from fedcli.dtypes import Array
 from fedcli.errors import BadInputError, NotReadyError
 from fedcli.manifest import Manifest, read_manifest
-from fedcli.metadata import Kind, Metadata, Role
+from fedcli.metadata import Kind, Metadata
 from fedcli.run import Round, Run
 from fedcli.strategies import Rule
-from fedcli.updates import Base
 
 State = dict[str, NDArray[np.float64]]
 
 
-def slot_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype that a slot has for parameters of ``dtype``."""
-    return dtype if dtype == np.float64 else np.dtype(np.float32)
+def _prefix(slot: str) -> str:
+    """Return what comes before the name of a tensor of the updates; controls are among these."""
+    return "" if slot == CONTROL else f"{slot}/"
 
 
 @dataclass(frozen=True)
@@ -55,52 +55,83 @@ class ServerState:
 
 
 @contextmanager
-def open_state(rule: Rule, base: Base) -> Iterator[ServerState]:
+def open_state(rule: Rule, base: Base, recorded: Mapping[str, float]) -> Iterator[ServerState]:
     """Open what the round before left for this rule.
 
-    An optimizer goes on where its slots are there and started as they would now; else it starts
-    anew. So does the center of a clipping rule.
+    An optimizer goes on where its slots are there and started as they would now, and where what
+    all clients ``recorded`` for it is what it was; else it starts anew. So do the center of a
+    clipping rule, and parameters that were not sent then.
 
     Raises ``BadInputError`` when the state, the manifest and the global model of that round do
     not belong together, and ``NotReadyError`` when the state is missing.
     """
     slots = rule.slots()
     before = base.run.round(base.round.number - 1)
-    manifest = _manifest(before, base) if slots else None
+    manifest = _manifest(base.run, before, base.sha256) if slots else None
     if manifest is None or manifest.server_state is None:
         yield ServerState(slots, {}, 0)
         return
     with _checked(base.run, before, manifest) as checkpoint:
-        goes_on = _goes_on(rule, checkpoint.metadata)
+        goes_on = _goes_on(rule, recorded, checkpoint.metadata)
         found = {name.partition("/")[0] for name in checkpoint.layout}
         mine = rule.optimizer.start(rule.options).keys()
         sources = {
-            slot: BlockFile(checkpoint, base.layout, prefix=f"{slot}/", floats=slot_dtype)
-            for slot in slots
+            slot: BlockFile(
+                checkpoint, base.layout, prefix=_prefix(slot), floats=slot_dtype, missing=start
+            )
+            for slot, start in slots.items()
             if slot in found and (goes_on or slot not in mine)
         }
         yield ServerState(slots, sources, (checkpoint.metadata.steps or 0) if goes_on else 0)
 
 
-def _goes_on(rule: Rule, found: Metadata) -> bool:
+def _goes_on(rule: Rule, recorded: Mapping[str, float], found: Metadata) -> bool:
     training, optimizer = found.training or {}, rule.optimizer
     if training.get("server_optimizer") != rule.server_optimizer:
         return False
     options = {**optimizer.options, **training.get("options", {})}
+    if any(options.get(name) != value for name, value in recorded.items()):
+        return False
     return optimizer.start(options) == optimizer.start(rule.options)
 
 
-def _manifest(before: Round, base: Base) -> Manifest | None:
-    """Read what goes with the model that this round starts from; None where nothing was kept."""
+def read_slot(run: Run, round_number: int, slot: str) -> tuple[dict[str, Array], str | None]:
+    """Return what the server kept in a slot for clients of round ``round_number`` to read.
+
+    The arrays go by the names of the parameters; with them comes the SHA-256 of the file of the
+    round before. Where no round was before, or it kept no such slot, that is ``({}, None)``.
+
+    Raises what ``open_state`` does, and ``NotReadyError`` where the manifest of the round before,
+    which tells whether there is a state, is missing.
+    """
+    before = run.round(round_number - 1)
+    manifest = _manifest(run, before, digest(before.global_model))
+    if manifest is None and before.number > 0:
+        raise NotReadyError(
+            f"{before.manifest}: is missing, or not readable; it tells whether the server keeps"
+            f" {slot}",
+            hint=f"copy it, and server_state.safetensors beside it, to {before.path}",
+        )
+    if manifest is None or manifest.server_state is None:
+        return {}, None
+    start = f"{slot}/"
+    with _checked(run, before, manifest) as checkpoint:
+        names = [name for name in checkpoint.layout if name.startswith(start)]
+        found = {name.removeprefix(start): checkpoint.tensor(name) for name in names}
+    return (found, manifest.server_state) if found else ({}, None)
+
+
+def _manifest(run: Run, before: Round, sha256: str) -> Manifest | None:
+    """Read what goes with the model of a round, of this SHA-256; None where nothing was kept."""
     manifest = read_manifest(before.manifest)
     if manifest is None and before.server_state.exists():
         wrong = f"does not tell whether {before.server_state} belongs to {before.global_model}"
-    elif manifest is not None and manifest.global_model != base.sha256:
+    elif manifest is not None and manifest.global_model != sha256:
         wrong = f"does not describe {before.global_model}"
     else:
         return manifest
     strategy = f" --strategy {manifest.strategy}" if manifest else ""
-    raise BadInputError(f"{before.manifest}: {wrong}", hint=_hint(base.run, before, strategy))
+    raise BadInputError(f"{before.manifest}: {wrong}", hint=_hint(run, before, strategy))
 
 
 def _hint(run: Run, round_: Round, strategy: str) -> str:
@@ -125,19 +156,22 @@ def _checked(run: Run, round_: Round, manifest: Manifest) -> Iterator[Checkpoint
 
 def state_layout(rule: Rule, base: Base) -> Layout:
     """Lay out the state that a round ends with."""
-    roles = base.metadata.roles
+    names = {slot: base.parameters() for slot in rule.slots()}
+    if CONTROL in names:
+        names[CONTROL] = base.controls()
     return layout_of(
         {
-            f"{slot}/{name}": (slot_dtype(info.dtype), info.shape)
-            for slot in rule.slots()
-            for name, info in base.layout.items()
-            if is_float(info.dtype) and roles.get(name, Role.PARAMETER) == Role.PARAMETER
+            _prefix(slot) + name: (slot_dtype(base.layout[name].dtype), base.layout[name].shape)
+            for slot in names
+            for name in names[slot]
         }
     )
 
 
-def state_metadata(rule: Rule, model: Metadata, steps: int) -> Metadata:
-    """Describe the state that belongs to a global model."""
+def state_metadata(
+    rule: Rule, recorded: Mapping[str, float], model: Metadata, steps: int
+) -> Metadata:
+    """Describe the state that belongs to a global model; ``recorded`` is as in ``open_state``."""
     names = rule.optimizer.options.keys()
     return Metadata(
         kind=Kind.SERVER_STATE,
@@ -146,7 +180,7 @@ def state_metadata(rule: Rule, model: Metadata, steps: int) -> Metadata:
         base=model.base,
         training={
             "server_optimizer": rule.server_optimizer,
-            "options": {name: rule.options[name] for name in names},
+            "options": {**{name: rule.options[name] for name in names}, **recorded},
         },
         updates=model.updates,
         partials=model.partials,
@@ -157,4 +191,4 @@ def state_metadata(rule: Rule, model: Metadata, steps: int) -> Metadata:
 def write_state(writer: CheckpointWriter, block: Block, state: Mapping[str, Array]) -> None:
     """Write a block of every slot, each of its ``slot_dtype``."""
     for slot, values in state.items():
-        write_block(writer, block, values, f"{slot}/")
+        write_block(writer, block, values, _prefix(slot))

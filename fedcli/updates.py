@@ -1,6 +1,6 @@
 """The one reader of updates: whether each fits its round, and what it holds."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from fedcli.advice import train_command
+from fedcli.bases import PARTIAL_DTYPE, Base, Bases
 from fedcli.block_files import BlockFile
-from fedcli.blocks import Block
-from fedcli.checkpoint import Checkpoint, Layout, layout_in_order, layout_of
-from fedcli.dtypes import DTYPE_NAMES, Array, as_float, is_float
+from fedcli.checkpoint import Checkpoint, Layout
+from fedcli.dtypes import DTYPE_NAMES
 from fedcli.errors import BadInputError, StorageError, UpdateError
 from fedcli.files import read_json
 from fedcli.metadata import Kind, Metadata
@@ -21,35 +21,11 @@ from fedcli.strategies.combination import Contributor
 
 # A process may often open 1024 files. The updates beyond these are opened anew for every block.
 _KEPT_OPEN = 256
-PARTIAL_DTYPE = np.dtype(np.float64)
 NO_DIGEST = "0" * 64  # as long as a digest, until it is known
 
 
 def _partial_dtype(_: np.dtype[Any]) -> np.dtype[Any]:
     return PARTIAL_DTYPE
-
-
-@dataclass(frozen=True)
-class Base:
-    """What the updates of a round were trained from, and have to look like."""
-
-    run: Run
-    round: Round
-    sha256: str
-    layout: Layout
-    metadata: Metadata
-
-    @property
-    def path(self) -> Path:
-        """The global model of the round before."""
-        return self.run.round(self.round.number - 1).global_model
-
-
-def read_base(run: Run, round_: Round) -> Base:
-    """Read the header and the digest of the model that a round starts from."""
-    with Checkpoint(run.round(round_.number - 1).global_model, Kind.GLOBAL) as model:
-        layout = layout_of({name: (i.dtype, i.shape) for name, i in model.layout.items()})
-        return Base(run, round_, model.digest(), layout, model.metadata)
 
 
 class Update:
@@ -95,28 +71,38 @@ class Update:
         return _way_out(self.base, self.name, self.base.round.number + self.staleness)
 
 
+@dataclass(frozen=True)
+class Opened:
+    """The updates of a round, and its base with what they hold."""
+
+    base: Base
+    updates: list[Update]
+
+
 @contextmanager
 def open_updates(
-    base: Base,
-    wanted: Sequence[tuple[Base, str]],
+    run: Run,
+    round_: Round,
+    accepted: Sequence[tuple[int, str]],
     partials: Sequence[Path] = (),
     weighting: str = "",
-) -> Iterator[list[Update]]:
+) -> Iterator[Opened]:
     """Open updates and check each against its own base, then partial means of the same weighting.
 
-    Nothing but their headers is read. Raises ``UpdateError`` that names the file, the tensor,
-    what was expected and what was found.
+    ``accepted`` are clients with the rounds of their updates. Nothing but headers is read. Raises
+    ``UpdateError`` that names the file, the tensor, what was expected and what was found.
     """
+    now = round_.number
+    bases = Bases(run, sorted({now, *(number for number, _ in accepted)}))
     updates: list[Update] = []
-    now = base.round.number
     try:
-        for own, client in wanted:
-            updates.append(_open_update(own, client, now))
+        for number, client in accepted:
+            updates.append(_open_update(bases, number, client, now))
             _rest_if_many(updates)
         for path in partials:
-            updates.append(_open_partial(base, path, weighting))
+            updates.append(_open_partial(bases, path, weighting, now))
             _rest_if_many(updates)
-        yield updates
+        yield Opened(bases.of(now), updates)
     finally:
         for update in updates:
             update.values.close()
@@ -128,57 +114,62 @@ def _rest_if_many(updates: Sequence[Update]) -> None:
         updates[-1].values.close()
 
 
-def _open_update(base: Base, client: str, now: int) -> Update:
+@contextmanager
+def _closed_on_error(checkpoint: Checkpoint) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        checkpoint.close()
+        raise
+
+
+def _open_update(bases: Bases, number: int, client: str, now: int) -> Update:
+    base = bases.of(number)
     path = base.round.update(client)
     try:
         checkpoint = Checkpoint(path, Kind.UPDATE)
     except BadInputError as error:
         raise UpdateError(error.message, hint=_way_out(base, client, now)) from None
-    try:
-        wrong = _wrong_metadata(base, client, checkpoint.metadata) or _wrong_tensors(
-            base.layout, checkpoint.layout
-        )
-        if wrong:
-            raise UpdateError(f"{path}: {wrong}", hint=_way_out(base, client, now))
+    with _closed_on_error(checkpoint):
+        try:
+            base = _fitting_update(bases, number, client, checkpoint)
+        except ValueError as error:
+            raise UpdateError(f"{path}: {error}", hint=_way_out(base, client, now)) from None
         return Update(client, base, checkpoint, {}, now)
-    except BaseException:
-        checkpoint.close()
-        raise
 
 
-def partial_layout(base: Base) -> Layout:
-    """Lay out a partial mean: the tensors of the base model, the floats of them as float64.
-
-    They keep the order of the base model, in which they are read.
-    """
-    return layout_in_order(
-        {
-            name: (PARTIAL_DTYPE if is_float(info.dtype) else info.dtype, info.shape)
-            for name, info in base.layout.items()
-        }
-    )
+def _fitting_update(bases: Bases, number: int, client: str, checkpoint: Checkpoint) -> Base:
+    """Return the base of an update that fits it; raise ``ValueError`` that says what is wrong."""
+    found = checkpoint.metadata
+    if found.client != client:
+        raise ValueError(f"is of client {found.client}, expected {client}")
+    _check_origin(bases.of(number), found)
+    base = bases.agreed(number, f"the update of client {client}", found)
+    _check_tensors(base, base.layout, checkpoint)
+    return base
 
 
-def _open_partial(base: Base, path: Path, weighting: str) -> Update:
+def _open_partial(bases: Bases, path: Path, weighting: str, now: int) -> Update:
     checkpoint = Checkpoint(path, Kind.PARTIAL)
-    try:
-        found = checkpoint.metadata
-        expected = partial_layout(base)
-        wrong = (
-            _wrong_origin(base, found)
-            or _wrong_tensors(expected, checkpoint.layout)
-            or (not found.updates and "names no update")
-            or (
-                found.weighting != weighting
-                and f"was made with --weighting {found.weighting}, not {weighting}"
-            )
-        )
-        if wrong:
-            raise UpdateError(f"{path}: {wrong}", hint="fedcli aggregate --partial makes it again")
-        return Update(path.stem, base, checkpoint, dict(found.updates or {}), base.round.number)
-    except BaseException:
-        checkpoint.close()
-        raise
+    with _closed_on_error(checkpoint):
+        try:
+            base = _fitting_partial(bases, now, weighting, checkpoint)
+        except ValueError as error:
+            hint = "fedcli aggregate --partial makes it again"
+            raise UpdateError(f"{path}: {error}", hint=hint) from None
+        return Update(path.stem, base, checkpoint, dict(checkpoint.metadata.updates or {}), now)
+
+
+def _fitting_partial(bases: Bases, now: int, weighting: str, checkpoint: Checkpoint) -> Base:
+    found = checkpoint.metadata
+    _check_origin(bases.of(now), found)
+    base = bases.agreed(now, str(checkpoint.path), found)
+    _check_tensors(base, base.partial_layout(), checkpoint)
+    if not found.updates:
+        raise ValueError("names no update")
+    if found.weighting != weighting:
+        raise ValueError(f"was made with --weighting {found.weighting}, not {weighting}")
+    return base
 
 
 def _way_out(base: Base, client: str, now: int) -> str:
@@ -189,39 +180,38 @@ def _way_out(base: Base, client: str, now: int) -> str:
     return f"train it again: {again}, or leave it out: {without}"
 
 
-def _wrong_origin(base: Base, found: Metadata) -> str | None:
+def _check_origin(base: Base, found: Metadata) -> None:
     for what, expected, value in (
         ("belongs to run", base.run.id, found.run),
         ("belongs to round", base.round.number, found.round),
         (f"was trained from another base model than {base.path}: SHA-256", base.sha256, found.base),
-        ("has tensor roles", dict(base.metadata.roles), dict(found.roles)),
     ):
         if value != expected:
-            return f"{what} {value}, expected {expected}"
+            raise ValueError(f"{what} {value}, expected {expected}")
     if found.num_examples is None or found.num_examples < 1:
-        return f"has num_examples {found.num_examples}, expected 1 or more"
-    return None
+        raise ValueError(f"has num_examples {found.num_examples}, expected 1 or more")
 
 
-def _wrong_metadata(base: Base, client: str, found: Metadata) -> str | None:
-    if found.client != client:
-        return f"is of client {found.client}, expected {client}"
-    return _wrong_origin(base, found)
-
-
-def _wrong_tensors(expected: Layout, found: Layout) -> str | None:
+def _check_tensors(base: Base, expected: Layout, checkpoint: Checkpoint) -> None:
+    found = checkpoint.layout
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
-            return f"tensor {name!r} is missing"
+            raise ValueError(f"tensor {name!r} is missing")
+        if name in base.whole and name not in expected:
+            raise ValueError(f"has a tensor {name!r}, and says that it withholds it")
         if name not in expected:
-            return f"has a tensor {name!r} that the base model does not have"
+            raise ValueError(f"has a tensor {name!r} that the base model does not have")
         a, b = expected[name], found[name]
         if a.shape != b.shape:
-            return f"tensor {name!r}: expected shape {list(a.shape)}, found {list(b.shape)}"
+            raise ValueError(
+                f"tensor {name!r}: expected shape {list(a.shape)}, found {list(b.shape)}"
+            )
         if a.dtype != b.dtype:
             dtypes = DTYPE_NAMES[a.dtype], DTYPE_NAMES[b.dtype]
-            return f"tensor {name!r}: expected dtype {dtypes[0]}, found {dtypes[1]}"
-    return None
+            raise ValueError(f"tensor {name!r}: expected dtype {dtypes[0]}, found {dtypes[1]}")
+    roles = checkpoint.metadata.roles
+    if dict(roles) != dict(base.roles):
+        raise ValueError(f"has tensor roles {dict(roles)}, expected {dict(base.roles)}")
 
 
 def check_digest(update: Update) -> None:
@@ -239,42 +229,3 @@ def check_digest(update: Update) -> None:
             f" expected {noted}",
             hint=update.way_out(),
         )
-
-
-def not_finite(base: Base, updates: Iterable[Update], block: Block, result: Array) -> UpdateError:
-    """Tell why the result for a block is not finite: which update's values are not, or else where
-    they are finite and the result overflows.
-    """
-    return bad_values(updates, block) or UpdateError(
-        f"{base.round.path}: the result overflows in tensor {_overflown(block, result)!r}"
-    )
-
-
-def too_far(update: Update, block: Block, squares: Array) -> UpdateError:
-    """Tell why the squared differences of an update to its base model are not finite."""
-    return bad_values([update], block) or UpdateError(
-        f"{update.path}: tensor {_overflown(block, squares)!r}: is so far from the base model"
-        " that its norm overflows",
-        hint=update.way_out(),
-    )
-
-
-def bad_values(updates: Iterable[Update], block: Block) -> UpdateError | None:
-    """Find the first update, and its first tensor of a block, with values that are not finite."""
-    for update in updates:
-        with Checkpoint(update.path) as checkpoint:
-            for name in (part.name for part in block.parts):
-                values = as_float(checkpoint.tensor(name))
-                count = values.size - np.count_nonzero(np.isfinite(values))
-                if count:
-                    return UpdateError(
-                        f"{update.path}: tensor {name!r}: {count} of {values.size} values are NaN"
-                        " or infinite",
-                        hint=None if update.members else update.way_out(),
-                    )
-    return None
-
-
-def _overflown(block: Block, values: Array) -> str:
-    names = (part.name for part in block.parts if not np.isfinite(values[part.place]).all())
-    return next(names, block.parts[0].name)

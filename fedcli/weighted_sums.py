@@ -7,6 +7,8 @@ from contextlib import closing
 import numpy as np
 from numpy.typing import NDArray
 
+from fedcli.bases import Base
+from fedcli.blame import not_finite
 from fedcli.block_files import write_block
 from fedcli.blocks import Block, Reader, blocks_of, reduce_blocks
 from fedcli.checkpoint import CheckpointWriter
@@ -14,7 +16,7 @@ from fedcli.dtypes import Array, as_float
 from fedcli.progress import Progress
 from fedcli.strategies.combination import Linear, Shares
 from fedcli.strategies.ranks import median
-from fedcli.updates import Base, Update, not_finite
+from fedcli.updates import Update
 
 Values = NDArray[np.float64]
 Bases = Mapping[int, Values]
@@ -80,7 +82,7 @@ def add_up(
             raise not_finite(base, updates, block, total)
         return total.copy()
 
-    blocks = blocks_of(base.layout, base.metadata.roles)
+    blocks = blocks_of(base.layout, base.roles)
     progress.start(f"adding up {len(updates)} updates", len(blocks))
     with closing(reduce_blocks([u.values for u in updates], blocks, reduce)) as done:
         for block, values in done:

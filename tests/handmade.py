@@ -20,7 +20,7 @@ from fedcli.steps.partial import partial
 Tensors = dict[str, Any]
 
 # What clients record of their training, for the rules that look at it.
-TRAINING = {"lr": 0.1, "momentum": 0.9, "initial_loss": 2.0, "steps": 10}
+TRAINING = {"lr": 0.1, "momentum": 0.9, "initial_loss": 2.0, "steps": 10, "feddyn_alpha": 0.1}
 
 
 def loaded(path: Path) -> Tensors:
@@ -125,8 +125,33 @@ RULE_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+def controls_of(values: Tensors, roles: Any, seed: int) -> Tensors:
+    """What SCAFFOLD sends beside a model: something for every parameter."""
+    rng = np.random.default_rng(seed)
+    return {
+        f"control/{name}": np.asarray(
+            rng.standard_normal(v.shape), np.float64 if v.dtype == np.float64 else np.float32
+        )
+        for name, v in values.items()
+        if name not in roles and v.dtype.kind in "fV" and not name.startswith("control/")
+    }
+
+
+def bring_controls(run: Run, strategy: str) -> None:
+    """Let the updates of round 1 bring controls, where the strategy asks for them."""
+    for client in run.round(1).delivered() if strategy == "scaffold" else ():
+        path = run.round(1).update(client)
+        with Checkpoint(path) as checkpoint:
+            values, metadata = checkpoint.tensors(), checkpoint.metadata
+        if Role.CONTROL not in metadata.roles.values():
+            controls = controls_of(values, metadata.roles, int(client))
+            roles = {**metadata.roles, **dict.fromkeys(controls, Role.CONTROL)}
+            save(path, {**values, **controls}, replace(metadata, roles=roles))
+
+
 def engine(run: Run, strategy: str, **options: Any) -> AggregateResult:
     """Aggregate with what the strategy needs, and these options."""
+    bring_controls(run, strategy)
     return aggregate(
         run, options={"strategy": strategy, **RULE_OPTIONS.get(strategy, {}), **options}
     )

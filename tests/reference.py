@@ -126,7 +126,7 @@ def coefficients(strategy: str, clients: Clients) -> dict[int, float] | None:
         return dict(enumerate(_q_fedavg(clients)))
     if strategy == "fednova":
         return dict(enumerate(_fednova(clients)))
-    if strategy == "fedbuff":  # nobody is late
+    if strategy in ("fedbuff", "scaffold", "feddyn"):  # nobody is late
         return dict.fromkeys(range(n), 1 / n)
     return dict(enumerate(shares))
 
@@ -162,10 +162,12 @@ def first_step(strategy: str, delta: Vector) -> Vector:
     if strategy == "fedyogi":
         variance = tau**2 - (1 - beta2) * delta**2 * np.sign(tau**2 - delta**2)
         return lr * 0.1 * delta / (np.sqrt(variance) + tau)
+    if strategy == "feddyn":  # all take part: -h / α is the step itself
+        return 2 * delta
     return delta
 
 
 MEANS = {
     *("fedavg", "fedavgm", "fedadam", "fedyogi", "fedadagrad"),
-    *("qfedavg", "fednova", "fedbuff"),
+    *("qfedavg", "fednova", "fedbuff", "scaffold", "feddyn"),
 }

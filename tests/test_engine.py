@@ -28,11 +28,10 @@ from fedcli import blocks, combining
 from fedcli.dtypes import BFLOAT16, as_float
 from fedcli.metadata import Role
 from fedcli.run import Run
-from fedcli.steps.aggregate import aggregate
 from fedcli.strategies import STRATEGIES
 
 FAR = "56"  # these two are unlike the others
-STATEFUL = {"fedavgm", "centered-clipping", *ADAPTIVE}
+STATEFUL = {"fedavgm", "centered-clipping", "scaffold", "feddyn", *ADAPTIVE}
 strategies = pytest.mark.parametrize("strategy", STRATEGIES)
 pytestmark = pytest.mark.usefixtures("unsynced")
 
@@ -175,7 +174,7 @@ def test_neither_arrival_nor_threads_nor_block_size_change_a_byte(
 @pytest.mark.parametrize(
     "strategy",
     [
-        *("fedavg", "fedavgm", "fednova", "fedbuff", "median"),
+        *("fedavg", "fedavgm", "fednova", "fedbuff", "scaffold", "median"),
         *("foolsgold", "rfa", "clipped-mean", "centered-clipping"),
     ],
 )
@@ -183,5 +182,5 @@ def test_one_client_alone_gives_its_own_model(tmp_path: Path, strategy: str) -> 
     run = new_run(tmp_path, of_every_kind(0), ("0",), ALL_ROLES)
     deliver(run, "0", update("0"), roles=ALL_ROLES, training=TRAINING)
     options = {"clip_norm": 1e6} if "clip" in strategy else {}
-    found = loaded(aggregate(run, options={"strategy": strategy, **options}).path)
+    found = loaded(engine(run, strategy, **options).path)
     same_bits(found, update("0"))

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcli.strategies import SERVER_OPTIMIZERS
+from fedcli.strategies.combination import Step
 
 STEPS = 10
 RNG = np.random.default_rng(0)
@@ -34,7 +35,7 @@ def models(name: str, deltas: np.ndarray[Any, Any], **options: Any) -> Models:
     model = STARTS.copy()
     state = {slot: np.full(9, value) for slot, value in optimizer.start(options).items()}
     for step, delta in enumerate(deltas, start=1):
-        model = model + optimizer.step(delta.copy(), state, step, options)
+        model = model + optimizer.step(delta.copy(), state, Step(step), options)
         yield model
 
 
@@ -146,7 +147,7 @@ def test_yogis_variance_is_never_negative_and_moves_by_little(
     state = {slot: np.full(1, value) for slot, value in yogi.start(options).items()}
     for step, delta in enumerate(deltas, start=1):
         before = state["variance"].copy()
-        moved = yogi.step(np.array([delta]), state, step, options)
+        moved = yogi.step(np.array([delta]), state, Step(step), options)
         assert state["variance"] >= 0
         bound = (1 - beta2) * delta**2
         assert abs(state["variance"] - before) <= bound + 1e-12 * (bound + before)
@@ -170,21 +171,29 @@ def test_a_block_at_a_time_is_the_same_as_all_at_once(name: str) -> None:
     whole = {slot: np.full(9, value) for slot, value in start.items()}
     parts = {slot: np.full(9, value) for slot, value in start.items()}
     for step, delta in enumerate(DELTAS["random"], start=1):
-        together = optimizer.step(delta, whole, step, options)
+        together = optimizer.step(delta, whole, Step(step, 0.3), options)
         for place in (slice(0, 4), slice(4, 5), slice(5, 9)):
             views = {slot: values[place] for slot, values in parts.items()}
-            alone = optimizer.step(delta[place], views, step, options)
+            alone = optimizer.step(delta[place], views, Step(step, 0.3), options)
             assert np.array_equal(alone, together[place])
 
 
-def test_only_sgd_of_rate_1_without_momentum_takes_the_reducers_result_as_it_is() -> None:
+def test_who_takes_the_reducers_result_as_it_is() -> None:
+    """SGD of rate 1 without momentum, SCAFFOLD of rate 1, FedDyn without its term."""
     identities = {
-        (name, lr, momentum)
+        (name, lr, momentum, alpha)
         for name, optimizer in SERVER_OPTIMIZERS.items()
         for lr in (1.0, 0.5)
         for momentum in (0.0, 0.9)
-        if optimizer.is_identity({"server_lr": lr, "server_momentum": momentum})
+        for alpha in (0.0, 0.1)
+        if optimizer.is_identity(
+            {"server_lr": lr, "server_momentum": momentum}, {"feddyn_alpha": alpha}
+        )
     }
-    assert identities == {("sgd", 1.0, 0.0)}
+    assert identities == {
+        *(("sgd", 1.0, 0.0, alpha) for alpha in (0.0, 0.1)),
+        *(("scaffold", 1.0, m, alpha) for m in (0.0, 0.9) for alpha in (0.0, 0.1)),
+        *(("feddyn", lr, m, 0.0) for lr in (1.0, 0.5) for m in (0.0, 0.9)),
+    }
     sgd = models("sgd", DELTAS["random"])
     assert np.array_equal(next(sgd), STARTS + DELTAS["random"][0])

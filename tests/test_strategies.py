@@ -24,6 +24,9 @@ OPTIONS = {part.name for part in fields(AggregatePlan)} - {
 }
 
 
+OF_MEAN = {"scaffold", "feddyn"}
+
+
 def parts(rule: Rule) -> tuple[str, str, str]:
     return rule.reduce, rule.server_optimizer, rule.weighting
 
@@ -49,6 +52,8 @@ def parts(rule: Rule) -> tuple[str, str, str]:
         ("qfedavg", ("mean", "sgd", "qfedavg"), {"q": 1.0}),
         ("fednova", ("mean", "sgd", "fednova"), {}),
         ("fedbuff", ("mean", "sgd", "staleness"), {"max_staleness": 4, "buffer": None}),
+        ("scaffold", ("mean", "scaffold", "uniform"), {"server_lr": 1.0}),
+        ("feddyn", ("mean", "feddyn", "uniform"), {}),
     ],
 )
 def test_a_strategy_is_a_name_for_its_parts_and_their_defaults(name, expected, options):
@@ -65,9 +70,9 @@ def test_every_rule_has_one_line_and_its_paper():
             assert any(character.isdigit() for character in row.source), name
 
 
-def test_every_reducer_is_a_strategy_and_goes_with_every_server_optimizer():
+def test_every_reducer_is_a_strategy_and_goes_with_every_server_optimizer_but_those_of_means():
     assert REDUCERS.keys() - STRATEGIES.keys() == {"mean"}
-    for reduce, optimizer in itertools.product(REDUCERS, SERVER_OPTIMIZERS):
+    for reduce, optimizer in itertools.product(REDUCERS, SERVER_OPTIMIZERS.keys() - OF_MEAN):
         rule = resolve(
             AggregatePlan(reduce=reduce, server_optimizer=optimizer),
             frozenset({"reduce", "server_optimizer"}),
@@ -75,6 +80,24 @@ def test_every_reducer_is_a_strategy_and_goes_with_every_server_optimizer():
         assert parts(rule)[:2] == (reduce, optimizer)
         assert rule.options.keys() <= OPTIONS
         assert rule.measures >= REDUCERS[reduce].measures
+
+
+@pytest.mark.parametrize("optimizer", sorted(OF_MEAN))
+def test_scaffold_and_feddyn_are_of_means_that_add_up(optimizer):
+    for reduce, weighting in itertools.product(REDUCERS, (None, *WEIGHTINGS)):
+        if (
+            weighting
+            and REDUCERS[reduce].weightings
+            and weighting not in REDUCERS[reduce].weightings
+        ):
+            continue
+        plan = AggregatePlan(reduce=reduce, server_optimizer=optimizer, weighting=weighting)
+        if reduce == "mean" and weighting in (None, "examples", "uniform"):
+            assert parts(resolve(plan)) == (reduce, optimizer, weighting or "examples")
+            continue
+        wrong = "weighting" if reduce == "mean" else "reduce"
+        with pytest.raises(UsageError, match=f"^--{wrong}: {optimizer} is .* mean .*{reduce}"):
+            resolve(plan)
 
 
 def test_every_option_belongs_to_a_rule():
@@ -111,7 +134,7 @@ def test_who_takes_part_goes_with_every_rule():
 
 def test_what_is_asked_for_comes_before_the_strategys_default():
     assert resolve(AggregatePlan("fedavgm", server_momentum=0.5)).options["server_momentum"] == 0.5
-    assert resolve(AggregatePlan("fedavgm", server_momentum=0.0)).replaces
+    assert resolve(AggregatePlan("fedavgm", server_momentum=0.0)).replaces({})
     assert resolve(AggregatePlan("fedadam", bias_correction=True)).options["bias_correction"]
     mixed = resolve(AggregatePlan("fedavgm", server_optimizer="adam", reduce="median", beta1=0.0))
     assert parts(mixed) == ("median", "adam", "uniform")
@@ -161,7 +184,7 @@ def test_a_weighting_is_refused_by_rules_that_are_not_defined_for_it():
 
 
 def test_another_reducer_brings_its_weighting_unless_the_weighting_makes_the_strategy():
-    for strategy, reduce in itertools.product(STRATEGIES, REDUCERS):
+    for strategy, reduce in itertools.product(STRATEGIES.keys() - OF_MEAN, REDUCERS):
         usual, allowed = STRATEGIES[strategy].weighting, REDUCERS[reduce].weightings
         plan = AggregatePlan(strategy, reduce)
         if not allowed or usual in allowed:
@@ -194,6 +217,8 @@ def test_only_what_the_next_round_needs_is_kept():
         "fedadam": {"momentum", "variance"},
         "fedyogi": {"momentum", "variance"},
         "centered-clipping": {"center"},
+        "scaffold": {"control"},
+        "feddyn": {"dual"},
     }
     both = resolve(AggregatePlan("centered-clipping", server_optimizer="adam", tau=0.1))
     assert both.slots() == pytest.approx({"momentum": 0, "variance": 0.01, "center": 0})

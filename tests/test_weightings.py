@@ -147,6 +147,78 @@ def test_fednova_is_fedavg_where_all_take_the_same_steps(counts, steps, momentum
     np.testing.assert_allclose(shares("fednova", clients), shares("examples", clients), rtol=1e-12)
 
 
+def proximal_training(gradient, steps, momentum, lr, mu):
+    """The same, with the gradient μ x of a proximal term around the start, at 0."""
+    x, velocity = np.zeros_like(gradient), np.zeros_like(gradient)
+    for _ in range(steps):
+        velocity = momentum * velocity + gradient + mu * x
+        x = x - lr * velocity
+    return x
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        {"algorithm": "fedprox", "mu": 0.5, "proximal": None},
+        {"algorithm": "fednova", "mu": None, "proximal": 0.5},
+        {"proximal": 0.5},
+    ],
+)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_proximal_term_makes_the_steps_of_fednova_shorter(term, momentum):
+    """With it a client's way is as long as its gradients are added up, ‖a‖₁."""
+    counts, taken, lr = np.array([100, 300]), (50, 3), 0.1
+    gradients = np.random.default_rng(0).standard_normal((2, 4))
+    updates = np.array(
+        [proximal_training(g, s, momentum, lr, 0.5) for g, s in zip(gradients, taken, strict=True)]
+    )
+    clients = [
+        client(i, int(counts[i]), steps=taken[i], momentum=momentum, lr=lr, **term)
+        for i in range(2)
+    ]
+    step, mean_gradient = shares("fednova", clients) @ updates, counts @ gradients / 400
+    cosine = -step @ mean_gradient / np.linalg.norm(step) / np.linalg.norm(mean_gradient)
+    assert cosine == pytest.approx(1, abs=1e-12)
+
+
+def test_mu_is_a_proximal_term_in_fedprox_alone():
+    """MOON has a mu too, and it does not draw the model back."""
+    moon = {"algorithm": "moon", "mu": 5.0, "steps": 40, "momentum": 0.0, "lr": 0.1}
+    clients = [client(0, **moon), client(1, **{**moon, "steps": 10})]
+    assert shares("fednova", clients).tolist() == pytest.approx([25 / 80, 25 / 20])
+
+
+@pytest.mark.parametrize("weighting", ["fednova", "qfedavg"])
+def test_steps_of_another_optimizer_have_no_length(weighting):
+    clients = [client(0, **GOOD, optimizer="sgd"), client(1, **GOOD, optimizer="adam")]
+    with pytest.raises(
+        UpdateError, match=r"^updates/1.safetensors: .* optimizer 'adam'"
+    ) as refused:
+        shares(weighting, clients, np.ones(2), q=1.0)
+    assert "--optimizer sgd" in (refused.value.hint or "")
+
+
+def test_steps_that_may_have_been_left_out_have_no_length():
+    clients = [client(0, **GOOD, precision="bf16"), client(1, **GOOD, precision="fp16")]
+    with pytest.raises(UpdateError, match=r"^updates/1.safetensors: .* precision fp16"):
+        shares("fednova", clients)
+    assert shares("fednova", clients[:1]).tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        {"lr": 1e29, "proximal": 1e29},
+        {"lr": 10.0, "proximal": 10.0, "steps": 1000},
+        {"lr": 1.0, "proximal": 3.0, "momentum": 0.0, "steps": 2},
+        {"steps": 10**29, "momentum": 0.99},
+    ],
+)
+def test_steps_that_lead_nowhere_are_refused(absurd):
+    with pytest.raises(UpdateError, match=r"^updates/0.safetensors: .*length of the steps"):
+        shares("fednova", [client(0, **{**GOOD, **absurd})])
+
+
 def test_staleness_is_a_discount_that_nobody_else_makes_up_for():
     """Nguyen et al. 2022: the sum of Δ_i / sqrt(1 + staleness), over the number of updates."""
     clients = [client(0, 10), client(1, 99, staleness=3), client(2, 1, staleness=8)]
@@ -190,6 +262,6 @@ def test_a_record_that_is_not_there_is_refused_with_the_way_to_make_it():
 
 def test_q_fedavg_refuses_clients_with_learning_rates_of_their_own():
     clients = [client("a", **GOOD), client("b", **GOOD), client("c", **{**GOOD, "lr": 0.2})]
-    expected = "one learning rate for all clients, found 0.1 for a and 0.2 for c"
+    expected = "the same lr of all clients, found 0.1 for a and 0.2 for c"
     with pytest.raises(UpdateError, match=re.escape(expected)):
         shares("qfedavg", clients, np.ones(3), q=1.0)

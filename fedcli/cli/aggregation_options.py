@@ -77,7 +77,8 @@ class ServerOptions(Group):
     server_optimizer: Annotated[
         str | None,
         _server_option(
-            help="How the server steps towards the result: sgd, adam, yogi or adagrad.",
+            help="How the server steps towards the result: sgd, adam, yogi, adagrad, scaffold or"
+            " feddyn.",
             metavar="NAME",
         ),
     ] = None

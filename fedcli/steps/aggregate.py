@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fedcli.bases import Base
 from fedcli.checkpoint import CheckpointWriter, create
 from fedcli.combining import Work, combine
-from fedcli.deciding import decide
+from fedcli.deciding import check_suited, decide
 from fedcli.diagnostics import Diagnosis, diagnose
 from fedcli.errors import NotReadyError
 from fedcli.manifest import Absence, Contribution, Manifest, PartialContribution
@@ -21,8 +22,8 @@ from fedcli.server_state import ServerState, open_state, state_layout, state_met
 from fedcli.steps.aggregated import Inputs, already_made, check_same_model, restored_on_failure
 from fedcli.steps.contributions import contributions, made_of, not_read, partial_contributions
 from fedcli.steps.members import Request, read_request
-from fedcli.strategies.combination import Combination, Weights
-from fedcli.updates import Base, Update, check_digest, open_updates, read_base
+from fedcli.strategies.combination import Combination, Step, Weights
+from fedcli.updates import Update, check_digest, open_updates
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,16 @@ def _gather(request: Request, quorum: Quorum, wait: float, progress: Progress) -
 
 @dataclass(frozen=True)
 class Decision:
-    """The opened inputs of a round, how the rule combines them, and what each of them counts."""
+    """The opened inputs of a round, how the rule combines them, and what each of them counts.
+
+    ``recorded`` is what all clients recorded alike for the server optimizer.
+    """
 
     inputs: Inputs
     base: Base
     updates: list[Update]
     state: ServerState
+    recorded: Mapping[str, float]
     combination: Combination
     counts: Weights
 
@@ -113,7 +118,16 @@ class Decision:
     def work(self) -> Work:
         """What is to be computed."""
         kept = [self.updates[index] for index in self.combination.kept]
-        return Work(self.base, self.inputs.rule, self.combination, kept, self.state)
+        rule = self.inputs.rule
+        replaces = rule.replaces(self.recorded)
+        return Work(self.base, rule, self.combination, kept, self.state, self.step, replaces)
+
+    @property
+    def step(self) -> Step:
+        """Which step it is that the server takes."""
+        everybody = len(self.inputs.run.info.clients)
+        present = sum(update.contributor.clients for update in self.updates)
+        return Step(self.state.steps + 1, present / everybody if everybody else 1.0)
 
     @property
     def clients(self) -> list[Update]:
@@ -152,18 +166,14 @@ class Decision:
 
 @contextmanager
 def _decided(inputs: Inputs, progress: Progress) -> Iterator[Decision]:
-    run, rule = inputs.run, inputs.rule
-    numbers = {inputs.round.number, *(number for number, _ in inputs.taking_part.accepted)}
-    bases = {number: read_base(run, run.round(number)) for number in sorted(numbers)}
-    base = bases[inputs.round.number]
-    wanted = [(bases[number], client) for number, client in inputs.taking_part.accepted]
+    rule, accepted = inputs.rule, inputs.taking_part.accepted
     files = [inputs.partials[name] for name in sorted(inputs.partials)]
-    with (
-        open_updates(base, wanted, files, rule.weighting) as updates,
-        open_state(rule, base) as state,
-    ):
-        combination, counts = decide(base, updates, rule, rule.options, state, progress)
-        yield Decision(inputs, base, updates, state, combination, counts)
+    with open_updates(inputs.run, inputs.round, accepted, files, rule.weighting) as opened:
+        base, updates = opened.base, opened.updates
+        recorded = check_suited(base, updates, rule)
+        with open_state(rule, base, recorded) as state:
+            combination, counts = decide(base, updates, rule, rule.options, state, progress)
+            yield Decision(inputs, base, updates, state, recorded, combination, counts)
 
 
 @dataclass(frozen=True)
@@ -179,11 +189,11 @@ def _create(decision: Decision) -> Iterator[Outputs]:
     """Start the files; they appear at the end, the model, which commits the round, last."""
     round_, rule, base = decision.inputs.round, decision.inputs.rule, decision.base
     metadata = decision.metadata(not_read)
-    with create(round_.global_model, base.layout, metadata) as model:
+    with create(round_.global_model, base.whole, metadata) as model:
         if not (layout := state_layout(rule, base)):
             yield Outputs(model, None)
             return
-        described = state_metadata(rule, metadata, decision.state.steps + 1)
+        described = state_metadata(rule, decision.recorded, metadata, decision.step.number)
         with create(round_.server_state, layout, described) as state:
             yield Outputs(model, state)
 
@@ -203,7 +213,9 @@ def _write(inputs: Inputs, diagnostics: bool, progress: Progress) -> Manifest:
         figures = diagnose(decision.base, clients, outputs.model, progress) if measured else []
         metadata, state = decision.metadata(Update.digest), None
         if outputs.state is not None:
-            described = state_metadata(inputs.rule, metadata, decision.state.steps + 1)
+            described = state_metadata(
+                inputs.rule, decision.recorded, metadata, decision.step.number
+            )
             state = outputs.state.finish(described)
         model = outputs.model.finish(metadata)
         check_same_model(inputs, model)

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
+from fedcli.bases import Base
 from fedcli.diagnostics import Diagnosis
 from fedcli.manifest import Contribution, PartialContribution
 from fedcli.metadata import Kind, Metadata
 from fedcli.strategies.combination import Weights
-from fedcli.updates import NO_DIGEST, Base, Update
+from fedcli.updates import NO_DIGEST, Update
 
 _UNKNOWN = Diagnosis(None, None, None)
 

@@ -42,6 +42,12 @@ def read_request(
     typed = {key: value for key, value in (options or {}).items() if value is not None}
     plan = run.info.plan.aggregate.with_options(typed)
     rule = resolve(plan, typed.keys())
+    if rule.optimizer.of_mean and not run.info.clients:
+        raise UsageError(
+            f"--server-optimizer {rule.server_optimizer}: needs the number of all clients, and this"
+            " run has no list of them",
+            hint="fedcli init --clients makes a run that has one",
+        )
     everybody = Invitation(
         run,
         run.training_round(round_number),

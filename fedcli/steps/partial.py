@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fedcli.advice import train_command
+from fedcli.bases import WITHHOLDING, Base
 from fedcli.checkpoint import Checkpoint, create, digest
+from fedcli.deciding import check_suited
 from fedcli.errors import CheckpointError, ConflictError, NotReadyError, UsageError
 from fedcli.manifest import Contribution, PartialContribution
 from fedcli.metadata import Kind, Metadata
@@ -17,7 +19,7 @@ from fedcli.run import Run
 from fedcli.steps.contributions import contributions, made_of, not_read, partial_contributions
 from fedcli.steps.members import Request, read_request
 from fedcli.strategies.combination import Shares
-from fedcli.updates import Base, Update, check_digest, open_updates, partial_layout, read_base
+from fedcli.updates import Update, check_digest, open_updates
 from fedcli.weighted_sums import add_up
 
 
@@ -68,14 +70,14 @@ def partial(
             f"--partial: adds up a mean weighted by examples or uniform, not {request.rule.reduce}"
             f" with weighting {request.rule.weighting}"
         )
-    clients = _taking_part(request)
-    base = read_base(run, request.invitation.round)
+    rule, round_ = request.rule, request.invitation.round
+    wanted = [(round_.number, client) for client in _taking_part(request)]
     files = [request.partials[name] for name in sorted(request.partials)]
-    wanted = [(base, client) for client in clients]
-    with open_updates(base, wanted, files, request.rule.weighting) as updates:
-        contributors = [update.contributor for update in updates]
-        shares = request.rule.weigher.weigh(contributors, None, request.rule.options)
-        sums = Sums(base, updates, request.rule.weighting, shares)
+    with open_updates(run, round_, wanted, files, rule.weighting) as opened:
+        recorded = check_suited(opened.base, opened.updates, rule)
+        contributors = [update.contributor for update in opened.updates]
+        shares = rule.weigher.weigh(contributors, None, rule.options)
+        sums = Sums(opened.base, opened.updates, rule.weighting, shares, recorded)
         if output.exists() and not force:
             return _unchanged(output, sums)
         return _write(output, sums, progress or Silence(), started)
@@ -83,18 +85,30 @@ def partial(
 
 @dataclass(frozen=True)
 class Sums:
-    """What is added up; ``shares`` are the weights of the updates."""
+    """What is added up; ``shares`` are the weights of the updates.
+
+    ``recorded`` is what all of them recorded alike of their training, for the rule to look at.
+    """
 
     base: Base
     updates: list[Update]
     weighting: str
     shares: Shares
+    recorded: Mapping[str, float]
 
     def metadata(self, digest_of: Callable[[Update], str]) -> Metadata:
         """Describe the file."""
         made = made_of(Kind.PARTIAL, self.base, self.updates, digest_of)
         members = {c: sha256 for update in self.updates for c, sha256 in update.members.items()}
-        return replace(made, updates={**(made.updates or {}), **members}, weighting=self.weighting)
+        first = self.updates[0].training  # all of them withhold the same tensors
+        training = {key: first[key] for key in WITHHOLDING if first.get(key)} | dict(self.recorded)
+        return replace(
+            made,
+            roles=self.base.roles,
+            updates={**(made.updates or {}), **members},
+            weighting=self.weighting,
+            training=training or None,
+        )
 
 
 def _taking_part(request: Request) -> tuple[str, ...]:
@@ -115,7 +129,7 @@ def _taking_part(request: Request) -> tuple[str, ...]:
 
 def _write(output: Path, sums: Sums, progress: Progress, started: float) -> PartialResult:
     weights, divisor = sums.shares.weights, sums.shares.divisor
-    with create(output, partial_layout(sums.base), sums.metadata(not_read)) as writer:
+    with create(output, sums.base.partial_layout(), sums.metadata(not_read)) as writer:
         add_up(sums.base, sums.updates, weights.tolist(), writer, progress)
         direct = [update for update in sums.updates if not update.members]
         for update in direct:

@@ -60,6 +60,18 @@ STRATEGIES: dict[str, Strategy] = {
         "Wang et al. 2020 (FedNova)",
         weighting="fednova",
     ),
+    "scaffold": Strategy(
+        "for clients that correct their steps by control variates",
+        "Karimireddy et al. 2020, algorithm 1",
+        server_optimizer="scaffold",
+        weighting="uniform",
+    ),
+    "feddyn": Strategy(
+        "for clients whose optima are drawn to the global one",
+        "Acar et al. 2021, algorithm 1",
+        server_optimizer="feddyn",
+        weighting="uniform",
+    ),
     "fedbuff": Strategy(
         "asynchronous: a round ends with K updates, late ones count less",
         "Nguyen et al. 2022, algorithm 1",
@@ -95,10 +107,12 @@ class Rule:
         """What has to be measured before it can decide."""
         return max(self.reducer.measures, self.weigher.measures)
 
-    @property
-    def replaces(self) -> bool:
-        """Whether the next model is what the reducer made, as it is."""
-        return self.optimizer.is_identity(self.options)
+    def replaces(self, recorded: Mapping[str, float]) -> bool:
+        """Whether the next model is what the reducer made, as it is.
+
+        ``recorded`` is what all clients recorded alike, for the keys of ``optimizer.records``.
+        """
+        return self.optimizer.is_identity(self.options, recorded)
 
     @property
     def adds_up(self) -> bool:
@@ -136,9 +150,16 @@ def resolve(plan: AggregatePlan, typed: Set[str] = frozenset()) -> Rule:
             f"--{name.replace('_', '-')}: no option of this rule ({parts})",
             hint="fedcli aggregate --list tells which rule has which option",
         )
-    return Rule(
+    rule = Rule(
         plan.strategy, reduce, server_optimizer, weighting, options, reducer, optimizer, weigher
     )
+    if optimizer.of_mean and not rule.adds_up:
+        raise UsageError(
+            f"--{'weighting' if reduce == 'mean' else 'reduce'}: {server_optimizer} is defined"
+            " for the mean weighted by examples or uniform, not for"
+            f" {reduce} with weighting {weighting}"
+        )
+    return rule
 
 
 def _reducer(name: str, typed: bool) -> Reducer:

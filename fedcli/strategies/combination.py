@@ -104,3 +104,15 @@ class CoordinateWise:
 
 
 Combination = Linear | CoordinateWise
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a server optimizer knows of the step that it takes.
+
+    ``number`` counts its steps from 1 on. ``share`` is |S| / N: the clients that take part, of
+    all clients of the run; 1 where nobody knows how many these are.
+    """
+
+    number: int
+    share: float = 1.0

@@ -6,16 +6,20 @@ is added to the model. Only parameters pass through it.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcli.strategies.combination import Options
+from fedcli.strategies.combination import Options, Step
 
 Block = NDArray[np.float64]
 State = dict[str, Block]
+
+
+def _never(_: Options, __: Mapping[str, float]) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -23,26 +27,32 @@ class ServerOptimizer:
     """A row of ``SERVER_OPTIMIZERS``.
 
     ``start`` gives the slots of its state and the value that each starts from. ``step`` is given
-    delta, the state, which it changes in place, the number of this step from 1 on, and the
-    options.
+    delta, the state, which it changes in place, and the options. ``is_identity`` says, of the
+    options and of what clients recorded, whether the next model is what the reducer made, as it
+    is. ``records`` are the numbers that all clients have to record alike, with how to make them.
+    One that is ``of_mean`` is defined for means of the clients that take part, of so many clients
+    in all. To the slot ``control`` are added the controls that come with the updates.
     """
 
     summary: str
     source: str
     options: Mapping[str, Any]
     start: Callable[[Options], dict[str, float]]
-    step: Callable[[Block, State, int, Options], Block]
-
-    def is_identity(self, options: Options) -> bool:
-        """Whether the next model is what the reducer made, as it is."""
-        return self is _SGD and options["server_lr"] == 1 and options["server_momentum"] == 0
+    step: Callable[[Block, State, Step, Options], Block]
+    is_identity: Callable[[Options, Mapping[str, float]], bool] = _never
+    records: Mapping[str, str] = field(default_factory=dict)
+    of_mean: bool = False
 
 
 def _sgd_start(options: Options) -> dict[str, float]:
     return {"momentum": 0.0} if options["server_momentum"] else {}
 
 
-def _sgd(delta: Block, state: State, _: int, options: Options) -> Block:
+def _sgd_is_identity(options: Options, _: Mapping[str, float]) -> bool:
+    return bool(options["server_lr"] == 1 and options["server_momentum"] == 0)
+
+
+def _sgd(delta: Block, state: State, _: Step, options: Options) -> Block:
     """``v ← β v + Δ``, ``x ← x + η v``: FedAvgM, and ``torch.optim.SGD`` without dampening."""
     if options["server_momentum"]:
         state["momentum"] *= options["server_momentum"]
@@ -76,27 +86,59 @@ def _adaptive_step(momentum: Block, variance: Block, steps: int, options: Option
     return step
 
 
-def _adagrad(delta: Block, state: State, steps: int, options: Options) -> Block:
+def _adagrad(delta: Block, state: State, step: Step, options: Options) -> Block:
     """``v ← v + Δ²``, ``x ← x + η m / (√v + τ)``."""
     momentum = _first_moment(delta, state, options)
     state["variance"] += delta * delta
-    return _adaptive_step(momentum, state["variance"], steps, options)
+    return _adaptive_step(momentum, state["variance"], step.number, options)
 
 
-def _adam(delta: Block, state: State, steps: int, options: Options) -> Block:
+def _adam(delta: Block, state: State, step: Step, options: Options) -> Block:
     """``v ← β₂ v + (1 - β₂) Δ²``, ``x ← x + η m / (√v + τ)``."""
     momentum = _first_moment(delta, state, options)
     state["variance"] *= options["beta2"]
     state["variance"] += (1 - options["beta2"]) * (delta * delta)
-    return _adaptive_step(momentum, state["variance"], steps, options)
+    return _adaptive_step(momentum, state["variance"], step.number, options)
 
 
-def _yogi(delta: Block, state: State, steps: int, options: Options) -> Block:
+def _yogi(delta: Block, state: State, step: Step, options: Options) -> Block:
     """``v ← v - (1 - β₂) Δ² sign(v - Δ²)``, ``x ← x + η m / (√v + τ)``."""
     momentum = _first_moment(delta, state, options)
     squared = delta * delta
     state["variance"] -= (1 - options["beta2"]) * squared * np.sign(state["variance"] - squared)
-    return _adaptive_step(momentum, state["variance"], steps, options)
+    return _adaptive_step(momentum, state["variance"], step.number, options)
+
+
+def _scaffold_start(_: Options) -> dict[str, float]:
+    return {"control": 0.0}
+
+
+def _scaffold_is_identity(options: Options, _: Mapping[str, float]) -> bool:
+    return bool(options["server_lr"] == 1)
+
+
+def _scaffold(delta: Block, _: State, __: Step, options: Options) -> Block:
+    """``x ← x + η Δ``. The control is no function of Δ: ``c ← c + |S|/N mean Δc_i``."""
+    step: Block = options["server_lr"] * delta
+    return step
+
+
+def _feddyn_start(_: Options) -> dict[str, float]:
+    return {"dual": 0.0}
+
+
+def _feddyn_is_identity(_: Options, recorded: Mapping[str, float]) -> bool:
+    return recorded["feddyn_alpha"] == 0
+
+
+def _feddyn(delta: Block, state: State, step: Step, _: Options) -> Block:
+    """``d ← d - |S|/N Δ``, ``x ← x + Δ - d``, where d is h / α of the paper.
+
+    α appears in h only as a factor, and so not here. With α = 0 there is no h, and no d.
+    """
+    state["dual"] -= step.share * delta
+    moved: Block = delta - state["dual"]
+    return moved
 
 
 _MOMENTS: dict[str, Any] = {
@@ -106,15 +148,15 @@ _MOMENTS: dict[str, Any] = {
     "tau": 1e-3,
     "bias_correction": False,
 }
-_SGD = ServerOptimizer(
-    "the pseudo-gradient, with momentum where it is asked for",
-    "Hsu et al. 2019 (FedAvgM)",
-    {"server_lr": 1.0, "server_momentum": 0.0},
-    _sgd_start,
-    _sgd,
-)
 SERVER_OPTIMIZERS: dict[str, ServerOptimizer] = {
-    "sgd": _SGD,
+    "sgd": ServerOptimizer(
+        "the pseudo-gradient, with momentum where it is asked for",
+        "Hsu et al. 2019 (FedAvgM)",
+        {"server_lr": 1.0, "server_momentum": 0.0},
+        _sgd_start,
+        _sgd,
+        _sgd_is_identity,
+    ),
     "adagrad": ServerOptimizer(
         "Adagrad; no bias correction, v starts from τ²",
         "Reddi et al. 2021, algorithm 2",
@@ -135,5 +177,24 @@ SERVER_OPTIMIZERS: dict[str, ServerOptimizer] = {
         _MOMENTS,
         _adaptive_start,
         _yogi,
+    ),
+    "scaffold": ServerOptimizer(
+        "the step, and a control variate that clients read; of means",
+        "Karimireddy et al. 2020, algorithm 1",
+        {"server_lr": 1.0},
+        _scaffold_start,
+        _scaffold,
+        _scaffold_is_identity,
+        of_mean=True,
+    ),
+    "feddyn": ServerOptimizer(
+        "the step, less what all steps so far add up to; of means",
+        "Acar et al. 2021, algorithm 1",
+        {},
+        _feddyn_start,
+        _feddyn,
+        _feddyn_is_identity,
+        records={"feddyn_alpha": "train-client --algorithm feddyn"},
+        of_mean=True,
     ),
 }

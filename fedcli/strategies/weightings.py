@@ -7,11 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from fedcli.algorithms.lengths import normalized_steps
 from fedcli.errors import UpdateError
 from fedcli.strategies.combination import Contributor, Measures, Options, Shares, Weights
+from fedcli.strategies.recorded import (
+    TOO_LARGE,
+    check_every_step,
+    check_sgd,
+    recorded,
+    recorded_alike,
+    recorded_count,
+)
 
 _LEAST_LOSS = 1e-10  # so that F^(q-1) exists for a client that has nothing left to learn
-_TOO_LARGE = 1e30  # for a loss, a rate or a number of steps that somebody reports
 
 
 @dataclass(frozen=True)
@@ -51,8 +59,10 @@ def _q_fedavg(clients: Sequence[Contributor], squares: Weights | None, options: 
     """
     assert squares is not None
     q = options["q"]
-    lipschitz = 1 / _one_learning_rate(clients)
-    losses = [_recorded(c, "initial_loss", "train-client --initial-loss") for c in clients]
+    for client in clients:
+        check_sgd("qfedavg takes 1 / lr of SGD for the Lipschitz constant", client)
+    lipschitz = 1 / recorded_alike("qfedavg", clients, "lr", "train-client", 1 / TOO_LARGE)
+    losses = [recorded(c, "initial_loss", "train-client --initial-loss") for c in clients]
     loss = np.maximum(np.array(losses, np.float64), _LEAST_LOSS)
     # Only ratios count: F^q of the highest loss is taken to be 1, so that no power overflows.
     powers = (loss / loss.max()) ** q
@@ -71,11 +81,25 @@ def _fednova(clients: Sequence[Contributor], _: Weights | None, __: Options) -> 
 
 
 def _length(client: Contributor) -> float:
-    """Return |a_i|₁, to which τ steps of SGD with momentum ρ add up (same paper)."""
-    steps = _recorded(client, "steps", "train-client of this version", least=1)
-    momentum = _recorded(client, "momentum", "train-client of this version", below=1)
-    last: float = momentum**steps
-    return (steps - momentum * (1 - last) / (1 - momentum)) / (1 - momentum)
+    """Return |a_i|₁, to which the client's steps of SGD add up (same paper)."""
+    check_sgd("fednova needs the length of steps of SGD", client)
+    check_every_step("fednova needs the number of steps", client)
+    how = "train-client of this version"
+    steps, training = recorded_count(client, "steps", how), client.training
+    own = "mu" if training.get("algorithm") == "fedprox" else "proximal"
+    pull = {}
+    if training.get(own) is not None:
+        pull = {"lr": recorded(client, "lr", how), "proximal": recorded(client, own, how)}
+    momentum = recorded(client, "momentum", how, below=1)
+    with np.errstate(all="ignore"):
+        length = normalized_steps(steps, momentum=momentum, **pull)
+    if not 0 < length < TOO_LARGE:
+        found = {"steps": steps, "momentum": momentum, **pull}
+        raise UpdateError(
+            f"{client.path}: fednova divides by the length of the steps, and finds {length:g} for "
+            + ", ".join(f"{name} {value:g}" for name, value in found.items())
+        )
+    return length
 
 
 def _by_staleness(clients: Sequence[Contributor], _: Weights | None, __: Options) -> Shares:
@@ -85,35 +109,6 @@ def _by_staleness(clients: Sequence[Contributor], _: Weights | None, __: Options
     """
     weights = [1 / math.sqrt(1 + client.staleness) for client in clients]
     return Shares(np.array(weights), float(len(clients)))
-
-
-def _recorded(
-    client: Contributor, key: str, how: str, least: float = 0, below: float = _TOO_LARGE
-) -> float:
-    value: Any = client.training.get(key)
-    if type(value) not in (int, float):
-        raise UpdateError(
-            f"{client.path}: records no {key}, which this weighting needs",
-            hint=f"updates made with {how} do",
-        )
-    if not least <= value < below:
-        raise UpdateError(
-            f"{client.path}: this weighting expects {key} from {least:g} to below {below:g},"
-            f" found {value!r:.20}"
-        )
-    return float(value)
-
-
-def _one_learning_rate(clients: Sequence[Contributor]) -> float:
-    rates = {c.name: _recorded(c, "lr", "train-client", 1 / _TOO_LARGE) for c in clients}
-    first, *rest = rates
-    for name in rest:
-        if rates[name] != rates[first]:
-            raise UpdateError(
-                "qfedavg: expected one learning rate for all clients, found"
-                f" {rates[first]:g} for {first} and {rates[name]:g} for {name}"
-            )
-    return rates[first]
 
 
 WEIGHTINGS: dict[str, Weighting] = {

@@ -1,0 +1,51 @@
+"""Tell whose values, and which tensor, are to blame where a result is no number."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from fedcli.bases import Base
+from fedcli.blocks import Block
+from fedcli.checkpoint import Checkpoint
+from fedcli.dtypes import Array, as_float
+from fedcli.errors import UpdateError
+from fedcli.updates import Update
+
+
+def not_finite(base: Base, updates: Iterable[Update], block: Block, result: Array) -> UpdateError:
+    """Tell why the result for a block is not finite: which update's values are not, or else where
+    they are finite and the result overflows.
+    """
+    return bad_values(updates, block) or UpdateError(
+        f"{base.round.path}: the result overflows in tensor {_overflown(block, result)!r}"
+    )
+
+
+def too_far(update: Update, block: Block, squares: Array) -> UpdateError:
+    """Tell why the squared differences of an update to its base model are not finite."""
+    return bad_values([update], block) or UpdateError(
+        f"{update.path}: tensor {_overflown(block, squares)!r}: is so far from the base model"
+        " that its norm overflows",
+        hint=update.way_out(),
+    )
+
+
+def bad_values(updates: Iterable[Update], block: Block) -> UpdateError | None:
+    """Find the first update, and its first tensor of a block, with values that are not finite."""
+    for update in updates:
+        with Checkpoint(update.path) as checkpoint:
+            for name in (part.name for part in block.parts):
+                values = as_float(checkpoint.tensor(name))
+                count = values.size - np.count_nonzero(np.isfinite(values))
+                if count:
+                    return UpdateError(
+                        f"{update.path}: tensor {name!r}: {count} of {values.size} values are NaN"
+                        " or infinite",
+                        hint=None if update.members else update.way_out(),
+                    )
+    return None
+
+
+def _overflown(block: Block, values: Array) -> str:
+    names = (part.name for part in block.parts if not np.isfinite(values[part.place]).all())
+    return next(names, block.parts[0].name)

@@ -18,7 +18,7 @@ from PIL import Image
 import fedcli.steps.partition as partition_module
 from fedcli import checkpoint
 from fedcli.cli.label_table import grouped, label_table, short
-from fedcli.cli.partition import make_scheme
+from fedcli.cli.partition_options import CuttingOptions, make_scheme
 from fedcli.datasets import pictures
 from fedcli.errors import (
     ConflictError,
@@ -29,7 +29,7 @@ from fedcli.errors import (
     UsageError,
 )
 from fedcli.metadata import Kind
-from fedcli.partitioning import Scheme
+from fedcli.partitioning import PARTITIONERS, Scheme
 from fedcli.plan import Plan, TrainPlan
 from fedcli.progress import Silence
 from fedcli.run import Run
@@ -172,6 +172,106 @@ def test_many_clients_need_few_open_files(tmp_path):
     assert len(list((tmp_path / "run" / "data").iterdir())) == 202
 
 
+# test examples of the clients
+
+
+@pytest.mark.parametrize("split", ["client", "both"])
+def test_each_client_has_test_examples_like_its_training_examples(tmp_path, folder, split):
+    source = Source(f"imagefolder:{folder}", test_split=split, val_fraction=0.2)
+    scheme = Scheme("labels", labels=(("ant", "bee"), ("bee",)))
+    result = partition(tmp_path / "run", source, scheme, LINEAR)
+    run = Run.open(tmp_path / "run")
+    own = [read_shard(run.client_test_shard(client)) for client in run.info.clients]
+    assert result.client_test_label_counts == {"0": [10, 5, 0], "1": [0, 5, 0]}
+    for shard, counts in zip(own, result.client_test_label_counts.values(), strict=True):
+        assert np.bincount(shard.y, minlength=3).tolist() == counts
+        assert np.array_equal(shard.x[:, 1, 0, 0], shard.y)
+    seen = np.concatenate([shard.x[:, 0, 0, 0] for shard in own])
+    assert sorted(seen.tolist()) == list(range(100, 120))  # of the cats, nobody's
+    assert run.test_shard.exists() == (split == "both")
+    assert result.test_label_counts == ([10, 10, 10] if split == "both" else [])
+    assert partition(tmp_path / "run", source, scheme, LINEAR).already_done
+    run.client_test_shard("1").unlink()
+    assert partition(tmp_path / "run", source, scheme, LINEAR) == result
+
+
+def test_a_client_that_no_test_example_is_left_for_is_named(tmp_path):
+    said = Lines()
+    source = Source(limit=120, test_split="client")  # of 120 and 20
+    scheme = Scheme("quantity", sizes=(110, 5, 5))
+    result = partition(tmp_path / "run", source, scheme, LINEAR, progress=said)
+    untested = {"0", "1", "2"} - set(result.client_test_label_counts)
+    assert untested
+    assert f"no test example for client {', '.join(sorted(untested))}" in said.lines
+    assert sum(map(sum, result.client_test_label_counts.values())) == 20
+    for client in untested:
+        assert not Run.open(tmp_path / "run").client_test_shard(client).exists()
+
+
+def test_what_is_done_to_a_clients_pictures_is_done_to_all_of_them(tmp_path):
+    """One client, turned by a half: its training, held-out and test pictures, but nobody else's."""
+    source = replace(SMALL, test_split="both", val_fraction=0.2)
+    turned, plain = (
+        Run.open(partition(tmp_path / scheme.name, source, scheme, LINEAR).run)
+        for scheme in (Scheme("feature-rotate", 1, angles=(180.0,)), Scheme("iid", 1))
+    )
+    for path in (Run.client_shard, Run.validation_shard, Run.client_test_shard):
+        found, expected = (read_shard(path(run, "0")) for run in (turned, plain))
+        assert np.array_equal(found.x, np.rot90(expected.x, 2, axes=(2, 3)))
+        assert np.array_equal(found.y, expected.y)
+    assert np.array_equal(read_shard(turned.test_shard).x, read_shard(plain.test_shard).x)
+
+
+def test_what_nobody_gets_is_said(tmp_path):
+    """Of 120 examples, 12 of each class: five classes are in no list, and 40 are in no size."""
+    said = Lines()
+    lists = (("0", "1"), ("2", "3", "4"))
+    source = Source(limit=120)
+    partition(tmp_path / "lists", source, Scheme("labels", labels=lists), LINEAR, progress=said)
+    assert said.lines == [
+        "no client gets: plus, cross, triangle, bars, crescent (the test set keeps them)"
+    ]
+    said.lines.clear()
+    sizes = Scheme("quantity", sizes=(50, 30))
+    partition(tmp_path / "sizes", source, sizes, LINEAR, progress=said)
+    assert said.lines == ["no client gets 40 of 120 training examples"]
+
+
+# groups
+
+
+@pytest.fixture
+def hospitals(tmp_path: Path) -> Path:
+    """The class and the group of each picture are in its second and third colour."""
+    for number, group in enumerate(("north", "south", "east")):
+        for label, name in enumerate(("ill", "well")):
+            directory = tmp_path / "hospitals" / group / name
+            directory.mkdir(parents=True)
+            for one in range(10 * (number + 1)):
+                Image.new("RGB", (8, 8), (one, label, number)).save(directory / f"{one}.png")
+    return tmp_path / "hospitals"
+
+
+@pytest.mark.parametrize("clients", [None, 2])
+def test_the_clients_of_a_natural_cut_hold_whole_groups(tmp_path, hospitals, clients):
+    source = Source(f"imagefolder:{hospitals}", group="folder", test_split="client")
+    result = partition(tmp_path / "run", source, Scheme("natural", clients), LINEAR)
+    order = ["north", "south", "east"]
+    expected = (
+        [["east"], ["north"], ["south"]] if clients is None else [["east"], ["north", "south"]]
+    )
+    assert sorted(result.groups.values()) == sorted(expected)
+    run = Run.open(tmp_path / "run")
+    assert list(run.info.clients) == list(result.groups)
+    for client, names_ in result.groups.items():
+        wanted = {order.index(name) for name in names_}
+        for shard in (run.client_shard(client), run.client_test_shard(client)):
+            assert set(read_shard(shard).x[:, 2, 0, 0].tolist()) == wanted
+    values = json.loads(run.partition_file.read_text())
+    assert values["groups"] == result.groups
+    assert sum(map(sum, values["client_test_label_counts"].values())) == 24  # a fifth of 120
+
+
 # again
 
 
@@ -226,6 +326,8 @@ class Lines(Silence):
     [
         (replace(SMALL, limit=70), Scheme(), LINEAR, "limit"),
         (replace(SMALL, val_fraction=0.1), Scheme(), LINEAR, "val_fraction"),
+        (replace(SMALL, test_split="both"), Scheme(), LINEAR, "test_split"),
+        (SMALL, Scheme("feature-noise"), LINEAR, "scheme"),
         (SMALL, Scheme("iid", 4), LINEAR, "clients"),
         (SMALL, Scheme("dirichlet"), LINEAR, "scheme"),
         (SMALL, Scheme("iid", 3), replace(LINEAR, normalize="imagenet"), "mean"),
@@ -364,33 +466,41 @@ def test_an_undecodable_picture_leaves_no_run_behind(tmp_path, folder):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, ("iid", 3)),
-        ({"clients": 7}, ("iid", 7)),
-        ({"labels": ["0,1", "2"]}, ("labels", 2)),
-        ({"alpha": 0.1}, ("dirichlet", 3)),
-        ({"name": "dirichlet", "clients": 4}, ("dirichlet", 4)),
+        ({}, Scheme("iid")),
+        ({"clients": 7}, Scheme("iid", 7)),
+        ({"labels": ["0, 1", "2"]}, Scheme("labels", labels=(("0", "1"), ("2",)))),
+        ({"alpha": 0.1}, Scheme("dirichlet", alpha=0.1)),
+        ({"scheme": "dirichlet", "clients": 4}, Scheme("dirichlet", 4)),
+        ({"balance": True, "min_size": 5}, Scheme("dirichlet", balance=True, min_size=5)),
+        ({"sizes": "100, 200,700"}, Scheme("quantity", sizes=(100, 200, 700))),
+        ({"angles": "0,22.5"}, Scheme("feature-rotate", angles=(0.0, 22.5))),
+        (
+            {"quantity": "square", "alpha": 1.0},
+            Scheme("inner-dirichlet", alpha=1.0, quantity="square"),
+        ),
     ],
 )
 def test_the_scheme_follows_from_its_options(options, expected):
-    none = dict.fromkeys(("name", "clients", "labels", "alpha", "min_size"))
-    scheme = make_scheme(**{**none, **options})
-    assert (scheme.name, scheme.clients) == expected
+    assert make_scheme(CuttingOptions(**options)) == expected
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"name": "iid", "alpha": 0.5},
-        {"name": "iid", "labels": ["0"]},
-        {"name": "labels"},
-        {"name": "labels", "labels": ["0"], "min_size": 2},
+        {"scheme": "iid", "alpha": 0.5},
+        {"scheme": "iid", "labels": ["0"]},
+        {"scheme": "labels"},
+        {"scheme": "labels", "labels": ["0"], "min_size": 2},
         {"labels": ["0"], "clients": 2},
+        {"labels": ["0"], "alpha": 0.5},
+        {"sizes": "100,many"},
+        {"sizes": ""},
+        {"angles": "0;90"},
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options):
-    none = dict.fromkeys(("name", "clients", "labels", "alpha", "min_size"))
     with pytest.raises(UsageError, match="--"):
-        make_scheme(**{**none, **options})
+        make_scheme(CuttingOptions(**options))
 
 
 @pytest.mark.parametrize(
@@ -398,6 +508,7 @@ def test_options_that_do_not_go_together_are_refused(options):
     [
         lambda: Source(val_fraction=1.0),
         lambda: Source(limit=0),
+        lambda: Source(test_split="nobody"),
         lambda: Start(normalize="none"),
         lambda: Start(seed=-1),
         lambda: Start(pretrained=True, init_from=Path("x")),
@@ -470,6 +581,36 @@ def test_a_session(tmp_path):
     assert other.json["error"]["kind"] == "conflict"
 
 
+def test_the_list_of_schemes(tmp_path):
+    listed = fedcli("partition", "--list", "--json", cwd=tmp_path).json["schemes"]
+    assert list(listed) == list(PARTITIONERS)
+    assert listed["dirichlet"]["options"] == {"alpha": 0.5, "min_size": 1, "balance": False}
+    assert all(row["summary"] and row["source"] for row in listed.values())
+    shown = fedcli("partition", "--list", cwd=tmp_path).out
+    assert max(map(len, shown.splitlines())) <= 80
+    for name, partitioner in PARTITIONERS.items():
+        assert f"\n{name} " in shown
+        for option in partitioner.options:
+            assert f"--{option.replace('_', '-')}" in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_session_of_unequal_clients(tmp_path):
+    options = ("--quantity", "exponential", "--clients", 9, "--limit", 300, "--min-size", 4)
+    first = fedcli("partition", *options, "--model", "linear", cwd=tmp_path)
+    assert first.status == 0, first.err
+    assert "cut by scheme quantity" in first.out
+    assert "moved to reach --min-size: " in first.out
+    assert max(map(len, first.out.splitlines())) <= 80
+    again = fedcli("partition", *options, "--model", "linear", "--json", cwd=tmp_path).json
+    assert again["already_done"] is True
+    sizes = [sum(counts) for counts in again["label_counts"].values()]
+    assert (sum(sizes), min(sizes)) == (300, 4)
+    figures = json.loads((tmp_path / "fedrun/data/partition.json").read_text())["heterogeneity"]
+    assert again["heterogeneity"] == figures
+    assert f"Gini {figures['gini_of_sizes']:.3f}" in first.out
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "word"),
     [
@@ -480,6 +621,9 @@ def test_a_session(tmp_path):
         (["--dataset", "imagefolder:nowhere"], 3, "nowhere"),
         (["--dataset", "imagefolder:."], 4, "expected one folder for each class"),
         (["--plot", "labels.jpg"], 2, "labels.jpg"),
+        (["--scheme", "shards", "--balance"], 2, "--balance"),
+        (["--scheme", "natural"], 2, "--scheme natural"),
+        (["--sizes", "5000,5000"], 2, "--sizes"),
     ],
 )
 def test_wrong_input_ends_in_one_line_and_the_documented_status(tmp_path, arguments, status, word):

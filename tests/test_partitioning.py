@@ -1,12 +1,25 @@
 """Partitions: disjoint, complete, of the sizes and the classes that were asked for."""
 
+from dataclasses import fields
+from typing import Any
+
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedcli.errors import UsageError
-from fedcli.partitioning import Scheme, cut, label_counts, label_lists, stratified_sample
+from fedcli.partitioning import (
+    PARTITIONERS,
+    Cut,
+    Pool,
+    Scheme,
+    cut,
+    label_counts,
+    scheme_for,
+    stratified_sample,
+)
+from fedcli.partitioning.client_tests import by_group, like_training
 
 CLASSES = ("ant", "bee", "cat", "dog")
 
@@ -14,6 +27,12 @@ label_arrays = st.lists(st.integers(0, 3), min_size=1, max_size=80).map(
     lambda values: np.array(values, np.int64)
 )
 seeds = st.integers(0, 2**40)
+
+
+def made(labels: Any, scheme: Scheme, seed: int = 0, groups: Any = None) -> Cut:
+    """Cut examples of four classes, from groups that are called g0, g1, …"""
+    names = tuple(f"g{number}" for number in range(10))
+    return cut(Pool(labels, CLASSES, groups, names), scheme, seed)
 
 
 def disjoint_and_sorted(parts: list[np.ndarray]) -> None:
@@ -24,75 +43,66 @@ def disjoint_and_sorted(parts: list[np.ndarray]) -> None:
         assert part.dtype == np.int64
 
 
-@settings(deadline=None, max_examples=50)
+SCHEMES = {
+    "iid": Scheme("iid", 3),
+    "labels": Scheme("labels", 2, (("0", "1"), ("1", "2"))),
+    "dirichlet": Scheme("dirichlet", 3),
+    "dirichlet, balanced": Scheme("dirichlet", 3, balance=True),
+    "pathological": Scheme("pathological", 8, classes_per_client=2),
+    "shards": Scheme("shards", 4),
+    "feature-noise": Scheme("feature-noise", 3),
+    "feature-rotate": Scheme("feature-rotate", 3),
+    "quantity": Scheme("quantity", 3),
+    "quantity, log-normal": Scheme("quantity", 3, quantity="log-normal"),
+    "quantity, sizes": Scheme("quantity", sizes=(10, 20)),
+    "inner-dirichlet": Scheme("inner-dirichlet", 3),
+    "natural": Scheme("natural", 2),
+}
+
+
+def test_every_scheme_is_tested_here():
+    assert {scheme.name for scheme in SCHEMES.values()} == set(PARTITIONERS)
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_a_seed_gives_one_partition_and_another_seed_another(name):
+    labels, groups = np.arange(400) % 4, np.arange(400) // 4 % 5
+    first, again, other = (made(labels, SCHEMES[name], seed, groups).clients for seed in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    same = all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+    assert same == (name == "natural")
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+@settings(max_examples=25)
+@given(labels=label_arrays, seed=seeds)
+def test_no_example_goes_to_two_clients_and_none_is_left_empty(name, labels, seed):
+    scheme = SCHEMES[name]
+    groups = np.arange(len(labels)) % 5
+    try:
+        parts = made(labels, scheme, seed, groups).clients
+    except UsageError:  # too few examples; which are too few is tested scheme by scheme
+        return
+    disjoint_and_sorted(parts)
+    assert min(map(len, parts)) >= 1
+    if not (scheme.labels or scheme.sizes or name == "pathological"):
+        assert sum(map(len, parts)) == len(labels)
+
+
+@settings(max_examples=50)
 @given(label_arrays, st.integers(1, 12), seeds)
 def test_iid_deals_everything_out_in_sizes_that_differ_by_at_most_one(labels, clients, seed):
     if clients > len(labels):
         with pytest.raises(UsageError, match="too few"):
-            cut(labels, CLASSES, Scheme("iid", clients), seed)
+            made(labels, Scheme("iid", clients), seed)
         return
-    parts = cut(labels, CLASSES, Scheme("iid", clients), seed)
-    disjoint_and_sorted(parts)
+    parts = made(labels, Scheme("iid", clients), seed).clients
     sizes = [len(part) for part in parts]
     assert sum(sizes) == len(labels)
     assert max(sizes) - min(sizes) <= 1
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.filter_too_much])
-@given(label_arrays, st.integers(1, 6), st.floats(0.05, 100), st.integers(1, 3), seeds)
-def test_dirichlet_covers_everything_and_keeps_the_least_size(labels, clients, alpha, least, seed):
-    scheme = Scheme("dirichlet", clients, alpha=alpha, min_size=least)
-    try:
-        parts = cut(labels, CLASSES, scheme, seed)
-    except UsageError:
-        # one class for all of 80 examples and a tiny alpha: there may be no such draw
-        assume(False)
-    disjoint_and_sorted(parts)
-    assert sum(map(len, parts)) == len(labels)
-    assert min(map(len, parts)) >= least
-
-
-@settings(deadline=None, max_examples=50)
-@given(label_arrays, seeds)
-def test_labels_gives_each_client_its_classes_and_shares_evenly(labels, seed):
-    labels = np.concatenate([labels, [0, 1, 1, 1, 2]])  # something for everyone
-    lists = (("ant", "1"), ("bee", "2"), ("bee",))
-    parts = cut(labels, CLASSES, Scheme("labels", 3, lists), seed)
-    disjoint_and_sorted(parts)
-    counts = label_counts(labels, 4)
-    table = np.array([label_counts(labels[part], 4) for part in parts])
-    assert table[:, 0].tolist() == [counts[0], 0, 0]
-    assert table[:, 2].tolist() == [0, counts[2], 0]
-    assert table[:, 3].tolist() == [0, 0, 0]
-    assert table[:, 1].sum() == counts[1]
-    assert np.ptp(table[:, 1]) <= 1
-
-
-@pytest.mark.parametrize(
-    "scheme",
-    [Scheme("iid", 3), Scheme("dirichlet", 3), Scheme("labels", 2, (("0", "1"), ("1", "2")))],
-)
-def test_a_seed_gives_one_partition_and_another_seed_another(scheme):
-    labels = np.arange(400) % 4
-    first, again, other = (cut(labels, CLASSES, scheme, seed) for seed in (1, 1, 2))
-    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
-
-
-def largest_share(labels, parts):
-    table = np.array([label_counts(labels[part], 4) for part in parts])
-    return float((table.max(axis=0) / table.sum(axis=0)).mean())
-
-
-def test_a_small_alpha_skews_and_a_large_one_does_not():
-    labels = np.arange(4000) % 4
-    skewed = cut(labels, CLASSES, Scheme("dirichlet", 4, alpha=0.05), 0)
-    even = cut(labels, CLASSES, Scheme("dirichlet", 4, alpha=1000.0), 0)
-    assert largest_share(labels, skewed) > 0.7
-    assert largest_share(labels, even) < 0.3
-
-
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(label_arrays, st.data())
 def test_a_stratified_sample_holds_each_class_in_proportion(labels, data):
     count = data.draw(st.integers(0, len(labels)))
@@ -103,14 +113,97 @@ def test_a_stratified_sample_holds_each_class_in_proportion(labels, data):
     assert (abs(np.bincount(labels[chosen], minlength=4) - exact) < 1).all()
 
 
-def test_a_class_name_wins_over_a_number():
-    assert label_lists([["1", "zero"]], ["zero", "two", "1"]) == ((0, 2),)
+# natural
 
 
-@pytest.mark.parametrize("chosen", [["wasp"], ["4"], ["-1"], [""], ["ant", "0"]])
-def test_a_class_that_is_not_there_or_named_twice_is_refused(chosen):
-    with pytest.raises(UsageError, match="--labels"):
-        label_lists([chosen], CLASSES)
+def test_natural_makes_one_client_of_each_group():
+    groups = np.array([2, 0, 2, 4, 0, 2])
+    result = made(np.zeros(6, np.int64), Scheme("natural"), groups=groups)
+    assert [part.tolist() for part in result.clients] == [[1, 4], [0, 2, 5], [3]]
+    assert result.groups == ((0,), (2,), (4,))
+
+
+def test_natural_shares_groups_between_fewer_clients_by_their_sizes():
+    groups = np.repeat([0, 1, 2, 3, 4], [5, 1, 4, 6, 2])
+    result = made(np.zeros(18, np.int64), Scheme("natural", 2), groups=groups)
+    # 6; 5; 4 to the 5; 2 to the 6; 1 to the 8
+    assert result.groups == ((1, 3, 4), (0, 2))
+    assert [len(part) for part in result.clients] == [9, 9]
+
+
+def test_natural_without_groups_or_with_too_few_is_refused():
+    labels = np.zeros(6, np.int64)
+    with pytest.raises(UsageError, match="where its examples come from") as caught:
+        made(labels, Scheme("natural"))
+    assert "--group" in str(caught.value.hint)
+    with pytest.raises(UsageError, match=r"--clients 3: .* from 2 groups"):
+        made(labels, Scheme("natural", 3), groups=np.array([0, 0, 0, 1, 1, 1]))
+
+
+# tests at the clients
+
+
+@settings(max_examples=50)
+@given(
+    label_arrays,
+    st.lists(st.lists(st.integers(0, 30), min_size=4, max_size=4), min_size=1, max_size=6),
+    seeds,
+)
+def test_test_examples_are_shared_as_the_training_examples_of_their_class(labels, counts, seed):
+    parts = like_training(labels, counts, np.random.default_rng(seed))
+    disjoint_and_sorted(parts)
+    trained = np.array(counts)
+    for label, total in enumerate(np.bincount(labels, minlength=4)):
+        given = [int((labels[part] == label).sum()) for part in parts]
+        if not trained[:, label].any():
+            assert sum(given) == 0
+            continue
+        assert sum(given) == total
+        exact = total * trained[:, label] / trained[:, label].sum()
+        assert (abs(given - exact) < 1).all()
+
+
+def test_test_examples_of_a_group_go_to_its_client():
+    parts = by_group(np.array([1, -1, 0, 2, 1]), ((0, 2), (1,)))
+    assert [part.tolist() for part in parts] == [[2, 3], [0, 4]]
+
+
+# options
+
+
+def test_every_option_of_a_scheme_is_a_field_of_it():
+    known = {field.name for field in fields(Scheme)}
+    for partitioner in PARTITIONERS.values():
+        assert set(partitioner.options) <= known - {"name", "clients"}
+
+
+VALUES = {
+    "labels": (("0",), ("1",), ("2",)),
+    "alpha": 0.5,
+    "min_size": 1,
+    "balance": True,
+    "classes_per_client": 1,
+    "assignment": "random",
+    "shards_per_client": 1,
+    "quantity": "log-normal",
+    "sizes": (1, 2, 3),
+    "sigma": 0.1,
+    "angles": (0.0,),
+}
+
+
+@pytest.mark.parametrize("name", PARTITIONERS)
+@pytest.mark.parametrize("option", VALUES)
+def test_a_scheme_takes_its_own_options_and_refuses_all_others_by_name(name, option):
+    needed = {"labels": VALUES["labels"]} if name == "labels" else {}
+    if option == "sigma" and "quantity" in PARTITIONERS[name].options:
+        needed["quantity"] = "log-normal"
+    values = {**needed, option: VALUES[option]}
+    if option in PARTITIONERS[name].options:
+        assert Scheme(name, **values).options[option] == VALUES[option]
+    else:
+        with pytest.raises(UsageError, match=f"^--{option.replace('_', '-')}: scheme {name} does"):
+            Scheme(name, **values)
 
 
 @pytest.mark.parametrize(
@@ -118,24 +211,76 @@ def test_a_class_that_is_not_there_or_named_twice_is_refused(chosen):
     [
         ({"name": "magic"}, "--scheme"),
         ({"clients": 0}, "--clients"),
-        ({"alpha": 0.0}, "--alpha"),
-        ({"alpha": -1.0}, "--alpha"),
-        ({"alpha": float("nan")}, "--alpha"),
-        ({"min_size": 0}, "--min-size"),
+        ({"name": "dirichlet", "alpha": 0.0}, "--alpha"),
+        ({"name": "dirichlet", "alpha": -1.0}, "--alpha"),
+        ({"name": "dirichlet", "alpha": float("nan")}, "--alpha"),
+        ({"name": "dirichlet", "min_size": 0}, "--min-size"),
+        ({"name": "labels"}, "--scheme labels"),
         ({"name": "labels", "labels": (("0",),), "clients": 2}, "--clients"),
+        ({"name": "quantity", "sizes": (5, 5), "clients": 3}, "--clients"),
+        ({"name": "quantity", "sizes": (5, 0)}, "--sizes"),
+        ({"name": "quantity", "sizes": (5, 5), "min_size": 2}, "--min-size"),
+        ({"name": "quantity", "sizes": (5, 5), "quantity": "linear"}, "--quantity"),
+        ({"name": "quantity", "quantity": "cubic"}, "--quantity"),
+        ({"name": "quantity", "quantity": "square", "sigma": 0.1}, "--sigma"),
+        ({"name": "inner-dirichlet", "sigma": 0.1}, "--sigma"),
+        ({"name": "feature-noise", "sigma": 0.0}, "--sigma"),
+        ({"name": "feature-rotate", "angles": (0.0, float("inf"))}, "--angles"),
+        ({"name": "pathological", "classes_per_client": 0}, "--classes-per-client"),
+        ({"name": "pathological", "assignment": "fair"}, "--assignment"),
+        ({"name": "shards", "shards_per_client": 0}, "--shards-per-client"),
     ],
 )
 def test_a_scheme_that_could_cut_nothing_is_refused(changes, option):
-    with pytest.raises(UsageError, match=option):
-        Scheme(**{"name": "iid", "clients": 3, **changes})
+    with pytest.raises(UsageError, match=f"^{option}"):
+        Scheme(**changes)
 
 
-def test_a_client_whose_classes_have_no_example_is_an_error_that_names_it():
-    with pytest.raises(UsageError, match="client 1"):
-        cut(np.zeros(9, np.int64), CLASSES, Scheme("labels", 2, (("ant",), ("bee",))), 0)
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], "iid"),
+        (["labels"], "labels"),
+        (["alpha"], "dirichlet"),
+        (["min_size", "balance"], "dirichlet"),
+        (["classes_per_client"], "pathological"),
+        (["shards_per_client"], "shards"),
+        (["sigma"], "feature-noise"),
+        (["angles"], "feature-rotate"),
+        (["sizes"], "quantity"),
+        (["quantity", "sigma"], "quantity"),
+        (["quantity", "alpha"], "inner-dirichlet"),
+    ],
+)
+def test_the_scheme_follows_from_its_options(options, expected):
+    assert scheme_for(options) == expected
 
 
-def test_a_least_size_that_no_draw_meets_is_an_error_that_says_what_to_change():
-    with pytest.raises(UsageError, match="--alpha") as caught:
-        cut(np.zeros(20, np.int64), CLASSES, Scheme("dirichlet", 10, alpha=0.01, min_size=2), 0)
-    assert "--min-size" in str(caught.value.hint)
+def test_options_of_different_schemes_follow_to_none():
+    with pytest.raises(UsageError, match="--alpha and --angles: no scheme"):
+        scheme_for(["alpha", "angles"])
+
+
+@pytest.mark.parametrize(
+    ("scheme", "expected"),
+    [
+        (Scheme(), {"clients": 3}),
+        (Scheme("labels", None, (("ant",), ("3", "1"))), {"labels": [["ant"], ["bee", "dog"]]}),
+        (Scheme("dirichlet", 4), {"clients": 4, "alpha": 0.5, "min_size": 1}),
+        (
+            Scheme("dirichlet", balance=True, alpha=1.0),
+            {"clients": 3, "alpha": 1.0, "min_size": 1, "balance": True},
+        ),
+        (Scheme("quantity", sizes=(1, 2)), {"sizes": (1, 2)}),
+        (Scheme("quantity"), {"clients": 3, "quantity": "linear", "min_size": 1}),
+        (Scheme("feature-rotate"), {"clients": 3}),
+        (Scheme("natural"), {"clients": 2}),
+    ],
+)
+def test_the_record_of_a_scheme_holds_what_decides_the_cut(scheme, expected):
+    pool = Pool(np.arange(8) % 4, CLASSES, np.arange(8) % 2, ("here", "there"))
+    assert scheme.parameters(pool) == expected
+
+
+def test_counts_are_of_every_class():
+    assert label_counts(np.array([0, 2, 2]), 4) == [1, 0, 2, 0]

@@ -17,98 +17,28 @@ from fedcli.cli.new_run_options import (
 )
 from fedcli.cli.options import ForceOption, OutputOptions, RunOption
 from fedcli.cli.output import Output, megabytes
+from fedcli.cli.partition_options import (
+    CuttingOptions,
+    DataSetOptions,
+    make_scheme,
+    make_source,
+)
 from fedcli.cli.training_options import TrainingOptions
-from fedcli.errors import UsageError
 from fedcli.run import DEFAULT_RUN
 
 if TYPE_CHECKING:
-    from fedcli.partitioning import Scheme
     from fedcli.steps.partition import Partition
 
-_CUT = "Cutting"
+_MOST_GROUPS = 10  # clients whose groups are named
 
 
 def partition(
     run: RunOption = DEFAULT_RUN,
-    dataset: Annotated[
-        str,
-        typer.Option(
-            help="synthetic, imagefolder:PATH, npz:PATH, or a torchvision name such as cifar10.",
-            metavar="SPEC",
-        ),
-    ] = "synthetic",
-    data_dir: Annotated[
-        Path, typer.Option(help="Where torchvision's data sets are.", metavar="DIR")
-    ] = Path("data"),
-    download: Annotated[
-        bool, typer.Option("--download", help="Download a torchvision data set first.")
+    list_schemes: Annotated[
+        bool, typer.Option("--list", help="Print every scheme with its options and its source.")
     ] = False,
-    image_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Make pictures N×N. (default: the size of the first, its shorter side at most"
-            " 224)",
-            metavar="N",
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            help="Use N training examples only, each class in proportion; of the test set the"
-            " same share.",
-            metavar="N",
-        ),
-    ] = None,
-    test_fraction: Annotated[
-        float,
-        typer.Option(help="Test share of data that has no test part.", metavar="F"),
-    ] = 0.2,
-    val_fraction: Annotated[
-        float,
-        typer.Option(help="Share of each client's examples to hold out.", metavar="F"),
-    ] = 0.0,
-    scheme: Annotated[
-        str | None,
-        typer.Option(
-            help="iid, labels or dirichlet. (default: labels with --labels, dirichlet with --alpha"
-            " or --min-size, else iid)",
-            rich_help_panel=_CUT,
-            metavar="NAME",
-        ),
-    ] = None,
-    clients: Annotated[
-        int | None,
-        typer.Option(
-            help="Number of clients. (default: 3, or the number of --labels)",
-            rich_help_panel=_CUT,
-            metavar="N",
-        ),
-    ] = None,
-    labels: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="The classes of one client, such as 0,1 or cat,dog; once for each client. Implies"
-            " --scheme labels.",
-            rich_help_panel=_CUT,
-            metavar="LIST",
-        ),
-    ] = None,
-    alpha: Annotated[
-        float | None,
-        typer.Option(
-            help="The smaller, the more skewed. Implies --scheme dirichlet. (default: 0.5)",
-            rich_help_panel=_CUT,
-            metavar="A",
-        ),
-    ] = None,
-    min_size: Annotated[
-        int | None,
-        typer.Option(
-            help="The least examples of a client. Implies --scheme dirichlet. (default: 1)",
-            rich_help_panel=_CUT,
-            metavar="N",
-        ),
-    ] = None,
+    data: DataSetOptions = DataSetOptions(),
+    cutting: CuttingOptions = CuttingOptions(),
     model: ModelOptions = ModelOptions(),
     plan: PlanOption = None,
     training: TrainingOptions = TrainingOptions(),
@@ -122,55 +52,22 @@ def partition(
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Cut a data set into clients; write the run and the starting model (round 0)."""
-    from fedcli.steps.partition import Source
-    from fedcli.steps.partition import partition as step
-
-    source = Source(dataset, data_dir, download, image_size, test_fraction, val_fraction, limit)
-    start = make_start(model, make_plan(plan, training, aggregation), seed)
-    cutting = make_scheme(scheme, clients, labels, alpha, min_size)
-    if plot is not None:
-        _check_plot(plot)
     with Output("partition", printing) as output:
-        result = step(run, source, cutting, start, force=force, progress=output)
+        if list_schemes:
+            from fedcli.cli.scheme_list import render_schemes, schemes
+
+            output.result(schemes(), render_schemes)
+            return
+        from fedcli.steps.partition import partition as step
+
+        source, scheme = make_source(data), make_scheme(cutting)
+        start = make_start(model, make_plan(plan, training, aggregation), seed)
+        if plot is not None:
+            _check_plot(plot)
+        result = step(run, source, scheme, start, force=force, progress=output)
         if plot is not None:
             _plot(result, plot)
         output.result(result, _render)
-
-
-def make_scheme(
-    name: str | None,
-    clients: int | None,
-    labels: list[str] | None,
-    alpha: float | None,
-    min_size: int | None,
-) -> "Scheme":
-    """Build the scheme that the options ask for.
-
-    Raises ``UsageError`` for an option that the scheme does not use.
-    """
-    from fedcli.partitioning import PARTITIONERS, Scheme
-    from fedcli.plan import one_of
-
-    implied = "labels" if labels else "iid" if alpha is min_size is None else "dirichlet"
-    name = one_of("--scheme", name or implied, PARTITIONERS)
-    given = {"labels": labels or None, "alpha": alpha, "min_size": min_size}
-    for key, value in given.items():
-        if value is not None and key not in PARTITIONERS[name].parameters:
-            raise UsageError(f"--{key.replace('_', '-')}: scheme {name} does not use it")
-    lists = tuple(tuple(part.strip() for part in text.split(",")) for text in labels or ())
-    if name == "labels" and not lists:
-        raise UsageError(
-            "--scheme labels: say which classes each client has",
-            hint="fedcli partition --labels 0,1 --labels 2,3 --labels 4,5",
-        )
-    number = clients if clients is not None else len(lists) or 3
-    return Scheme(
-        name,
-        number,
-        lists,
-        0.5 if alpha is None else alpha,
-        1 if min_size is None else min_size,
-    )
 
 
 def _check_plot(path: Path) -> None:
@@ -188,18 +85,39 @@ def _plot(result: "Partition", path: Path) -> None:
 def _render(result: "Partition") -> list[RenderableType]:
     examples = sum(sum(counts) for counts in result.label_counts.values())
     held_out = sum(sum(counts) for counts in result.validation_label_counts.values())
+    own_tests = sum(sum(counts) for counts in result.client_test_label_counts.values())
+    tests = sum(result.test_label_counts)
     parts = [
         f"{examples} to train",
         *([f"{held_out} held out"] if held_out else []),
-        f"{sum(result.test_label_counts)} to test",
+        *([f"{tests} to test"] if tests else []),
+        *([f"{own_tests} to test at the clients"] if own_tests else []),
     ]
     done = "already done: nothing changed" if result.already_done else "ready"
     return [
         f"{result.run}: {done}",
         f"{result.dataset}, cut by scheme {result.scheme}; model {result.model}",
         f"examples: {', '.join(parts)} ({megabytes(result.shard_bytes)})",
+        *([f"moved to reach --min-size: {result.repaired}"] if result.repaired else []),
         "",
         *label_table(result.label_counts, result.classes),
         "",
+        *_groups(result.groups),
+        _heterogeneity(result),
         f"next: {result.next}",
     ]
+
+
+def _groups(groups: dict[str, list[str]]) -> list[str]:
+    lines = [f"client {client}: {', '.join(names)}" for client, names in groups.items()]
+    more = len(lines) - _MOST_GROUPS
+    return [*lines[:_MOST_GROUPS], *([f"… and {more} more clients"] if more > 0 else [])]
+
+
+def _heterogeneity(result: "Partition") -> str:
+    figures = result.heterogeneity
+    return (
+        f"labels: Jensen-Shannon distance {figures.jensen_shannon_distance:.3f},"
+        f" earth mover's {figures.earth_movers_distance:.3f};"
+        f" sizes: Gini {figures.gini_of_sizes:.3f}"
+    )

@@ -5,10 +5,18 @@ from functools import partial
 
 from fedcli.datasets import from_torchvision, imagefolder, npz, synthetic
 from fedcli.datasets.base import DataOptions, Dataset, Part
-from fedcli.datasets.own import load_examples
+from fedcli.datasets.own import load_examples, open_examples
 from fedcli.errors import UsageError
 
-__all__ = ["DATASETS", "DataOptions", "Dataset", "Part", "load_dataset", "load_examples"]
+__all__ = [
+    "DATASETS",
+    "DataOptions",
+    "Dataset",
+    "Part",
+    "load_dataset",
+    "load_examples",
+    "open_examples",
+]
 
 DATASETS: dict[str, Callable[[str, DataOptions], Dataset]] = {
     "synthetic": synthetic.load,
@@ -29,4 +37,7 @@ def load_dataset(spec: str, options: DataOptions) -> Dataset:
         raise UsageError(f"--dataset: unknown data set {spec!r}; known: {', '.join(DATASETS)}")
     if name in ("imagefolder", "npz") and not argument:
         raise UsageError(f"--dataset {spec}: expected {name}:PATH")
+    if options.group is not None and name != "imagefolder":
+        own = "its groups are in its array 'group'" if name == "npz" else f"{name} has no groups"
+        raise UsageError(f"--group {options.group}: it is for imagefolder:PATH; {own}")
     return DATASETS[name](argument, options)

@@ -17,6 +17,7 @@ from fedcli.randomness import stream
 
 Labels = NDArray[np.int64]
 Indices = NDArray[np.int64]
+Groups = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,26 @@ class Part:
 
     ``labels`` is known from the start; ``read(indices)`` decodes those examples, in that order,
     to an array of shape (len(indices), *shape). It raises ``DataError`` that names the file.
+    ``groups`` is where each example comes from, a number into ``Dataset.group_names``, where the
+    data says so; in a test part, -1 is a group that has no training example.
     """
 
     labels: Labels
     read: Callable[[Indices], Array]
+    groups: Groups | None = None
 
     def subset(self, indices: Indices) -> "Part":
         """Return the part that holds only these examples, in this order."""
-        return Part(self.labels[indices], lambda chosen: self.read(indices[chosen]))
+        groups = None if self.groups is None else self.groups[indices]
+        return Part(self.labels[indices], lambda chosen: self.read(indices[chosen]), groups)
+
+    @property
+    def strata(self) -> Labels:
+        """What a sample is drawn in proportion to: classes, and within each the groups."""
+        if self.groups is None:
+            return self.labels
+        numbers = self.labels * (self.groups.max(initial=0) + 2) + self.groups
+        return np.unique(numbers, return_inverse=True)[1].astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -40,7 +53,8 @@ class Dataset:
     """A data set: ``shape`` and ``dtype`` (uint8 or float32) are those of one example.
 
     ``identity`` says which data it is, by content and without paths: equal data, equal identity.
-    It takes reading the files, and no decoding.
+    It takes reading the files, and no decoding. ``group_names`` are the places that the examples
+    really come from, such as hospitals; empty where the data does not say.
     """
 
     name: str
@@ -50,6 +64,7 @@ class Dataset:
     train: Part
     test: Part
     identity: dict[str, Any]
+    group_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,7 @@ class DataOptions:
     test_fraction: float = 0.2
     seed: int = 0
     progress: Progress = field(default_factory=Silence)
+    group: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be used (``UsageError``)."""
@@ -78,11 +94,12 @@ class DataOptions:
 def split_off_test(part: Part, options: DataOptions) -> tuple[Part, Part, dict[str, Any]]:
     """Split one part into training and test, by ``--test-fraction``, class by class.
 
+    Where groups are known, also group by group, so that the test part holds some of each.
     Returns both and what the split adds to the identity of the data set.
     """
     count = round(len(part.labels) * options.test_fraction)
     count = min(max(count, 1), len(part.labels) - 1)
-    test = stratified_sample(part.labels, count, stream(options.seed, "test split"))
+    test = stratified_sample(part.strata, count, stream(options.seed, "test split"))
     train = np.setdiff1d(np.arange(len(part.labels)), test)
     split = {"test_fraction": options.test_fraction, "split_seed": options.seed}
     return part.subset(train), part.subset(test), split

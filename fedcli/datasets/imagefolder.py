@@ -1,15 +1,19 @@
-"""``imagefolder:PATH``: a folder for each class, in ``train/`` and ``test/`` or alone."""
+"""``imagefolder:PATH``: a folder for each class, in ``train/`` and ``test/`` or alone.
+
+With ``--group folder`` the class folders are in turn in a folder for each group.
+"""
 
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from fedcli.cores import available_cores
-from fedcli.datasets import pictures
+from fedcli.datasets import groups, pictures
 from fedcli.datasets.base import (
     DataOptions,
     Dataset,
@@ -36,21 +40,23 @@ class Listing:
     labels: Labels
     sizes: tuple[int, ...]
 
-    def part(self, shape: tuple[int, ...]) -> Part:
+    def part(self, shape: tuple[int, ...], threads: int | None = None) -> Part:
         """Return the part that decodes these pictures to ``shape``."""
         # Pillow decodes without the GIL; for small files the threads would only wait for it
         small = sum(self.sizes) < _SMALL_FILE * len(self.sizes)
-        threads = 1 if small else available_cores()
+        threads = 1 if small else threads or available_cores()
+        return Part(self.labels, partial(_read, self.root, self.names, shape, threads))
 
-        def read(indices: Indices) -> pictures.Picture:
-            return pictures.stack(
-                lambda i: pictures.load(self.root / self.names[indices[i]], shape),
-                len(indices),
-                shape,
-                threads=threads,
-            )
 
-        return Part(self.labels, read)
+def _read(
+    root: Path, names: Sequence[str], shape: tuple[int, ...], threads: int, indices: Indices
+) -> pictures.Picture:
+    return pictures.stack(
+        lambda number: pictures.load(root / names[indices[number]], shape),
+        len(indices),
+        shape,
+        threads=threads,
+    )
 
 
 def _entries(folder: Path) -> list[tuple[str, bool]]:
@@ -122,6 +128,34 @@ def list_folder(root: Path, classes: Sequence[str], progress: Progress) -> Listi
     return Listing(root, tuple(classes), files, np.array(labels, np.int64), sizes)
 
 
+def _in_groups(root: Path, classes: Sequence[str]) -> bool:
+    """Whether the folders in ``root`` hold class folders."""
+    below = (entry for name in class_folders(root) for entry in _entries(root / name))
+    return any(is_folder and name in classes for name, is_folder in below)
+
+
+def _classes_in_groups(root: Path) -> list[str]:
+    try:
+        return sorted(
+            {name for group in class_folders(root) for name in class_folders(root / group)}
+        )
+    except DataError as error:
+        hint = f"with --group {groups.FOLDER}, each group's folder holds one folder for each class"
+        raise DataError(error.message, hint=hint) from None
+
+
+def _list_groups(root: Path, classes: Sequence[str], progress: Progress) -> Listing:
+    """List the pictures of a folder of folders of class folders."""
+    found = {name: list_folder(root / name, classes, progress) for name in class_folders(root)}
+    return Listing(
+        root,
+        tuple(classes),
+        tuple(f"{group}/{name}" for group, one in found.items() for name in one.names),
+        np.concatenate([one.labels for one in found.values()]),
+        tuple(size for one in found.values() for size in one.sizes),
+    )
+
+
 def _digest(listings: Sequence[Listing], progress: Progress) -> str:
     """Hash the names and the contents of all pictures."""
     lines = hashlib.sha256()
@@ -147,32 +181,73 @@ def load(argument: str, options: DataOptions) -> Dataset:
     """Read the listing of ``imagefolder:PATH``; pictures are decoded to RGB when asked for.
 
     PATH holds ``train/`` and ``test/``, or class folders from which a test part is split.
-    Raises ``NotReadyError`` without the folder, ``DataError`` for what is wrong in it, and
-    ``StorageError`` for what cannot be read.
+    Raises ``NotReadyError`` without the folder, ``DataError`` for what is wrong in it,
+    ``UsageError`` for a group that is not there, and ``StorageError`` for what cannot be read.
     """
     root = Path(argument).expanduser()
+    halves = _halves(root)
+    listings, grouping = _read_listings(root, halves, options)
+    first = listings[0]
+    shape = _shape(first.root / first.names[0], options)
+    identity = {
+        "sha256": _digest(listings, options.progress),
+        "examples": [len(one.names) for one in listings],
+        **grouping.identity(),
+    }
+    parts = [
+        replace(listing.part(shape), groups=numbers)
+        for listing, numbers in zip(listings, grouping.parts, strict=True)
+    ]
+    if len(parts) == 1:
+        train, test, split = split_off_test(parts[0], options)
+        identity |= split
+    else:
+        train, test = parts
+    return Dataset(
+        "imagefolder", first.classes, shape, np.dtype("u1"), train, test, identity, grouping.names
+    )
+
+
+def _halves(root: Path) -> list[str]:
+    """Return ``["train", "test"]`` where the folder has both, ``[""]`` where it has neither."""
     folders = class_folders(root)
-    halves = [name for name in ("train", "test") if name in folders]
+    halves: list[str] = [name for name in ("train", "test") if name in folders]
     if len(halves) == 1:
         missing = "test" if halves == ["train"] else "train"
         raise DataError(
             f"{root}: has {halves[0]}/ but no {missing}/",
             hint=f"add {missing}/, or name the folder that holds the class folders",
         )
-    if halves:
-        classes = class_folders(root / "train")
-        listings = [list_folder(root / half, classes, options.progress) for half in halves]
-    else:
-        listings = [list_folder(root, folders, options.progress)]
-    shape = _shape(listings[0].root / listings[0].names[0], options)
-    identity = {
-        "sha256": _digest(listings, options.progress),
-        "examples": [len(one.names) for one in listings],
-    }
-    parts = [listing.part(shape) for listing in listings]
-    if len(parts) == 1:
-        train, test, split = split_off_test(parts[0], options)
-        identity |= split
-    else:
-        train, test = parts
-    return Dataset("imagefolder", listings[0].classes, shape, np.dtype("u1"), train, test, identity)
+    return halves or [""]
+
+
+def _read_listings(
+    root: Path, halves: Sequence[str], options: DataOptions
+) -> tuple[list[Listing], groups.Grouping]:
+    folders = [root / half for half in halves]
+    if options.group == groups.FOLDER:
+        return _read_nested(folders, options.progress)
+    classes = class_folders(folders[0])
+    listings = [list_folder(folder, classes, options.progress) for folder in folders]
+    if options.group is None:
+        return listings, groups.Grouping((), (None,) * len(listings))
+    names = {half: one.names for half, one in zip(halves, listings, strict=True)}
+    return listings, groups.from_csv(root, options.group, names)
+
+
+def _read_nested(
+    folders: Sequence[Path], progress: Progress
+) -> tuple[list[Listing], groups.Grouping]:
+    """List folders of groups; one that is to test on may also be laid out without them."""
+    classes = _classes_in_groups(folders[0])
+    listings: list[Listing] = []
+    names: list[groups.Names | None] = []
+    for folder in folders:
+        if folder is folders[0] or _in_groups(folder, classes):
+            listings.append(_list_groups(folder, classes, progress))
+            names.append(groups.first_folders(listings[-1].names))
+        else:
+            listings.append(list_folder(folder, classes, progress))
+            names.append(None)
+    where = f"--group {groups.FOLDER}: {folders[0]}"
+    return listings, groups.check_several(groups.numbered(names), where)

@@ -1,4 +1,7 @@
-"""``npz:PATH``: arrays, in MedMNIST's layout or as plain ``x`` and ``y``."""
+"""``npz:PATH``: arrays, in MedMNIST's layout or as plain ``x`` and ``y``.
+
+An array ``group`` (``group_test`` for the test part) says where each example comes from.
+"""
 
 import hashlib
 import shutil
@@ -6,7 +9,8 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +27,7 @@ from fedcli.datasets.base import (
     numbered_classes,
     split_off_test,
 )
+from fedcli.datasets.groups import from_array, numbered
 from fedcli.dtypes import Array
 from fedcli.errors import DataError, NotReadyError, UsageError
 
@@ -33,6 +38,7 @@ _LAYOUTS = (
 )
 _WHOLE = (("x", "y"), ("X", "Y"), ("X", "y"), ("images", "labels"))
 _CLASS_NAMES = ("class_names", "classes")
+_GROUPS = {"train": ("group", "group_train"), "test": ("group_test",), "all": ("group",)}
 _MOST_CLASSES = 10_000
 
 
@@ -44,12 +50,17 @@ class Arrays:
     name: str
     values: Array
     labels: Labels
+    groups: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse examples that cannot be trained on (``DataError``)."""
         where = f"{self.path}: {self.name}"
         if len(self.values) != len(self.labels):
             raise DataError(f"{where}: {len(self.values)} examples, {len(self.labels)} labels")
+        if self.groups is not None and len(self.groups) != len(self.labels):
+            raise DataError(
+                f"{where}: {len(self.labels)} examples, but groups of {len(self.groups)}"
+            )
         if len(self.labels) == 0:
             raise DataError(f"{where}: expected examples, found none")
         if self.labels.min() < 0:
@@ -91,7 +102,7 @@ class Arrays:
 
     def part(self, shape: tuple[int, ...]) -> Part:
         """Return the part whose examples have ``shape``; pictures are resized where need be."""
-        read = self._numbers if not self.is_pictures else self._pictures(shape)
+        read = partial(self._pictures, shape) if self.is_pictures else self._numbers
         return Part(self.labels, read)
 
     def _numbers(self, indices: Indices) -> Array:
@@ -104,18 +115,15 @@ class Arrays:
             )
         return values
 
-    def _pictures(self, shape: tuple[int, ...]) -> Any:
-        def read(indices: Indices) -> Array:
-            values = self.values[indices]
-            if values.ndim == 3:
-                values = values[:, None]
-            elif not self._channels_first:
-                values = values.transpose(0, 3, 1, 2)
-            if values.shape[1:] == shape:
-                return values
-            return np.stack([_fitted(picture, shape) for picture in values])
-
-        return read
+    def _pictures(self, shape: tuple[int, ...], indices: Indices) -> Array:
+        values = self.values[indices]
+        if values.ndim == 3:
+            values = values[:, None]
+        elif not self._channels_first:
+            values = values.transpose(0, 3, 1, 2)
+        if values.shape[1:] == shape:
+            return values
+        return np.stack([_fitted(picture, shape) for picture in values])
 
 
 def _fitted(picture: Array, shape: tuple[int, ...]) -> Array:
@@ -154,16 +162,29 @@ def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any
     return np.lib.format.read_array_header_2_0(member)
 
 
+def _column(values: Array) -> Array:
+    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+
+
 def _labels(file: zipfile.ZipFile, path: Path, name: str) -> Labels:
-    labels = read_member(file, path, name)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
+    labels = _column(read_member(file, path, name))
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise DataError(
             f"{path}: {name}: expected one whole number for each example, (N) or (N,1),"
             f" found {labels.dtype} {list(labels.shape)}"
         )
     return np.array(labels, np.int64)
+
+
+def _groups(
+    file: zipfile.ZipFile, path: Path, part: str, names: set[str]
+) -> tuple[str, ...] | None:
+    given = [name for name in _GROUPS[part] if name in names]
+    if not given:
+        return None
+    if len(given) > 1:
+        raise DataError(f"{path}: expected one array of groups, found {' and '.join(given)}")
+    return from_array(_column(read_member(file, path, given[0])), f"{path}: {given[0]}")
 
 
 @dataclass(frozen=True)
@@ -183,7 +204,13 @@ def open_file(path: Path) -> File:
         with zipfile.ZipFile(path) as file:
             names = {name.removesuffix(".npy") for name in file.namelist()}
             parts = {
-                part: Arrays(path, x, read_member(file, path, x), _labels(file, path, y))
+                part: Arrays(
+                    path,
+                    x,
+                    read_member(file, path, x),
+                    _labels(file, path, y),
+                    _groups(file, path, part, names),
+                )
                 for part, x, y in _members(names, path)
             }
             given = [name for name in _CLASS_NAMES if name in names]
@@ -240,11 +267,17 @@ def load(argument: str, options: DataOptions) -> Dataset:
     for one in arrays:
         check_labels(one, classes)
     identity: dict[str, Any] = {"sha256": file.digest}
-    parts = [one.part(shape) for one in arrays]
+    grouping = numbered([one.groups for one in arrays])
+    parts = [
+        replace(one.part(shape), groups=numbers)
+        for one, numbers in zip(arrays, grouping.parts, strict=True)
+    ]
     if len(parts) == 2:
-        return Dataset("npz", classes, shape, dtype, parts[0], parts[1], identity)
-    train, test, split = split_off_test(parts[0], options)
-    return Dataset("npz", classes, shape, dtype, train, test, identity | split)
+        train, test = parts
+    else:
+        train, test, split = split_off_test(parts[0], options)
+        identity |= split
+    return Dataset("npz", classes, shape, dtype, train, test, identity, grouping.names)
 
 
 def check_labels(arrays: Arrays, classes: tuple[str, ...]) -> None:

@@ -18,36 +18,56 @@ Split = Literal["train", "test"]
 
 
 def load_examples(source: str, info: DatasetInfo, split: Split, progress: Progress) -> Examples:
-    """Read a folder of class folders or an npz file into memory, in the shape of the run.
-
-    The part ``split`` is read when the data has parts (``train/`` and ``test/``, or arrays such
-    as ``train_images``), else all of it. Folder names, or class names in the npz file, say which
-    class is which; an npz file without them gives the run's class numbers. Raises
-    ``NotReadyError`` when nothing is there, ``DataError`` for what does not fit the run, and
-    ``StorageError`` for what cannot be read.
-    """
-    path = Path(source.removeprefix("imagefolder:").removeprefix("npz:")).expanduser()
-    with storage_errors("read", path):
-        if not path.exists():
-            raise NotReadyError(f"--data {path}: no such file or folder")
-        is_folder = path.is_dir()
-    part = _folder(path, info, split, progress) if is_folder else _arrays(path, info, split)
-    _say_missing(part, info, path, progress)
+    """Read what ``open_examples`` opens into memory. Raises also what reading it raises."""
+    part = open_examples(source, info, split, progress)
     x = np.empty((len(part.labels), *info.shape), np.dtype(info.dtype))
-    progress.start(f"reading {path.name}", len(x))
+    progress.start(f"reading {_path(source).name}", len(x))
     for chunk in chunks(np.arange(len(x)), max(1, x[:1].nbytes)):
         x[chunk] = part.read(chunk)
         progress.advance(len(chunk))
     return Examples(x, part.labels)
 
 
-def _folder(path: Path, info: DatasetInfo, split: Split, progress: Progress) -> Part:
+def open_examples(
+    source: str,
+    info: DatasetInfo,
+    split: Split,
+    progress: Progress,
+    *,
+    threads: int | None = None,
+) -> Part:
+    """Open a folder of class folders or an npz file, in the shape of the run.
+
+    The part ``split`` is opened when the data has parts (``train/`` and ``test/``, or arrays such
+    as ``train_images``), else all of it. Folder names, or class names in the npz file, say which
+    class is which; an npz file without them gives the run's class numbers. Pictures are decoded
+    by ``threads``, by default all cores. Raises ``NotReadyError`` when nothing is there,
+    ``DataError`` for what does not fit the run, and ``StorageError`` for what cannot be read.
+    """
+    path = _path(source)
+    with storage_errors("read", path):
+        if not path.exists():
+            raise NotReadyError(f"--data {path}: no such file or folder")
+        is_folder = path.is_dir()
+    if is_folder:
+        part = _folder(path, info, split, progress).part(info.shape, threads)
+    else:
+        part = _arrays(path, info, split)
+    _say_missing(part, info, path, progress)
+    return part
+
+
+def _path(source: str) -> Path:
+    return Path(source.removeprefix("imagefolder:").removeprefix("npz:")).expanduser()
+
+
+def _folder(path: Path, info: DatasetInfo, split: Split, progress: Progress) -> imagefolder.Listing:
     if info.dtype != "uint8" or len(info.shape) != 3 or info.shape[0] not in (1, 3):
         raise DataError(
             f"{path}: a folder of pictures; this run's examples are {info.dtype} {list(info.shape)}"
         )
     root = path / split if (path / split).is_dir() else path
-    return imagefolder.list_folder(root, info.classes, progress).part(info.shape)
+    return imagefolder.list_folder(root, info.classes, progress)
 
 
 def _arrays(path: Path, info: DatasetInfo, split: Split) -> Part:

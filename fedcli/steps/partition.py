@@ -1,30 +1,29 @@
 """Cut a data set into clients, and write the run and its starting model."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fedcli.datasets import DataOptions, Dataset, Part, load_dataset
 from fedcli.errors import UsageError
-from fedcli.files import read_json, write_json
-from fedcli.partitioning import (
-    Indices,
-    Scheme,
-    cut,
-    label_counts,
-    stratified_sample,
-)
+from fedcli.files import read_json
+from fedcli.partitioning import Heterogeneity, Scheme, heterogeneity, stratified_sample
+from fedcli.plan import one_of
 from fedcli.progress import Progress, Silence
 from fedcli.randomness import stream
 from fedcli.run import Run
 from fedcli.run_info import DatasetInfo, RunInfo
 from fedcli.sampling import sampled_clients
-from fedcli.shards import ShardFormat, write_shard
-from fedcli.steps.new_run import Start, built_aside, existing, initial_model, write_round_zero
+from fedcli.steps.division import TEST_SPLITS, Division, divide, pool_of
+from fedcli.steps.new_run import (
+    Start,
+    built_aside,
+    existing,
+    initial_model,
+    plan_of,
+    write_round_zero,
+)
+from fedcli.steps.partition_files import damaged_file, write_data
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,8 @@ class Source:
     test_fraction: float = 0.2
     val_fraction: float = 0.0
     limit: int | None = None
+    group: str | None = None
+    test_split: str = "server"
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be used (``UsageError``)."""
@@ -47,11 +48,16 @@ class Source:
             )
         if self.limit is not None and self.limit < 1:
             raise UsageError(f"--limit: expected 1 or more, found {self.limit}")
+        one_of("--test-split", self.test_split, TEST_SPLITS)
 
 
 @dataclass(frozen=True)
 class Partition:
-    """What ``partition`` made; counts are per class, in the order of ``classes``."""
+    """What ``partition`` made; counts are per class, in the order of ``classes``.
+
+    ``test_label_counts`` is [] without a common test set; ``groups`` names those of each client,
+    and is empty where the cut was not made by them.
+    """
 
     run: Path
     id: str
@@ -65,18 +71,13 @@ class Partition:
     seed: int
     label_counts: dict[str, list[int]]
     validation_label_counts: dict[str, list[int]]
+    client_test_label_counts: dict[str, list[int]]
     test_label_counts: list[int]
+    groups: dict[str, list[str]]
+    repaired: int
+    heterogeneity: Heterogeneity
     shard_bytes: int
     next: str
-
-
-@dataclass(frozen=True)
-class _Client:
-    """The examples of one client: indices into the training part."""
-
-    id: str
-    train: Indices
-    validation: Indices
 
 
 def partition(
@@ -97,15 +98,16 @@ def partition(
     source, scheme, start = source or Source(), scheme or Scheme(), start or Start()
     progress = progress or Silence()
     dataset = _dataset(source, start.seed, progress)
-    clients = _clients(dataset, scheme, source.val_fraction, start.seed)
-    info = _info(dataset, source, scheme, start)
+    division = divide(dataset, scheme, source.val_fraction, source.test_split, start.seed)
+    info = _info(division, source, start)
     run = existing(root, info, force=force)
     if run is not None:
-        return _completed(run, dataset, clients, progress)
-    _say_left_out(dataset, clients, progress)
-    model = initial_model(start, info.dataset)
+        return _completed(run, division, progress)
+    for line in division.left_out():
+        progress.say(line)
+    model = initial_model(start, info)
     with built_aside(root, info) as run:
-        _write_data(run, dataset, clients, progress)
+        write_data(run, division, progress)
         write_round_zero(run, model)
     return _result(Run.open(root), already_done=False)
 
@@ -119,6 +121,7 @@ def _dataset(source: Source, seed: int, progress: Progress) -> Dataset:
         source.test_fraction,
         seed,
         progress,
+        source.group,
     )
     dataset = load_dataset(source.spec, options)
     size = len(dataset.train.labels)
@@ -134,29 +137,11 @@ def _dataset(source: Source, seed: int, progress: Progress) -> Dataset:
 
 
 def _sampled(part: Part, count: int, seed: int, purpose: str) -> Part:
-    return part.subset(stratified_sample(part.labels, count, stream(seed, purpose)))
+    return part.subset(stratified_sample(part.strata, count, stream(seed, purpose)))
 
 
-def _clients(dataset: Dataset, scheme: Scheme, fraction: float, seed: int) -> list[_Client]:
-    """Cut the training part, and hold out a part of each client's, class by class."""
-    labels = dataset.train.labels
-    clients = []
-    for number, mine in enumerate(cut(labels, dataset.classes, scheme, seed)):
-        held_out = np.empty(0, np.int64)
-        if fraction > 0:
-            count = max(1, round(fraction * len(mine)))
-            if count >= len(mine):
-                raise UsageError(
-                    f"--val-fraction {fraction}: client {number} has only {len(mine)} examples",
-                    hint="raise --min-size, or lower --val-fraction or --clients",
-                )
-            rng = stream(seed, "validation", number)
-            held_out = mine[stratified_sample(labels[mine], count, rng)]
-        clients.append(_Client(str(number), np.setdiff1d(mine, held_out), held_out))
-    return clients
-
-
-def _info(dataset: Dataset, source: Source, scheme: Scheme, start: Start) -> RunInfo:
+def _info(division: Division, source: Source, start: Start) -> RunInfo:
+    dataset, scheme = division.dataset, division.scheme
     mean, std = start.normalization(dataset.dtype.name, dataset.shape[0])
     return RunInfo(
         dataset=DatasetInfo(
@@ -164,94 +149,28 @@ def _info(dataset: Dataset, source: Source, scheme: Scheme, start: Start) -> Run
         ),
         model=start.model,
         seed=start.seed,
-        clients=tuple(str(number) for number in range(scheme.clients)),
-        plan=start.plan,
+        clients=tuple(one.id for one in division.clients),
+        plan=plan_of(start, dataset.classes, dataset.shape),
         origin={
             "step": "partition",
             "data": dataset.identity,
             "scheme": scheme.name,
-            "parameters": scheme.parameters(dataset.classes),
+            "parameters": scheme.parameters(pool_of(dataset)),
             "val_fraction": source.val_fraction,
+            **({} if source.test_split == "server" else {"test_split": source.test_split}),
             **start.origin(),
         },
     )
 
 
-def _say_left_out(dataset: Dataset, clients: Sequence[_Client], progress: Progress) -> None:
-    given = np.concatenate([np.union1d(one.train, one.validation) for one in clients])
-    used = np.unique(dataset.train.labels[given])
-    left_out = [name for label, name in enumerate(dataset.classes) if label not in used]
-    if left_out and len(given) < len(dataset.train.labels):
-        progress.say(f"no client gets: {', '.join(left_out)} (the test set keeps them)")
-
-
-def _write_data(run: Run, dataset: Dataset, clients: Sequence[_Client], progress: Progress) -> None:
-    """Write the shards one after another, then ``partition.json``."""
-    total = sum(len(c.train) + len(c.validation) for c in clients) + len(dataset.test.labels)
-    progress.start("writing examples", total)
-    form = ShardFormat(run.id, dataset.shape, dataset.dtype)
-    shards: dict[str, dict[str, Any]] = {}
-
-    def write(path: Path, client: str | None, part: Part) -> None:
-        shards[path.name] = asdict(
-            write_shard(path, client, part.labels, part.read, form, progress)
-        )
-
-    for client in clients:
-        write(run.client_shard(client.id), client.id, dataset.train.subset(client.train))
-        if len(client.validation):
-            held_out = dataset.train.subset(client.validation)
-            write(run.validation_shard(client.id), client.id, held_out)
-    write(run.test_shard, None, dataset.test)
-    write_json(run.partition_file, _partition_json(run, dataset, clients, shards))
-
-
-def _partition_json(
-    run: Run, dataset: Dataset, clients: Sequence[_Client], shards: dict[str, Any]
-) -> dict[str, Any]:
-    def counts(labels: NDArray[np.int64]) -> list[int]:
-        return label_counts(labels, len(dataset.classes))
-
-    labels = dataset.train.labels
-    return {
-        "format": 1,
-        "run": run.id,
-        "scheme": run.info.origin["scheme"],
-        "parameters": run.info.origin["parameters"],
-        "seed": run.info.seed,
-        "classes": dataset.classes,
-        "label_counts": {one.id: counts(labels[one.train]) for one in clients},
-        "validation_label_counts": {
-            one.id: counts(labels[one.validation]) for one in clients if len(one.validation)
-        },
-        "test_label_counts": counts(dataset.test.labels),
-        "shards": shards,
-    }
-
-
-def _completed(
-    run: Run, dataset: Dataset, clients: Sequence[_Client], progress: Progress
-) -> Partition:
+def _completed(run: Run, division: Division, progress: Progress) -> Partition:
     """Write the data of a run again where files are gone; the run's id says what they hold."""
-    damaged = _damaged(run)
+    damaged = damaged_file(run)
     if damaged is None:
         return _result(run, already_done=True)
     progress.say(f"{damaged}: missing or damaged; writing the data again")
-    _write_data(run, dataset, clients, progress)
+    write_data(run, division, progress)
     return _result(run, already_done=False)
-
-
-def _damaged(run: Run) -> Path | None:
-    """Return a file of ``data/`` that is missing, or does not have the size it was written with."""
-    try:
-        shards = read_json(run.partition_file)["shards"]
-        sizes = {run.partition_file.with_name(name): shards[name]["bytes"] for name in shards}
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
-        return run.partition_file
-    for path, size in sizes.items():
-        if not path.is_file() or path.stat().st_size != size:
-            return path
-    return None
 
 
 def _result(run: Run, *, already_done: bool) -> Partition:
@@ -269,7 +188,12 @@ def _result(run: Run, *, already_done: bool) -> Partition:
         seed=run.info.seed,
         label_counts=values["label_counts"],
         validation_label_counts=values["validation_label_counts"],
+        # what an older version wrote has none of these
+        client_test_label_counts=values.get("client_test_label_counts", {}),
         test_label_counts=values["test_label_counts"],
+        groups=values.get("groups", {}),
+        repaired=values.get("repaired", 0),
+        heterogeneity=heterogeneity(values["label_counts"]),
         shard_bytes=sum(shard["bytes"] for shard in values["shards"].values()),
         next=run.command(f"train-client --id {sampled_clients(run.info, 1)[0]}"),
     )

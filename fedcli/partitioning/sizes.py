@@ -1,0 +1,85 @@
+"""Quantity skew: how many examples each client has, whatever their labels."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcli.errors import UsageError
+from fedcli.partitioning.pool import Cut, Labels, Pool, Rng
+
+Weights = NDArray[np.float64]
+
+# Each from the number of clients, the options' sigma, and what draws: what sizes go by.
+QUANTITIES: dict[str, Callable[[int, float, Rng], Weights]] = {
+    "even": lambda clients, sigma, rng: np.ones(clients),
+    "linear": lambda clients, sigma, rng: np.arange(1.0, clients + 1),
+    "square": lambda clients, sigma, rng: np.square(np.arange(1.0, clients + 1)),
+    # a common factor changes no share, and keeps the largest number finite
+    "exponential": lambda clients, sigma, rng: np.exp(np.arange(1.0, clients + 1) - clients),
+    "log-normal": lambda clients, sigma, rng: rng.lognormal(0.0, sigma, clients),
+}
+
+
+def quantity(
+    pool: Pool,
+    clients: int,
+    rng: Rng,
+    *,
+    quantity: str,
+    sizes: Sequence[int],
+    sigma: float,
+    min_size: int,
+) -> Cut:
+    """Give each client its number of examples, drawn at random; see ``client_sizes``."""
+    wanted, repaired = client_sizes(
+        len(pool.labels),
+        clients,
+        rng,
+        quantity=quantity,
+        sizes=sizes,
+        sigma=sigma,
+        min_size=min_size,
+    )
+    dealt = rng.permutation(len(pool.labels))[: wanted.sum()]
+    return Cut(np.split(dealt, np.cumsum(wanted)[:-1]), repaired)
+
+
+def client_sizes(
+    total: int,
+    clients: int,
+    rng: Rng,
+    *,
+    quantity: str,
+    sizes: Sequence[int],
+    sigma: float,
+    min_size: int,
+) -> tuple[Labels, int]:
+    """Return the number of examples of each client, and how many of them ``min_size`` moved.
+
+    ``sizes`` are taken as they are. Else client i (from 0) gets examples in proportion to i + 1
+    (``linear``), its square, exp(i + 1) (``exponential``), or a number drawn from a log-normal
+    distribution whose logarithm deviates by ``sigma``; shares are rounded down, and what is left
+    over goes to the largest. These are the definitions of flwr-datasets (``SizePartitioner``,
+    ``LinearPartitioner``, …), and for log-normal of Acar et al., "Federated Learning Based on
+    Dynamic Regularization" (2021). Examples then go from the largest to those that have fewer
+    than ``min_size``.
+
+    Raises ``UsageError`` when ``sizes`` add up to more than there are.
+    """
+    if sizes:
+        if sum(sizes) > total:
+            raise UsageError(
+                f"--sizes: they add up to {sum(sizes)}, more than the {total} training examples"
+            )
+        return np.array(sizes, np.int64), 0
+    if quantity == "even":
+        return total // clients + (np.arange(clients) < total % clients), 0
+    weights = QUANTITIES[quantity](clients, sigma, rng)
+    drawn = (weights / weights.sum() * total).astype(np.int64)
+    drawn[np.argmax(weights)] += total - drawn.sum()
+    raised = np.maximum(drawn, min_size)
+    missing = int((raised - drawn).sum())
+    for _ in range(missing):
+        raised[np.argmax(raised)] -= 1
+    return raised, missing

@@ -1,6 +1,6 @@
 """Scoring a network on examples."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,25 +8,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from fedcli.devices import choose_device, out_of_memory_as_error, set_threads
+from fedcli.devices import Portions, choose_device, out_of_memory_as_error, set_threads
 from fedcli.dtypes import Array
 from fedcli.errors import BadInputError
 from fedcli.metrics import Scores, score
 from fedcli.models import build, takes_rgb
 from fedcli.models.weights import load_arrays
 from fedcli.run_info import RunInfo
-from fedcli.training import Normalize
+from fedcli.training import Normalize, predict
 
-BATCH = 256  # larger batches are no faster on a CPU, and this many fit on any GPU
+Labels = NDArray[np.int64]
+Outputs = tuple[Tensor, Labels]
 
-
-@torch.no_grad()
-def predict(module: nn.Module, x: Tensor, normalize: Normalize) -> Tensor:
-    """Return the logits (N, classes) of a module for stored examples ``x``, on the CPU."""
-    module.eval()
-    return torch.cat([module(normalize(part)).float().cpu() for part in torch.split(x, BATCH)])
+BATCH = 256  # larger batches are no faster on a CPU
 
 
 class Scorer:
@@ -51,16 +47,22 @@ class Scorer:
         load_arrays(self._module, tensors, path)
         self._path = path
 
-    def score(self, x: Array, y: NDArray[np.int64]) -> tuple[float, Scores]:
-        """Return the mean cross-entropy and all scores on examples as shards hold them.
+    def outputs(self, x: Array, y: Labels) -> Outputs:
+        """Return the logits (N, classes) for at least one example, with the labels.
 
-        Raises ``BadInputError`` when the model's outputs are not finite, ``OutOfMemoryError``.
+        Raises ``BadInputError`` when they are not finite, ``OutOfMemoryError``.
         """
         with out_of_memory_as_error("score on the CPU: --device cpu"):
-            module = self._module.to(self.device)
-            logits = predict(module, torch.from_numpy(x).to(self.device), self._normalize)
+            module = self._module.to(self.device).to(memory_format=torch.channels_last)
+            portions = Portions(BATCH, self.device)
+            logits = predict(module, torch.from_numpy(x), self._normalize, portions)
         if not torch.isfinite(logits).all():
             raise BadInputError(f"{self._path}: its outputs are not finite: its training diverged")
+        return logits, y
+
+    def score(self, parts: Sequence[Outputs]) -> tuple[float, Scores]:
+        """Return the mean cross-entropy and all scores of outputs taken together."""
+        logits, y = torch.cat([part[0] for part in parts]), np.concatenate([p[1] for p in parts])
         loss = F.cross_entropy(logits.double(), torch.from_numpy(y)).item()
         margin: NDArray[Any] | None = None
         if len(self.classes) == 2:

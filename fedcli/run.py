@@ -71,6 +71,14 @@ class Round:
         """How the training of one client went: times, device, losses."""
         return self.updates / f"{client}.json"
 
+    def live(self, client: str) -> Path:
+        """Where the training of one client stands, for as long as it lasts."""
+        return self.path / "training" / f"{client}.json"
+
+    def left_off(self, client: str) -> Path:
+        """Where the training of one client was left off, from one checkpoint to its end."""
+        return self.path / "training" / f"{client}.safetensors"
+
     def client_state(self, client: str) -> Path:
         """What an algorithm keeps for one client."""
         return self.path / "client_state" / f"{client}.safetensors"
@@ -154,6 +162,16 @@ class Run:
     def validation_shard(self, client: str) -> Path:
         """The held-out examples of a simulated client."""
         return validation_shard(self.root, client)
+
+    def client_test_shard(self, client: str) -> Path:
+        """The test examples of a simulated client."""
+        return client_test_shard(self.root, client)
+
+    @property
+    def has_test_data(self) -> bool:
+        """Whether there is a test set in the run: the common one, or clients' own."""
+        own = (self.client_test_shard(client) for client in self.info.clients)
+        return self.test_shard.exists() or any(path.exists() for path in own)
 
     def round(self, number: int) -> Round:
         """Return the paths of one round, whether it is there or not."""
@@ -243,6 +261,11 @@ def client_shard(root: Path, client: str) -> Path:
 def validation_shard(root: Path, client: str) -> Path:
     """The held-out examples of a simulated client, in the run at ``root``."""
     return root / "data" / f"client-{client}.val.safetensors"
+
+
+def client_test_shard(root: Path, client: str) -> Path:
+    """The test examples of a simulated client, in the run at ``root``."""
+    return root / "data" / f"client-{client}.test.safetensors"
 
 
 def test_shard(root: Path) -> Path:

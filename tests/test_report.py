@@ -160,6 +160,9 @@ class TestAccuracy:
             score(run, 0.53, data="my-scans"),
             score(run, 0.54, model="update", client="2"),
             score(run, 0.56, data="validation", data_client="1"),
+            score(run, 0.57, data="client-test", data_client="0"),
+            score(run, 0.58, model="personal", client="1", data="validation", data_client="1"),
+            score(run, 0.59, model="personal", client="2"),
         ]
         write_evaluation(run.round(3), entries)
         found = report([run])
@@ -167,12 +170,17 @@ class TestAccuracy:
         assert clients["2"].own_accuracy == 0.54
         assert clients["1"].validation_accuracy == 0.56
         assert clients["0"].own_accuracy is clients["0"].validation_accuracy is None
+        assert [clients[id_].test_accuracy for id_ in "012"] == [0.57, None, None]
+        assert [clients[id_].personal_accuracy for id_ in "012"] == [None, 0.58, 0.59]
         text = to_markdown(found)
         for name, value in {
             "global model on test, only ant": "52.0",
             "global model on my-scans": "53.0",
             "model of client 2 on test": "54.0",
             "global model on validation of client 1": "56.0",
+            "global model on client-test of client 0": "57.0",
+            "personal model of client 1 on validation of client 1": "58.0",
+            "personal model of client 2 on test": "59.0",
         }.items():
             assert re.search(rf"^\| {name} \| 3 \|.*\| {value} \|", text, re.MULTILINE)
 

@@ -263,6 +263,49 @@ def test_a_plan_that_cannot_be(tmp_path: Path, text: str) -> None:
         Plan.from_toml(path)
 
 
+def of(algorithm: str, **aggregate: Any) -> Plan:
+    return Plan.from_mapping({"train": {"algorithm": algorithm}, "aggregate": aggregate}, "here")
+
+
+def test_an_algorithm_brings_its_strategy_where_nobody_names_a_rule() -> None:
+    assert of("scaffold").aggregate.strategy == "scaffold"
+    assert of("fednova", reduce="median").aggregate.strategy == "fedavg"
+    typed = of("fedavg").with_options({"algorithm": "feddyn"}, {"strategy": None})
+    assert typed.aggregate.strategy == "feddyn"
+    assert typed.with_options({"algorithm": "moon"}, {}).aggregate.strategy == "fedavg"
+    assert of("scaffold").with_options({"algorithm": "fedavg"}, {}).aggregate == AggregatePlan()
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "median"])
+def test_a_strategy_that_was_asked_for_stays(strategy: str) -> None:
+    asked = of("fednova", strategy=strategy)
+    for typed in ({}, {"algorithm": "fednova"}, {"algorithm": "feddyn"}, {"lr": 0.5}):
+        assert asked.with_options(typed, {}).aggregate.strategy == strategy
+    plain = of("fedavg", strategy=strategy)
+    typed = plain.with_options({"algorithm": "fednova"}, {}, rule_asked_for=True)
+    assert typed.aggregate.strategy == strategy
+
+
+def test_numbers_beyond_all_use_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "plan.toml"
+    for key, value, words in (
+        ("lr", "1" + 400 * "0", "lr: the number has more than 64 bits"),
+        ("epochs", "1" + 400 * "0", "epochs: the number has more than 64 bits"),
+        ("optimizer", "0x" + 9000 * "f", "optimizer: the number has more than 64 bits"),
+        ("lr", 9000 * "1", "not a TOML file"),
+        ("steps", "1000000001", "--steps: expected at most 1000000000, found 1000000001"),
+        ("lr_warmup", "1000000001", "--lr-warmup: expected at most 1000000000"),
+    ):
+        path.write_text(f"[train]\n{key} = {value}\n")
+        with pytest.raises(UsageError, match=words):
+            Plan.from_toml(path)
+
+
+def test_a_list_is_asked_for_in_words(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="augment: expected a list of text, found 'flip'"):
+        Plan.from_mapping({"train": {"augment": "flip"}}, "here")
+
+
 def test_a_plan_that_is_not_a_readable_file(tmp_path: Path) -> None:
     with pytest.raises(NotReadyError):
         Plan.from_toml(tmp_path / "plan.toml")

@@ -1,6 +1,7 @@
 """``fedcli evaluate``."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ from rich.table import Table
 from fedcli.cli.options import ForceOption, MachineOptions, OutputOptions, RunOption, comma_list
 from fedcli.cli.output import Output, figures_table
 from fedcli.errors import UsageError
+from fedcli.report.words import model_named
 from fedcli.run import DEFAULT_RUN, Run
 
 if TYPE_CHECKING:
@@ -29,8 +31,25 @@ def evaluate(
             metavar="IDS",
         ),
     ] = None,
+    personal: Annotated[
+        bool,
+        typer.Option(
+            "--personal",
+            help="Score personal models, of all clients or of --id, each on its client's data.",
+        ),
+    ] = False,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the clients' state is. (default: in the run)",
+            metavar="DIR",
+        ),
+    ] = None,
     clients: Annotated[
-        bool, typer.Option("--clients", help="Score on each client's validation data.")
+        bool,
+        typer.Option(
+            "--clients", help="Score on each client's own test data, else its validation data."
+        ),
     ] = False,
     data: Annotated[
         str | None,
@@ -48,7 +67,7 @@ def evaluate(
     force: ForceOption = False,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
-    """Score a global model, or clients' updates, on test data."""
+    """Score a global model, clients' updates, or their personal models, on test data."""
     from fedcli.steps.evaluate import evaluate as step
 
     opened = Run.open(run)
@@ -57,9 +76,11 @@ def evaluate(
             opened,
             rounds=_parse_round(round_),
             clients=ids or (),
+            personal=personal,
             on_clients=clients,
             data=data,
             classes=None if classes is None else comma_list(classes),
+            state=state,
             device=machine.device,
             threads=machine.threads,
             own_model=machine.model,
@@ -82,7 +103,7 @@ def _parse_round(text: str) -> "Rounds":
 def _render(result: "EvaluateResult", then: str) -> list[RenderableType]:
     entries = result.evaluations
     facts = {"round": [f"round {entry['round']}" for entry in entries]}
-    facts["model"] = [_model(entry) for entry in entries]
+    facts["model"] = [model_named(entry["model"], entry["client"]) for entry in entries]
     facts["data"] = [_data(entry) for entry in entries]
     # What is the same for all is said once, above the table.
     differing = [name for name, values in facts.items() if len(set(values)) > 1]
@@ -106,10 +127,6 @@ def _render(result: "EvaluateResult", then: str) -> list[RenderableType]:
     if not result.computed:
         parts.append("These scores were there already; --force computes them again.")
     return [*parts, f"next: {then}"]
-
-
-def _model(entry: Mapping[str, Any]) -> str:
-    return "global model" if entry["client"] is None else f"model of client {entry['client']}"
 
 
 def _data(entry: Mapping[str, Any]) -> str:

@@ -50,9 +50,20 @@ def client_reports(
             rejected=rejected[client],
             validation_accuracy=accuracy.get(Subject("global", "validation", data_client=client)),
             own_accuracy=accuracy.get(replace(tested, model="update", client=client)),
+            test_accuracy=accuracy.get(Subject("global", "client-test", data_client=client)),
+            personal_accuracy=_personal(accuracy, client),
         )
         for client in ids
     )
+
+
+def _personal(accuracy: Mapping[Subject, float], client: str) -> float | None:
+    """Return the accuracy of a client's personal model, on what is nearest to the client."""
+    for data, owner in (("client-test", client), ("validation", client), ("test", "")):
+        subject = Subject("personal", data, client=client, data_client=owner)
+        if subject in accuracy:
+            return accuracy[subject]
+    return None
 
 
 def _counted(absences: Iterable[Sequence[Absence]]) -> Mapping[str, int]:

@@ -43,6 +43,7 @@ def collect(run: Run, label: str) -> RunReport:
         rounds=rounds,
         clients=client_reports(run, rounds, partition),
         notes=(),
+        heterogeneity=partition.heterogeneity if partition else None,
     )
     return replace(report, notes=(*notes_on(run, report, partition), *remarks))
 

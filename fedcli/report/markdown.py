@@ -12,11 +12,14 @@ from fedcli.report.tables import (
     classes_table,
     evaluations_table,
     f1_table,
+    heterogeneity_table,
     run_tables,
     summary_table,
 )
 
-_TEXT = ("method", "evaluation", "client", "class", "device", "labels", "stands out")
+_TEXT = (
+    "method", "run", "evaluation", "client", "class", "device", "labels", "stands out", "cut by",
+)  # fmt: skip
 
 
 def to_markdown(report: Report) -> str:
@@ -25,6 +28,7 @@ def to_markdown(report: Report) -> str:
     tables = [classes_table(report.runs, report.headline), evaluations_table(report.runs)]
     if len(report.runs) > 1:
         tables.insert(1, f1_table(report.runs, report.headline))
+    tables.append(heterogeneity_table(report.runs))
     for table in tables:
         if table.rows:
             parts += [f"## {escape(table.title)}", _table(table)]

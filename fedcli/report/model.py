@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedcli.manifest import Absence, PartialContribution
+from fedcli.partitioning import Heterogeneity
 from fedcli.report.records import Epoch, Score
+from fedcli.report.words import model_named
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,9 @@ class Note:
 class Subject:
     """What was evaluated, on what: the same subject is compared over rounds and runs.
 
-    ``model`` is ``global`` or ``update`` (of ``client``); ``data`` is ``test``, ``validation``
-    (of ``data_client``) or the name of other data; ``classes`` is () for all classes.
+    ``model`` is ``global``, or ``update`` or ``personal`` (of ``client``); ``data`` is ``test``,
+    ``client-test`` or ``validation`` (of ``data_client``), or the name of other data; ``classes``
+    is () for all classes.
     """
 
     model: str = "global"
@@ -40,7 +43,7 @@ class Subject:
 
     def named(self, classes: str) -> str:
         """Return the subject in words, with these for its classes."""
-        model = f"model of client {self.client}" if self.model == "update" else "global model"
+        model = model_named(self.model, self.client)
         data = f"{self.data} of client {self.data_client}" if self.data_client else self.data
         return f"{model} on {data}, only {classes}" if self.classes else f"{model} on {data}"
 
@@ -125,7 +128,8 @@ class ClientReport:
     """One client over the whole run.
 
     Losses, accuracies and the weight are those of the last round it took part in;
-    ``validation_accuracy`` is the global model's on this client's held-out examples, and
+    ``validation_accuracy`` and ``test_accuracy`` are the global model's on this client's held-out
+    and test examples, ``personal_accuracy`` that of its personal model on its own examples, and
     ``own_accuracy`` that of this client's update on the examples that the run's global models are
     tested on, each at the latest round that has it; seconds and bytes are sums over rounds.
     ``rounds`` counts those that it took part in with an update of its own; ``sampled`` those that
@@ -151,6 +155,8 @@ class ClientReport:
     rejected: int = 0
     validation_accuracy: float | None = None
     own_accuracy: float | None = None
+    test_accuracy: float | None = None
+    personal_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +164,8 @@ class RunReport:
     """One run; ``label`` is how tables call it.
 
     ``test_content_sha256`` is the same for runs that are tested on the same examples.
+    ``heterogeneity`` says how much the clients' examples differ; it is not known of clients that
+    keep theirs, nor of runs of older versions.
     """
 
     label: str
@@ -172,6 +180,7 @@ class RunReport:
     rounds: tuple[RoundReport, ...]
     clients: tuple[ClientReport, ...]
     notes: tuple[Note, ...]
+    heterogeneity: Heterogeneity | None = None
 
     def complete_rounds(self) -> tuple[RoundReport, ...]:
         """Return the rounds that have a global model, round 0 among them."""

@@ -18,6 +18,7 @@ from fedcli.report.tables import (
     classes_table,
     evaluations_table,
     f1_table,
+    heterogeneity_table,
     run_tables,
     shown_rounds,
     summary_table,
@@ -48,7 +49,7 @@ them. 1 MB is 10<sup>6</sup> bytes. A centralised run, a federation of one clien
 """)
 _NAMED = 8  # clients in the legend of a plot
 _NORMS = "how much each client's training changed; those that stand out are named."
-_TEXT = ("method", "evaluation", "client", "class", "device", "stands out")
+_TEXT = ("method", "run", "evaluation", "client", "class", "device", "stands out", "cut by")
 
 
 def to_html(report: Report) -> str:
@@ -65,6 +66,7 @@ def to_html(report: Report) -> str:
     tables = [classes_table(report.runs, report.headline), evaluations_table(report.runs)]
     if len(report.runs) > 1:
         tables.insert(1, f1_table(report.runs, report.headline))
+    tables.append(heterogeneity_table(report.runs))
     body += [f"<h2>{escape(t.title)}</h2>{_table(t)}" for t in tables if t.rows]
     for index, run in enumerate(report.runs):
         body.append(_run(run, report.headline, f"run{index}"))
@@ -230,5 +232,7 @@ def _client_panels(run: RunReport) -> dict[str, list[float | None]]:
         "global model on its held-out examples (%)": shares(
             [c.validation_accuracy for c in run.clients]
         ),
+        "global model on its test examples (%)": shares([c.test_accuracy for c in run.clients]),
+        "personal model on its examples (%)": shares([c.personal_accuracy for c in run.clients]),
     }
     return {name: values for name, values in panels.items() if any(v is not None for v in values)}

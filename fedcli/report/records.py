@@ -6,6 +6,8 @@ The formats are specified in ``docs/run-directory.md``.
 from dataclasses import dataclass, field
 from typing import Any
 
+from fedcli.partitioning import Heterogeneity
+
 
 @dataclass(frozen=True)
 class ClassScore:
@@ -97,6 +99,7 @@ class Partition:
     parameters: dict[str, Any] = field(default_factory=dict)
     test_label_counts: tuple[int, ...] = ()
     shards: dict[str, Shard] = field(default_factory=dict)
+    heterogeneity: Heterogeneity | None = None
 
     def __post_init__(self) -> None:
         """Refuse counts that are not one a class (``ValueError``)."""

@@ -205,6 +205,28 @@ def _evaluation_cells(run: RunReport, subject: Subject) -> tuple[str, ...]:
     )
 
 
+def heterogeneity_table(runs: Sequence[RunReport]) -> Table:
+    """How much the clients' examples differ: one row a run of several clients."""
+    columns = ("run", "cut by", "clients", "Jensen-Shannon", "earth mover's", "Gini")
+    rows = tuple(
+        (
+            visible(run.label),
+            visible(run.scheme or UNKNOWN),
+            str(len(run.clients)),
+            decimal(found.jensen_shannon_distance, 3),
+            decimal(found.earth_movers_distance, 3),
+            decimal(found.gini_of_sizes, 3),
+        )
+        for run in runs
+        if (found := run.heterogeneity) and not run.centralised
+    )
+    note = (
+        "0: alike, 1: nothing in common; Jensen-Shannon: mean distance of two clients' labels;"
+        " earth mover's: of a client's labels from all; Gini: of the clients' sizes"
+    )
+    return Table("How the clients' examples differ", columns, rows, note)
+
+
 def run_tables(run: RunReport, headline: Subject | None) -> tuple[Table, ...]:
     """The tables of one run alone: its rounds, and its clients."""
     return (

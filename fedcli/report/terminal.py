@@ -27,6 +27,7 @@ from fedcli.report.tables import (
     SIDE_BY_SIDE,
     classes_table,
     evaluations_table,
+    heterogeneity_table,
     rounds_table,
     shown_rounds,
     side_by_side,
@@ -39,7 +40,17 @@ _ROWS_OF_MANY = 10
 _COLUMNS = 4  # runs side by side in one table
 _WIDTH = 80
 _NAMES = {"method": 22, "run": 34}  # characters a line of a run's name, in these columns
-_TEXT = ("method", "run", "evaluation", "client", "class", "device", "labels", "stands out")
+_TEXT = (
+    "method",
+    "run",
+    "evaluation",
+    "client",
+    "class",
+    "device",
+    "labels",
+    "stands out",
+    "cut by",
+)
 
 
 def render(report: Report) -> list[RenderableType]:
@@ -66,6 +77,7 @@ def _common_tables(report: Report, runs: Sequence[RunReport]) -> Iterator[Table]
         yield times_table(runs)
     yield first_rows(classes_table(runs, report.headline), _ROWS)
     yield first_rows(evaluations_table(runs), _ROWS)
+    yield heterogeneity_table(runs)
 
 
 def _clients_tables(runs: Sequence[RunReport]) -> Iterator[Table]:

@@ -3,16 +3,18 @@
 Columns
     run         label of the run
     round       round number; empty for facts of the whole run
-    model       ``global`` or ``update`` for scores; empty otherwise
+    model       ``global``, ``update`` or ``personal`` for scores; empty otherwise
     client      whose update, training or examples; empty where it is nobody's in particular
-    data        ``test``, ``validation`` or the name of other data, for scores
-    data_client whose validation examples
+    data        ``test``, ``client-test``, ``validation`` or the name of other data, for scores
+    data_client whose examples, of client-test and validation
     classes     the classes an evaluation was limited to, joined by ``;``; empty for all
     class       the class that a value is about; empty for all together
     measure     what was measured, see below
     value       a number
 
 Measures
+    of runs     jensen_shannon_distance, earth_movers_distance, gini_of_sizes (how much the clients'
+                examples differ)
     of scores   examples, loss, accuracy, balanced_accuracy, macro_f1, auc, f1 (shares from 0 to 1)
     of rounds   bytes_up, bytes_down, bytes_total (with all earlier rounds),
                 training_seconds_max, training_seconds_sum, aggregation_seconds, evaluation_seconds
@@ -29,6 +31,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 
 from fedcli.report.model import Participation, Report, RoundReport, RunReport
 from fedcli.report.records import Score
@@ -73,6 +76,9 @@ def to_csv(report: Report) -> str:
 
 
 def _run(run: RunReport) -> Iterator[Row]:
+    if run.heterogeneity:
+        for measure, value in asdict(run.heterogeneity).items():
+            yield {"measure": measure, "value": value}
     for client in run.clients:
         for name, value in zip(run.classes, client.label_counts or (), strict=False):
             yield {"client": client.client, "class": name, "measure": "label_count", "value": value}

@@ -13,6 +13,13 @@ def named(noun: str, names: Sequence[object]) -> str:
     return f"{noun}s {', '.join(map(str, names[:_MOST]))}{more}"
 
 
+def model_named(kind: str, client: str) -> str:
+    """Return the model of an evaluation in words; ``kind`` is as ``evaluation.json`` has it."""
+    if kind == "global":
+        return "global model"
+    return f"{'personal model' if kind == 'personal' else 'model'} of client {client}"
+
+
 def rounds_named(numbers: Iterable[int]) -> str:
     """Return ``round 2`` or ``rounds 1-5, 7``: neighbours in one piece, of many the first ones."""
     spans: list[tuple[int, int]] = []

@@ -1,29 +1,33 @@
 """Score the models of a run on test data, and keep the scores in the round's directory."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedcli.advice import evaluate_command
-from fedcli.checkpoint import Checkpoint
-from fedcli.errors import BadInputError, DataError, NotReadyError, UsageError
+from fedcli.client_state import StateStore
+from fedcli.errors import BadInputError, DataError, UsageError
 from fedcli.files import canonical_json, read_json, write_json
-from fedcli.metadata import Kind
 from fedcli.progress import Progress, Silence
 from fedcli.run import Round, Run
-from fedcli.shards import read_shard
-from fedcli.steps.delivered import fingerprint
+from fedcli.steps.scored_data import TestSet, choose
+from fedcli.steps.scored_models import (
+    Model,
+    Rounds,
+    global_models,
+    personal_models,
+    update_models,
+)
 
 if TYPE_CHECKING:
-    from fedcli.evaluation import Scorer
+    from fedcli.evaluation import Outputs, Scorer
     from fedcli.shards import Examples
 
-Rounds = int | Literal["latest", "all"]
+__all__ = ["EvaluateResult", "Rounds", "evaluate", "read_evaluations"]
 
 
 @dataclass(frozen=True)
@@ -37,31 +41,16 @@ class EvaluateResult:
     evaluations: tuple[dict[str, Any], ...]
 
 
-@dataclass(frozen=True)
-class _Model:
-    round: Round
-    client: str | None
-    path: Path
-    sha256: str
-
-
-@dataclass(frozen=True)
-class _TestSet:
-    """Test data; that of the run is only read when there is something to score on it."""
-
-    name: str
-    client: str | None
-    load: "Callable[[], Examples]"
-
-
 def evaluate(
     run: Run,
     *,
     rounds: Rounds = "latest",
     clients: Sequence[str] = (),
+    personal: bool = False,
     on_clients: bool = False,
     data: str | None = None,
     classes: Sequence[str] | None = None,
+    state: Path | None = None,
     device: str = "auto",
     threads: int | None = None,
     own_model: str | None = None,
@@ -70,36 +59,103 @@ def evaluate(
 ) -> EvaluateResult:
     """Score the global models of ``rounds``, or the updates of ``clients`` (ids as ``--id``).
 
-    They are scored on the run's test shard, on every client's validation shard (``on_clients``),
-    or on ``data``, a folder or npz file; with ``classes``, on the examples of these only, while
-    the model still chooses among all. What is there already is not computed again.
+    With ``personal``, the personal models of ``clients``, or of all; ``state`` is where clients
+    keep their state, by default the run. They are scored on the run's test set, on each client's
+    own examples (``on_clients``), or on ``data``, a folder or npz file; a personal model on its
+    client's. With ``classes``, on the examples of these only, while the model still chooses among
+    all. What is there already is not computed again.
 
     Raises ``UsageError``, ``NotReadyError``, ``BadInputError``, ``DataError``,
     ``OutOfMemoryError`` and ``StorageError``.
     """
     progress = progress or Silence()
-    if on_clients and data is not None:
-        raise UsageError("--clients and --data exclude each other")
     chosen = _choose_classes(run, classes)
-    models = _models(run, rounds, clients)
-    test_sets = _test_sets(run, on_clients, data, progress)
-    scorer: Scorer | None = None
+    sets_of = choose(run, on_clients=on_clients, data=data, personal=personal, progress=progress)
+    models = _models(StateStore(run, state), rounds, clients, personal=personal)
+    scorer = cache(lambda: _scorer(run, device, threads, own_model))
     computed, evaluations = 0, []
-    progress.start("evaluate", len(models) * len(test_sets))
+    progress.start("evaluate", sum(len(sets_of(model.client)) for model in models))
     for model in models:
-        stored = read_evaluations(model.round)
-        for test_set in test_sets:
+        entries = {} if force else read_evaluations(model.round)
+        fresh = {}
+        outputs = _Outputs(model, scorer, chosen)
+        for test_set in sets_of(model.client):
             key = _key(model, test_set, chosen)
-            entry = stored.get(_name(key))
-            if force or entry is None or entry["sha256"] != model.sha256:
-                if scorer is None:
-                    scorer = _scorer(run, device, threads, own_model)
-                entry = {**key, **_score(scorer, model, test_set, chosen)}
-                _store(model.round, _name(key), entry)
-                computed += 1
-            evaluations.append({"round": model.round.number, **entry})
+            name = _name(key)
+            if name not in entries or entries[name]["sha256"] != model.sha256:
+                if scores := outputs.scores(test_set):
+                    entries[name] = fresh[name] = {**key, **scores}
+                else:
+                    progress.say(f"{test_set.title}: no examples to score on")
+            if name in entries:
+                evaluations.append({"round": model.round.number, **entries[name]})
             progress.advance()
+        _store(model.round, fresh)
+        computed += len(fresh)
+    if not evaluations:
+        raise DataError("there are no examples to score on, of the classes asked for")
     return EvaluateResult(computed, tuple(evaluations))
+
+
+def _models(
+    store: StateStore, rounds: Rounds, clients: Sequence[str], *, personal: bool
+) -> list[Model]:
+    chosen = store.run.choose_clients(clients) if clients else None
+    if personal:
+        return personal_models(store, rounds, chosen)
+    if chosen is None:
+        return global_models(store.run, rounds)
+    return update_models(store, rounds, chosen)
+
+
+def _scorer(run: Run, device: str, threads: int | None, own_model: str | None) -> "Scorer":
+    from fedcli.evaluation import Scorer
+
+    return Scorer(run.info, device=device, threads=threads, own_model=own_model)
+
+
+class _Outputs:
+    """What a model says of the examples of each part of the test sets, computed once a part."""
+
+    def __init__(
+        self, model: Model, scorer: "Callable[[], Scorer]", chosen: list[str] | None
+    ) -> None:
+        self._model = model
+        self._make_scorer = scorer
+        self._chosen = chosen
+        self._known: dict[str, Outputs | None] = {}
+
+    @cached_property
+    def _scorer(self) -> "Scorer":
+        scorer = self._make_scorer()
+        scorer.load(self._model.read(), self._model.path)
+        return scorer
+
+    def scores(self, test_set: TestSet) -> dict[str, Any] | None:
+        """Return the scores as an entry holds them; None without examples of the classes."""
+        scorer = self._scorer  # building a network is no part of scoring
+        started = time.perf_counter()
+        found = [self._of(*part) for part in test_set.parts.items()]
+        known = [outputs for outputs in found if outputs is not None]
+        if not known:
+            return None
+        loss, scores = scorer.score(known)
+        return {
+            "sha256": self._model.sha256,
+            "loss": loss,
+            **scores.as_json(),
+            "seconds": time.perf_counter() - started,
+        }
+
+    def _of(self, name: str, load: "Callable[[], Examples]") -> "Outputs | None":
+        if name not in self._known:
+            examples = load()
+            x, y = examples.x, examples.y
+            if self._chosen is not None:
+                wanted = np.isin(y, [self._scorer.classes.index(one) for one in self._chosen])
+                x, y = x[wanted], y[wanted]
+            self._known[name] = self._scorer.outputs(x, y) if len(y) else None
+        return self._known[name]
 
 
 def read_evaluations(round_: Round) -> dict[str, dict[str, Any]]:
@@ -122,16 +178,18 @@ def read_evaluations(round_: Round) -> dict[str, dict[str, Any]]:
         ) from None
 
 
-def _store(round_: Round, name: str, entry: dict[str, Any]) -> None:
+def _store(round_: Round, fresh: Mapping[str, dict[str, Any]]) -> None:
     # Another process may add its scores between our reading and our writing, and then lacks ours:
-    # whoever finds its own entry gone adds it again.
+    # whoever finds its own entries gone adds them again.
     for _ in range(_TRIES):
-        entries = {**read_evaluations(round_), name: entry}
+        if not fresh:
+            return
+        entries = {**read_evaluations(round_), **fresh}
         results = [entries[key] for key in sorted(entries)]
         values = {"format": _FORMAT, "round": round_.number, "results": results}
         write_json(round_.evaluation, values)
-        if name in read_evaluations(round_):
-            return
+        written = read_evaluations(round_)
+        fresh = {name: entry for name, entry in fresh.items() if name not in written}
 
 
 _FORMAT = 1
@@ -139,9 +197,9 @@ _TRIES = 20
 _KEYS = ("model", "client", "data", "data_client", "classes")
 
 
-def _key(model: _Model, test_set: _TestSet, chosen: list[str] | None) -> dict[str, Any]:
+def _key(model: Model, test_set: TestSet, chosen: list[str] | None) -> dict[str, Any]:
     return {
-        "model": "global" if model.client is None else "update",
+        "model": model.kind,
         "client": model.client,
         "data": test_set.name,
         "data_client": test_set.client,
@@ -169,103 +227,3 @@ def _choose_classes(run: Run, names: Sequence[str] | None) -> list[str] | None:
     if not numbers:
         raise UsageError("--classes: expected at least one class")
     return [classes[number] for number in sorted(numbers)]
-
-
-def _models(run: Run, rounds: Rounds, clients: Sequence[str]) -> list[_Model]:
-    chosen = run.choose_clients(clients) if clients else [None]
-    return [model for client in chosen for model in _models_of(run, rounds, client)]
-
-
-def _models_of(run: Run, rounds: Rounds, client: str | None) -> list[_Model]:
-    if client is None:
-        available = {r.number: r.global_model for r in run.complete_rounds()}
-        what = "global model"
-    else:
-        updates = {r.number: r.update(client) for r in run.rounds()}
-        available = {number: path for number, path in updates.items() if path.exists()}
-        what = f"update of client {client}"
-    if not available:
-        raise NotReadyError(f"{run.root}: there is no {what} yet")
-    if rounds == "latest":
-        numbers = [max(available)]
-    elif rounds == "all":
-        numbers = sorted(available)
-    elif rounds in available:
-        numbers = [rounds]
-    else:
-        raise NotReadyError(
-            f"--round {rounds}: round {rounds} has no {what}; the latest is {max(available)}"
-        )
-    return [
-        _Model(run.round(number), client, available[number], _digest(available[number], client))
-        for number in numbers
-    ]
-
-
-def _digest(path: Path, client: str | None) -> str:
-    with Checkpoint(path, Kind.GLOBAL if client is None else Kind.UPDATE) as checkpoint:
-        return checkpoint.digest()
-
-
-def _test_sets(run: Run, on_clients: bool, data: str | None, progress: Progress) -> list[_TestSet]:
-    if data is not None:
-        return [_own_data(run, data, progress)]
-    if on_clients:
-        return _validation_sets(run)
-    if not run.test_shard.exists():
-        raise NotReadyError(
-            f"{run.test_shard}: this run holds no test data",
-            hint=f"name some: {evaluate_command(run)}",
-        )
-    return [_TestSet("test", None, partial(read_shard, run.test_shard))]
-
-
-def _own_data(run: Run, data: str, progress: Progress) -> _TestSet:
-    from fedcli.datasets import load_examples
-
-    examples = load_examples(data, run.info.dataset, "test", progress)
-    # Two folders may have one name, and one folder may change: the content tells them apart.
-    name = f"{Path(data).resolve().name} ({fingerprint(examples)[:8]})"
-    return _TestSet(name, None, lambda: examples)
-
-
-def _validation_sets(run: Run) -> list[_TestSet]:
-    shards = {client: run.validation_shard(client) for client in run.info.clients}
-    found = {client: shard for client, shard in shards.items() if shard.exists()}
-    if not found:
-        raise NotReadyError(
-            f"{run.root}: this run holds no validation data",
-            hint="make the run with: fedcli partition --val-fraction 0.1",
-        )
-    return [
-        _TestSet("validation", client, partial(read_shard, shard))
-        for client, shard in found.items()
-    ]
-
-
-def _scorer(run: Run, device: str, threads: int | None, own_model: str | None) -> "Scorer":
-    from fedcli.evaluation import Scorer
-
-    return Scorer(run.info, device=device, threads=threads, own_model=own_model)
-
-
-def _score(
-    scorer: "Scorer", model: _Model, test_set: _TestSet, chosen: list[str] | None
-) -> dict[str, Any]:
-    started = time.perf_counter()
-    examples = test_set.load()
-    x, y = examples.x, examples.y
-    if chosen is not None:
-        wanted = np.isin(y, [scorer.classes.index(name) for name in chosen])
-        x, y = x[wanted], y[wanted]
-    if not len(y):
-        raise DataError(f"{test_set.name}: has no examples of the classes asked for")
-    with Checkpoint(model.path) as checkpoint:
-        scorer.load(checkpoint.tensors(), model.path)
-    loss, scores = scorer.score(x, y)
-    return {
-        "sha256": model.sha256,
-        "loss": loss,
-        **scores.as_json(),
-        "seconds": time.perf_counter() - started,
-    }

@@ -37,7 +37,8 @@ def storage_errors(action: str, path: Path) -> Iterator[None]:
         ) from error
 
 
-def _running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Say whether there is such a process on this host."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -52,7 +53,7 @@ def remove_leftovers(directory: Path) -> None:
     with contextlib.suppress(OSError):
         for entry in os.scandir(directory):
             match = _TEMPORARY.match(entry.name)
-            if match and match["host"] == _host() and not _running(int(match["pid"])):
+            if match and match["host"] == _host() and not is_running(int(match["pid"])):
                 with contextlib.suppress(OSError):
                     if entry.is_dir(follow_symlinks=False):
                         shutil.rmtree(entry.path)

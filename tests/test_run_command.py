@@ -1,6 +1,7 @@
 """``fedcli run``: the same bytes as by hand, resuming, failing clients, interruption."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,18 +11,26 @@ import pytest
 from conftest import fedcli
 
 from fedcli.cli import execute
-from fedcli.errors import ClientFailedError, UpdateError, error_from_json
+from fedcli.cores import available_cores
+from fedcli.errors import UpdateError, error_from_json
 from fedcli.manifest import Absence, read_manifest
-from fedcli.processes import Steps
 from fedcli.run import Run
 
 SMALL = ("--model", "linear", "--limit", "240", "--epochs", "1")
 
 
-@pytest.fixture
-def made(tmp_path: Path) -> Run:
-    done = fedcli("partition", *SMALL, cwd=tmp_path)
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was just made, to be copied."""
+    folder = tmp_path_factory.mktemp("cut")
+    done = fedcli("partition", *SMALL, cwd=folder)
     assert done.status == 0, done.err
+    return folder / "fedrun"
+
+
+@pytest.fixture
+def made(cut: Path, tmp_path: Path) -> Run:
+    shutil.copytree(cut, tmp_path / "fedrun")
     return Run.open(tmp_path / "fedrun")
 
 
@@ -30,21 +39,27 @@ def checkpoints(run: Run) -> dict[str, bytes]:
     return {str(path.relative_to(run.root)): path.read_bytes() for path in found}
 
 
-def test_run_makes_the_bytes_that_the_steps_make_by_hand(made: Run, tmp_path: Path) -> None:
-    by_hand = tmp_path / "hand"
-    by_hand.mkdir()
-    assert fedcli("partition", *SMALL, cwd=by_hand).status == 0
+def test_run_makes_the_bytes_that_the_steps_make_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a network whose bytes depend on the threads, as many clients at a time as cores."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    network = ("--model", "cnn", "--limit", "240", "--epochs", "1")
+    for name in ("hand", "run"):
+        assert fedcli("partition", "--run", name, *network, cwd=tmp_path).status == 0
     for command in (
         ("train-client", "--id", "2,0", "--threads", "1"),
         ("train-client", "--id", "1", "--threads", "1"),
         ("aggregate",),
     ):
-        assert fedcli(*command, cwd=by_hand).status == 0
-    done = fedcli("run", "--rounds", 1, "--jobs", 3, "--threads", 1, cwd=tmp_path)
+        assert fedcli(*command, cwd=tmp_path, FEDCLI_RUN="hand").status == 0
+    jobs = max(2, available_cores())
+    done = fedcli("run", "--rounds", 1, "--jobs", jobs, cwd=tmp_path, FEDCLI_RUN="run")
     assert done.status == 0, done.err
     assert "round 1/1 complete  test loss" in done.err
     assert "next: fedcli report" in done.out
-    assert checkpoints(made) == checkpoints(Run.open(by_hand / "fedrun"))
+    by_hand, made = Run.open(tmp_path / "hand"), Run.open(tmp_path / "run")
+    assert checkpoints(made) == checkpoints(by_hand)
     assert made.round(1).evaluation.exists()
 
 
@@ -65,12 +80,12 @@ def test_a_failing_client_is_named_and_the_rest_stays(made: Run, tmp_path: Path)
     shard = made.client_shard("1")
     whole = shard.read_bytes()
     shard.write_bytes(whole[:100])
-    options = ("run", "--rounds", 1, "--threads", 1, "--no-evaluate")
+    options = ("run", "--rounds", 1, "--jobs", 1, "--threads", 1, "--no-evaluate")
     done = fedcli(*options, cwd=tmp_path)
     assert done.status == 4
     assert done.err.splitlines()[-2].startswith("error: client 1, round 1: ")
     assert "client-1.safetensors" in done.err
-    assert made.round(1).delivered() == ["0"]
+    assert made.round(1).delivered() == ["0", "2"]  # whose data are more than what is left of 1's
     shard.write_bytes(whole)
     assert fedcli(*options, cwd=tmp_path).status == 0
 
@@ -91,9 +106,8 @@ def test_an_interrupt_stops_the_children_and_leaves_a_run_to_resume(
     for line in process.stderr:
         if "client" in line:
             break
-    children = _children(process.pid)
+    children = _descendants(process.pid)
     assert children
-    assert all(_alive(child) for child in children)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -106,12 +120,10 @@ def test_an_interrupt_stops_the_children_and_leaves_a_run_to_resume(
     assert done.status == 0, done.err
 
 
-def _children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+def _descendants(pid: int) -> list[int]:
     threads = Path(f"/proc/{pid}/task").iterdir()
-    return [
-        int(child) for thread in threads for child in (thread / "children").read_text().split()
-    ] or [int(child) for child in text.split()]
+    children = [int(child) for t in threads for child in (t / "children").read_text().split()]
+    return children + [each for child in children for each in _descendants(child)]
 
 
 def _alive(pid: int) -> bool:
@@ -122,24 +134,33 @@ def _alive(pid: int) -> bool:
     return "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]
 
 
-def test_a_step_other_than_training_is_stopped_too(made: Run) -> None:
-    """Evaluation runs in the main thread, where the interrupt is raised."""
-    steps = Steps(made.root, {})
+def test_a_script_without_a_main_guard_runs_once(made: Run, tmp_path: Path) -> None:
+    """What forks or spawns processes by importing the main module again would start it again."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from fedcli.run import Run\n"
+        "from fedcli.steps.run import Options, run_rounds\n"
+        "print('starts')\n"
+        "result = run_rounds(Run.open(Path('fedrun')), 1, Options(threads=1), evaluate=False)\n"
+        "print(result.rounds_complete)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script.name],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "starts\n1\n", "")
+    assert made.round(1).global_model.exists()
 
-    def interrupt(process: subprocess.Popen[str]) -> None:
-        raise KeyboardInterrupt
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subprocess.Popen, "communicate", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            steps.launch("evaluate")
-    (process,) = steps._running
-    assert process.poll() is None
-    steps.stop()
-    assert process.returncode == -signal.SIGTERM
-    process.communicate()
-    with pytest.raises(ClientFailedError, match="stopped"):
-        steps.launch("evaluate")
+def test_a_wrong_number_of_jobs(made: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in ("0", "-1", "many", "1.5"):
+        arguments = ["run", "--run", str(made.root), "--rounds", "1", "--jobs", wrong]
+        assert execute(arguments) == 2
+        assert "--jobs: expected auto or a number" in capsys.readouterr().err
 
 
 def test_rounds_that_were_left_without_scores_are_scored(made: Run, tmp_path: Path) -> None:
@@ -167,6 +188,18 @@ def test_excluded_and_failing_clients(made: Run, tmp_path: Path) -> None:
     done = fedcli(*options, "--rounds", 3, "--min-clients", 3, cwd=tmp_path)
     assert done.status == 4
     assert not made.round(3).global_model.exists()
+
+
+def test_a_strategy_that_was_asked_for_is_that_of_both_run_and_aggregate(tmp_path: Path) -> None:
+    partition = ("partition", "--limit", 60, "--clients", 2, "--model", "linear", "--epochs", 1)
+    asked = ("--algorithm", "fednova", "--strategy", "fedavg", "--quiet")
+    assert fedcli(*partition, *asked, cwd=tmp_path).status == 0
+    assert fedcli("run", "--rounds", 1, "--no-evaluate", cwd=tmp_path).status == 0
+    manifest = read_manifest(Run.open(tmp_path / "fedrun").round(1).manifest)
+    assert manifest is not None
+    assert (manifest.strategy, manifest.weighting) == ("fedavg", "examples")
+    again = fedcli("aggregate", "--round", 1, "--json", cwd=tmp_path)
+    assert again.json["already_done"]
 
 
 def test_wrong_options_start_no_process(made: Run, tmp_path: Path) -> None:

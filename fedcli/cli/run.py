@@ -7,6 +7,7 @@ import typer
 from rich.console import RenderableType
 
 from fedcli.cli.aggregation_options import AggregationOptions
+from fedcli.cli.execution_options import ExecutionOptions
 from fedcli.cli.options import (
     ExcludeOption,
     MachineOptions,
@@ -17,6 +18,7 @@ from fedcli.cli.options import (
 )
 from fedcli.cli.output import Output, figures_table, seconds
 from fedcli.cli.training_options import TrainingOptions
+from fedcli.errors import UsageError
 from fedcli.run import DEFAULT_RUN, Run
 
 if TYPE_CHECKING:
@@ -29,8 +31,14 @@ def run(
     ],
     run: RunOption = DEFAULT_RUN,
     jobs: Annotated[
-        int, typer.Option("--jobs", "-j", min=1, help="Clients at a time.", metavar="N")
-    ] = 1,
+        str,
+        typer.Option(
+            "--jobs",
+            "-j",
+            help="Clients at a time; auto is what suits the cores, or the GPU's memory.",
+            metavar="N|auto",
+        ),
+    ] = "auto",
     evaluate: Annotated[
         bool, typer.Option("--evaluate/--no-evaluate", help="Score every round's global model.")
     ] = True,
@@ -39,6 +47,7 @@ def run(
     min_clients: MinClientsOption = None,
     exclude: ExcludeOption = None,
     machine: MachineOptions = MachineOptions(),
+    execution: ExecutionOptions = ExecutionOptions(),
     seed: SeedOption = None,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
@@ -53,6 +62,7 @@ def run(
         options = Options(
             training=training.given(),
             aggregation=aggregation.given(),
+            execution=execution.given(),
             min_clients=min_clients,
             exclude=exclude or (),
             device=machine.device,
@@ -60,8 +70,18 @@ def run(
             seed=seed,
             own_model=machine.model,
         )
-        result = run_rounds(opened, rounds, options, jobs=jobs, evaluate=evaluate, progress=output)
+        result = run_rounds(
+            opened, rounds, options, jobs=_number(jobs), evaluate=evaluate, progress=output
+        )
         output.result(result, lambda result: _render(result, opened.command("report")))
+
+
+def _number(jobs: str) -> int | None:
+    if jobs == "auto":
+        return None
+    if not jobs.isdecimal() or int(jobs) < 1:
+        raise UsageError(f"--jobs: expected auto or a number of at least 1, found {jobs!r}")
+    return int(jobs)
 
 
 def _render(result: "RunResult", then: str) -> list[RenderableType]:

@@ -8,11 +8,12 @@ from rich.table import Table
 
 from fedcli.cli.aggregation_options import SamplingOptions
 from fedcli.cli.options import OutputOptions, RoundOption, RunOption
-from fedcli.cli.output import Output
+from fedcli.cli.output import Output, figures_table, megabytes
 from fedcli.errors import UsageError
 from fedcli.run import DEFAULT_RUN, Run
 
 if TYPE_CHECKING:
+    from fedcli.live import Training
     from fedcli.steps.status import Status
 
 
@@ -60,7 +61,31 @@ def _render(status: "Status") -> list[RenderableType]:
     table.add_row("delivered", _names(status.delivered) or "none")
     if status.clients:
         table.add_row("missing", _names(status.missing) or "none")
-    return [table, f"next: {status.next}"]
+    training = [_training_table(status.training)] if status.training else []
+    return [table, *training, f"next: {status.next}"]
+
+
+def _training_table(training: "tuple[Training, ...]") -> Table:
+    table = figures_table(
+        ["training", "host", "device"], ["epoch", "images/s", "memory", "last heard of"]
+    )
+    for client in training:
+        speed, memory = client.images_per_second, client.peak_memory_bytes
+        ago = _ago(client.seconds_ago)
+        table.add_row(
+            client.client,
+            client.host,
+            client.device,
+            f"{client.epoch}/{client.epochs}",
+            "" if speed is None else f"{speed:.0f}",
+            "" if memory is None else megabytes(memory),
+            ago if client.state == "training" else f"{ago}: {client.state}",
+        )
+    return table
+
+
+def _ago(seconds: int) -> str:
+    return f"{seconds} s ago" if seconds < 120 else f"{seconds // 60} min ago"
 
 
 def _names(clients: tuple[str, ...]) -> str:

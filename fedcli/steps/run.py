@@ -1,41 +1,22 @@
 """Do many rounds by launching the other steps, each as a process of its own."""
 
-import os
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fedcli.advice import train_command
-from fedcli.cores import available_cores
-from fedcli.errors import FedcliError, UsageError
+from fedcli.errors import UsageError
 from fedcli.participation import Invitation, Quorum
-from fedcli.plan import updated
+from fedcli.plan import check_halves
 from fedcli.processes import Steps
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
 from fedcli.sampling import sampled_clients
+from fedcli.steps.run_options import Options
+from fedcli.steps.side_by_side import Room, Trainer
 from fedcli.strategies import Rule, resolve
 
-
-@dataclass(frozen=True)
-class Options:
-    """What ``run_rounds`` passes on to the steps; None leaves it to the plan or the machine.
-
-    ``training`` holds hyper-parameters by their names in ``TrainPlan``, ``aggregation`` options by
-    theirs in ``AggregatePlan``. Clients in ``exclude`` neither train nor count. With
-    ``min_clients`` a round goes on when that many have delivered, even if others failed.
-    """
-
-    training: Mapping[str, Any] = field(default_factory=dict)
-    aggregation: Mapping[str, Any] = field(default_factory=dict)
-    min_clients: int | None = None
-    exclude: Sequence[str] = ()
-    device: str = "auto"
-    threads: int | None = None
-    seed: int | None = None
-    own_model: str | None = None
+__all__ = ["Options", "RoundSummary", "RunResult", "run_rounds"]
 
 
 @dataclass(frozen=True)
@@ -62,61 +43,65 @@ def run_rounds(
     rounds: int,
     options: Options | None = None,
     *,
-    jobs: int = 1,
+    jobs: int | None = None,
     evaluate: bool = True,
     progress: Progress | None = None,
 ) -> RunResult:
     """Go on until ``rounds`` rounds are complete, from where the directory stands.
 
-    Each round trains the clients that take part in it, ``jobs`` at a time, aggregates, and
-    evaluates; rounds that are complete but were not evaluated are evaluated first. With several
-    clients at a time and no number of threads, each gets its share of the cores.
+    Each round trains the clients that take part in it, ``jobs`` at a time (None: as many as suit
+    the machine), aggregates, and evaluates; rounds that are complete but were not evaluated are
+    evaluated first. With several clients at a time and no number of threads, each gets its share
+    of the cores.
 
     Raises ``UsageError`` and ``NotReadyError`` for what no round can do, before any client trains,
     and what a step reports; the message names the client. An interrupt
     stops the processes; the next call goes on from there.
     """
-    progress, options = progress or Silence(), options or Options()
+    progress, options = progress or Silence(), _with_strategy(run, options or Options())
     rule = _checked_rule(run, options)
     taking_part = _taking_part(run, rule, options, rounds)
     if rule.weigher.needs_initial_loss:
         options = replace(options, training={"initial_loss": True, **options.training})
     unscored = _unscored(run, rounds) if evaluate else []
-    steps = Steps(run.root, _environment(jobs, options.threads))
     done = []
     total = len(unscored) + sum(len(clients) + 1 for clients in taking_part.values())
     progress.start("rounds", total)
-    try:
+    with Steps(run.root, run.info.model.name) as steps:
         for number in unscored:
             _evaluate(run, steps, number, options)
             progress.advance()
+        room = Room(steps, jobs, options)
+        room.look(max(map(len, taking_part.values()), default=0))
+        trainer = Trainer(run, steps, room, options, progress)
         for number, clients in taking_part.items():
             started = time.monotonic()
-            delivered = _train_clients(run, steps, number, clients, jobs, options, progress)
-            steps.launch("aggregate", *_aggregate_arguments(number, options))
+            delivered = trainer.train(number, clients)
+            steps.launch("aggregate", *options.for_aggregation(number))
             scores = _evaluate(run, steps, number, options) if evaluate else {}
+            seconds = time.monotonic() - started
             done.append(
-                RoundSummary(
-                    number,
-                    delivered,
-                    scores.get("loss"),
-                    scores.get("accuracy"),
-                    time.monotonic() - started,
-                )
+                RoundSummary(number, delivered, scores.get("loss"), scores.get("accuracy"), seconds)
             )
             progress.advance()
             progress.say(_line(done[-1], rounds))
-    except BaseException:
-        steps.stop()
-        raise
     return RunResult(run.latest_round().number, tuple(done))
+
+
+def _with_strategy(run: Run, options: Options) -> Options:
+    """Ask for the strategy that an algorithm which was typed brings along."""
+    plan = run.info.plan.with_options(options.training, options.aggregation)
+    if plan.aggregate.strategy == run.info.plan.aggregate.strategy:
+        return options
+    strategy = {"strategy": plan.aggregate.strategy}
+    return replace(options, aggregation={**options.aggregation, **strategy})
 
 
 def _checked_rule(run: Run, options: Options) -> Rule:
     """Return the rule. Raises ``UsageError`` for options that no step would accept."""
-    updated(run.info.plan.train, options.training)
-    plan = run.info.plan.aggregate.with_options(options.aggregation)
-    rule = resolve(plan, options.aggregation.keys())
+    plan = run.info.plan.with_options(options.training, options.aggregation)
+    rule = resolve(plan.aggregate, options.aggregation.keys())
+    check_halves(plan.train, rule.server_optimizer)
     if not run.info.clients:
         raise UsageError(
             "this run was made without a list of clients: train each where its data is",
@@ -161,116 +146,17 @@ def _taking_part(run: Run, rule: Rule, options: Options, rounds: int) -> dict[in
 
 
 def _unscored(run: Run, rounds: int) -> list[int]:
-    if not run.test_shard.exists():
+    if not run.has_test_data:
         return []
     complete = [round_ for round_ in run.complete_rounds() if 0 < round_.number <= rounds]
     return [round_.number for round_ in complete if not round_.evaluation.exists()]
 
 
-def _environment(jobs: int, threads: int | None) -> dict[str, str]:
-    """Share the cores among the clients, where nobody says how: a default, not a decision."""
-    if jobs == 1 or threads is not None or "OMP_NUM_THREADS" in os.environ:
-        return {}
-    return {"OMP_NUM_THREADS": str(max(1, available_cores() // jobs))}
-
-
-def _line_of(options: Mapping[str, Any]) -> list[str]:
-    """Write options as a command line, without those that are None."""
-    line = []
-    for name, value in options.items():
-        option = name.replace("_", "-")
-        if isinstance(value, bool):
-            line.append(f"--{option}" if value else f"--no-{option}")
-        elif value is not None:
-            text = ",".join(value) or "none" if isinstance(value, tuple) else str(value)
-            line += [f"--{option}", text]
-    return line
-
-
-def _machine_arguments(options: Options) -> list[str]:
-    return _line_of(
-        {"device": options.device, "threads": options.threads, "model": options.own_model}
-    )
-
-
-def _aggregate_arguments(number: int, options: Options) -> list[str]:
-    exclude = tuple(options.exclude) or None
-    return _line_of(
-        {
-            "round": number,
-            **options.aggregation,
-            "min_clients": options.min_clients,
-            "exclude": exclude,
-        }
-    )
-
-
-def _train_clients(
-    run: Run,
-    steps: Steps,
-    number: int,
-    clients: Sequence[str],
-    jobs: int,
-    options: Options,
-    progress: Progress,
-) -> int:
-    """Train the clients of a round and return how many delivered."""
-    arguments = _line_of({"round": number, **options.training, "seed": options.seed})
-    arguments += _machine_arguments(options)
-    failures: list[FedcliError] = []
-    with ThreadPoolExecutor(jobs) as pool:
-        pending = {
-            pool.submit(steps.launch, "train-client", "--id", client, *arguments): client
-            for client in clients
-        }
-        try:
-            for future in as_completed(pending):
-                error = _report(future, pending[future], number, progress)
-                if error is not None:
-                    failures.append(_named(error, run, pending[future], number))
-                    if options.min_clients is None:
-                        raise failures[0]
-                    progress.say(failures[-1].message)
-        except BaseException:
-            steps.stop()  # before the pool waits for its threads, which wait for the processes
-            raise
-    if len(clients) - len(failures) < (options.min_clients or 0):
-        raise failures[0]
-    return len(clients) - len(failures)
-
-
-def _report(
-    future: Future[dict[str, Any]], client: str, number: int, progress: Progress
-) -> FedcliError | None:
-    """Say how a client did; return the error that it ended with."""
-    progress.advance()
-    error = future.exception()
-    if isinstance(error, FedcliError):
-        return error
-    (trained,) = future.result()["clients"]
-    if trained["already_done"]:
-        progress.say(f"round {number}  client {client}  already trained")
-    else:
-        last = trained["epochs"][-1]
-        progress.say(
-            f"round {number}  client {client}  loss {last['loss']:.4f}"
-            f"  accuracy {last['accuracy']:.1%}  {trained['seconds']:.1f} s"
-        )
-    return None
-
-
-def _named(error: FedcliError, run: Run, client: str, number: int) -> FedcliError:
-    """Say which client it was, and how to see the failure alone."""
-    alone = train_command(run, [client], number)
-    hint = f"{error.hint}; alone: {alone}" if error.hint else f"alone: {alone}"
-    return type(error)(f"client {client}, round {number}: {error.message}", hint=hint)
-
-
 def _evaluate(run: Run, steps: Steps, number: int, options: Options) -> dict[str, Any]:
-    if not run.test_shard.exists():
+    if not run.has_test_data:
         return {}
-    result = steps.launch("evaluate", "--round", str(number), *_machine_arguments(options))
-    (scores,) = result["evaluations"]
+    result = steps.launch("evaluate", *options.for_evaluation(number))
+    scores = result["evaluations"][0]  # on all test data; those of single clients come after
     assert isinstance(scores, dict)
     return scores
 

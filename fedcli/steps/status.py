@@ -7,12 +7,15 @@ from typing import Any
 
 from fedcli.advice import evaluate_command, sampling_words, train_command
 from fedcli.errors import UsageError
+from fedcli.live import Training, read_training
 from fedcli.participation import Invitation, Quorum, participation
 from fedcli.plan import AggregatePlan
 from fedcli.run import Round, Run
 from fedcli.run_info import client_order
 from fedcli.sampling import sampled_clients
 from fedcli.strategies import resolve
+
+_WAIT = 3600  # seconds, in the command that waits for clients that are training
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,9 @@ class Status:
 
     ``sampled``, ``delivered`` and ``missing`` are clients of ``round``: those that are to take
     part, those whose update is there, and those of ``sampled`` whose update is not. Where the run
-    was made without a list of clients, nobody is sampled or missing. ``evaluated`` are rounds,
-    round 0 not among them. ``next`` is the command to type.
+    was made without a list of clients, nobody is sampled or missing. ``training`` tells of those
+    that train for it now, or were stopped when they did. ``evaluated`` are rounds, round 0 not
+    among them. ``next`` is the command to type.
     """
 
     run: Path
@@ -36,6 +40,7 @@ class Status:
     sampled: tuple[str, ...]
     delivered: tuple[str, ...]
     missing: tuple[str, ...]
+    training: tuple[Training, ...]
     evaluated: tuple[int, ...]
     next: str
 
@@ -68,8 +73,9 @@ def status(
         sampled=sampled_clients(run.info, round_.number, plan),
         delivered=delivered,
         missing=missing,
+        training=read_training(round_),
         evaluated=tuple(r.number for r in complete[1:] if r.evaluation.exists()),
-        next=_next(run, plan, complete[-1], *_taking_part(run, plan, open_round)),
+        next=_next(run, plan, open_round, *_taking_part(run, plan, open_round)),
     )
 
 
@@ -85,15 +91,20 @@ def _taking_part(
 def _next(
     run: Run,
     plan: AggregatePlan,
-    latest: Round,
+    open_round: Round,
     delivered: Sequence[str],
     missing: Sequence[str],
 ) -> str:
+    latest = run.round(open_round.number - 1)
     if (delivered and not missing) or _buffer_is_full(run, plan):
         return run.command(f"aggregate{sampling_words(run, plan)}")
     if not delivered and latest.number > 0 and not latest.evaluation.exists():
         return evaluate_command(run)
-    return train_command(run, missing, plan=plan)
+    training = {each.client for each in read_training(open_round) if each.state == "training"}
+    idle = [client for client in missing if client not in training]
+    if missing and not idle:
+        return run.command(f"aggregate --wait {_WAIT}{sampling_words(run, plan)}")
+    return train_command(run, idle, plan=plan)
 
 
 def _buffer_is_full(run: Run, plan: AggregatePlan) -> bool:

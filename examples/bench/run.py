@@ -1,0 +1,199 @@
+"""Compare ``fedcli run`` with one plain PyTorch loop that does the same work in one process.
+
+    python examples/bench/run.py --model resnet18 --repeat 3
+    python examples/bench/run.py --model cnn --precision bf16
+
+The work: 3 clients train for 3 rounds, one epoch a round in batches of 64, on random pictures of
+32×32 pixels (10,000 in all: 468 whole batches and a rest for each client and round); after each
+round their models are averaged and the average is scored. The loop has all pictures in memory as
+bytes, trains client after client on all cores with ``torch.optim.SGD``, and writes nothing;
+``fedcli run`` makes its processes, files and checks. Both are measured as whole processes, in
+turns, from their start to their end. Cutting the data is not measured.
+
+Printed are seconds, and memory: the most that the process and its children took at one time, in
+the kernel's proportional count, where what several share counts once (``Pss``, sampled ten times a
+second). The last line is the median of the ratios of the times, below 1 where fedcli is faster.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:  # the process that measures needs no torch
+    from torch import Tensor, nn
+
+CLIENTS = 3
+ROUNDS = 3
+BATCH_SIZE = 64
+MOMENTUM = 0.9
+
+
+def plain_loop(root: Path, lr: float, precision: str) -> None:
+    """Do the rounds of the run at ``root``, without writing anything."""
+    import torch
+
+    from fedcli.models import build
+    from fedcli.run import Run
+    from fedcli.shards import Examples, read_shard
+
+    def tensors(examples: Examples) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.from_numpy(examples.x), torch.from_numpy(examples.y)
+
+    run = Run.open(root)
+    network = build(run.info.model, 10, run.info.dataset.shape, own=None, seed=0)
+    clients = [tensors(read_shard(run.client_shard(client))) for client in run.info.clients]
+    test = tensors(read_shard(run.test_shard))
+    examples = sum(len(y) for _, y in clients)
+    for number in range(1, ROUNDS + 1):
+        base = {name: value.clone() for name, value in network.state_dict().items()}
+        total = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in base.items()}
+        for x, y in clients:
+            network.load_state_dict(base)
+            train(network, x, y, lr, precision)
+            for name, value in network.state_dict().items():
+                total[name] += value * (len(y) / examples)
+        network.load_state_dict(total)
+        print(f"round {number}: accuracy {accuracy(network, *test, precision):.3f}", flush=True)
+
+
+def output(network: "nn.Module", x: "Tensor", precision: str) -> "Tensor":
+    import torch
+
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        logits: Tensor = network((x.float() / 255 - 0.5) / 0.25)
+    return logits.float()
+
+
+def train(network: "nn.Module", x: "Tensor", y: "Tensor", lr: float, precision: str) -> None:
+    """Train for an epoch, in a random order."""
+    import torch
+
+    optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=MOMENTUM)
+    network.train()
+    for chosen in torch.randperm(len(y)).split(BATCH_SIZE):
+        optimizer.zero_grad()
+        logits = output(network, x[chosen], precision)
+        torch.nn.functional.cross_entropy(logits, y[chosen]).backward()
+        optimizer.step()
+
+
+def accuracy(network: "nn.Module", x: "Tensor", y: "Tensor", precision: str) -> float:
+    import torch
+
+    network.eval()
+    with torch.inference_mode():
+        parts = zip(x.split(256), y.split(256), strict=True)
+        right = sum(
+            int((output(network, inputs, precision).argmax(1) == labels).sum())
+            for inputs, labels in parts
+        )
+    return right / len(y)
+
+
+def tree(pid: int) -> list[int]:
+    """The process and all that came from it, as far as they are there."""
+    found = [pid]
+    try:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                found += tree(int(child))
+    except OSError:
+        pass  # it has ended
+    return found
+
+
+def memory(pid: int) -> int:
+    """Bytes of memory of a process; 0 when it has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+
+
+def measure(command: Sequence[str]) -> tuple[float, float]:
+    """Run a command; return its seconds, and the peak of memory of its processes in MB."""
+    peak = 0
+    started = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while True:
+        try:
+            process.wait(0.1)
+            break
+        except subprocess.TimeoutExpired:
+            peak = max(peak, sum(map(memory, tree(process.pid))))
+    elapsed = time.perf_counter() - started
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: {process.communicate()[1].decode()[-500:]}")
+    return elapsed, peak / 1e6
+
+
+def make_run(folder: Path, options: argparse.Namespace) -> Path:
+    """Cut random pictures into clients; a fifth as many are the test set."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, count in (("train", options.pictures), ("test", max(10, options.pictures // 5))):
+        arrays[f"{part}_images"] = rng.integers(0, 256, (count, 32, 32, 3), np.uint8)
+        arrays[f"{part}_labels"] = rng.permutation(count) % 10
+    np.savez(folder / "pictures.npz", **arrays)
+    root = folder / "run"
+    line = ["partition", "--run", str(root), "--dataset", f"npz:{folder}/pictures.npz"]
+    line += ["--scheme", "iid", "--clients", str(CLIENTS), "--model", options.model]
+    line += ["--epochs", "1", "--lr", str(options.lr), "--batch-size", str(BATCH_SIZE)]
+    line += ["--momentum", str(MOMENTUM), "--precision", options.precision, "--quiet"]
+    subprocess.run([sys.executable, "-m", "fedcli", *line], check=True, stdout=subprocess.DEVNULL)
+    return root
+
+
+def measure_turn(root: Path, options: argparse.Namespace) -> float:
+    """Measure the loop and a fresh copy of the run; print both and return fedcli / loop."""
+    settings = ["--lr", str(options.lr), "--precision", options.precision]
+    loop, loop_memory = measure([sys.executable, __file__, "--loop", str(root), *settings])
+    copy = root.with_name("copy")
+    shutil.copytree(root, copy)
+    line = ["run", "--run", str(copy), "--rounds", str(ROUNDS), "--jobs", options.jobs]
+    fedcli, fedcli_memory = measure([sys.executable, "-m", "fedcli", *line])
+    shutil.rmtree(copy)
+    print(
+        f"loop {loop:.1f} s, {loop_memory:.0f} MB;  fedcli run {fedcli:.1f} s,"
+        f" {fedcli_memory:.0f} MB;  ratio {fedcli / loop:.2f}",
+        flush=True,
+    )
+    return fedcli / loop
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="resnet18", choices=["resnet18", "cnn", "linear"])
+    parser.add_argument("--pictures", type=int, default=10_000)
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--lr", type=float, default=0.01)
+    parser.add_argument("--jobs", default="auto", help="of fedcli run")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--loop", type=Path, metavar="RUN", help="only be the plain loop")
+    options = parser.parse_args()
+    if options.loop:
+        plain_loop(options.loop, options.lr, options.precision)
+        return
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
+        root = make_run(Path(folder), options)
+        ratios = [measure_turn(root, options) for _ in range(options.repeat)]
+    print(
+        f"{options.model}, {options.pictures} pictures, {options.precision}: fedcli run / loop ="
+        f" {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f},"
+        f" {options.repeat} turns)"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -23,9 +23,11 @@ from pages import (
     without_blocks,
 )
 
+from fedcli.algorithms import ALGORITHMS
 from fedcli.checkpoint import Checkpoint
 from fedcli.cli import app
 from fedcli.errors import CheckpointError, ExitStatus
+from fedcli.partitioning import PARTITIONERS
 from fedcli.plan import AggregatePlan, TrainPlan
 from fedcli.strategies import STRATEGIES
 from fedcli.strategies.reducers import REDUCERS
@@ -145,6 +147,24 @@ def test_the_page_of_aggregate_names_the_parts_of_every_strategy() -> None:
             assert listed[name][0] == "`, `".join(parts)
 
 
+def test_the_page_of_algorithms_lists_each_with_its_options_and_its_paper() -> None:
+    listed = table(DOCS / "algorithms.md", "local-algorithms")
+    assert listed.keys() == ALGORITHMS.keys()
+    for name, row in ALGORITHMS.items():
+        summary, options, strategy, keeps, source = listed[name]
+        words = (f"--{option.replace('_', '-')}" for option in row.options)
+        assert (summary, options) == (row.summary, "`, `".join(words))
+        slot = "local" if name == "fedbn" else row.keeps or ""
+        assert (strategy, keeps, source) == (row.strategy, slot, row.source)
+
+
+def test_the_page_of_partition_lists_every_scheme_with_its_options_and_source() -> None:
+    listed = table(page_of("partition"), "schemes")
+    for name, partitioner in PARTITIONERS.items():
+        words = (f"--{option.replace('_', '-')}" for option in partitioner.options)
+        assert listed[name][1:] == ["`, `".join(words), partitioner.source]
+
+
 @each_page
 def test_calls_of_the_program_use_commands_and_options_that_exist(page: Path) -> None:
     for command, given in command_lines(page):
@@ -196,6 +216,8 @@ def test_every_exit_status_has_a_row() -> None:
 NAMED_BY_DATA = {
     "label_counts",
     "validation_label_counts",
+    "client_test_label_counts",
+    "groups",
     "updates",
     "partials",
     "roles",
@@ -224,8 +246,10 @@ def assert_specified(run: Path) -> None:
     for path in sorted(path for path in run.rglob("*") if path.is_file()):
         name = path.relative_to(run).as_posix()
         name = re.sub(r"rounds/\d+/", "rounds/NNNN/", name)
-        name = re.sub(r"updates/[^/]+\.(json|safetensors)$", r"updates/ID.\1", name)
-        name = re.sub(r"client-[^/]+?(\.val)?\.safetensors$", r"client-ID\1.safetensors", name)
+        name = re.sub(r"(updates|client_state)/[^/]+\.(json|safetensors)$", r"\1/ID.\2", name)
+        name = re.sub(
+            r"client-[^/]+?(\.val|\.test)?\.safetensors$", r"client-ID\1.safetensors", name
+        )
         assert f"`{name}`" in text, name
         values = json.loads(path.read_text()) if path.suffix == ".json" else metadata(path)
         assert {key for key in keys_of(values) if f"`{key}`" not in text} == set(), name

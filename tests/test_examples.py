@@ -120,6 +120,21 @@ def test_three_hospitals(tmp_path: Path) -> None:
     assert all(score["auc"] is not None for score in scored)
 
 
+def test_fine_tuning(tmp_path: Path) -> None:
+    small = {"COUNT": "10", "WARM_UP": "60", "EPOCHS": "1", "IMAGE_SIZE": "32", "ROUNDS": "1"}
+    example("fine-tuning.sh", "", "here", cwd=tmp_path, **small)
+    assert is_page(tmp_path / "here" / "report.html")
+    report = report_of("all", "last-layer", "lora", cwd=tmp_path / "here")
+    assert all(set(run["classes"]) == {"normal", "nodule"} for run in report["runs"])
+    update = "rounds/0001/updates/0.safetensors"
+    sent = {
+        name: (tmp_path / "here" / name / update).stat().st_size
+        for name in ("all", "last-layer", "lora")
+    }
+    assert 1000 * sent["last-layer"] < sent["all"]
+    assert sent["last-layer"] < sent["lora"] < sent["all"] / 20
+
+
 def draw_cifar(folder: Path) -> None:
     """Draw stand-ins for CIFAR-10's pictures: each class has a colour of its own, and noise."""
     rng = np.random.default_rng(0)
@@ -178,6 +193,11 @@ def test_cifar10_experiment(tmp_path: Path) -> None:
             "fedcli / plain",
         ),
         ("aggregate.py", ["--updates", "2", "--repeat", "1", "--rules", "mean"], "| mean |"),
+        (
+            "fine_tuning.py",
+            ["--pictures", "32", "--threads", "1", "--repeat", "1"],
+            "| `--lora 8` |",
+        ),
     ],
 )
 def test_benchmarks(name: str, options: list[str], printed: str, tmp_path: Path) -> None:
@@ -231,3 +251,16 @@ def test_robustness_experiment(tmp_path: Path) -> None:
     labels = accepted(here / "fedavg-label-flip-seed-0", "sha256")
     changed = accepted(here / "fedavg-none-seed-0", "sha256").items() - labels.items()
     assert {client for client, _ in changed} == {"8", "9"}
+
+
+def test_niid_bench(tmp_path: Path) -> None:
+    draw_cifar(tmp_path / "pictures")
+    settings = {"LIMIT": "120", "ROUNDS": "1", "EPOCHS": "1"}
+    # ten clients of at least ten examples: Dirichlet's draws hardly ever do it with 120
+    example("niid-bench.sh", "pictures", "runs", cwd=tmp_path, **settings)
+    report = report_of("fedavg", "fedprox", cwd=tmp_path / "runs")
+    assert [len(run["clients"]) for run in report["runs"]] == [10, 10]
+    for run in report["runs"]:
+        assert all(client["examples"] >= 10 for client in run["clients"])
+    facts = json.loads((tmp_path / "runs" / "fedprox" / "run.json").read_text())
+    assert facts["plan"]["train"]["mu"] == 0.01

@@ -23,7 +23,7 @@ cd "${2:-niid-bench}"
 
 runs=''
 for algorithm in ${ALGORITHMS:-fedavg fedprox:--mu:0.01}; do
-    name=${algorithm%%:*}
+    name=$(echo "$algorithm" | sed 's/:-*/-/g') # fedprox:--mu:0.1 is the run fedprox-mu-0.1
     # shellcheck disable=SC2046,SC2086 # the options are lists of words
     fedcli partition --run "$name" --dataset "$dataset" $download --model "$FEDCLI_MODEL" \
         ${LIMIT:+--limit "$LIMIT"} --seed "${SEED:-0}" \

@@ -164,7 +164,8 @@ class ForkServer:
             self._requests.settimeout(_SERVER_GRACE)
             self._requests.recv(1)  # the end of the stream: it has ended, after its steps
         # Or it was killed itself, and they were not.
-        os.killpg(group, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
 
 
 class Steps:

@@ -258,9 +258,9 @@ def test_niid_bench(tmp_path: Path) -> None:
     settings = {"LIMIT": "120", "ROUNDS": "1", "EPOCHS": "1"}
     # ten clients of at least ten examples: Dirichlet's draws hardly ever do it with 120
     example("niid-bench.sh", "pictures", "runs", cwd=tmp_path, **settings)
-    report = report_of("fedavg", "fedprox", cwd=tmp_path / "runs")
+    report = report_of("fedavg", "fedprox-mu-0.01", cwd=tmp_path / "runs")
     assert [len(run["clients"]) for run in report["runs"]] == [10, 10]
     for run in report["runs"]:
         assert all(client["examples"] >= 10 for client in run["clients"])
-    facts = json.loads((tmp_path / "runs" / "fedprox" / "run.json").read_text())
+    facts = json.loads((tmp_path / "runs" / "fedprox-mu-0.01" / "run.json").read_text())
     assert facts["plan"]["train"]["mu"] == 0.01

@@ -20,6 +20,7 @@ from fedcli.partitioning import (
     stratified_sample,
 )
 from fedcli.partitioning.client_tests import by_group, like_training
+from fedcli.partitioning.sizes import client_sizes
 
 CLASSES = ("ant", "bee", "cat", "dog")
 
@@ -284,3 +285,25 @@ def test_the_record_of_a_scheme_holds_what_decides_the_cut(scheme, expected):
 
 def test_counts_are_of_every_class():
     assert label_counts(np.array([0, 2, 2]), 4) == [1, 0, 2, 0]
+
+
+def test_a_sample_of_many_small_groups_keeps_classes_and_groups_in_proportion() -> None:
+    # 100 groups of ten of class 0 and one of class 1, and 50 groups of forty of class 0
+    labels = np.concatenate([np.tile([0] * 10 + [1], 100), np.zeros(2000, np.int64)])
+    groups = np.concatenate([np.repeat(np.arange(100), 11), np.repeat(np.arange(100, 150), 40)])
+    small, turns = 0, 200
+    for seed in range(turns):
+        chosen = stratified_sample(labels, 155, np.random.default_rng(seed), groups)
+        assert len(np.unique(chosen)) == 155
+        assert np.count_nonzero(labels[chosen] == 1) == 5
+        share = np.bincount(groups[chosen][labels[chosen] == 0], minlength=150)
+        assert set(share[:100]) <= {0, 1}  # half an example each
+        assert set(share[100:]) == {2}
+        small += share[:100].sum()
+    assert small / turns == pytest.approx(50)
+
+
+def test_sizes_drawn_from_a_wide_distribution_still_give_every_example() -> None:
+    rng = np.random.default_rng(0)
+    sizes, _ = client_sizes(120, 5, rng, quantity="log-normal", sizes=(), sigma=1000.0, min_size=1)
+    assert sizes.sum() == 120

@@ -57,7 +57,8 @@ def run(
     opened = Run.open(run)
     # What schedulers and closed terminals send is Ctrl-C to us: stop the steps, keep the rest.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves SIGHUP
+            signal.signal(number, signal.default_int_handler)
     with Output("run", printing) as output:
         options = Options(
             training=training.given(),

@@ -39,13 +39,9 @@ class Part:
         groups = None if self.groups is None else self.groups[indices]
         return Part(self.labels[indices], lambda chosen: self.read(indices[chosen]), groups)
 
-    @property
-    def strata(self) -> Labels:
-        """What a sample is drawn in proportion to: classes, and within each the groups."""
-        if self.groups is None:
-            return self.labels
-        numbers = self.labels * (self.groups.max(initial=0) + 2) + self.groups
-        return np.unique(numbers, return_inverse=True)[1].astype(np.int64)
+    def sample(self, count: int, rng: np.random.Generator) -> Indices:
+        """Choose examples that hold each class in proportion, and within it each group."""
+        return stratified_sample(self.labels, count, rng, self.groups)
 
 
 @dataclass(frozen=True)
@@ -94,12 +90,12 @@ class DataOptions:
 def split_off_test(part: Part, options: DataOptions) -> tuple[Part, Part, dict[str, Any]]:
     """Split one part into training and test, by ``--test-fraction``, class by class.
 
-    Where groups are known, also group by group, so that the test part holds some of each.
+    Where groups are known, each class is taken from them in proportion.
     Returns both and what the split adds to the identity of the data set.
     """
     count = round(len(part.labels) * options.test_fraction)
     count = min(max(count, 1), len(part.labels) - 1)
-    test = stratified_sample(part.strata, count, stream(options.seed, "test split"))
+    test = part.sample(count, stream(options.seed, "test split"))
     train = np.setdiff1d(np.arange(len(part.labels)), test)
     split = {"test_fraction": options.test_fraction, "split_seed": options.seed}
     return part.subset(train), part.subset(test), split

@@ -25,17 +25,35 @@ def apportioned(exact: NDArray[np.float64], total: int, rng: Rng) -> Labels:
     return quota
 
 
-def stratified_sample(labels: Labels, count: int, rng: Rng) -> Indices:
+def stratified_sample(
+    labels: Labels, count: int, rng: Rng, groups: Labels | None = None
+) -> Indices:
     """Choose ``count`` examples that hold each class in proportion; return sorted indices.
 
     What is left over by rounding down goes to the classes with the largest remainders, ties in
-    random order.
+    random order. Where groups are given, each class is drawn from them in proportion as well: a
+    group's number of examples is its share, rounded down or up by chance without bias.
     """
     sizes = np.bincount(labels)
     quota = apportioned(sizes * count / max(len(labels), 1), count, rng)
-    members = (rng.permutation(np.flatnonzero(labels == label)) for label in range(len(sizes)))
-    chosen = [indices[:wanted] for indices, wanted in zip(members, quota, strict=True)]
+    chosen = []
+    for label, wanted in enumerate(quota):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        if groups is None:
+            chosen.append(members[:wanted])
+        else:
+            chosen.append(_spread(members, groups[members], int(wanted), rng))
     return np.sort(joined(chosen))
+
+
+def _spread(members: Indices, groups: Labels, wanted: int, rng: Rng) -> Indices:
+    """Choose members at even distances, from a random start, with those of a group in a row."""
+    if not wanted:
+        return members[:0]
+    names, numbers = np.unique(groups, return_inverse=True)
+    row = members[np.argsort(rng.permutation(len(names))[numbers], kind="stable")]
+    places = (rng.random() + np.arange(wanted)) * len(row) / wanted
+    return row[np.minimum(places.astype(np.int64), len(row) - 1)]
 
 
 def joined(pieces: Sequence[Indices]) -> Indices:

@@ -20,7 +20,7 @@ from fedcli.randomness import stream
 _CLIENTS = 3  # where nothing says how many
 _RANGES: dict[str, Range] = {
     "clients": FROM_1,
-    "alpha": ABOVE_0,
+    "alpha": ("a number above 0, at most 1e6", lambda value: 0 < value <= 1e6),
     "min_size": FROM_1,
     "classes_per_client": FROM_1,
     "shards_per_client": FROM_1,

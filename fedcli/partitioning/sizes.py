@@ -10,14 +10,20 @@ from fedcli.partitioning.pool import Cut, Labels, Pool, Rng
 
 Weights = NDArray[np.float64]
 
+
+def _exponentials(values: Weights) -> Weights:
+    # a common factor changes no share, and keeps the largest number finite
+    weights: Weights = np.exp(values - values.max())
+    return weights
+
+
 # Each from the number of clients, the options' sigma, and what draws: what sizes go by.
 QUANTITIES: dict[str, Callable[[int, float, Rng], Weights]] = {
     "even": lambda clients, sigma, rng: np.ones(clients),
     "linear": lambda clients, sigma, rng: np.arange(1.0, clients + 1),
     "square": lambda clients, sigma, rng: np.square(np.arange(1.0, clients + 1)),
-    # a common factor changes no share, and keeps the largest number finite
-    "exponential": lambda clients, sigma, rng: np.exp(np.arange(1.0, clients + 1) - clients),
-    "log-normal": lambda clients, sigma, rng: rng.lognormal(0.0, sigma, clients),
+    "exponential": lambda clients, sigma, rng: _exponentials(np.arange(1.0, clients + 1)),
+    "log-normal": lambda clients, sigma, rng: _exponentials(rng.normal(0.0, sigma, clients)),
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from fedcli.datasets import DataOptions, Dataset, Part, load_dataset
 from fedcli.errors import UsageError
 from fedcli.files import read_json
-from fedcli.partitioning import Heterogeneity, Scheme, heterogeneity, stratified_sample
+from fedcli.partitioning import Heterogeneity, Scheme, heterogeneity
 from fedcli.plan import one_of
 from fedcli.progress import Progress, Silence
 from fedcli.randomness import stream
@@ -137,7 +137,7 @@ def _dataset(source: Source, seed: int, progress: Progress) -> Dataset:
 
 
 def _sampled(part: Part, count: int, seed: int, purpose: str) -> Part:
-    return part.subset(stratified_sample(part.strata, count, stream(seed, purpose)))
+    return part.subset(part.sample(count, stream(seed, purpose)))
 
 
 def _info(division: Division, source: Source, start: Start) -> RunInfo:

@@ -65,7 +65,7 @@ class Room:
 
     def threads(self, clients: int) -> int | None:
         """Return the threads of each, None where that is said elsewhere or all are one's own."""
-        at_a_time = self._jobs or self._by_cores(clients)
+        at_a_time = min(self._jobs or self._by_cores(clients), clients)
         if self._threads or at_a_time == 1:
             return None
         return threads_each(at_a_time, available_cores())

@@ -1,7 +1,7 @@
 """Train clients on their own data for one round, and write what they send."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -256,18 +256,7 @@ def _publish(
         write_json(session.round.telemetry(client), values)
 
     path = session.round.update(client)
-    if path.exists() and session.round.global_model.exists():
-        # Only the state was lost: a global model was made from this update, which the new state
-        # goes with, be it made with another number of threads.
-        with Checkpoint(path, Kind.UPDATE) as update:
-            session.states.write(update.metadata, trained.kept)
-            sha256 = update.digest()
-    else:
-        if session.keeps_state:
-            session.states.write(metadata, trained.kept)
-        else:
-            session.states.remove(session.round.number, client)
-        sha256 = save(path, trained.sent, metadata, before_publishing=record)
+    sha256 = _write(session, metadata, trained, record)
     return ClientResult(
         client,
         False,
@@ -279,3 +268,22 @@ def _publish(
         volatile["images_per_second"],
         tuple(trained.epochs),
     )
+
+
+def _write(
+    session: Session, metadata: Metadata, trained: Trained, record: Callable[[str, int], None]
+) -> str:
+    """Write the state, then the update; return the update's SHA-256."""
+    client = metadata.client or ""
+    path = session.round.update(client)
+    if path.exists() and session.round.global_model.exists():
+        # Only the state was lost: a global model was made from this update, which the new state
+        # goes with, be it made with another number of threads.
+        with Checkpoint(path, Kind.UPDATE) as update:
+            session.states.write(update.metadata, trained.kept)
+            return update.digest()
+    if session.keeps_state:
+        session.states.write(metadata, trained.kept)
+    else:
+        session.states.remove(session.round.number, client)
+    return save(path, trained.sent, metadata, before_publishing=record)

@@ -1,7 +1,6 @@
 #!/bin/sh
 # One cell of NIID-Bench's table (Li et al. 2022, "Federated Learning on Non-IID Data Silos"):
-# CIFAR-10 among ten parties by Dirichlet 0.5, all of them in every round. Results and their
-# reading: docs/results.md.
+# CIFAR-10 among ten parties by Dirichlet 0.5, all of them in every round.
 #
 # Usage: sh examples/niid-bench.sh PICTURES [FOLDER]
 #   PICTURES  a folder with train/<class>/… and test/<class>/… of CIFAR-10, or the word `cifar10`

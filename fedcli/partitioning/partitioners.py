@@ -1,4 +1,4 @@
-"""The schemes by name, and one scheme with its options."""
+"""The schemes by name."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,17 +12,6 @@ from fedcli.partitioning.labels import by_labels, pathological, shards
 from fedcli.partitioning.natural import natural
 from fedcli.partitioning.pool import Cut, Pool, Rng
 from fedcli.partitioning.sizes import quantity
-from fedcli.plan.values import ABOVE_0, FROM_1, Range
-
-_CLIENTS = 3  # where nothing says how many
-_RANGES: dict[str, Range] = {
-    "clients": FROM_1,
-    "alpha": ABOVE_0,
-    "min_size": FROM_1,
-    "classes_per_client": FROM_1,
-    "shards_per_client": FROM_1,
-    "sigma": ABOVE_0,
-}
 
 
 def iid(pool: Pool, clients: int, rng: Rng) -> Cut:

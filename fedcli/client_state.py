@@ -118,11 +118,15 @@ class StateStore:
             return update.metadata
 
     def newest(self, up_to: int, client: str, slots: Set[str]) -> int | None:
-        """Return the last round, up to one, with a state that has one of the slots."""
+        """Return the last round, up to one, in which a client trained, if it kept one of the slots.
+
+        Raises ``NotReadyError`` for a state that is gone though its update is here.
+        """
         for number in range(up_to, 0, -1):
-            path = self.path(number, client)
-            if path.exists() and slots & self._slots(path):
+            if any(self._keeps(number, client, slot) for slot in slots):
                 return number
+            if self._update(number, client) is not None:
+                return None
         return None
 
     def holders(self, up_to: int) -> list[str]:

@@ -3,7 +3,7 @@
 On Linux a process that has imported torch once becomes each step by ``fork`` (``fork_server``).
 Elsewhere each step is a new interpreter: the frameworks that torch computes with on macOS do not
 work in a forked process. Either way a step has the environment, the current directory and the
-module path that ``python -m fedcli`` has here, and makes the same bytes.
+module path that ``fedcli`` has when it is typed here, and makes the same bytes.
 
 ``multiprocessing`` has such a server too, but one for the whole process, with the environment of
 the day it was started, and with children that import the ``__main__`` of whoever calls, which
@@ -45,6 +45,15 @@ class Starter(Protocol):
         """End all processes and start no more."""
 
 
+def _interpreter() -> list[str]:
+    """Return the words that run a module, found where this process finds its own.
+
+    ``-m`` alone looks into the current directory first, where a user's ``queue.py`` may lie.
+    """
+    looks_here = {"", str(Path.cwd())} & set(sys.path)
+    return [sys.executable, *([] if looks_here else ["-P"]), "-m"]
+
+
 class NewProcesses:
     """Each step an interpreter of its own."""
 
@@ -60,7 +69,7 @@ class NewProcesses:
             if self._stopping:
                 raise ClientFailedError("stopped")
             process = subprocess.Popen(
-                [sys.executable, "-m", *words],
+                [*_interpreter(), *words],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -125,7 +134,7 @@ class ForkServer:
                 raise ClientFailedError("stopped")
             if self._server is None:
                 self._server = subprocess.Popen(
-                    [sys.executable, "-m", "fedcli.fork_server", *self._preload],
+                    [*_interpreter(), "fedcli.fork_server", *self._preload],
                     stdin=self._served.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,

@@ -215,6 +215,8 @@ def test_a_scheme_takes_its_own_options_and_refuses_all_others_by_name(name, opt
         ({"name": "dirichlet", "alpha": 0.0}, "--alpha"),
         ({"name": "dirichlet", "alpha": -1.0}, "--alpha"),
         ({"name": "dirichlet", "alpha": float("nan")}, "--alpha"),
+        ({"name": "dirichlet", "alpha": 1.1e6}, "--alpha"),
+        ({"name": "feature-noise", "sigma": 1e308}, "--sigma"),
         ({"name": "dirichlet", "min_size": 0}, "--min-size"),
         ({"name": "labels"}, "--scheme labels"),
         ({"name": "labels", "labels": (("0",),), "clients": 2}, "--clients"),

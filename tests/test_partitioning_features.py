@@ -129,3 +129,9 @@ def test_clients_are_turned_by_the_angles_in_turn_or_evenly():
 def test_what_is_no_picture_cannot_be_turned():
     with pytest.raises(UsageError, match="feature-rotate"):
         feature_change(Scheme("feature-rotate"), replace(HERE, shape=(20,)))
+
+
+def test_more_angles_than_clients_are_refused():
+    angles = (0.0,) * (HERE.clients + 1)
+    with pytest.raises(UsageError, match=f"^--angles: expected at most {HERE.clients}, one for"):
+        feature_change(Scheme("feature-rotate", HERE.clients, angles=angles), HERE)

@@ -120,6 +120,34 @@ def test_an_interrupt_stops_the_children_and_leaves_a_run_to_resume(
     assert done.status == 0, done.err
 
 
+def test_a_run_that_ignores_hangups_as_under_nohup_goes_on(made: Run, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "fedcli", "run", "--rounds", "2", "--threads", "1"]
+    ignoring = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{ignoring}os.execv(sys.argv[1], sys.argv[1:])", *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "client" in line:
+            break
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert made.latest_round().number == 2
+
+
+def test_a_file_called_as_a_module_of_python_is_not_taken_for_it(made: Run, tmp_path: Path) -> None:
+    (tmp_path / "queue.py").write_text("raise SystemExit('mine')")
+    script = Path(sys.executable).with_name("fedcli")
+    command = [script, "run", "--rounds", "1", "--threads", "1", "--jobs", "9"]  # of 3 clients
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert made.latest_round().number == 1
+
+
 def _descendants(pid: int) -> list[int]:
     threads = Path(f"/proc/{pid}/task").iterdir()
     children = [int(child) for t in threads for child in (t / "children").read_text().split()]

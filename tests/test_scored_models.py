@@ -373,6 +373,40 @@ def test_it_is_looked_for_behind_the_state_of_an_algorithm(run: Run) -> None:
     assert_scores(entry, weights(100), TESTS["0"])
 
 
+def test_a_client_that_trained_and_kept_nothing_has_no_personal_model(run: Run) -> None:
+    write_state(run, 1, "0", slot("local", weights(100)))
+    write_state(run, 2, "1", slot("local", weights(100)))
+    assert len(evaluate(run, personal=True).evaluations) == 2
+    save(run.round(2).update("0"), weights(3), described(run, Kind.UPDATE, 2, "0"))
+    assert [entry["client"] for entry in evaluate(run, personal=True).evaluations] == ["1"]
+    with pytest.raises(NotReadyError, match="no model of client 0's own up to round 2"):
+        evaluate(run, personal=True, clients=["0"])
+
+
+def test_a_folder_of_states_that_nothing_is_read_from(run: Run, cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for arguments, words in (
+        (["--state", "mine"], "--state: holds what clients keep; give --personal or --id with it"),
+        (["--personal", "--state", "yours"], "--state yours: expected the folder"),
+    ):
+        status, _, err = cli("evaluate", *arguments)
+        assert status == 2
+        assert err.startswith(f"error: {words}")
+
+
+def test_many_models_of_many_rounds_fit_into_80_columns(run: Run, cli: Cli) -> None:
+    for client in CLIENTS:
+        write_state(run, 1, client, slot("personal", weights(100)))
+    status, out, err = cli("evaluate", "--personal", "--round", "all")
+    assert status == 0, err
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 80
+    for number in (1, 2):
+        (start,) = (n for n, line in enumerate(lines) if line.startswith(f"round {number}, person"))
+        rows = [line.split() for line in lines[start + 3 : start + 3 + len(CLIENTS)]]
+        assert [row[0] for row in rows] == list(CLIENTS)
+
+
 def test_a_state_that_does_not_belong_here_is_refused(run: Run) -> None:
     other = described(run, Kind.CLIENT_STATE, 2, "1")
     save(run.round(2).client_state("0"), slot("personal", weights(1)), other)

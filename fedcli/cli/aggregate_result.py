@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fedcli.cli.output import figures_table, megabytes, seconds
+from fedcli.cli.output import figures_table, seconds, size_of
 
 if TYPE_CHECKING:
     from fedcli.manifest import Absence, Contribution
@@ -40,7 +40,7 @@ def _headline(result: "AggregateResult") -> str:
     of = f"round {result.round}: {_rule(result)} of {' and '.join(given)}, weighted {weighting}"
     if result.already_done:
         return f"{of}: already done, nothing changed"
-    return f"{of}: {megabytes(result.bytes_read)} in {seconds(result.seconds)}"
+    return f"{of}: {size_of(result.bytes_read)} in {seconds(result.seconds)}"
 
 
 def _rule(result: "AggregateResult") -> str:

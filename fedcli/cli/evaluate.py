@@ -1,6 +1,8 @@
 """``fedcli evaluate``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -101,12 +103,33 @@ def _parse_round(text: str) -> "Rounds":
 
 
 def _render(result: "EvaluateResult", then: str) -> list[RenderableType]:
-    entries = result.evaluations
-    facts = {"round": [f"round {entry['round']}" for entry in entries]}
-    facts["model"] = [model_named(entry["model"], entry["client"]) for entry in entries]
-    facts["data"] = [_data(entry) for entry in entries]
-    # What is the same for all is said once, above the table.
-    differing = [name for name, values in facts.items() if len(set(values)) > 1]
+    parts: list[RenderableType] = []
+    # A table of several models for each of several rounds would be too wide.
+    by_round = [list(group) for _, group in groupby(result.evaluations, itemgetter("round"))]
+    if max(map(len, by_round)) == 1:
+        by_round = [list(result.evaluations)]
+    for entries in by_round:
+        parts += _table(entries)
+    if len(result.evaluations) == 1:
+        parts.append(_per_class(result.evaluations[0]))
+    if not result.computed:
+        parts.append("These scores were there already; --force computes them again.")
+    return [*parts, f"next: {then}"]
+
+
+def _table(entries: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
+    """What is the same for all of the entries is said once, above the table."""
+    facts = {
+        "round": [f"round {entry['round']}" for entry in entries],
+        "model": [_model(entry) for entry in entries],
+        "client": [str(entry["client"] or "") for entry in entries],
+        "data": [_data(entry) for entry in entries],
+    }
+    same = {name for name, values in facts.items() if len(set(values)) == 1}
+    if "client" in same:  # it is part of the model's name
+        del facts["client"]
+        facts["model"] = [model_named(entry["model"], entry["client"]) for entry in entries]
+    differing = [name for name in facts if name not in same]
     with_auc = any(entry["auc"] is not None for entry in entries)
     figures = ["examples", "loss", "acc. (%)", "bal. (%)", "F1", *["AUC"] * with_auc]
     table = figures_table(differing, figures)
@@ -120,18 +143,17 @@ def _render(result: "EvaluateResult", then: str) -> list[RenderableType]:
             f"{entry['macro_f1']:.3f}",
             *[f"{entry['auc']:.3f}" if entry["auc"] is not None else ""] * with_auc,
         )
-    common = ", ".join(values[0] for name, values in facts.items() if name not in differing)
-    parts: list[RenderableType] = [*[common] * bool(common), table]
-    if len(entries) == 1:
-        parts.append(_per_class(entries[0]))
-    if not result.computed:
-        parts.append("These scores were there already; --force computes them again.")
-    return [*parts, f"next: {then}"]
+    common = ", ".join(values[0] for name, values in facts.items() if name in same)
+    return [*[common] * bool(common), table]
+
+
+def _model(entry: Mapping[str, Any]) -> str:
+    return "update" if entry["model"] == "update" else f"{entry['model']} model"
 
 
 def _data(entry: Mapping[str, Any]) -> str:
     name = str(entry["data"])
-    if entry["data_client"] is not None:
+    if entry["data_client"] not in (None, entry["client"]):
         name = f"{name} of client {entry['data_client']}"
     return f"{name}, only {', '.join(entry['classes'])}" if entry["classes"] else name
 

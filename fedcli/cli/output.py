@@ -125,6 +125,6 @@ def seconds(value: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def megabytes(value: int) -> str:
-    """Write a number of bytes in MB (10^6 bytes)."""
-    return f"{value / 1e6:.1f} MB"
+def size_of(value: int) -> str:
+    """Write a number of bytes in MB (10^6 bytes), or kB (10^3 bytes) where it is small."""
+    return f"{value / 1e6:.1f} MB" if value >= 100_000 else f"{value / 1e3:.1f} kB"

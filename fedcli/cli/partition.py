@@ -16,7 +16,7 @@ from fedcli.cli.new_run_options import (
     make_start,
 )
 from fedcli.cli.options import ForceOption, OutputOptions, RunOption
-from fedcli.cli.output import Output, megabytes
+from fedcli.cli.output import Output, size_of
 from fedcli.cli.partition_options import (
     CuttingOptions,
     DataSetOptions,
@@ -97,7 +97,7 @@ def _render(result: "Partition") -> list[RenderableType]:
     return [
         f"{result.run}: {done}",
         f"{result.dataset}, cut by scheme {result.scheme}; model {result.model}",
-        f"examples: {', '.join(parts)} ({megabytes(result.shard_bytes)})",
+        f"examples: {', '.join(parts)} ({size_of(result.shard_bytes)})",
         *([f"moved to reach --min-size: {result.repaired}"] if result.repaired else []),
         "",
         *label_table(result.label_counts, result.classes),

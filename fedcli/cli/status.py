@@ -8,7 +8,7 @@ from rich.table import Table
 
 from fedcli.cli.aggregation_options import SamplingOptions
 from fedcli.cli.options import OutputOptions, RoundOption, RunOption
-from fedcli.cli.output import Output, figures_table, megabytes
+from fedcli.cli.output import Output, figures_table, size_of
 from fedcli.errors import UsageError
 from fedcli.run import DEFAULT_RUN, Run
 
@@ -78,7 +78,7 @@ def _training_table(training: "tuple[Training, ...]") -> Table:
             client.device,
             f"{client.epoch}/{client.epochs}",
             "" if speed is None else f"{speed:.0f}",
-            "" if memory is None else megabytes(memory),
+            "" if memory is None else size_of(memory),
             ago if client.state == "training" else f"{ago}: {client.state}",
         )
     return table

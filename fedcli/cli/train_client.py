@@ -14,7 +14,7 @@ from fedcli.cli.options import (
     RunOption,
     SeedOption,
 )
-from fedcli.cli.output import Output, figures_table, megabytes, seconds
+from fedcli.cli.output import Output, figures_table, seconds, size_of
 from fedcli.cli.training_options import TrainingOptions
 from fedcli.errors import UsageError
 from fedcli.run import DEFAULT_RUN, Run
@@ -114,7 +114,7 @@ def _render(result: Any, then: str) -> list[RenderableType]:
                 f"{client.images_per_second:.0f}",
                 seconds(client.seconds),
             ]
-        size = megabytes(client.bytes)
+        size = size_of(client.bytes)
         table.add_row(client.client, str(client.num_examples), *figures, size)
     heading = f"round {result.round}, on {result.device} with {result.training['threads']} threads"
     return [heading, table, f"next: {then}"]

@@ -63,8 +63,13 @@ def rotation(place: Place, *, angles: Sequence[float]) -> Change:
     Without ``angles`` they are 0, 360 / N, …, for N clients. After Ghosh et al., "An Efficient
     Framework for Clustered Federated Learning" (2020), section 6.
 
-    Raises ``UsageError`` for examples that are not pictures (C, H, W).
+    Raises ``UsageError`` for examples that are not pictures (C, H, W), and for more angles than
+    clients.
     """
+    if len(angles) > place.clients:
+        raise UsageError(
+            f"--angles: expected at most {place.clients}, one for each client, found {len(angles)}"
+        )
     if len(place.shape) != 3:
         raise UsageError(
             f"--scheme feature-rotate: expected pictures, found examples of {list(place.shape)}"

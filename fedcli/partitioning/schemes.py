@@ -14,17 +14,18 @@ from fedcli.partitioning.natural import groups_of
 from fedcli.partitioning.partitioners import PARTITIONERS
 from fedcli.partitioning.pool import Cut, Pool
 from fedcli.partitioning.sizes import QUANTITIES
-from fedcli.plan.values import ABOVE_0, FROM_1, Range, check_ranges, one_of, option_of
+from fedcli.plan.values import FROM_1, Range, check_ranges, one_of, option_of
 from fedcli.randomness import stream
 
 _CLIENTS = 3  # where nothing says how many
+_TO_A_MILLION: Range = ("a number above 0, at most 1e6", lambda value: 0 < value <= 1e6)
 _RANGES: dict[str, Range] = {
     "clients": FROM_1,
-    "alpha": ("a number above 0, at most 1e6", lambda value: 0 < value <= 1e6),
+    "alpha": _TO_A_MILLION,
     "min_size": FROM_1,
     "classes_per_client": FROM_1,
     "shards_per_client": FROM_1,
-    "sigma": ABOVE_0,
+    "sigma": _TO_A_MILLION,
 }
 
 

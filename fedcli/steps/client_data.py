@@ -57,10 +57,12 @@ def _streamed(
 
     if data is None:
         raise UsageError("--stream: decodes what --data names; a shard of the run is decoded")
-    part = open_examples(data, run.info.dataset, "train", progress, threads=1)
     workers = min(_WORKERS, available_cores())
     if execution.num_workers is not None:
         workers = execution.num_workers
+    # each of the workers decodes with one thread; without any, this process decodes with all
+    threads = 1 if workers else None
+    part = open_examples(data, run.info.dataset, "train", progress, threads=threads)
     source = Streamed(part, device, workers)
     return ClientData(len(source), source.fingerprint(progress), lambda _: source)
 

@@ -187,12 +187,7 @@ def open_session(
     limit_memory(device, execution.gpu_memory_fraction)
     round_ = run.training_round(round_number)
     learning_rate(plan, round_.number)  # one that cannot be is refused before anything is read
-    server: dict[str, Array] = {}
-    server_digest = None
-    if plan.local.reads is not None:
-        from fedcli.server_state import read_slot
-
-        server, server_digest = read_slot(run, round_.number, plan.local.reads)
+    server, server_digest = _server_slot(run, round_.number, plan)
     with Checkpoint(run.round(round_.number - 1).global_model, Kind.GLOBAL) as base:
         return Session(
             run=run,
@@ -213,6 +208,14 @@ def open_session(
             states=StateStore(run, execution.state),
             progress=progress or Silence(),
         )
+
+
+def _server_slot(run: Run, number: int, plan: TrainPlan) -> tuple[dict[str, Array], str | None]:
+    if plan.local.reads is None:
+        return {}, None
+    from fedcli.server_state import read_slot
+
+    return read_slot(run, number, plan.local.reads)
 
 
 def _check_compile(plan: TrainPlan) -> None:

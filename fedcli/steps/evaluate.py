@@ -73,34 +73,53 @@ def evaluate(
     sets_of = choose(run, on_clients=on_clients, data=data, personal=personal, progress=progress)
     models = _models(StateStore(run, state), rounds, clients, personal=personal)
     scorer = cache(lambda: _scorer(run, device, threads, own_model))
-    computed, evaluations = 0, []
+    computed: int = 0
+    evaluations: list[dict[str, Any]] = []
     progress.start("evaluate", sum(len(sets_of(model.client)) for model in models))
     for model in models:
-        entries = {} if force else read_evaluations(model.round)
-        fresh = {}
+        known = {} if force else read_evaluations(model.round)
         outputs = _Outputs(model, scorer, chosen)
-        for test_set in sets_of(model.client):
-            key = _key(model, test_set, chosen)
-            name = _name(key)
-            if name not in entries or entries[name]["sha256"] != model.sha256:
-                if scores := outputs.scores(test_set):
-                    entries[name] = fresh[name] = {**key, **scores}
-                else:
-                    progress.say(f"{test_set.title}: no examples to score on")
-            if name in entries:
-                evaluations.append({"round": model.round.number, **entries[name]})
-            progress.advance()
+        fresh, entries = _score(model, sets_of(model.client), outputs, known, progress)
         _store(model.round, fresh)
         computed += len(fresh)
+        evaluations += [{"round": model.round.number, **entry} for entry in entries]
     if not evaluations:
         raise DataError("there are no examples to score on, of the classes asked for")
     return EvaluateResult(computed, tuple(evaluations))
+
+
+def _score(
+    model: Model,
+    test_sets: Sequence[TestSet],
+    outputs: "_Outputs",
+    known: Mapping[str, dict[str, Any]],
+    progress: Progress,
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+    """Return the new entries of a model by name, and all that were asked for, in order."""
+    fresh, entries = {}, []
+    for test_set in test_sets:
+        key = _key(model, test_set, outputs.classes)
+        name = _name(key)
+        if name in known and known[name]["sha256"] == model.sha256:
+            entries.append(known[name])
+        elif scores := outputs.scores(test_set):
+            fresh[name] = {**key, **scores}
+            entries.append(fresh[name])
+        else:
+            progress.say(f"{test_set.title}: no examples to score on")
+        progress.advance()
+    return fresh, entries
 
 
 def _models(
     store: StateStore, rounds: Rounds, clients: Sequence[str], *, personal: bool
 ) -> list[Model]:
     chosen = store.run.choose_clients(clients) if clients else None
+    if store.directory is not None:
+        if not personal and chosen is None:
+            raise UsageError("--state: holds what clients keep; give --personal or --id with it")
+        if not store.directory.is_dir():
+            raise UsageError(f"--state {store.directory}: expected the folder of a client's state")
     if personal:
         return personal_models(store, rounds, chosen)
     if chosen is None:
@@ -122,7 +141,7 @@ class _Outputs:
     ) -> None:
         self._model = model
         self._make_scorer = scorer
-        self._chosen = chosen
+        self.classes = chosen
         self._known: dict[str, Outputs | None] = {}
 
     @cached_property
@@ -151,8 +170,8 @@ class _Outputs:
         if name not in self._known:
             examples = load()
             x, y = examples.x, examples.y
-            if self._chosen is not None:
-                wanted = np.isin(y, [self._scorer.classes.index(one) for one in self._chosen])
+            if self.classes is not None:
+                wanted = np.isin(y, [self._scorer.classes.index(one) for one in self.classes])
                 x, y = x[wanted], y[wanted]
             self._known[name] = self._scorer.outputs(x, y) if len(y) else None
         return self._known[name]

@@ -64,9 +64,9 @@ def run_rounds(
     if rule.weigher.needs_initial_loss:
         options = replace(options, training={"initial_loss": True, **options.training})
     unscored = _unscored(run, rounds) if evaluate else []
-    done = []
     total = len(unscored) + sum(len(clients) + 1 for clients in taking_part.values())
     progress.start("rounds", total)
+    done = []
     with Steps(run.root, run.info.model.name) as steps:
         for number in unscored:
             _evaluate(run, steps, number, options)
@@ -75,17 +75,20 @@ def run_rounds(
         room.look(max(map(len, taking_part.values()), default=0))
         trainer = Trainer(run, steps, room, options, progress)
         for number, clients in taking_part.items():
-            started = time.monotonic()
-            delivered = trainer.train(number, clients)
-            steps.launch("aggregate", *options.for_aggregation(number))
-            scores = _evaluate(run, steps, number, options) if evaluate else {}
-            seconds = time.monotonic() - started
-            done.append(
-                RoundSummary(number, delivered, scores.get("loss"), scores.get("accuracy"), seconds)
-            )
+            done.append(_round(trainer, number, clients, evaluate=evaluate))
             progress.advance()
             progress.say(_line(done[-1], rounds))
     return RunResult(run.latest_round().number, tuple(done))
+
+
+def _round(trainer: Trainer, number: int, clients: list[str], *, evaluate: bool) -> RoundSummary:
+    started = time.monotonic()
+    run, steps, options = trainer.run, trainer.steps, trainer.options
+    delivered = trainer.train(number, clients)
+    steps.launch("aggregate", *options.for_aggregation(number))
+    scores = _evaluate(run, steps, number, options) if evaluate else {}
+    seconds = time.monotonic() - started
+    return RoundSummary(number, delivered, scores.get("loss"), scores.get("accuracy"), seconds)
 
 
 def _with_strategy(run: Run, options: Options) -> Options:

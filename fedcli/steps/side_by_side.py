@@ -1,6 +1,7 @@
 """Train the clients of a round side by side, as many at a time as the machine has room for."""
 
 import contextlib
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -29,6 +30,7 @@ class Room:
     def __init__(self, steps: Steps, jobs: int | None, options: Options) -> None:
         self._steps, self._jobs, self._device = steps, jobs, options.device
         self._threads = options.threads or _threads_of_environment()
+        self._fraction = options.execution.get("gpu_memory_fraction")
         self._free_bytes: int | None = None
         self._peak_bytes: int | None = None
 
@@ -48,9 +50,8 @@ class Room:
         unreadable = (FedcliError, OSError, ValueError, KeyError, TypeError)
         with contextlib.suppress(*unreadable):  # then the next one shows
             values = read_json(round_.telemetry(client))
-            if str(values["device"]).startswith(
-                self._device
-            ):  # it may have trained before, elsewhere
+            # it may have trained before, elsewhere
+            if str(values["device"]).startswith(self._device):
                 self._peak_bytes = int(values["peak_memory_bytes"])
 
     def jobs(self, clients: int) -> int:
@@ -61,7 +62,8 @@ class Room:
             return self._by_cores(clients)
         if self._free_bytes is None or self._peak_bytes is None:
             return 1
-        return jobs_by_memory(clients, self._peak_bytes, self._free_bytes)
+        room = clients if self._fraction is None else math.floor(1 / self._fraction)
+        return jobs_by_memory(min(clients, room), self._peak_bytes, self._free_bytes)
 
     def threads(self, clients: int) -> int | None:
         """Return the threads of each, None where that is said elsewhere or all are one's own."""

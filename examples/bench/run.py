@@ -6,9 +6,10 @@
 The work: 3 clients train for 3 rounds, one epoch a round in batches of 64, on random pictures of
 32×32 pixels (10,000 in all: 468 whole batches and a rest for each client and round); after each
 round their models are averaged and the average is scored. The loop has all pictures in memory as
-bytes, trains client after client on all cores with ``torch.optim.SGD``, and writes nothing;
-``fedcli run`` makes its processes, files and checks. Both are measured as whole processes, in
-turns, from their start to their end. Cutting the data is not measured.
+bytes, trains client after client on all cores with ``torch.optim.SGD``, torchvision's network where
+the model is ResNet-18, and writes nothing; ``fedcli run`` makes its processes, files and checks.
+Both are measured as whole processes, in turns, from their start to their end. Cutting the data is
+not measured.
 
 Printed are seconds, and memory: the most that the process and its children took at one time, in
 the kernel's proportional count, where what several share counts once (``Pss``, sampled ten times a
@@ -51,6 +52,11 @@ def plain_loop(root: Path, lr: float, precision: str) -> None:
 
     run = Run.open(root)
     network = build(run.info.model, 10, run.info.dataset.shape, own=None, seed=0)
+    if run.info.model.name == "resnet18":
+        from torchvision import models
+
+        start, network = network.state_dict(), models.resnet18(num_classes=10)
+        network.load_state_dict(start)
     clients = [tensors(read_shard(run.client_shard(client))) for client in run.info.clients]
     test = tensors(read_shard(run.test_shard))
     examples = sum(len(y) for _, y in clients)

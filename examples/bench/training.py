@@ -10,9 +10,10 @@ the usual one: a folder of JPEG pictures, decoded by PIL in torchvision's ``Imag
 are needed, and a ``DataLoader``; ``--workers`` processes decode for it. fedcli gets the same
 pictures as a client's shard holds them, and ``--precision``.
 
-Both train the same network from the same weights with the same batches, learning rate and
-momentum, in turns, each in a process of its own. What is printed is the median of the ratios of
-their speeds (above 1: fedcli is faster) with the smallest and the largest.
+Both start from the same weights, with the same batches, learning rate and momentum, in turns, each
+in a process of its own; fedcli with its own ResNet-18, the others with torchvision's. What is
+printed is the median of the ratios of their speeds (above 1: fedcli is faster) with the smallest
+and the largest.
 """
 
 import argparse
@@ -31,6 +32,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torchvision import datasets, models, transforms
 
 from fedcli.devices import keep_heap
 from fedcli.models import build
@@ -59,8 +61,13 @@ class Work:
         x = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
         return x, torch.arange(self.pictures) % 10
 
-    def network(self) -> nn.Module:
-        return build(ModelInfo(self.model), 10, SHAPE, own=None, seed=0)
+    def network(self, loop: str) -> nn.Module:
+        own = build(ModelInfo(self.model), 10, SHAPE, own=None, seed=0)
+        if self.model != "resnet18" or loop == "fedcli":
+            return own
+        module = models.resnet18(num_classes=10)
+        module.load_state_dict(own.state_dict())
+        return module
 
     def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.SGD(module.parameters(), self.plan.lr, self.plan.momentum, foreach=True)
@@ -93,8 +100,6 @@ def plain(work: Work) -> Loop:
 
 
 def dataloader(work: Work) -> Loop:
-    from torchvision import datasets, transforms
-
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
     for number, (x, label) in enumerate(zip(*work.data(), strict=True)):
@@ -136,13 +141,13 @@ class Side:
     """A process that trains in one way, again and again."""
 
     def __init__(self, name: str, work: Work) -> None:
-        self.work = work
+        self.name, self.work = name, work
         context = multiprocessing.get_context("spawn")
         self._process = ProcessPoolExecutor(1, context, prepare, (name, work))
 
     def speed(self) -> float:
         """Return pictures a second."""
-        return self._process.submit(measure, self.work).result()
+        return self._process.submit(measure, self.name, self.work).result()
 
 
 PREPARED: dict[str, Loop] = {}
@@ -153,8 +158,8 @@ def prepare(name: str, work: Work) -> None:
     PREPARED["loop"] = LOOPS[name](work)
 
 
-def measure(work: Work) -> float:
-    module = work.network()
+def measure(name: str, work: Work) -> float:
+    module = work.network(name)
     started = time.perf_counter()
     PREPARED["loop"](module)
     return work.pictures * work.plan.epochs / (time.perf_counter() - started)

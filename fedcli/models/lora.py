@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fedcli.errors import UsageError
+from fedcli.models.convolution import Conv2d
 from fedcli.models.trial import Trial
 
 A, B = "lora_a", "lora_b"
@@ -43,7 +44,7 @@ def add_adapters(module: nn.Module, trial: Trial, rank: int, scale: float) -> No
 
 
 def _fits(layer: nn.Module) -> bool:
-    plain = type(layer) is nn.Linear or (type(layer) is nn.Conv2d and layer.groups == 1)
+    plain = type(layer) in (nn.Linear, nn.Conv2d, Conv2d) and getattr(layer, "groups", 1) == 1
     return plain and isinstance(layer.weight, nn.Parameter)
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from fedcli.models.convolution import Conv2d
+
 Norm = Callable[[int], nn.Module]
 
 
@@ -31,14 +33,14 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm: Norm) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.conv1 = Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
         self.bn1 = norm(outputs)
         self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.conv2 = Conv2d(outputs, outputs, 3, padding=1, bias=False)
         self.bn2 = norm(outputs)
         self.downsample = None
         if stride != 1 or inputs != outputs:
-            projection = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            projection = Conv2d(inputs, outputs, 1, stride, bias=False)
             self.downsample = nn.Sequential(projection, norm(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,9 +69,9 @@ class ResNet18(nn.Module):
         make_norm = NORMS[norm]
         small = stem == "cifar"
         self.conv1 = (
-            nn.Conv2d(3, 64, 3, padding=1, bias=False)
+            Conv2d(3, 64, 3, padding=1, bias=False)
             if small
-            else nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+            else Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         )
         self.bn1 = make_norm(64)
         self.relu = nn.ReLU(inplace=True)
@@ -81,7 +83,7 @@ class ResNet18(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(512, num_classes)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:

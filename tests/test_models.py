@@ -304,3 +304,15 @@ def test_load_arrays_names_what_does_not_fit() -> None:
     del good["fc.bias"]
     with pytest.raises(BadInputError, match=r"some\.safetensors: tensor 'fc\.bias' is missing"):
         load_arrays(module, good, path)
+
+
+def test_loading_leaves_the_layers_what_they_are() -> None:
+    """MNASNet takes weights without a version for those of its old form, and rebuilds itself."""
+    first, second = make("mnasnet0_5"), make("mnasnet0_5")
+    for parameter in first.parameters():
+        nn.init.normal_(parameter)
+    shapes = {name: tensor.shape for name, tensor in second.state_dict().items()}
+    load_arrays(second, to_arrays(first), Path("global.safetensors"))
+    assert {name: tensor.shape for name, tensor in second.state_dict().items()} == shapes
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(second.state_dict()[name], tensor), name

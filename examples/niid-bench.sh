@@ -8,7 +8,7 @@
 #   FOLDER    where the runs and the report go, by default ./niid-bench
 # ALGORITHMS (names with spaces between; a name may bring options, as in fedprox:--mu:0.1), ROUNDS,
 # EPOCHS, SEED, JOBS (clients at a time) and LIMIT (training pictures) are read from the
-# environment.
+# environment. Results and their reading: docs/results.md
 set -eu
 . "$(dirname -- "$0")/setup.sh"
 case ${1:?usage: sh examples/niid-bench.sh PICTURES [FOLDER]} in

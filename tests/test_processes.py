@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -63,6 +64,7 @@ def starter(request: pytest.FixtureRequest, here: Path) -> Iterator[Starter]:
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))  # as with ``python -m``: the modules are found
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("SESSION", str(os.getsid(0)))
     (tmp_path / "tell.py").write_text(TELL)
@@ -146,6 +148,14 @@ def gone(*pids: int) -> bool:
     return ended
 
 
+@contextmanager
+def opened(fifo: Path) -> Iterator[IO[str]]:
+    """Open a pipe that some process writes to, when it has begun to, or not for ever."""
+    with os.fdopen(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)) as reading:
+        assert select.select([reading], [], [], PATIENCE)[0], "nobody writes"
+        yield reading
+
+
 class Waiting(threading.Thread):
     """One process that waits to be ended, in a thread that waits for it."""
 
@@ -154,7 +164,7 @@ class Waiting(threading.Thread):
         self._starter = starter
         self.result: object = None
         self.start()
-        with Path("waiting").open() as waiting:
+        with opened(Path("waiting")) as waiting:
             self.pid, self.parent = map(int, waiting.readline().split())
 
     def run(self) -> None:
@@ -177,11 +187,11 @@ def test_stopping_ends_what_runs_and_starts_no_more(starter: Starter) -> None:
 
 def test_stopping_before_anything_ran_or_could_run(here: Path) -> None:
     ForkServer().stop()
-    (here / "heavy.py").write_text("open('waiting', 'w')\nimport signal\nsignal.pause()")
+    (here / "heavy.py").write_text("open('waiting', 'w').write('.')\nimport signal\nsignal.pause()")
     starter = ForkServer("heavy")
     thread = threading.Thread(target=pytest.raises, args=(ClientFailedError, run, starter, "tell"))
     thread.start()
-    with Path("waiting").open():
+    with opened(Path("waiting")):
         starter.stop()  # while it imports
     thread.join()
 
@@ -215,7 +225,7 @@ def test_when_whoever_asked_is_killed_nothing_is_left(here: Path) -> None:
         "with tempfile.TemporaryFile() as f: ForkServer().run(['wait_here'], None, f, f)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
-    with Path("waiting").open() as waiting:
+    with opened(Path("waiting")) as waiting:
         child, server = map(int, waiting.readline().split())
         process.kill()
         process.wait()

@@ -34,7 +34,14 @@ def train_command(
         words = "train-client --id all"
     else:
         words = f"train-client --id {','.join(clients)}"
-    return run.command(words + of_round)
+    key = " --key FILE" if run.info.members else ""
+    return run.command(words + of_round + key)
+
+
+def aggregate_command(run: Run, words: str = "") -> str:
+    """Return how to aggregate the open round; ``words`` are options, with a space before each."""
+    key = " --key FILE" if run.info.coordinator else ""
+    return run.command(f"aggregate{words}{key}")
 
 
 def sampling_words(run: Run, plan: AggregatePlan) -> str:

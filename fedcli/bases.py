@@ -5,6 +5,7 @@ variates travel beside the model, as ``control/<parameter>``. All updates of a r
 the same.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +15,14 @@ import numpy as np
 
 from fedcli.checkpoint import Checkpoint, Layout, layout_in_order, layout_of
 from fedcli.dtypes import is_float
-from fedcli.layers import withheld
+from fedcli.layers import check_patterns, withheld
+from fedcli.manifest import check_described
 from fedcli.metadata import Kind, Metadata, Role
 from fedcli.run import Round, Run
+from fedcli.signatures import check_global
 
 CONTROL = "control"
 WITHHOLDING = ("freeze", "local_layers")  # what tells of it in an update's ``training``
-_MOST_PATTERNS = 10_000  # of a stranger's, which are compared with every name
 PARTIAL_DTYPE = np.dtype(np.float64)
 
 
@@ -95,11 +97,17 @@ def parameter_of(control: str) -> str:
 
 
 def read_base(run: Run, round_: Round) -> Base:
-    """Read the header and the digest of the model that a round starts from."""
-    with Checkpoint(run.round(round_.number - 1).global_model, Kind.GLOBAL) as model:
+    """Read the header and the digest of the model that a round starts from.
+
+    Raises what ``check_global`` and ``check_described`` do for one that is not what it should be.
+    """
+    before = run.round(round_.number - 1)
+    with Checkpoint(before.global_model, Kind.GLOBAL) as model:
         layout = layout_of({name: (i.dtype, i.shape) for name, i in model.layout.items()})
-        found = model.metadata
-        return Base(run, round_, model.digest(), found, layout, layout, found.roles)
+        found, sha256 = model.metadata, model.digest()
+    check_global(run, before, sha256)
+    check_described(before, sha256)
+    return Base(run, round_, sha256, found, layout, layout, found.roles)
 
 
 @dataclass(frozen=True)
@@ -116,10 +124,7 @@ class Declared:
         training, patterns = found.training or {}, {}
         for key in WITHHOLDING:
             value = training.get(key, [])
-            if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
-                raise ValueError(f"records {key} that is no list of patterns")
-            if len(value) > _MOST_PATTERNS:
-                raise ValueError(f"records {len(value)} patterns as {key}: too many")
+            check_patterns(value, key)
             patterns[key] = tuple(value)
         controls = (name for name, role in found.roles.items() if role == Role.CONTROL)
         return cls(controls=frozenset(controls), **patterns)
@@ -140,13 +145,17 @@ class Declared:
 
 
 class Bases:
-    """The bases of updates by round; the first update tells what all of them have to hold."""
+    """The bases of updates by round; the first update tells what all of them have to hold.
+
+    Where most of the others hold something else, they have outvoted it.
+    """
 
     def __init__(self, run: Run, numbers: Iterable[int]) -> None:
         """Read the models that these rounds start from."""
         self._by_round = {number: read_base(run, run.round(number)) for number in numbers}
         self._agreed: dict[int, Base] = {}
         self._known: set[Declared] = set()
+        self._votes: Counter[Declared] = Counter()
         self._first = ""
 
     def of(self, number: int) -> Base:
@@ -159,16 +168,33 @@ class Bases:
         Raises ``ValueError`` where it says that it holds something else than the first one did.
         """
         declared = Declared.of(found)
+        self._votes[declared] += 1
         if not self._agreed:
             self._agreed = {n: declared.applied_to(base) for n, base in self._by_round.items()}
             self._first = whose
         elif declared not in self._known:
             mine, base = declared.applied_to(self._by_round[number]), self._agreed[number]
             if other := sorted(mine.layout.keys() ^ base.layout.keys()):
-                one, two = ("has", "has not") if other[0] in mine.layout else ("withholds", "has")
+                here, there = ("has", "is not") if other[0] in mine.layout else ("withholds", "is")
                 raise ValueError(
-                    f"{one} tensor {other[0]!r}, which {self._first} {two}; the updates of a round"
-                    " have to be made with the same --freeze, --local-layers and --algorithm"
+                    f"{here} tensor {other[0]!r}, which {there} in {self._first}; the updates of a"
+                    " round have to be made with the same --freeze, --local-layers and --algorithm"
                 )
         self._known.add(declared)
         return self._agreed[number]
+
+    def outvoted(self) -> bool:
+        """Whether the first update held what most do not: then those tell, when opened again."""
+        if not self._votes:
+            return False
+        (most, _), *_ = self._votes.most_common(1)
+        self._votes.clear()
+        if most in self._known:
+            return False
+        try:
+            self._agreed = {n: most.applied_to(base) for n, base in self._by_round.items()}
+        except ValueError:
+            return False  # most hold what cannot be
+        self._known = {most}
+        self._first = "most of the updates"
+        return True

@@ -17,32 +17,34 @@ def not_finite(base: Base, updates: Iterable[Update], block: Block, result: Arra
     they are finite and the result overflows.
     """
     return bad_values(updates, block) or UpdateError(
-        f"{base.round.path}: the result overflows in tensor {_overflown(block, result)!r}"
+        f"{base.round.path}: the result overflows in tensor {_overflown(block, result)!r}",
+        hint="aggregate with --max-norm leaves out updates that are far from their base model",
     )
 
 
 def too_far(update: Update, block: Block, squares: Array) -> UpdateError:
     """Tell why the squared differences of an update to its base model are not finite."""
-    return bad_values([update], block) or UpdateError(
-        f"{update.path}: tensor {_overflown(block, squares)!r}: is so far from the base model"
-        " that its norm overflows",
-        hint=update.way_out(),
+    return bad_values([update], block) or update.error(
+        f"tensor {_overflown(block, squares)!r}: is so far from the base model that its norm"
+        " overflows"
     )
 
 
 def bad_values(updates: Iterable[Update], block: Block) -> UpdateError | None:
-    """Find the first update, and its first tensor of a block, with values that are not finite."""
-    for update in updates:
-        with Checkpoint(update.path) as checkpoint:
-            for name in (part.name for part in block.parts):
-                values = as_float(checkpoint.tensor(name))
-                count = values.size - np.count_nonzero(np.isfinite(values))
-                if count:
-                    return UpdateError(
-                        f"{update.path}: tensor {name!r}: {count} of {values.size} values are NaN"
-                        " or infinite",
-                        hint=None if update.members else update.way_out(),
-                    )
+    """Tell which updates have values in a block that are not finite; None where none has."""
+    found = [error for update in updates if (error := _bad_values(update, block)) is not None]
+    return UpdateError.together(found) if found else None
+
+
+def _bad_values(update: Update, block: Block) -> UpdateError | None:
+    with Checkpoint(update.path) as checkpoint:
+        for name in (part.name for part in block.parts):
+            values = as_float(checkpoint.tensor(name))
+            count = values.size - np.count_nonzero(np.isfinite(values))
+            if count:
+                return update.error(
+                    f"tensor {name!r}: {count} of {values.size} values are NaN or infinite"
+                )
     return None
 
 

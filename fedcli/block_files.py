@@ -9,7 +9,7 @@ import numpy as np
 from fedcli.blocks import BLOCK_BYTES, Block
 from fedcli.checkpoint import Checkpoint, CheckpointWriter, Layout
 from fedcli.dtypes import Array
-from fedcli.files import InputFile
+from fedcli.input_file import InputFile
 
 Dtype = np.dtype[Any]
 
@@ -105,8 +105,14 @@ class BlockFile:
             self._file.read_into(into[place].view(np.uint8).data, self._data_start + start)
 
     def digest(self) -> str:
-        """Return the SHA-256 of the file, hex, once every block has been read."""
+        """Return the SHA-256 of the file, hex, once every block has been read.
+
+        Raises ``BadInputError`` when the file has changed since it was opened.
+        """
         assert self._hash is not None
+        self._file.check_unchanged()
+        if not self.keep_open:
+            self._file.rest()
         return self._hash.hexdigest()
 
     def close(self) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 from fedcli.advice import train_command
 from fedcli.algorithms import ALGORITHMS
 from fedcli.checkpoint import Checkpoint, digest, save
-from fedcli.dtypes import Array
+from fedcli.dtypes import Array, is_float
 from fedcli.errors import BadInputError, CheckpointError, NotReadyError
 from fedcli.files import storage_errors
 from fedcli.manifest import Manifest, read_manifest
 from fedcli.metadata import Kind, Metadata
+from fedcli.printable import brief
 from fedcli.run import Run
 from fedcli.run_info import client_order, is_client_id
 
@@ -72,14 +73,27 @@ class StateStore:
     ) -> ClientState | None:
         """Return the state of a client with the slot that a round starts from; None without any.
 
-        It is the newest of the rounds before that has it. Where ``server_optimizer`` keeps the
-        other half of an algorithm, the halves have to go together: a state counts only if its
-        update went into the global model, and if that optimizer made all models since. Manifests
-        that are not here say nothing.
-
         Raises ``NotReadyError`` for a state that is gone though its update is here, and
         ``BadInputError`` and ``CheckpointError`` for one that is broken, or of another run,
         client, model or training.
+        """
+        number = self.round_before(round_number, client, slot, server_optimizer=server_optimizer)
+        if number is None:
+            return None
+        self._check_here(number, client)
+        return self.read(number, client)
+
+    def round_before(
+        self, round_number: int, client: str, slot: str, *, server_optimizer: str | None = None
+    ) -> int | None:
+        """Return the round whose state of a client, with the slot, a round starts from.
+
+        It is the newest of the rounds before that has it. Where ``server_optimizer`` keeps the
+        other half of an algorithm, the halves have to go together: a state counts only if its
+        update went into the global model, and if that optimizer made all models since. Manifests
+        that are not here say nothing. The state need not be here: its update says that it was.
+
+        Raises ``CheckpointError`` for an update or a state that cannot be read.
         """
         for number in range(round_number - 1, 0, -1):
             manifest = None
@@ -87,26 +101,31 @@ class StateStore:
                 manifest = read_manifest(self.run.round(number).manifest)
             if manifest is not None and manifest.server_optimizer != server_optimizer:
                 return None
-            if (manifest is None or _has(manifest, client)) and self._keeps(number, client, slot):
-                return self.read(number, client)
+            if (manifest is None or _has(manifest, client)) and self._kept(number, client, slot):
+                return number
         return None
 
-    def _keeps(self, number: int, client: str, slot: str) -> bool:
+    def _kept(self, number: int, client: str, slot: str) -> bool:
         """Say whether a client kept a slot in a round: its update does, or else the state."""
-        path, update = self.path(number, client), self._update(number, client)
-        if update is None:
-            return path.exists() and slot in self._slots(path)
-        if slot not in _slots_of(update.training or {}):
-            return False
+        update = self._update(number, client)
+        if update is not None:
+            return slot in slots_kept(update.training or {})
+        return slot in self.slots(number, client)
+
+    def _check_here(self, number: int, client: str) -> None:
+        path = self.path(number, client)
         if not path.exists():
             raise NotReadyError(
                 f"{path}: is missing, and client {client} kept it when it trained round {number}",
                 hint="name its folder with --state DIR, or make it again: "
                 + train_command(self.run, [client], number),
             )
-        return True
 
-    def _slots(self, path: Path) -> set[str]:
+    def slots(self, number: int, client: str) -> set[str]:
+        """Return the slots in the state of a round; none where it is not here."""
+        path = self.path(number, client)
+        if not path.exists():
+            return set()
         with Checkpoint(path, Kind.CLIENT_STATE) as state:
             return {name.partition("/")[0] for name in state.layout}
 
@@ -123,7 +142,8 @@ class StateStore:
         Raises ``NotReadyError`` for a state that is gone though its update is here.
         """
         for number in range(up_to, 0, -1):
-            if any(self._keeps(number, client, slot) for slot in slots):
+            if any(self._kept(number, client, slot) for slot in slots):
+                self._check_here(number, client)
                 return number
             if self._update(number, client) is not None:
                 return None
@@ -140,7 +160,7 @@ class StateStore:
         update = self._update(number, client)
         try:
             with Checkpoint(self.path(number, client), Kind.CLIENT_STATE) as state:
-                return update is not None and _made(state.metadata) == _made(update)
+                return update is not None and belong_together(state.metadata, update)
         except (NotReadyError, CheckpointError):
             return False
 
@@ -148,6 +168,7 @@ class StateStore:
         """Return the state of a round. Raises what ``before`` does."""
         with Checkpoint(self.path(number, client), Kind.CLIENT_STATE) as state:
             self._check(state, number, client)
+            self._check_tensors(state)
             training = state.metadata.training or {}
             return ClientState(number, state.tensors(), state.digest(), training)
 
@@ -167,13 +188,28 @@ class StateStore:
                     f" found {value}",
                     hint="another --state folder, or train the client's last round again",
                 )
-        if update is not None and _made(found) != _made(update):
+        if update is not None and not belong_together(found, update):
             raise BadInputError(
                 f"{state.path}: does not go with the update of client {client} of round {number}:"
                 " they were made from different inputs",
                 hint="train that round of the client again: "
                 + train_command(self.run, [client], number),
             )
+
+    def _check_tensors(self, state: Checkpoint) -> None:
+        with Checkpoint(self.run.latest_round().global_model, Kind.GLOBAL) as model:
+            layout = model.layout
+        for name, found in state.layout.items():
+            kept_for = layout.get(name.partition("/")[2])
+            if (
+                kept_for is None
+                or found.shape != kept_for.shape
+                or is_float(found.dtype) != is_float(kept_for.dtype)
+            ):
+                raise BadInputError(
+                    f"{state.path}: tensor {brief(name)} goes with no tensor of the model",
+                    hint="train the client's last round again",
+                )
 
     def write(self, update: Metadata, tensors: Mapping[str, Array]) -> None:
         """Write the state that goes with an update. Raises ``StorageError``."""
@@ -198,13 +234,13 @@ class StateStore:
             path.unlink(missing_ok=True)
 
 
-def _made(metadata: Metadata) -> tuple[Any, ...]:
-    """Return what a state and its update have in common."""
-    return metadata.base, metadata.seed, metadata.training
+def belong_together(state: Metadata, update: Metadata) -> bool:
+    """Whether a state and an update say that they were made from the same."""
+    return (state.base, state.seed, state.training) == (update.base, update.seed, update.training)
 
 
-def _slots_of(training: Mapping[str, Any]) -> set[str]:
-    """Return the slots that a client keeps when it trains like this."""
+def slots_kept(training: Mapping[str, Any]) -> set[str]:
+    """Return the slots of a state that a client keeps when it trains like this."""
     row = ALGORITHMS.get(str(training.get("algorithm")))
     kept = {row.keeps} if row is not None and row.keeps is not None else set()
     return kept | {LOCAL} if training.get("local_layers") else kept

@@ -50,6 +50,22 @@ def check_suited(base: Base, updates: Sequence[Update], rule: Rule) -> dict[str,
     }
 
 
+def check_norms(base: Base, updates: Sequence[Update], most: float, progress: Progress) -> None:
+    """Raise ``UpdateError``, of all updates together, where |Δ| of one is above ``most``.
+
+    It reads all of them; partial means have no norm.
+    """
+    clients = [update for update in updates if not update.members]
+    norms = np.sqrt(squares(base, clients, progress))
+    errors = [
+        update.error(f"training changed it by a norm of {norm:.4g}, above --max-norm {most:g}")
+        for update, norm in zip(clients, norms, strict=True)
+        if norm > most
+    ]
+    if errors:
+        raise UpdateError.together(errors)
+
+
 def decide(
     base: Base,
     updates: Sequence[Update],

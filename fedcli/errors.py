@@ -14,16 +14,21 @@
     │   ├── DataError           4  pictures, labels or arrays that do not fit
     │   └── RunFormatError      4  not a run directory, or one of a newer format
     ├── ConflictError           5  the output exists and was made from other inputs
-    │   └── LostError           5  the output exists, and what belongs to it was lost
+    │   ├── LostError           5  the output exists, and what belongs to it was lost
+    │   └── OvertakenError      5  the output was written by another process meanwhile
     └── OutOfMemoryError        6  not enough memory, after every fallback
 
 A message names the file, the tensor or the option, what was expected and what was
-found; the hint is what to do next, as a command where there is one.
+found; the hint is what to do next, as a command where there is one. Both are one printable line,
+whatever names from files are in them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, ClassVar
+
+from fedcli.printable import printable
 
 
 class ExitStatus(IntEnum):
@@ -46,9 +51,9 @@ class FedcliError(Exception):
     status: ClassVar[ExitStatus] = ExitStatus.FAILED
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = printable(message)
+        self.hint = None if hint is None else printable(hint)
+        super().__init__(self.message)
 
 
 class StorageError(FedcliError):
@@ -97,9 +102,27 @@ class CheckpointError(BadInputError):
 
 
 class UpdateError(BadInputError):
-    """An update that cannot take part in its round: other base, shape, dtype, or not finite."""
+    """An update that cannot take part in its round: other base, shape, dtype, or not finite.
+
+    ``culprit`` is the file of the update that is to blame; None where that cannot be told, or
+    where it is no client's. ``others`` are errors of other updates, found at the same time.
+    """
 
     kind = "bad-update"
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, culprit: Path | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.culprit = culprit
+        self.others: tuple[UpdateError, ...] = ()
+
+    @classmethod
+    def together(cls, errors: Sequence["UpdateError"]) -> "UpdateError":
+        """Return the first of several errors, with the others."""
+        first, *others = errors
+        first.others = (*first.others, *others)
+        return first
 
 
 class DataError(BadInputError):
@@ -125,6 +148,12 @@ class LostError(ConflictError):
     """The output exists, is not known to differ, and what belongs to it was lost."""
 
     kind = "lost"
+
+
+class OvertakenError(ConflictError):
+    """The output was not there, and another process wrote it while this one was making it."""
+
+    kind = "overtaken"
 
 
 class OutOfMemoryError(FedcliError):

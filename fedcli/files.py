@@ -6,22 +6,22 @@ A reader sees the old file, the new one, or none; never half of one.
 import contextlib
 import json
 import os
-import re
 import shutil
-import socket
-import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from fedcli.errors import BadInputError, NotReadyError, StorageError
+from fedcli.errors import NotReadyError, OvertakenError, StorageError
+from fedcli.input_file import InputFile
+from fedcli.strict_json import parse_json
+from fedcli.temporaries import remove_leftovers, temporary
 
-_TEMPORARY = re.compile(r"^\..+\.(?P<host>[A-Za-z0-9-]+)\.(?P<pid>\d+)\.tmp$")
+_MOST_JSON = 32_000_000  # bytes; a confusion matrix of 1000 classes has 13 million
 
-
-def _host() -> str:
-    return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname()) or "localhost"
+_TRIES = 100
+_PIECE = 2**20  # bytes copied at a time
 
 
 @contextlib.contextmanager
@@ -37,46 +37,71 @@ def storage_errors(action: str, path: Path) -> Iterator[None]:
         ) from error
 
 
-def is_running(pid: int) -> bool:
-    """Say whether there is such a process on this host."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def remove_leftovers(directory: Path) -> None:
-    """Delete what processes of this host left behind aside when they were killed."""
-    with contextlib.suppress(OSError):
-        for entry in os.scandir(directory):
-            match = _TEMPORARY.match(entry.name)
-            if match and match["host"] == _host() and not is_running(int(match["pid"])):
-                with contextlib.suppress(OSError):
-                    if entry.is_dir(follow_symlinks=False):
-                        shutil.rmtree(entry.path)
-                    else:
-                        Path(entry.path).unlink()
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.tmp")
-
-
 def second_name(path: Path) -> Path | None:
-    """Give a file a second name, under which it can be had back; None where there is none.
+    """Give a file a second name, under which it can be had back; None where there is no file.
 
-    Nor is there where the file system has no hard links. Whoever asked removes it.
+    Without hard links it is a copy. Whoever asked removes it.
     """
-    second = _temporary(path.with_name(f"{path.name}.before"))
+    second = temporary(path.with_name(f"{path.name}.before"))
     try:
-        second.unlink(missing_ok=True)
         second.hardlink_to(path)
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError:
+        if not path.exists():
+            return None
+        _copy(path, second)
     return second
+
+
+def _copy(path: Path, to: Path) -> None:
+    try:
+        with InputFile(path) as source, FileIO(to, "xb", opener=_with_mode(0o666)) as target:
+            for offset in range(0, source.size, _PIECE):
+                piece = source.read(min(_PIECE, source.size - offset), offset)
+                write_all(target, piece, offset)
+    except BaseException:
+        _discard(to)
+        raise
+
+
+@contextlib.contextmanager
+def put_back_on_failure(*paths: Path, unless: Callable[[], bool]) -> Iterator[None]:
+    """Put files back as they are now, the last one last, when the block does not end well.
+
+    Those that are not there now are removed then. Nothing is done where ``unless`` says so: that
+    what the block was for is there all the same. Raises ``StorageError``.
+    """
+    before: dict[Path, Path | None] = {}
+    try:
+        for path in paths:
+            with storage_errors("write", path):
+                before[path] = second_name(path)
+        yield
+    except BaseException:
+        if len(before) == len(paths) and not unless():
+            for path, second in before.items():
+                _put_back(path, second)
+        raise
+    finally:
+        for second in before.values():
+            if second is not None:
+                _discard(second)
+
+
+def _put_back(path: Path, second: Path | None) -> None:
+    # Where not even this can be done, what is there is of a step that did not end: repeating it
+    # replaces that, and says what is wrong as long as it is.
+    with contextlib.suppress(OSError):
+        if second is None:
+            path.unlink(missing_ok=True)
+        else:
+            second.replace(path)
+
+
+def _discard(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 @contextlib.contextmanager
@@ -85,39 +110,78 @@ def directory_aside(parent: Path, name: str) -> Iterator[Path]:
 
     What is left in it when the block ends, well or not, is removed. Raises ``StorageError``.
     """
-    temporary = _temporary(parent / name)
+    aside = temporary(parent / name)
     with storage_errors("write", parent):
         parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(parent)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
+        aside.mkdir()
     try:
-        yield temporary
+        yield aside
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def atomic_writer(path: Path) -> Iterator[FileIO]:
+def atomic_writer(path: Path, mode: int = 0o666, *, replace: bool = True) -> Iterator[FileIO]:
     """Open a file that becomes ``path`` when the block ends well, and vanishes otherwise.
 
-    The file is unbuffered, readable and writable, so that it can be filled out of order.
-    Raises ``StorageError`` when the disk is full, the permission is missing, and the like.
+    The file is unbuffered, readable and writable, so that it can be filled out of order. It has
+    ``mode`` from the start, less what the umask takes away. Without ``replace`` a file that is at
+    ``path`` by the end stays, and ``OvertakenError`` is raised. Raises ``StorageError`` when the
+    disk is full, the permission is missing, and the like.
     """
-    temporary = _temporary(path)
+    aside = temporary(path)
     with storage_errors("write", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _start(aside, mode)
         remove_leftovers(path.parent)
         try:
-            with temporary.open("w+b", buffering=0) as file:
+            with file:
                 yield file
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            if replace:
+                aside.replace(path)
+            else:
+                publish_first(aside, path)
         except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+            _discard(aside)
             raise
         _flush_directory(path.parent)
+
+
+def _start(path: Path, mode: int) -> FileIO:
+    for _ in range(_TRIES):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # another process may remove a directory when the last file in it is gone
+        with contextlib.suppress(FileNotFoundError):
+            return FileIO(path, "x+b", opener=_with_mode(mode))
+    return FileIO(path, "x+b", opener=_with_mode(mode))
+
+
+def _with_mode(mode: int) -> Callable[[str, int], int]:
+    return partial(os.open, mode=mode)
+
+
+def publish_first(aside: Path, path: Path) -> None:
+    """Rename a file to a name that nobody has taken; else raise ``OvertakenError``.
+
+    Without hard links two processes can both come to think that they were first; the file is then
+    that of either of them.
+    """
+    try:
+        path.hardlink_to(aside)
+    except FileExistsError:
+        if not path.samefile(aside):  # NFS: the answer to a request that was sent twice
+            raise OvertakenError(
+                f"{path}: another process has just written it", hint="repeat the command"
+            ) from None
+    except OSError as error:
+        if path.exists():
+            raise OvertakenError(
+                f"{path}: another process has just written it", hint="repeat the command"
+            ) from error
+        aside.replace(path)
+    else:
+        _discard(aside)
 
 
 def _flush_directory(path: Path) -> None:
@@ -148,81 +212,10 @@ def read_all(file: FileIO, buffer: memoryview, offset: int) -> None:
         buffer, offset = buffer[count:], offset + count
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path`` atomically."""
-    with atomic_writer(path) as file:
+def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
+    """Write ``data`` to ``path`` atomically, with a mode as ``atomic_writer`` takes it."""
+    with atomic_writer(path, mode) as file:
         write_all(file, data, 0)
-
-
-class InputFile:
-    """A regular file that is read piece by piece.
-
-    ``rest`` gives its descriptor back between two reads, for those who read more files at once
-    than a process may have open. Raises ``NotReadyError`` when there is no such file,
-    ``StorageError`` when it cannot be read, and ``BadInputError`` when it is not a regular file,
-    became shorter, or was replaced while it was resting.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._fd: int | None = None
-        self._status: os.stat_result | None = None
-        self.size = os.fstat(self._wake()).st_size
-
-    def _wake(self) -> int:
-        if self._fd is None:
-            try:
-                # O_NONBLOCK: opening a named pipe returns, so that it can be refused
-                self._fd = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
-            except FileNotFoundError:
-                raise NotReadyError(f"{self.path}: no such file") from None
-            except OSError as error:
-                raise StorageError(f"{self.path}: cannot read: {error.strerror}") from error
-            try:
-                self._check()
-            except BaseException:
-                self.rest()
-                raise
-        return self._fd
-
-    def _check(self) -> None:
-        assert self._fd is not None
-        status, before = os.fstat(self._fd), self._status
-        if not stat.S_ISREG(status.st_mode):
-            raise BadInputError(f"{self.path}: expected a file, found something else")
-        if before and (before.st_ino, before.st_mtime_ns) != (status.st_ino, status.st_mtime_ns):
-            raise BadInputError(f"{self.path}: was replaced while it was read; repeat the command")
-        self._status = status
-
-    def read_into(self, buffer: memoryview, offset: int) -> None:
-        """Fill ``buffer`` (bytes) with what lies ``offset`` bytes into the file."""
-        descriptor = self._wake()
-        while buffer:
-            try:
-                count = os.preadv(descriptor, [buffer], offset)
-            except OSError as error:
-                raise StorageError(f"{self.path}: cannot read: {error.strerror}") from error
-            if count == 0:
-                raise BadInputError(f"{self.path}: became shorter while it was read")
-            buffer, offset = buffer[count:], offset + count
-
-    def read(self, size: int, offset: int) -> bytes:
-        """Return ``size`` bytes from ``offset`` on."""
-        data = bytearray(size)
-        self.read_into(memoryview(data), offset)
-        return bytes(data)
-
-    def rest(self) -> None:
-        """Close the file until it is read again."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.rest()
 
 
 def canonical_json(value: object) -> bytes:
@@ -240,22 +233,21 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read one JSON object.
+    """Read one JSON object of at most 32 MB; see ``strict_json`` for what is refused.
 
-    Raises ``FileNotFoundError`` or ``NotADirectoryError`` when there is no such file,
-    ``StorageError`` when it cannot be read, and ``ValueError`` when it holds anything but one
-    JSON object.
+    Raises ``FileNotFoundError`` when there is no such file, ``StorageError`` when it cannot be
+    read, ``BadInputError`` when it is no file, or a link, or is being changed, and ``ValueError``
+    when it holds anything but one JSON object.
     """
     try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise
-    except OSError as error:
-        raise StorageError(f"{path}: cannot read: {error.strerror}") from error
-    try:
-        value = json.loads(data)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+        with InputFile(path) as file:
+            if file.size > _MOST_JSON:
+                raise ValueError(f"{file.size} bytes, expected at most {_MOST_JSON}")
+            data = file.read(file.size, 0)
+            file.check_unchanged()
+    except NotReadyError as error:
+        raise FileNotFoundError(error.message) from None
+    value = parse_json(data)
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON object, found {type(value).__name__}")
     return value

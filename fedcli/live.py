@@ -9,20 +9,19 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, Self, TypeVar
+from typing import Literal, Self
 
 from fedcli.errors import FedcliError
-from fedcli.files import is_running, read_json, write_json
+from fedcli.files import write_json
+from fedcli.records import FORMAT, Count, read_record
 from fedcli.run import Round
 from fedcli.run_info import client_order, is_client_id
+from fedcli.temporaries import is_running
 
-Number = TypeVar("Number", int, float)
 State = Literal["training", "silent", "stopped"]
 
-_FORMAT = 1
 _INTERVAL = 1.0  # seconds between two writes
 _SHARE = 0.02  # of the time that writing may take, where the disk is slow
 _SILENT = 60.0  # seconds after which one that writes no more is not said to train
@@ -37,7 +36,7 @@ class Live:
     def __init__(self, round_: Round, client: str, *, device: str, threads: int) -> None:
         self._path = round_.live(client)
         self._facts = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "client": client,
             "round": round_.number,
             "host": socket.gethostname(),
@@ -124,34 +123,33 @@ def read_training(round_: Round) -> tuple[Training, ...]:
     return tuple(training for training in found if training is not None)
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What the file of a client says; see ``docs/run-directory.md``."""
+
+    host: str
+    pid: Count
+    device: str
+    threads: Count
+    epoch: Count
+    epochs: Count
+    updated: str
+    images_per_second: float | None = None
+    peak_memory_bytes: Count | None = None
+
+
 def _read(round_: Round, client: str) -> Training | None:
     try:
-        values = read_json(round_.live(client))
-        if values["format"] != _FORMAT:
+        told = read_record(_Told, round_.live(client))
+        if told is None:
             return None
-        host, pid = str(values["host"]), int(values["pid"])
-        updated = datetime.fromisoformat(values["updated"])
+        updated = datetime.fromisoformat(told.updated)
         age = max(0, round((datetime.now(UTC) - updated).total_seconds()))
-        return Training(
-            client=client,
-            state=_state(host, pid, age),
-            seconds_ago=age,
-            epoch=int(values["epoch"]),
-            epochs=int(values["epochs"]),
-            images_per_second=_optional(float, values["images_per_second"]),
-            peak_memory_bytes=_optional(int, values["peak_memory_bytes"]),
-            device=str(values["device"]),
-            threads=int(values["threads"]),
-            host=host,
-            pid=pid,
-            updated=updated.isoformat(),
-        )
-    except (FedcliError, OSError, KeyError, TypeError, ValueError, OverflowError):
+        state = _state(told.host, told.pid, age)
+    except (FedcliError, TypeError, ValueError, OverflowError):  # of the time, and of the pid
         return None
-
-
-def _optional(kind: Callable[[Any], Number], value: Any) -> Number | None:
-    return None if value is None else kind(value)
+    facts = {**asdict(told), "updated": updated.isoformat()}
+    return Training(client=client, state=state, seconds_ago=age, **facts)
 
 
 def _state(host: str, pid: int, age: int) -> State:

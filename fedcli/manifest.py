@@ -6,7 +6,8 @@ from typing import Any
 
 from fedcli.errors import BadInputError
 from fedcli.files import write_json
-from fedcli.records import FORMAT, read_record
+from fedcli.records import FORMAT, ClientId, Count, read_record
+from fedcli.run import Round
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,12 @@ class Contribution:
     digits; None where they were not measured. ``kept`` says whether the rule used it.
     """
 
-    client: str
+    client: ClientId
     sha256: str
-    num_examples: int
+    num_examples: Count
     weight: float
-    bytes: int
-    round: int
+    bytes: Count
+    round: Count
     norm: float | None = None
     cosine: float | None = None
     distance: float | None = None
@@ -39,35 +40,37 @@ class PartialContribution:
 
     name: str
     sha256: str
-    clients: int
-    num_examples: int
+    clients: Count
+    num_examples: Count
     weight: float
-    bytes: int
+    bytes: Count
 
 
 @dataclass(frozen=True)
 class Absence:
     """A client that is not in the global model, and why.
 
-    ``round`` is that of the update that does not count; None where there is no update.
+    ``round`` is that of the update that does not count; None where there is no update. ``sha256``
+    is that of an update that was found to be bad, where it can be read.
     """
 
-    client: str
+    client: ClientId
     reason: str
-    round: int | None = None
+    round: Count | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class Manifest:
     """What a global model was made from. The digests are SHA-256s, hex.
 
-    ``options`` are those of the rule as used. ``server_state`` is the digest of what is kept for
-    the next round. ``sampled`` is None where all clients were to take part. ``accepted`` is in
-    the order of the sum. ``seconds`` is all that differs between two aggregations of the same
-    inputs.
+    ``options`` are those of the rule as used, ``limits`` what no update was to exceed.
+    ``server_state`` is the digest of what is kept for the next round. ``sampled`` is None where all
+    clients were to take part. ``accepted`` is in the order of the sum. ``seconds`` is all that
+    differs between two aggregations of the same inputs.
     """
 
-    round: int
+    round: Count
     strategy: str
     reduce: str
     server_optimizer: str
@@ -76,13 +79,14 @@ class Manifest:
     base: str
     global_model: str = field(metadata={"key": "global"})
     server_state: str | None
-    sampled: tuple[str, ...] | None
+    sampled: tuple[ClientId, ...] | None
     accepted: tuple[Contribution, ...]
     partials: tuple[PartialContribution, ...]
     missing: tuple[Absence, ...]
     late: tuple[Absence, ...]
     rejected: tuple[Absence, ...]
     seconds: float
+    limits: dict[str, Any] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write it as JSON, atomically."""
@@ -100,3 +104,18 @@ def read_manifest(path: Path) -> Manifest | None:
         return read_record(Manifest, path)
     except BadInputError:
         return None
+
+
+def check_described(round_: Round, sha256: str) -> None:
+    """Raise ``BadInputError`` where a global model of this SHA-256 is not what its manifest names.
+
+    A round without a manifest says nothing of its model.
+    """
+    manifest = read_manifest(round_.manifest)
+    if manifest is not None and manifest.global_model != sha256:
+        raise BadInputError(
+            f"{round_.global_model}: was damaged or changed: SHA-256 {sha256}, and"
+            f" {round_.manifest} names {manifest.global_model}",
+            hint="bring a good copy of both, or make them again, with the options of that round: "
+            f"fedcli aggregate --round {round_.number} --strategy {manifest.strategy} --force",
+        )

@@ -1,22 +1,16 @@
 """What a checkpoint says of itself: its kind, its place in the run, the roles of its tensors."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
+from fedcli.client_ids import is_client_id
 from fedcli.files import canonical_json
+from fedcli.printable import brief
+from fedcli.strict_json import parse_json
 
 FORMAT = 1
-
-
-def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object from its pairs, for ``json.loads``; a repeated name is a ``ValueError``."""
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a name appears twice in its header")
-    return values
 
 
 class Kind(StrEnum):
@@ -75,27 +69,39 @@ class Metadata:
 
         Raises ``ValueError`` that says which key is wrong.
         """
-        values = json.loads(text, object_pairs_hook=no_duplicates)
+        values = parse_json(text)
         if not isinstance(values, dict):
             raise ValueError("its metadata is not a JSON object")
         found = values.get("format")
         if type(found) is not int or not 1 <= found <= FORMAT:
-            raise ValueError(f"format {found!r}; this fedcli reads up to {FORMAT}")
+            raise ValueError(f"format {brief(found)}; this fedcli reads up to {FORMAT}")
         values = {f.name: values[f.name] for f in fields(cls) if f.name in values}
-        for key, expected in _METADATA_TYPES.items():
-            if key in values and type(values[key]) is not expected:
-                raise ValueError(
-                    f"metadata {key!r} is {values[key]!r}, expected {expected.__name__}"
-                )
         for key in ("kind", "run"):
             if key not in values:
                 raise ValueError(f"metadata has no {key!r}")
+        for key, value in values.items():
+            _check(key, value)
         values["kind"] = Kind(values["kind"])
         values["roles"] = {name: Role(role) for name, role in values.get("roles", {}).items()}
         return cls(**values)
 
 
-_METADATA_TYPES = {
+def _check(key: str, value: Any) -> None:
+    expected = _TYPES[key]
+    if type(value) is not expected:
+        raise ValueError(f"metadata {key!r} is {brief(value)}, expected {expected.__name__}")
+    if key in _COUNTS and value < 0:
+        raise ValueError(f"metadata {key!r} is {value}, expected 0 or more")
+    if key in ("updates", "partials") and not all(type(text) is str for text in value.values()):
+        raise ValueError(f"metadata {key!r} names something else than SHA-256s")
+    for client in {"client": [value], "updates": value}.get(key, ()):
+        if not is_client_id(client):
+            raise ValueError(f"metadata {key!r} has {brief(client)}, which is no client id")
+
+
+_COUNTS = ("round", "num_examples", "seed", "steps")
+_TYPES: dict[str, Any] = {
+    "format": int,
     "kind": str,
     "run": str,
     "round": int,

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedcli.advice import train_command
 from fedcli.errors import NotReadyError, UsageError
@@ -14,6 +14,7 @@ from fedcli.run_info import client_order
 from fedcli.sampling import is_sampled, sampled_clients
 from fedcli.strategies import Rule
 
+COVERED = "in a partial mean already"  # and so in the global model
 _LATE_ROUNDS = 3  # how far back updates are looked for that came after their round was complete
 _POLL_SECONDS = 0.5
 
@@ -35,6 +36,12 @@ class Participation:
     def clients(self) -> tuple[str, ...]:
         """The clients whose update counts."""
         return tuple(client for _, client in self.accepted)
+
+    def without(self, bad: Sequence[Absence]) -> "Participation":
+        """Return it with updates that were found to be bad among the rejected."""
+        gone = {(absence.round, absence.client) for absence in bad}
+        kept = tuple(one for one in self.accepted if one not in gone)
+        return replace(self, accepted=kept, rejected=(*self.rejected, *bad))
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class Invitation:
         if self.run.info.clients and client not in self.run.info.clients:
             return "not a client of this run"
         if client in self.covered:
-            return "in a partial mean already"
+            return COVERED
         if self.named is not None and client not in self.named:
             return "not named on the command line"
         sampled = self.sampled(number)
@@ -115,26 +122,36 @@ def _from_earlier_rounds(
     """
     run, now = invitation.run, invitation.round.number
     allowed = invitation.max_staleness or 0
-    oldest = max(1, now - allowed - _LATE_ROUNDS)
-    settled = _settled(run, oldest, now)
     late, rejected = [], []
-    for number in range(now - 1, oldest - 1, -1):
-        for client in run.round(number).delivered():
-            if (client, number) in settled:
-                continue
-            if now - number > allowed:
-                reason = f"round {number} was complete when it arrived"
-                if allowed:
-                    reason = f"{now - number} rounds late, more than --max-staleness {allowed}"
-                late.append(Absence(client, reason, number))
-            elif against := invitation.reason_against(client, number):
-                rejected.append(Absence(client, against, number))
-            elif client in accepted:
-                reason = f"replaced by its update of round {accepted[client]}"
-                late.append(Absence(client, reason, number))
-            else:
-                accepted[client] = number
+    for number, client in untold(run, now, allowed):
+        if now - number > allowed:
+            reason = f"round {number} was complete when it arrived"
+            if allowed:
+                reason = f"{now - number} rounds late, more than --max-staleness {allowed}"
+            late.append(Absence(client, reason, number))
+        elif against := invitation.reason_against(client, number):
+            rejected.append(Absence(client, against, number))
+        elif client in accepted:
+            reason = f"replaced by its update of round {accepted[client]}"
+            late.append(Absence(client, reason, number))
+        else:
+            accepted[client] = number
     return late, rejected
+
+
+def untold(run: Run, now: int, max_staleness: int) -> list[tuple[int, str]]:
+    """Return rounds and clients of late updates that a manifest is still to tell of, newest first.
+
+    That of round ``now`` does, be it that they count or that they are too old by then.
+    """
+    oldest = max(1, now - max_staleness - _LATE_ROUNDS)
+    settled = _settled(run, oldest, now)
+    return [
+        (number, client)
+        for number in range(now - 1, oldest - 1, -1)
+        for client in run.round(number).delivered()
+        if (client, number) not in settled
+    ]
 
 
 def _settled(run: Run, oldest: int, now: int) -> set[tuple[str, int]]:
@@ -180,6 +197,17 @@ class Quorum:
         """Whether nothing is left to wait for."""
         count = len(seen.accepted) + len(self.invitation.covered)
         return not seen.missing and count >= (self.buffer or self.least or 1)
+
+    def goes_without(self, rest: Participation) -> bool:
+        """Whether a round may go on with the rest, where some updates were found to be bad.
+
+        It may not where everybody is waited for.
+        """
+        count = len(rest.accepted) + len(self.invitation.covered)
+        if needed := self.buffer or self.least:
+            return count >= needed
+        everybody = self.invitation.named is not None or self.invitation.run.info.clients
+        return not everybody and count > 0
 
     def check(self, seen: Participation) -> None:
         """Raise ``NotReadyError`` that names who is missing when there are too few."""

@@ -5,18 +5,32 @@ A record is a frozen dataclass whose fields are the keys of a JSON object; a fie
 """
 
 import dataclasses
-import math
 import types
+from collections.abc import Callable
 from dataclasses import MISSING
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from fedcli.client_ids import is_client_id
 from fedcli.errors import BadInputError
 from fedcli.files import read_json
+from fedcli.printable import brief
 
 FORMAT = 1
 Record = TypeVar("Record")
+
+
+@dataclasses.dataclass(frozen=True)
+class Allowed:
+    """Which values of a type a field may have, and what that is in words."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+ClientId = Annotated[str, Allowed(is_client_id, "a client id")]
+Count = Annotated[int, Allowed(lambda number: number >= 0, "0 or more")]
 
 
 def read_record(record: type[Record], path: Path) -> Record | None:
@@ -28,22 +42,27 @@ def read_record(record: type[Record], path: Path) -> Record | None:
     try:
         values = read_json(path)
         found = values.get("format", FORMAT)
-        if type(found) is not int or found > FORMAT:
-            raise ValueError(f"format {found!r}; this fedcli reads format {FORMAT}")
-        decoded: Record = _decode_record(record, values, "")
-        return decoded
+        if type(found) is not int or not 1 <= found <= FORMAT:
+            raise ValueError(f"format {brief(found)}; this fedcli reads format {FORMAT}")
+        return decode(record, values)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BadInputError(
             f"{path}: {error}", hint="delete the file and repeat the step that wrote it"
         ) from None
 
 
+def decode(record: type[Record], values: Any) -> Record:
+    """Build a record from a JSON value. Raises ``ValueError`` that says which key is wrong."""
+    decoded: Record = _decode_record(record, _expect(dict, values, ""), "")
+    return decoded
+
+
 @cache
 def _fields(record: type[Any]) -> tuple[tuple[str, str, Any, bool], ...]:
     """Return the name, the JSON key, the type and whether it is required, of every field."""
-    hints = get_type_hints(record)
+    hints = get_type_hints(record, include_extras=True)
     return tuple(
         (
             f.name,
@@ -56,29 +75,41 @@ def _fields(record: type[Any]) -> tuple[tuple[str, str, Any, bool], ...]:
 
 
 def _decode(hint: Any, value: Any, where: str) -> Any:
-    if get_origin(hint) is types.UnionType:
+    if get_origin(hint) in (Union, types.UnionType):
         hint = get_args(hint)[0]
-        if value is None or (hint is float and isinstance(value, float) and math.isnan(value)):
+        if value is None:
             return None
     if hint is Any:
         return value
+    if get_origin(hint) is Annotated:
+        return _allowed(hint, value, where)
     if get_origin(hint) is tuple:
-        items = _expect(list, value, where)
-        item = get_args(hint)[0]
-        if item in (int, str) and set(map(type, items)) <= {item}:
-            return tuple(items)  # a confusion matrix has thousands of these
-        return tuple(_decode(item, v, f"{where}[{i}]") for i, v in enumerate(items))
+        return _decode_list(get_args(hint)[0], _expect(list, value, where), where)
     if get_origin(hint) is dict:
-        item = get_args(hint)[1]
+        name, item = get_args(hint)
         pairs = _expect(dict, value, where).items()
-        return {key: _decode(item, v, f"{where}.{key}") for key, v in pairs}
+        return {
+            _decode(name, key, where): _decode(item, v, f"{where}.{brief(key)}") for key, v in pairs
+        }
     if dataclasses.is_dataclass(hint):
         return _decode_record(hint, _expect(dict, value, where), where)
     if hint is float and type(value) is int:
         return float(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{where}: {value} is not a finite number")
     return _expect(hint, value, where)
+
+
+def _allowed(hint: Any, value: Any, where: str) -> Any:
+    kind, allowed = get_args(hint)
+    if not allowed.holds(_expect(kind, value, where)):
+        raise ValueError(f"{where}: expected {allowed.words}, found {brief(value)}")
+    return value
+
+
+def _decode_list(hint: Any, items: list[Any], where: str) -> tuple[Any, ...]:
+    # a confusion matrix has thousands of counts
+    if hint == Count and set(map(type, items)) <= {int} and min(items, default=0) >= 0:
+        return tuple(items)
+    return tuple(_decode(hint, item, f"{where}[{i}]") for i, item in enumerate(items))
 
 
 def _expect(kind: type[Any], value: Any, where: str) -> Any:

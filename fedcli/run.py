@@ -12,6 +12,7 @@ from typing import Self
 
 from fedcli.errors import NotReadyError, RunFormatError, UsageError
 from fedcli.files import read_json, write_json
+from fedcli.printable import brief
 from fedcli.run_info import (
     FORMAT,
     RunInfo,
@@ -23,7 +24,7 @@ from fedcli.run_info import (
 )
 
 DEFAULT_RUN = Path("fedrun")
-_ROUND_DIRECTORY = re.compile(r"\d{4,}")
+_ROUND_DIRECTORY = re.compile(r"[0-9]{4}|[1-9][0-9]{4,8}")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class Round:
         return self.path / "evaluation.json"
 
     @property
+    def global_signature(self) -> Path:
+        """The coordinator's signature of the global model, where the run has a coordinator."""
+        return self.path / "global.sig"
+
+    @property
     def updates(self) -> Path:
         """The directory of the clients' updates."""
         return self.path / "updates"
@@ -66,6 +72,10 @@ class Round:
     def update(self, client: str) -> Path:
         """The update of one client."""
         return self.updates / f"{client}.safetensors"
+
+    def signature(self, client: str) -> Path:
+        """The signature of one client's update, where the run has members."""
+        return self.updates / f"{client}.sig"
 
     def telemetry(self, client: str) -> Path:
         """How the training of one client went: times, device, losses."""
@@ -110,7 +120,20 @@ class Run:
     def open(cls, root: Path) -> Self:
         """Read ``run.json``.
 
-        Raises ``RunFormatError`` when there is none, when it is broken, or of a newer format.
+        Raises ``RunFormatError`` when there is none, when it is broken, changed, or of a newer
+        format.
+        """
+        run, found = cls.as_it_says(root)
+        if run.id != found:
+            path = root / "run.json"
+            raise RunFormatError(f"{path}: was changed by hand: its id is not that of its content")
+        return run
+
+    @classmethod
+    def as_it_says(cls, root: Path) -> tuple[Self, str]:
+        """Read ``run.json`` as ``open`` does, and return the run and the id of its content.
+
+        They differ where the file was changed, and the run has the id that it was made with.
         """
         path = root / "run.json"
         try:
@@ -124,15 +147,12 @@ class Run:
         except ValueError as error:
             raise RunFormatError(f"{path}: not readable as JSON: {error}") from None
         found = values.get("format")
-        if type(found) is not int or found > FORMAT:
+        if type(found) is not int or not 1 <= found <= FORMAT:
             raise RunFormatError(
-                f"{path}: run format {found!r}; this fedcli reads format {FORMAT}",
+                f"{path}: run format {brief(found)}; this fedcli reads format {FORMAT}",
                 hint="install the fedcli that made the run, or a newer one",
             )
-        info = parse(values, path)
-        if values.get("id") != run_id(values):
-            raise RunFormatError(f"{path}: was changed by hand: its id is not that of its content")
-        return cls(root, info, values["id"])
+        return cls(root, parse(values, path), str(values.get("id"))), run_id(values)
 
     @classmethod
     def create(cls, root: Path, info: RunInfo) -> Self:

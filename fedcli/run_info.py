@@ -1,39 +1,23 @@
 """What ``run.json`` holds: the data, the model, the clients, the plan, and the run's id."""
 
 import hashlib
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedcli.client_ids import check_client_id, client_order, is_client_id
 from fedcli.errors import RunFormatError, UsageError
 from fedcli.files import canonical_json
+from fedcli.keys import check_public_key
 from fedcli.plan import Plan
-from fedcli.plan.values import ABOVE_0, FROM_1, check_ranges
+from fedcli.plan.values import ABOVE_0, FROM_1, check_ranges, convert, section_of
+from fedcli.printable import brief
 
+__all__ = ["check_client_id", "client_order", "is_client_id"]
 FORMAT = 1
-_CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-def client_order(ids: Iterable[str]) -> list[str]:
-    """Sort client ids: numbers by value, then names. Sums over clients run in this order."""
-    return sorted(set(ids), key=lambda i: (0, int(i), i) if i.isdecimal() else (1, 0, i))
-
-
-def is_client_id(client: str) -> bool:
-    """Say whether a string can be the name of a client, and of its files."""
-    return _CLIENT_ID.fullmatch(client) is not None
-
-
-def check_client_id(client: str) -> str:
-    """Return a client id that is safe as a file name; raise ``UsageError`` otherwise."""
-    if not is_client_id(client):
-        raise UsageError(
-            f"client id {client!r}: expected letters, digits, '.', '_' or '-', at most 64,"
-            " the first a letter or a digit"
-        )
-    return client
+_LARGEST_SIDE = 2**31
+_KEYS = ("members", "coordinator")  # where they are not, run.json is what it was without them
 
 
 @dataclass(frozen=True)
@@ -50,6 +34,17 @@ class DatasetInfo:
     dtype: str = "uint8"
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.25,)
+
+    def __post_init__(self) -> None:
+        """Refuse what no examples look like (``UsageError``)."""
+        if not self.classes or len(set(self.classes)) < len(self.classes):
+            raise UsageError("classes: expected names that differ from each other")
+        if len(self.shape) > 8 or not all(1 <= side <= _LARGEST_SIDE for side in self.shape):
+            raise UsageError(f"shape: expected sizes of at least 1, found {brief(self.shape)}")
+        if self.dtype not in ("uint8", "float32"):
+            raise UsageError(f"dtype: expected uint8 or float32, found {brief(self.dtype)}")
+        if len(self.mean) != len(self.std) or not all(value > 0 for value in self.std):
+            raise UsageError("mean and std: expected as many of both, and std above 0")
 
 
 @dataclass(frozen=True)
@@ -89,7 +84,9 @@ class RunInfo:
     """What ``run.json`` holds. ``id`` is the digest of all the rest and of ``origin``.
 
     ``origin`` is what the run was made from besides: how the data was cut and what identifies it,
-    and the digest of the weights that it started from.
+    and the digest of the weights that it started from. ``members`` maps every client to the public
+    key that its updates are signed with, and ``coordinator`` is that of the global models; empty
+    and None where they are not signed.
     """
 
     dataset: DatasetInfo
@@ -98,7 +95,25 @@ class RunInfo:
     clients: tuple[str, ...]
     plan: Plan
     origin: dict[str, Any]
+    members: Mapping[str, str] = field(default_factory=dict)
+    coordinator: str | None = None
     format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        """Refuse a negative seed, ids that are none or come twice, and keys that are none.
+
+        Raises ``UsageError``.
+        """
+        if self.seed < 0:
+            raise UsageError(f"seed: expected a number of at least 0, found {self.seed}")
+        if len(set(map(check_client_id, self.clients))) < len(self.clients):
+            raise UsageError("clients: expected ids that differ from each other")
+        if self.members and self.members.keys() != set(self.clients):
+            raise UsageError("members: expected the key of every client, and of nobody else")
+        for client, key in self.members.items():
+            check_public_key(key, f"members: {client}")
+        if self.coordinator is not None:
+            check_public_key(self.coordinator, "coordinator")
 
     @property
     def id(self) -> str:
@@ -111,7 +126,8 @@ class RunInfo:
 
     def _content(self) -> dict[str, Any]:
         model = {key: value for key, value in asdict(self.model).items() if value is not None}
-        return {**asdict(self), "model": model, "plan": self.plan.as_json()}
+        content = {**asdict(self), "model": model, "plan": self.plan.as_json()}
+        return {key: value for key, value in content.items() if value or key not in _KEYS}
 
 
 def run_id(values: Mapping[str, Any]) -> str:
@@ -127,19 +143,17 @@ def parse(values: dict[str, Any], path: Path) -> RunInfo:
     """Build a ``RunInfo`` from JSON values; raise ``RunFormatError`` that names the file."""
     try:
         return RunInfo(
-            dataset=DatasetInfo(**_tuples(values["dataset"])),
-            model=ModelInfo(**values["model"]),
-            seed=values["seed"],
-            clients=tuple(check_client_id(client) for client in values["clients"]),
-            plan=Plan.from_mapping(values["plan"], str(path)),
-            origin=dict(values["origin"]),
+            dataset=section_of(DatasetInfo, values["dataset"], "dataset"),
+            model=section_of(ModelInfo, values["model"], "model"),
+            seed=convert(int, values["seed"], "seed"),
+            clients=convert(tuple[str, ...], values["clients"], "clients"),
+            plan=Plan.from_mapping(convert(dict, values["plan"], "plan"), "plan"),
+            origin=convert(dict, values["origin"], "origin"),
+            members=convert(dict, values.get("members", {}), "members"),
+            coordinator=values.get("coordinator"),
             format=values["format"],
         )
     except KeyError as error:
         raise RunFormatError(f"{path}: has no {error.args[0]!r}") from None
-    except (TypeError, ValueError, AttributeError, UsageError) as error:
-        raise RunFormatError(f"{path}: does not describe a run: {error}") from None
-
-
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    except UsageError as error:
+        raise RunFormatError(f"{path}: does not describe a run: {error.message}") from None

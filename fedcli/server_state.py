@@ -20,7 +20,9 @@ from fedcli.dtypes import Array
 from fedcli.errors import BadInputError, NotReadyError
 from fedcli.manifest import Manifest, read_manifest
 from fedcli.metadata import Kind, Metadata
+from fedcli.printable import brief
 from fedcli.run import Round, Run
+from fedcli.signatures import check_server_state
 from fedcli.strategies import Rule
 
 State = dict[str, NDArray[np.float64]]
@@ -63,7 +65,8 @@ def open_state(rule: Rule, base: Base, recorded: Mapping[str, float]) -> Iterato
     clipping rule, and parameters that were not sent then.
 
     Raises ``BadInputError`` when the state, the manifest and the global model of that round do
-    not belong together, and ``NotReadyError`` when the state is missing.
+    not belong together, or are not what the coordinator signed, and ``NotReadyError`` when the
+    state is missing.
     """
     slots = rule.slots()
     before = base.run.round(base.round.number - 1)
@@ -89,10 +92,16 @@ def _goes_on(rule: Rule, recorded: Mapping[str, float], found: Metadata) -> bool
     training, optimizer = found.training or {}, rule.optimizer
     if training.get("server_optimizer") != rule.server_optimizer:
         return False
-    options = {**optimizer.options, **training.get("options", {})}
+    said = training.get("options", {})
+    if not isinstance(said, dict) or not all(isinstance(v, int | float) for v in said.values()):
+        return False
+    options = {**optimizer.options, **said}
     if any(options.get(name) != value for name, value in recorded.items()):
         return False
-    return optimizer.start(options) == optimizer.start(rule.options)
+    try:
+        return optimizer.start(options) == optimizer.start(rule.options)
+    except OverflowError:  # of a number that no round was made with
+        return False
 
 
 def read_slot(run: Run, round_number: int, slot: str) -> tuple[dict[str, Array], str | None]:
@@ -129,6 +138,7 @@ def _manifest(run: Run, before: Round, sha256: str) -> Manifest | None:
     elif manifest is not None and manifest.global_model != sha256:
         wrong = f"does not describe {before.global_model}"
     else:
+        check_server_state(run, before, None if manifest is None else manifest.server_state)
         return manifest
     strategy = f" --strategy {manifest.strategy}" if manifest else ""
     raise BadInputError(f"{before.manifest}: {wrong}", hint=_hint(run, before, strategy))
@@ -151,7 +161,24 @@ def _checked(run: Run, round_: Round, manifest: Manifest) -> Iterator[Checkpoint
             f"{round_.server_state}: is not the state that {round_.manifest} names", hint=hint
         )
     with Checkpoint(round_.server_state, Kind.SERVER_STATE) as checkpoint:
+        _check_tensors(checkpoint, round_)
         yield checkpoint
+
+
+def _check_tensors(state: Checkpoint, round_: Round) -> None:
+    """Raise ``BadInputError`` for what cannot be kept for the parameters of a round's model."""
+    with Checkpoint(round_.global_model, Kind.GLOBAL) as model:
+        layout = model.layout
+    for name, found in state.layout.items():
+        kept_for = layout.get(name.partition("/")[2])
+        if kept_for is None or (found.dtype, found.shape) != (
+            slot_dtype(kept_for.dtype),
+            kept_for.shape,
+        ):
+            raise BadInputError(
+                f"{state.path}: tensor {brief(name)} goes with no parameter of"
+                f" {round_.global_model}"
+            )
 
 
 def state_layout(rule: Rule, base: Base) -> Layout:

@@ -14,7 +14,9 @@ from fedcli.dtypes import Array
 from fedcli.errors import CheckpointError
 from fedcli.metadata import Kind, Metadata
 from fedcli.progress import Progress
+from fedcli.run import Run
 
+_EXAMPLES = (np.dtype(np.uint8), np.dtype(np.float32))
 _CHUNK_BYTES = 8_000_000  # decoded at a time
 
 
@@ -29,18 +31,53 @@ class Examples:
         return len(self.y)
 
 
-def read_shard(path: Path) -> Examples:
-    """Read a shard. Raises ``NotReadyError``, ``StorageError`` and ``CheckpointError``."""
+def read_shard(path: Path, run: Run | None = None) -> Examples:
+    """Read a shard; with ``run`` it has to be one of that run.
+
+    Raises ``NotReadyError``, ``StorageError``, and ``CheckpointError`` for tensors that are no
+    examples with labels, or not such as the run has.
+    """
     with Checkpoint(path, Kind.SHARD) as shard:
-        if sorted(shard.layout) != ["x", "y"]:
-            names = ", ".join(shard.layout) or "none"
-            raise CheckpointError(f"{path}: expected the tensors x and y, found {names}")
-        x, y = shard.layout["x"], shard.layout["y"]
-        if y.dtype != np.int64 or len(y.shape) != 1 or x.shape[:1] != y.shape:
-            raise CheckpointError(
-                f"{path}: x {list(x.shape)} and y {list(y.shape)} {y.dtype} do not fit together"
-            )
-        return Examples(shard.tensor("x"), shard.tensor("y"))
+        try:
+            _check_layout(shard)
+            if run is not None:
+                _check_origin(shard, run)
+            examples = Examples(shard.tensor("x"), shard.tensor("y"))
+            shard.file.check_unchanged()
+            _check_labels(examples, run)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+    return examples
+
+
+def _check_layout(shard: Checkpoint) -> None:
+    if sorted(shard.layout) != ["x", "y"]:
+        names = ", ".join(shard.layout) or "none"
+        raise ValueError(f"expected the tensors x and y, found {names}")
+    x, y = shard.layout["x"], shard.layout["y"]
+    if y.dtype != np.int64 or len(y.shape) != 1 or x.shape[:1] != y.shape:
+        raise ValueError(f"x {list(x.shape)} and y {list(y.shape)} {y.dtype} do not fit together")
+    if x.dtype not in _EXAMPLES:
+        raise ValueError(f"x is {x.dtype}, expected uint8 or float32")
+    if shard.metadata.num_examples not in (None, y.shape[0]):
+        raise ValueError(f"has {y.shape[0]} examples, and says {shard.metadata.num_examples}")
+
+
+def _check_origin(shard: Checkpoint, run: Run) -> None:
+    x, data = shard.layout["x"], run.info.dataset
+    for what, expected, found in (
+        ("is of run", run.id, shard.metadata.run),
+        ("has examples of shape", list(data.shape), list(x.shape[1:])),
+        ("has examples of dtype", data.dtype, str(x.dtype)),
+    ):
+        if found != expected:
+            raise ValueError(f"{what} {found}, expected {expected}")
+
+
+def _check_labels(examples: Examples, run: Run | None) -> None:
+    least, most = examples.y.min(initial=0), examples.y.max(initial=0)
+    if least < 0 or (run is not None and most >= len(run.info.dataset.classes)):
+        raise ValueError(f"has labels from {least} to {most}, which are no classes of the run")
 
 
 def chunks(indices: NDArray[np.int64], bytes_each: int) -> list[NDArray[np.int64]]:

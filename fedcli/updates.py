@@ -16,11 +16,14 @@ from fedcli.dtypes import DTYPE_NAMES
 from fedcli.errors import BadInputError, StorageError, UpdateError
 from fedcli.files import read_json
 from fedcli.metadata import Kind, Metadata
+from fedcli.printable import brief
 from fedcli.run import Round, Run
+from fedcli.signatures import signature_fault
 from fedcli.strategies.combination import Contributor
 
 # A process may often open 1024 files. The updates beyond these are opened anew for every block.
 _KEPT_OPEN = 256
+_MOST_EXAMPLES = 10**9  # of one client: who says more wants to weigh more
 NO_DIGEST = "0" * 64  # as long as a digest, until it is known
 
 
@@ -70,6 +73,12 @@ class Update:
         """Return what can be done where it cannot be used."""
         return _way_out(self.base, self.name, self.base.round.number + self.staleness)
 
+    def error(self, what: str) -> UpdateError:
+        """Return the error of an update that cannot be used; ``what`` says why."""
+        if self.members:
+            return UpdateError(f"{self.path}: {what}")
+        return UpdateError(f"{self.path}: {what}", hint=self.way_out(), culprit=self.path)
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -86,32 +95,57 @@ def open_updates(
     accepted: Sequence[tuple[int, str]],
     partials: Sequence[Path] = (),
     weighting: str = "",
+    max_examples: float | None = None,
 ) -> Iterator[Opened]:
     """Open updates and check each against its own base, then partial means of the same weighting.
 
-    ``accepted`` are clients with the rounds of their updates. Nothing but headers is read. Raises
-    ``UpdateError`` that names the file, the tensor, what was expected and what was found.
+    ``accepted`` are clients with the rounds of their updates, ``max_examples`` is the most that
+    one may say it was trained on. Nothing but headers is read. Raises ``UpdateError`` that names
+    the file, the tensor, what was expected and what was found; of all updates together.
     """
     now = round_.number
     bases = Bases(run, sorted({now, *(number for number, _ in accepted)}))
+    most = _MOST_EXAMPLES if max_examples is None else max_examples
     updates: list[Update] = []
     try:
-        for number, client in accepted:
-            updates.append(_open_update(bases, number, client, now))
-            _rest_if_many(updates)
+        _open_all(bases, accepted, now, most, updates)
         for path in partials:
             updates.append(_open_partial(bases, path, weighting, now))
             _rest_if_many(updates)
         yield Opened(bases.of(now), updates)
     finally:
-        for update in updates:
-            update.values.close()
+        _close(updates)
+
+
+def _open_all(
+    bases: Bases, accepted: Sequence[tuple[int, str]], now: int, most: float, into: list[Update]
+) -> None:
+    """Open the updates of clients; a second time where the first of them holds what most do not."""
+    while True:
+        errors = []
+        for number, client in accepted:
+            try:
+                into.append(_open_update(bases, number, client, now, most))
+            except UpdateError as error:
+                errors.append(error)
+            _rest_if_many(into)
+        if not errors:
+            return
+        if not bases.outvoted():
+            raise UpdateError.together(errors)
+        _close(into)
+        into.clear()
 
 
 def _rest_if_many(updates: Sequence[Update]) -> None:
     if len(updates) > _KEPT_OPEN:
         updates[-1].values.keep_open = False
         updates[-1].values.close()
+
+
+def _close(updates: Sequence[Update]) -> None:
+    for update in updates:
+        update.values.close()
 
 
 @contextmanager
@@ -123,29 +157,36 @@ def _closed_on_error(checkpoint: Checkpoint) -> Iterator[None]:
         raise
 
 
-def _open_update(bases: Bases, number: int, client: str, now: int) -> Update:
+def _open_update(bases: Bases, number: int, client: str, now: int, most: float) -> Update:
     base = bases.of(number)
-    path = base.round.update(client)
+    path, hint = base.round.update(client), _way_out(base, client, now)
     try:
         checkpoint = Checkpoint(path, Kind.UPDATE)
     except BadInputError as error:
-        raise UpdateError(error.message, hint=_way_out(base, client, now)) from None
+        raise UpdateError(error.message, hint=hint, culprit=path) from None
     with _closed_on_error(checkpoint):
         try:
-            base = _fitting_update(bases, number, client, checkpoint)
+            base = _fitting_update(bases, number, client, checkpoint, most)
         except ValueError as error:
-            raise UpdateError(f"{path}: {error}", hint=_way_out(base, client, now)) from None
+            raise UpdateError(f"{path}: {error}", hint=hint, culprit=path) from None
         return Update(client, base, checkpoint, {}, now)
 
 
-def _fitting_update(bases: Bases, number: int, client: str, checkpoint: Checkpoint) -> Base:
+def _fitting_update(
+    bases: Bases, number: int, client: str, checkpoint: Checkpoint, most: float
+) -> Base:
     """Return the base of an update that fits it; raise ``ValueError`` that says what is wrong."""
     found = checkpoint.metadata
     if found.client != client:
         raise ValueError(f"is of client {found.client}, expected {client}")
     _check_origin(bases.of(number), found)
+    if (found.num_examples or 0) > most:
+        raise ValueError(f"has num_examples {found.num_examples}, expected {most} at most")
+    before = bases.of(number)
+    if fault := signature_fault(before.run, before.round, client, None):
+        raise ValueError(fault)
     base = bases.agreed(number, f"the update of client {client}", found)
-    _check_tensors(base, base.layout, checkpoint)
+    check_tensors(base, base.layout, checkpoint)
     return base
 
 
@@ -164,7 +205,7 @@ def _fitting_partial(bases: Bases, now: int, weighting: str, checkpoint: Checkpo
     found = checkpoint.metadata
     _check_origin(bases.of(now), found)
     base = bases.agreed(now, str(checkpoint.path), found)
-    _check_tensors(base, base.partial_layout(), checkpoint)
+    check_tensors(base, base.partial_layout(), checkpoint)
     if not found.updates:
         raise ValueError("names no update")
     if found.weighting != weighting:
@@ -192,7 +233,8 @@ def _check_origin(base: Base, found: Metadata) -> None:
         raise ValueError(f"has num_examples {found.num_examples}, expected 1 or more")
 
 
-def _check_tensors(base: Base, expected: Layout, checkpoint: Checkpoint) -> None:
+def check_tensors(base: Base, expected: Layout, checkpoint: Checkpoint) -> None:
+    """Raise ``ValueError`` for the first tensor that is not as expected, and for other roles."""
     found = checkpoint.layout
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
@@ -214,18 +256,23 @@ def _check_tensors(base: Base, expected: Layout, checkpoint: Checkpoint) -> None
         raise ValueError(f"has tensor roles {dict(roles)}, expected {dict(base.roles)}")
 
 
-def check_digest(update: Update) -> None:
-    """Compare what was read with the digest that the client noted when it wrote the update.
+def check_sources(updates: Sequence[Update]) -> None:
+    """Check of updates that were read that they are what their clients wrote.
 
-    Raises ``UpdateError`` when they differ. Telemetry that is missing or broken says nothing.
+    They have to have the digest that the client noted beside the update, and in a run with members
+    its signature. Raises ``UpdateError``, of all updates together. Telemetry that is missing or
+    broken says nothing.
     """
+    if errors := [update.error(fault) for update in updates if (fault := _source_fault(update))]:
+        raise UpdateError.together(errors)
+
+
+def _source_fault(update: Update) -> str | None:
+    base, sha256 = update.base, update.digest()
     try:
-        noted = read_json(update.base.round.telemetry(update.name)).get("sha256")
-    except (FileNotFoundError, ValueError, StorageError):
-        return
-    if isinstance(noted, str) and noted != update.digest():
-        raise UpdateError(
-            f"{update.path}: was changed after the client wrote it: SHA-256 {update.digest()},"
-            f" expected {noted}",
-            hint=update.way_out(),
-        )
+        noted = read_json(base.round.telemetry(update.name)).get("sha256")
+    except (FileNotFoundError, ValueError, BadInputError, StorageError):
+        noted = None
+    if isinstance(noted, str) and noted != sha256:
+        return f"was changed after the client wrote it: SHA-256 {sha256}, expected {brief(noted)}"
+    return signature_fault(base.run, base.round, update.name, sha256)

@@ -4,9 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from fedcli.metadata import Kind, Metadata, Role
 from fedcli.plan import Plan
 from fedcli.run import Run
 from fedcli.run_info import DatasetInfo, ModelInfo, RunInfo
+
+if TYPE_CHECKING:
+    from behind_faults import Commands
 
 # Test processes run side by side: threads that wait for each other's cores would make them crawl.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -59,6 +63,15 @@ def run_info(clients: tuple[str, ...] = ("0", "1", "2")) -> RunInfo:
 def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is flushed to the disk, which makes many small files faster."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture(scope="session")
+def behind_faults() -> Iterator["Commands"]:
+    """Run ``fedcli`` in forks of a process that has imported torch, behind ``faults``."""
+    from behind_faults import commands
+
+    with commands() as run:
+        yield run
 
 
 @pytest.fixture

@@ -153,7 +153,9 @@ def engine(run: Run, strategy: str, **options: Any) -> AggregateResult:
     """Aggregate with what the strategy needs, and these options."""
     bring_controls(run, strategy)
     return aggregate(
-        run, options={"strategy": strategy, **RULE_OPTIONS.get(strategy, {}), **options}
+        run,
+        options={"strategy": strategy, **RULE_OPTIONS.get(strategy, {}), **options},
+        strict=True,
     )
 
 

@@ -385,7 +385,7 @@ BAD_METADATA: dict[str, tuple[dict[str, Any], str]] = {
     "no base": ({"base": None}, "trained from another base model"),
     "roles": ({"roles": {"bn.running_mean": Role.BUFFER}}, "tensor roles"),
     "no examples": ({"num_examples": 0}, "num_examples 0"),
-    "negative": ({"num_examples": -5}, "num_examples -5"),
+    "negative": ({"num_examples": -5}, "'num_examples' is -5, expected 0 or more"),
     "unknown examples": ({"num_examples": None}, "num_examples None"),
 }
 
@@ -531,14 +531,17 @@ def test_the_global_model_is_the_last_to_appear(
     delivered: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     appeared = []
-    real = os.replace
 
-    def noted(source: Any, target: Any) -> None:
-        assert not delivered.round(1).global_model.exists()
-        appeared.append(Path(target).name)
-        real(source, target)
+    def noting(real: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+        def noted(source: Any, target: Any) -> None:
+            assert not delivered.round(1).global_model.exists()
+            real(source, target)
+            appeared.append(Path(target).name)
 
-    monkeypatch.setattr(os, "replace", noted)
+        return noted
+
+    for name in ("replace", "link"):
+        monkeypatch.setattr(os, name, noting(getattr(os, name)))
     aggregate(delivered)
     assert appeared == ["aggregate.json", "global.safetensors"]
 

@@ -232,37 +232,30 @@ def test_so_it_is_of_a_complete_round_whose_update_is_not_touched(tmp_path: Path
         train(run, "0", algorithm="ditto", number=1, force=True)
 
 
-def killed_before_publishing(run: Run, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
-    """Train with --force, and end between the state and the update."""
-
-    def die(*arguments: Any, **others: Any) -> str:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("fedcli.steps.train_client.save", die)
-        with pytest.raises(KeyboardInterrupt):
-            train(run, "0", force=True, **options)
+def with_the_state_of(run: Run, **options: Any) -> None:
+    """Bring the state of another training here, and not its update."""
+    other = Run.open(shutil.copytree(run.root, run.root.with_name("other")))
+    train(other, "0", force=True, **options)
+    state = run.round(1).client_state("0")
+    state.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(other.round(1).client_state("0"), state)
 
 
-def test_a_state_and_an_update_of_different_trainings_are_no_pair(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_state_and_an_update_of_different_trainings_are_no_pair(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run")
     train(run, "0", algorithm="moon")
     before = run.round(1).client_state("0").read_bytes()
-    killed_before_publishing(run, monkeypatch, algorithm="moon", lr=0.1)
+    with_the_state_of(run, algorithm="moon", lr=0.1)
     assert run.round(1).client_state("0").read_bytes() != before
     assert not train(run, "0", algorithm="moon").clients[0].already_done
     assert run.round(1).client_state("0").read_bytes() == before
     assert train(run, "0", algorithm="moon").clients[0].already_done
 
 
-def test_a_later_round_refuses_such_a_pair_until_it_is_made_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_later_round_refuses_such_a_pair_until_it_is_made_again(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run", clients=("0",))
     train(run, "0", algorithm="moon")
-    killed_before_publishing(run, monkeypatch, algorithm="moon", lr=0.1)
+    with_the_state_of(run, algorithm="moon", lr=0.1)
     aggregate(run)
     with pytest.raises(BadInputError, match="does not go with the update of client 0") as caught:
         train(run, "0", algorithm="moon")
@@ -287,14 +280,12 @@ def test_a_state_that_another_machine_made_again_goes_with_the_old_update(tmp_pa
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["replaced", "interrupted"])
-def test_a_training_that_keeps_nothing_leaves_no_state(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bool
-) -> None:
+def test_a_training_that_keeps_nothing_leaves_no_state(tmp_path: Path, before: bool) -> None:
     run = small_run(tmp_path / "run", clients=("0",))
     if before:
         train(run, "0", algorithm="moon")
     else:
-        killed_before_publishing(run, monkeypatch, algorithm="moon")
+        with_the_state_of(run, algorithm="moon")
     assert run.round(1).client_state("0").exists()
     train(run, "0", force=True)
     assert not run.round(1).client_state("0").exists()

@@ -226,7 +226,7 @@ def test_what_may_not_be_read_is_named(folder, monkeypatch, name):
 
 def refuse_to_open(refused: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Act as the system does for a user without the permission; tests may run as root."""
-    scan, open_file = os.scandir, Path.open
+    scan, open_file = os.scandir, os.open
 
     def scandir(path):
         if Path(path) == refused:
@@ -234,12 +234,12 @@ def refuse_to_open(refused: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return scan(path)
 
     def open_(path, *arguments, **options):
-        if path == refused:
+        if Path(path) == refused:
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return open_file(path, *arguments, **options)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    monkeypatch.setattr(Path, "open", open_)
+    monkeypatch.setattr(os, "open", open_)
 
 
 def empty(root: Path) -> None:

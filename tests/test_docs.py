@@ -218,6 +218,7 @@ NAMED_BY_DATA = {
     "validation_label_counts",
     "client_test_label_counts",
     "groups",
+    "members",
     "updates",
     "partials",
     "roles",
@@ -246,12 +247,13 @@ def assert_specified(run: Path) -> None:
     for path in sorted(path for path in run.rglob("*") if path.is_file()):
         name = path.relative_to(run).as_posix()
         name = re.sub(r"rounds/\d+/", "rounds/NNNN/", name)
-        name = re.sub(r"(updates|client_state)/[^/]+\.(json|safetensors)$", r"\1/ID.\2", name)
+        name = re.sub(r"(updates|client_state)/[^/]+\.(json|safetensors|sig)$", r"\1/ID.\2", name)
         name = re.sub(
             r"client-[^/]+?(\.val|\.test)?\.safetensors$", r"client-ID\1.safetensors", name
         )
         assert f"`{name}`" in text, name
-        values = json.loads(path.read_text()) if path.suffix == ".json" else metadata(path)
+        is_json = path.suffix in (".json", ".sig")
+        values = json.loads(path.read_text()) if is_json else metadata(path)
         assert {key for key in keys_of(values) if f"`{key}`" not in text} == set(), name
 
 

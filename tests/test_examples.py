@@ -194,6 +194,11 @@ def test_cifar10_experiment(tmp_path: Path) -> None:
         ),
         ("aggregate.py", ["--updates", "2", "--repeat", "1", "--rules", "mean"], "| mean |"),
         (
+            "trust.py",
+            ["--model", "linear", "--pictures", "30", "--repeat", "1"],
+            "with keys / without",
+        ),
+        (
             "fine_tuning.py",
             ["--pictures", "32", "--threads", "1", "--repeat", "1"],
             "| `--lora 8` |",

@@ -17,13 +17,13 @@ from fedcli.files import (
     atomic_writer,
     canonical_json,
     read_json,
-    remove_leftovers,
     write_all,
     write_bytes,
     write_json,
 )
 from fedcli.run import Run
 from fedcli.steps.aggregate import aggregate
+from fedcli.temporaries import remove_leftovers
 
 
 def names(directory: Path) -> list[str]:
@@ -101,7 +101,7 @@ def test_what_others_are_writing_is_left_alone(tmp_path: Path) -> None:
         write_all(file, b"mine", 0)
         remove_leftovers(tmp_path)
         (mine,) = names(tmp_path)
-        elsewhere = mine.replace(f".{os.getpid()}.tmp", "-of-another-host.1.tmp")
+        elsewhere = mine.replace(f".{os.getpid()}-", "-of-another-host.1-")
         (tmp_path / elsewhere).touch()
         (tmp_path / ".hidden").touch()
         remove_leftovers(tmp_path)
@@ -143,7 +143,7 @@ def test_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"", b"[]", b"1", b"{", b"\xff\xfe", b"[" * 100_000])
 def test_what_is_no_json_object(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a").write_bytes(data)
-    with pytest.raises(ValueError, match=r"JSON object|Expecting|decode|nested"):
+    with pytest.raises(ValueError, match=r"JSON|UTF-8|nested"):
         read_json(tmp_path / "a")
 
 
@@ -157,7 +157,7 @@ def test_a_resting_file_is_read_on_and_a_replaced_one_is_not(tmp_path: Path) -> 
         write_bytes(path, b"abcdefghij")
         assert file.read(2, 0) == b"01"
         file.rest()
-        with pytest.raises(BadInputError, match="was replaced"):
+        with pytest.raises(BadInputError, match="changed or replaced"):
             file.read(2, 0)
         path.unlink()
         with pytest.raises(NotReadyError):

@@ -136,7 +136,7 @@ RULES = [
     ),
     AggregatePlan("multi-krum", byzantine=1, keep=2, server_momentum=0.75, fraction=0.5),
     AggregatePlan("centered-clipping", clip_norm=3.0, iterations=4),
-    AggregatePlan("rfa", smoothing=0.5),
+    AggregatePlan("rfa", smoothing=0.5, max_norm=2.5, max_examples=7),
     AggregatePlan("qfedavg", q=2.0),
     AggregatePlan("fedbuff", buffer=5, max_staleness=6),
 ]

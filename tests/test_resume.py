@@ -89,7 +89,7 @@ def test_from_the_end_of_any_epoch_the_bytes_are_the_same(changes: dict[str, Any
     for tensors, facts in states:
         # what was kept is read from a file: nothing of it may be shared with the training
         copies = {name: value.clone() for name, value in tensors.items()}
-        resumed = trained(_given(plan, resume=(tensors, json.loads(facts))))
+        resumed = trained(_given(plan, resume=(tensors, json.loads(facts), Path("kept"))))
         assert_same(whole, resumed)
         assert all(torch.equal(value, copies[name]) for name, value in tensors.items())
 

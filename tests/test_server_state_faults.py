@@ -1,6 +1,7 @@
 """A server state that was lost or changed, and faults while it is written."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def test_a_state_without_its_manifest_is_not_forgotten(run: Run, harm: Any) -> N
 
 
 def test_the_state_of_another_aggregation_is_not_used(run: Run) -> None:
-    """As when a process ends between the renames of an aggregation with --force."""
+    """As when a model was copied, and what belongs to it was not."""
     train(run, 1)
     server(run, "fedadam", server_lr=0.5)
     model = run.round(1).global_model.read_bytes()
@@ -106,12 +107,12 @@ def test_the_state_of_another_aggregation_is_not_used(run: Run) -> None:
     run.round(1).global_model.write_bytes(model)
     train(run, 2)
     before = snapshot(run)
-    with pytest.raises(BadInputError, match=r"does not describe .*0001/global") as raised:
+    with pytest.raises(BadInputError, match=r"0001/global.*: was damaged or changed") as raised:
         server(run, "fedadam")
     assert "--round 1 --strategy fedadam --force" in str(raised.value.hint)
     assert snapshot(run) == before
     with pytest.raises(ConflictError, match="round 2 was trained from it"):
-        server(run, "fedadam", 1, force=True)
+        server(run, "fedadam", 1, server_lr=0.25, force=True)
     assert snapshot(run) == before
     server(run, "fedadam", 1, server_lr=0.5, force=True)
     assert run.round(1).global_model.read_bytes() == model
@@ -144,14 +145,18 @@ def test_force_to_a_rule_that_keeps_nothing_removes_the_state(run: Run) -> None:
 def test_the_state_and_the_manifest_appear_before_the_global_model(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    appeared, real = [], os.replace
+    appeared = []
 
-    def noted(source: Any, target: Any) -> None:
-        appeared.append(Path(target).name)
-        real(source, target)
+    def noting(real: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+        def noted(source: Any, target: Any) -> None:
+            real(source, target)
+            appeared.append(Path(target).name)
+
+        return noted
 
     train(run, 1)
-    monkeypatch.setattr(os, "replace", noted)
+    for name in ("replace", "link"):
+        monkeypatch.setattr(os, name, noting(getattr(os, name)))
     server(run, "fedadam")
     assert sorted(appeared) == [
         "aggregate.json",

@@ -20,7 +20,7 @@ from fedcli.strategies.combination import Clients, CoordinateWise, Measures, Sha
 
 OPTIONS = {part.name for part in fields(AggregatePlan)} - {
     *("strategy", "reduce", "server_optimizer", "weighting"),
-    *("clients_per_round", "fraction"),
+    *("clients_per_round", "fraction", "max_norm", "max_examples"),
 }
 
 

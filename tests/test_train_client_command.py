@@ -259,7 +259,7 @@ def test_json_is_one_object(run: Run, cli: Cli) -> None:
         (["--id", "0", "--round", "0"], 2, "0 is the starting model"),
         (["--id", "0", "--round", "one"], 2, "--round"),
         (["--id", "0", "--lr", "0"], 2, "--lr: expected a number above 0"),
-        (["--id", "0", "--lr", "nan"], 2, "--lr: expected a number above 0"),
+        (["--id", "0", "--lr", "nan"], 2, "--lr: expected a finite number"),
         (["--id", "0", "--epochs", "-1"], 2, "--epochs"),
         (["--id", "0", "--batch-size", "0"], 2, "--batch-size"),
         (["--id", "0", "--momentum", "-1"], 2, "--momentum"),

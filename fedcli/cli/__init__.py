@@ -1,6 +1,5 @@
 """The command line: ``main`` is the console script and the one place that ends the process."""
 
-import json
 import os
 import sys
 import traceback
@@ -14,15 +13,19 @@ from fedcli.cli import (
     aggregate,
     evaluate,
     init,
+    inspect,
+    keygen,
     partition,
     report,
     run,
     status,
     train_client,
+    verify,
 )
 from fedcli.cli.groups import flattened
 from fedcli.cli.output import print_json
 from fedcli.errors import ExitStatus, FedcliError
+from fedcli.printable import printable
 
 app = typer.Typer(
     name="fedcli",
@@ -40,6 +43,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "report": report.report,
     "run": run.run,
     "status": status.status,
+    "keygen": keygen.keygen,
+    "verify": verify.verify,
+    "inspect": inspect.inspect,
 }
 for _name, _function in COMMANDS.items():
     app.command(_name)(flattened(_function))
@@ -98,16 +104,10 @@ def _report(arguments: list[str], kind: str, message: str, hint: str | None, sta
     if "--json" in arguments:
         print_json({"error": {"kind": kind, "message": message, "hint": hint}})
     else:
-        print(f"error: {_one_line(message)}", file=sys.stderr)
+        print(f"error: {printable(message)}", file=sys.stderr)
         if hint:
-            print(f"hint: {_one_line(hint)}", file=sys.stderr)
+            print(f"hint: {printable(hint)}", file=sys.stderr)
     return int(status)
-
-
-def _one_line(text: str) -> str:
-    """Join lines and show control characters, which names in files may hold, as escapes."""
-    joined = " ".join(text.split("\n"))
-    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in joined)
 
 
 def main() -> NoReturn:

@@ -12,6 +12,7 @@ from fedcli.cli.aggregation_options import AggregationOptions, ServerOptions
 from fedcli.cli.options import (
     ExcludeOption,
     ForceOption,
+    KeyOption,
     MinClientsOption,
     OutputOptions,
     RoundOption,
@@ -50,6 +51,13 @@ def aggregate(
         ),
     ] = None,
     exclude: ExcludeOption = None,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Stop at a bad update, also where the others are enough to go on without it.",
+        ),
+    ] = False,
     diagnostics: Annotated[
         bool,
         typer.Option(
@@ -75,6 +83,7 @@ def aggregate(
             metavar="FILE",
         ),
     ] = None,
+    key: KeyOption = None,
     force: ForceOption = False,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
@@ -88,6 +97,8 @@ def aggregate(
         _check_partial(partial, output_file)
         if partial:
             _check_only_adds_up(aggregation, min_clients, wait, diagnostics)
+            if key is not None:
+                raise UsageError("--key: has no meaning with --partial, which signs nothing")
         opened = Run.open(run)
         if output_file is not None:
             from fedcli.steps.partial import partial as partial_step
@@ -117,6 +128,8 @@ def aggregate(
             wait=wait or 0,
             exclude=exclude or (),
             diagnostics=diagnostics,
+            strict=strict,
+            key=key,
             force=force,
             progress=output,
         )

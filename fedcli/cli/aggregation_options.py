@@ -10,6 +10,7 @@ from fedcli.cli.groups import Group
 
 _option = partial(typer.Option, rich_help_panel="Aggregation")
 _server_option = partial(typer.Option, rich_help_panel="Server optimizer")
+_limit_option = partial(typer.Option, rich_help_panel="Limits of updates")
 _sampling_option = partial(typer.Option, rich_help_panel="Sampling of clients")
 
 
@@ -118,7 +119,27 @@ class SamplingOptions(Group):
 
 
 @dataclass(frozen=True)
-class AggregationOptions(SamplingOptions, ServerOptions, _ReducingOptions):
+class LimitOptions(Group):
+    """What an update must not exceed; None is what the plan says."""
+
+    max_norm: Annotated[
+        float | None,
+        _limit_option(
+            help="Leave out updates whose change has a larger norm. (default: any)",
+            metavar="NORM",
+        ),
+    ] = None
+    max_examples: Annotated[
+        int | None,
+        _limit_option(
+            help="Leave out updates that say they are of more examples. (default: 1e9)",
+            metavar="N",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class AggregationOptions(LimitOptions, SamplingOptions, ServerOptions, _ReducingOptions):
     """Section ``aggregate`` of the plan; None is what the plan says, or else the strategy.
 
     A dataclass has the fields of its last base first: they stand in the order of this file.

@@ -1,5 +1,7 @@
 """``fedcli init``: a run without data."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +19,7 @@ from fedcli.cli.options import ForceOption, OutputOptions, RunOption
 from fedcli.cli.output import Output
 from fedcli.cli.training_options import TrainingOptions
 from fedcli.errors import UsageError
+from fedcli.printable import brief
 from fedcli.run import DEFAULT_RUN
 
 if TYPE_CHECKING:
@@ -37,6 +40,23 @@ def init(
         str | None,
         typer.Option(
             help="Names of the clients. (default: any client may take part)", metavar="NAMES"
+        ),
+    ] = None,
+    members: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--member",
+            help="A client and its public key, as keygen prints it: only updates that it signed"
+            " count. Can be repeated; in place of --clients.",
+            metavar="ID=KEY",
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key",
+            help="The coordinator's private key (fedcli keygen): global models are signed with it.",
+            metavar="FILE",
         ),
     ] = None,
     image_size: Annotated[
@@ -63,6 +83,8 @@ def init(
             run,
             _class_names(num_classes, classes),
             clients=_names(clients),
+            members=_members(members or ()),
+            key=key,
             image_size=image_size,
             channels=channels,
             start=start,
@@ -73,6 +95,22 @@ def init(
 
 def _names(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def _members(texts: Sequence[str]) -> dict[str, str]:
+    """Read ``ID=KEY``, each for another client."""
+    members: dict[str, str] = {}
+    for text in texts:
+        client, separator, key = text.partition("=")
+        if not separator:
+            raise UsageError(
+                f"--member: expected ID=KEY, found {brief(text)}",
+                hint="fedcli keygen FILE makes a key and prints its public part",
+            )
+        if client in members:
+            raise UsageError(f"--member: names {brief(client)} twice")
+        members[client] = key
+    return members
 
 
 def _class_names(number: int | None, text: str | None) -> tuple[str, ...]:
@@ -93,11 +131,16 @@ def _render(result: "InitResult") -> list[RenderableType]:
     done = "already done: nothing changed" if result.already_done else "ready"
     channels, height, width = result.shape
     colour = "RGB" if channels == 3 else "grey"
+    signed = [
+        *([f"updates are signed by: {', '.join(result.members)}"] if result.members else []),
+        *([f"global models are signed by {result.coordinator}"] if result.coordinator else []),
+    ]
     return [
         f"{result.run}: {done}",
         f"{result.model}; {len(result.classes)} classes: {', '.join(result.classes)};"
         f" {colour} pictures of {width}×{height}; clients:"
         f" {', '.join(result.clients) or 'any'}",
+        *signed,
         "",
         f"next: {result.next}",
     ]

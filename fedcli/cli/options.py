@@ -19,6 +19,14 @@ RoundOption = Annotated[
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Replace a result that was made from other inputs.")
 ]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--key",
+        help="Sign with the private key in FILE (fedcli keygen), in a run that was made to.",
+        metavar="FILE",
+    ),
+]
 SeedOption = Annotated[
     int | None,
     typer.Option("--seed", min=0, help="The seed; by default that of the run.", metavar="N"),

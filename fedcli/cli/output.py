@@ -1,5 +1,6 @@
 """What a command prints: results on standard output, progress and logs on standard error."""
 
+import copy
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from rich.progress import Progress as ProgressBar
 from rich.table import Table
 
 from fedcli.cli.options import OutputOptions
+from fedcli.printable import printable
 
 SCHEMA = 1
 
@@ -35,8 +37,35 @@ def plain(value: Any) -> Any:
 
 
 def print_json(values: Mapping[str, Any]) -> None:
-    """Print the one JSON object of a command."""
-    print(json.dumps({"schema": SCHEMA, **plain(values)}, ensure_ascii=False))
+    """Print the one JSON object of a command; what cannot be printed is escaped, as JSON does."""
+    text = json.dumps({"schema": SCHEMA, **plain(values)}, ensure_ascii=False)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else _json_escape(c) for c in text)
+    print(text)
+
+
+def _json_escape(character: str) -> str:
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]
+
+
+def escaped(value: Any) -> Any:
+    """Return a result whose text can be shown on a terminal: see ``printable``."""
+    if isinstance(value, Enum):
+        return value
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Path):
+        return Path(printable(str(value)))
+    if isinstance(value, Mapping):
+        return {escaped(key): escaped(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)([escaped(item) for item in value])
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        shown = copy.copy(value)
+        for f in dataclasses.fields(value):
+            object.__setattr__(shown, f.name, escaped(getattr(value, f.name)))
+        return shown
+    return value
 
 
 class Output:
@@ -78,7 +107,7 @@ class Output:
     def say(self, line: str) -> None:
         """Print a line on standard error, unless ``--quiet``."""
         if not self.quiet:
-            self.log.print(line)
+            self.log.print(printable(line))
 
     def result(self, result: Any, render: Callable[[Any], list[RenderableType]]) -> None:
         """Print a step's result: as JSON, or as ``render`` draws it."""
@@ -86,7 +115,7 @@ class Output:
         if self.json:
             print_json({"command": self.command, **plain(result)})
             return
-        for part in render(result):
+        for part in render(escaped(result)):
             # A line of text may be a command to copy: the terminal wraps it, not we.
             self.console.print(part, soft_wrap=isinstance(part, str))
 

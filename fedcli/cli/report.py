@@ -79,9 +79,6 @@ def report(
             csv=None if csv == _STDOUT else csv,
             progress=output,
         )
-        for file in (html, markdown, csv):
-            if file is not None and file != _STDOUT:
-                output.say(f"wrote {file}")
         if to_stdout == ["markdown"]:
             from fedcli.report.markdown import to_markdown
 

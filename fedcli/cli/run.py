@@ -72,7 +72,12 @@ def run(
             own_model=machine.model,
         )
         result = run_rounds(
-            opened, rounds, options, jobs=_number(jobs), evaluate=evaluate, progress=output
+            opened,
+            rounds,
+            options,
+            jobs=_number(jobs),
+            evaluate=evaluate,
+            progress=output,
         )
         output.result(result, lambda result: _render(result, opened.command("report")))
 

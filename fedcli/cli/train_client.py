@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from fedcli.cli.execution_options import ExecutionOptions
 from fedcli.cli.options import (
     ForceOption,
+    KeyOption,
     MachineOptions,
     OutputOptions,
     RoundOption,
@@ -59,6 +60,7 @@ def train_client(
     machine: MachineOptions = MachineOptions(),
     execution: ExecutionOptions = ExecutionOptions(),
     seed: SeedOption = None,
+    key: KeyOption = None,
     force: ForceOption = False,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
@@ -73,7 +75,6 @@ def train_client(
             raise UsageError("--id: say who trains: an id, a list (0,3), a range (0-9), or all")
         opened = Run.open(run)  # before torch is imported: most mistakes are found here
         from fedcli.devices import keep_heap
-        from fedcli.steps.status import status
         from fedcli.steps.train_client import Execution
         from fedcli.steps.train_client import train_client as step
 
@@ -93,13 +94,22 @@ def train_client(
             ),
             seed=seed,
             own_model=machine.model,
+            key=key,
             force=force,
             progress=output,
         )
-        output.result(result, lambda result: _render(result, status(opened).next))
+        output.result(result, lambda result: _render(result, _advice(opened, result)))
 
 
-def _render(result: Any, then: str) -> list[RenderableType]:
+def _advice(run: Run, result: Any) -> str:
+    from fedcli.late import late_advice
+    from fedcli.steps.status import status
+
+    late = [client.client for client in result.clients if client.late]
+    return late_advice(run, result.round, late) if late else f"next: {status(run).next}"
+
+
+def _render(result: Any, advice: str) -> list[RenderableType]:
     table = figures_table(
         ["client"], ["examples", "loss", "acc. (%)", "images/s", "time", "update"]
     )
@@ -117,4 +127,4 @@ def _render(result: Any, then: str) -> list[RenderableType]:
         size = size_of(client.bytes)
         table.add_row(client.client, str(client.num_examples), *figures, size)
     heading = f"round {result.round}, on {result.device} with {result.training['threads']} threads"
-    return [heading, table, f"next: {then}"]
+    return [heading, table, advice]

@@ -5,7 +5,7 @@ It is set when the run is made, from a TOML file and from options, and kept in `
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, get_type_hints
 
@@ -13,7 +13,7 @@ from fedcli.errors import NotReadyError, StorageError, UsageError
 from fedcli.plan.aggregate import PARTS, AggregatePlan
 from fedcli.plan.combinations import check_halves
 from fedcli.plan.train import AUGMENTATIONS, TrainPlan
-from fedcli.plan.values import convert, one_of, updated
+from fedcli.plan.values import convert, one_of, section_of, updated
 
 __all__ = [
     "AUGMENTATIONS",
@@ -76,7 +76,7 @@ class Plan:
         for name, section in values.items():
             if name not in known or not isinstance(section, Mapping):
                 raise UsageError(f"{origin}: unknown section [{name}]; known: {', '.join(known)}")
-            sections[name] = _section(known[name], section, f"{origin}: [{name}]")
+            sections[name] = section_of(known[name], section, f"{origin}: [{name}]")
         plan = cls(**sections)
         if asks_for_rule(values.get("aggregate", {})):
             return plan
@@ -103,14 +103,3 @@ def read_toml(path: Path) -> dict[str, Any]:
 def asks_for_rule(aggregation: Mapping[str, Any]) -> bool:
     """Whether these options of ``aggregate`` name a strategy, or parts of one."""
     return any(aggregation.get(name) is not None for name in ("strategy", *PARTS))
-
-
-def _section(cls: type[Any], values: Mapping[str, Any], origin: str) -> Any:
-    hints = get_type_hints(cls)
-    for key in values:
-        if key not in hints:
-            names = ", ".join(f.name for f in fields(cls))
-            raise UsageError(f"{origin} has an unknown key {key!r}; known: {names}")
-    return cls(
-        **{key: convert(hints[key], value, f"{origin} {key}") for key, value in values.items()}
-    )

@@ -8,6 +8,9 @@ from fedcli.errors import UsageError
 from fedcli.plan.values import ABOVE_0, BELOW_1, FROM_0, FROM_1, Range, check_ranges, updated
 
 PARTS = ("reduce", "server_optimizer", "weighting")
+SAMPLING = ("clients_per_round", "fraction")
+LIMITS = ("max_norm", "max_examples")
+_OF_EVERY_RULE = (*SAMPLING, *LIMITS)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class AggregatePlan:
     max_staleness: int | None = None
     clients_per_round: int | None = None
     fraction: float | None = None
+    max_norm: float | None = None
+    max_examples: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range (``UsageError``)."""
@@ -51,6 +56,11 @@ class AggregatePlan:
         """The parts of the rule that are not left to the strategy."""
         return {name: getattr(self, name) for name in PARTS if getattr(self, name) is not None}
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """What an update must not exceed."""
+        return {name: getattr(self, name) for name in LIMITS if getattr(self, name) is not None}
+
     def with_options(self, typed: Mapping[str, Any]) -> "AggregatePlan":
         """Return the plan with what was typed (not None) in place of its own.
 
@@ -59,10 +69,10 @@ class AggregatePlan:
         """
         given = {key: value for key, value in typed.items() if value is not None}
         kept = self
-        if given.keys() & {"clients_per_round", "fraction"}:
+        if given.keys() & set(SAMPLING):
             kept = replace(kept, clients_per_round=None, fraction=None)
         if given.get("strategy", self.strategy) != self.strategy:
-            kept = AggregatePlan(clients_per_round=kept.clients_per_round, fraction=kept.fraction)
+            kept = AggregatePlan(**{name: getattr(kept, name) for name in _OF_EVERY_RULE})
         return updated(kept, given)
 
 
@@ -83,4 +93,6 @@ _RANGES: dict[str, Range] = {
     "max_staleness": FROM_0,
     "clients_per_round": FROM_1,
     "fraction": ("a share above 0, at most 1", lambda value: 0 < value <= 1),
+    "max_norm": ABOVE_0,
+    "max_examples": FROM_1,
 }

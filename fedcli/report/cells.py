@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from fedcli.printable import printable
 from fedcli.report.sparkline import spread
 
 UNKNOWN = "–"
@@ -46,7 +47,7 @@ def count(value: int | None) -> str:
 
 def visible(text: str) -> str:
     """Show control characters, which names in files may hold, as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return printable(text)
 
 
 def has_values(table: Table) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedcli.partitioning import Heterogeneity
+from fedcli.records import ClientId, Count
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class ClassScore:
     """How well one class is told apart; ``accuracy`` and ``f1`` are None without examples."""
 
     name: str = field(metadata={"key": "class"})
-    examples: int
+    examples: Count
     accuracy: float | None = None
     f1: float | None = None
 
@@ -28,10 +29,10 @@ class Score:
 
     model: str
     data: str
-    examples: int
+    examples: Count
     accuracy: float
-    client: str | None = None
-    data_client: str | None = None
+    client: ClientId | None = None
+    data_client: ClientId | None = None
     classes: tuple[str, ...] | None = None
     sha256: str | None = None
     loss: float | None = None
@@ -39,7 +40,7 @@ class Score:
     macro_f1: float | None = None
     auc: float | None = None
     per_class: tuple[ClassScore, ...] = ()
-    confusion: tuple[tuple[int, ...], ...] = ()
+    confusion: tuple[tuple[Count, ...], ...] = ()
     seconds: float | None = None
 
     def __post_init__(self) -> None:
@@ -61,7 +62,7 @@ class Evaluation:
 class Epoch:
     """One local epoch of one client."""
 
-    epoch: int
+    epoch: Count
     loss: float | None = None
     accuracy: float | None = None
     seconds: float | None = None
@@ -72,12 +73,12 @@ class Telemetry:
     """``rounds/NNNN/updates/<id>.json``: how the training of one client went."""
 
     sha256: str
-    num_examples: int | None = None
-    bytes: int | None = None
+    num_examples: Count | None = None
+    bytes: Count | None = None
     seconds: float | None = None
     images_per_second: float | None = None
     device: str | None = None
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: Count | None = None
     epochs: tuple[Epoch, ...] = ()
 
 
@@ -86,7 +87,7 @@ class Shard:
     """One file of examples; ``content_sha256`` is that of the examples, whatever the run."""
 
     content_sha256: str | None = None
-    bytes: int | None = None
+    bytes: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,10 @@ class Partition:
     """``data/partition.json``."""
 
     classes: tuple[str, ...]
-    label_counts: dict[str, tuple[int, ...]]
+    label_counts: dict[ClientId, tuple[Count, ...]]
     scheme: str | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
-    test_label_counts: tuple[int, ...] = ()
+    test_label_counts: tuple[Count, ...] = ()
     shards: dict[str, Shard] = field(default_factory=dict)
     heterogeneity: Heterogeneity | None = None
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,20 +10,24 @@ from typing import Any
 from fedcli.bases import Base
 from fedcli.checkpoint import CheckpointWriter, create
 from fedcli.combining import Work, combine
-from fedcli.deciding import check_suited, decide
+from fedcli.deciding import check_norms, check_suited, decide
 from fedcli.diagnostics import Diagnosis, diagnose
-from fedcli.errors import NotReadyError
+from fedcli.errors import NotReadyError, OvertakenError, UpdateError
+from fedcli.files import storage_errors
+from fedcli.keys import SigningKey
 from fedcli.manifest import Absence, Contribution, Manifest, PartialContribution
 from fedcli.metadata import Kind, Metadata
 from fedcli.participation import Quorum, participation, wait_for
 from fedcli.progress import Progress, Silence
 from fedcli.run import Round, Run
 from fedcli.server_state import ServerState, open_state, state_layout, state_metadata
-from fedcli.steps.aggregated import Inputs, already_made, check_same_model, restored_on_failure
+from fedcli.signatures import coordinator_key, sign_global
+from fedcli.steps.aggregated import Inputs, already_made, check_unchanged, replacing
 from fedcli.steps.contributions import contributions, made_of, not_read, partial_contributions
 from fedcli.steps.members import Request, read_request
+from fedcli.steps.quarantine import set_aside
 from fedcli.strategies.combination import Combination, Step, Weights
-from fedcli.updates import Update, check_digest, open_updates
+from fedcli.updates import Update, check_sources, open_updates
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ def aggregate(
     wait: float = 0,
     exclude: Sequence[str] = (),
     diagnostics: bool = True,
+    strict: bool = False,
+    key: Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> AggregateResult:
@@ -66,8 +72,11 @@ def aggregate(
     ``options`` are the rule's, by their names in ``AggregatePlan``, where they differ from the
     run's plan. ``members`` names the only clients that count, and files of partial means. Every
     client that takes part has to have delivered; with ``min_clients`` that many are enough.
-    ``wait`` is how many seconds to wait for those that have not. Sums run in float64, in client
-    order, and are rounded once. The defaults are FedAvg (McMahan et al. 2017).
+    ``wait`` is how many seconds to wait for those that have not. A bad update is left where it is
+    and out of the sum, with the reason in the manifest, where the others are enough; with
+    ``strict``, and without ``min_clients`` or a buffer where the clients are known, it ends the
+    step. ``key`` is the coordinator's, in a run whose global models are signed. Sums run in
+    float64, in client order, and are rounded once. The defaults are FedAvg (McMahan et al. 2017).
 
     Raises ``NotReadyError`` when updates are missing or too few for the rule, ``UpdateError``
     when one does not fit, ``ConflictError`` when the round is complete and was made from other
@@ -75,14 +84,24 @@ def aggregate(
     the round's directory holds what it held before.
     """
     progress = progress or Silence()
+    signing = coordinator_key(run, key)
     request = read_request(run, round_number, options, members, exclude)
     quorum = Quorum.of(request.invitation, request.rule, min_clients)
     inputs = _gather(request, quorum, wait, progress)
     if manifest := already_made(inputs, diagnostics=diagnostics, force=force):
         return _result(inputs.round, manifest, already_done=True)
     quorum.check(inputs.taking_part)
-    inputs = replace(inputs, rule=inputs.prepared_rule())
-    return _result(inputs.round, _write(inputs, diagnostics, progress))
+    while True:
+        try:
+            prepared = replace(inputs, rule=inputs.prepared_rule())
+            made = write_round(prepared, diagnostics, progress, signing, force=force)
+            return _result(inputs.round, made)
+        except OvertakenError:
+            return _result(inputs.round, check_unchanged(inputs), already_done=True)
+        except UpdateError as error:
+            if strict:
+                raise
+            inputs = set_aside(inputs, quorum, error, progress)
 
 
 def _gather(request: Request, quorum: Quorum, wait: float, progress: Progress) -> Inputs:
@@ -96,7 +115,8 @@ def _gather(request: Request, quorum: Quorum, wait: float, progress: Progress) -
         with suppress(NotReadyError):
             rule.reducer.prepare(len(invitation.run.info.clients), rule.options)
     seen = wait_for(lambda: participation(invitation), quorum.met, wait, progress)
-    return Inputs(invitation.run, invitation.round, rule, seen, request.partials)
+    limits = invitation.plan.limits
+    return Inputs(invitation.run, invitation.round, rule, seen, request.partials, limits)
 
 
 @dataclass(frozen=True)
@@ -161,6 +181,7 @@ class Decision:
             late=taking_part.late,
             rejected=taking_part.rejected,
             seconds=round(seconds, 3),
+            limits=dict(self.inputs.limits),
         )
 
 
@@ -168,8 +189,11 @@ class Decision:
 def _decided(inputs: Inputs, progress: Progress) -> Iterator[Decision]:
     rule, accepted = inputs.rule, inputs.taking_part.accepted
     files = [inputs.partials[name] for name in sorted(inputs.partials)]
-    with open_updates(inputs.run, inputs.round, accepted, files, rule.weighting) as opened:
+    most = inputs.limits.get("max_examples")
+    with open_updates(inputs.run, inputs.round, accepted, files, rule.weighting, most) as opened:
         base, updates = opened.base, opened.updates
+        if "max_norm" in inputs.limits:
+            check_norms(base, updates, inputs.limits["max_norm"], progress)
         recorded = check_suited(base, updates, rule)
         with open_state(rule, base, recorded) as state:
             combination, counts = decide(base, updates, rule, rule.options, state, progress)
@@ -185,11 +209,11 @@ class Outputs:
 
 
 @contextmanager
-def _create(decision: Decision) -> Iterator[Outputs]:
+def _create(decision: Decision, *, replace: bool) -> Iterator[Outputs]:
     """Start the files; they appear at the end, the model, which commits the round, last."""
     round_, rule, base = decision.inputs.round, decision.inputs.rule, decision.base
     metadata = decision.metadata(not_read)
-    with create(round_.global_model, base.whole, metadata) as model:
+    with create(round_.global_model, base.whole, metadata, replace=replace) as model:
         if not (layout := state_layout(rule, base)):
             yield Outputs(model, None)
             return
@@ -198,17 +222,28 @@ def _create(decision: Decision) -> Iterator[Outputs]:
             yield Outputs(model, state)
 
 
-def _write(inputs: Inputs, diagnostics: bool, progress: Progress) -> Manifest:
+def write_round(
+    inputs: Inputs,
+    diagnostics: bool,
+    progress: Progress,
+    signing: SigningKey | None = None,
+    *,
+    force: bool = False,
+) -> Manifest:
+    """Combine the inputs, whoever decided on them, and write the round, signed with a key if any.
+
+    Raises ``UpdateError``, ``BadInputError``, ``NotReadyError``, ``StorageError``, and, unless
+    ``force`` is to replace it, ``OvertakenError`` where a global model is there.
+    """
     started = time.perf_counter()
     with (
         _decided(inputs, progress) as decision,
-        restored_on_failure(inputs.round),
-        _create(decision) as outputs,
+        ExitStack() as undoing,
+        _create(decision, replace=force) as outputs,
     ):
         combine(decision.work, outputs.model, outputs.state, progress)
         clients = decision.clients
-        for update in clients:
-            check_digest(update)
+        check_sources(clients)
         measured = diagnostics and clients
         figures = diagnose(decision.base, clients, outputs.model, progress) if measured else []
         metadata, state = decision.metadata(Update.digest), None
@@ -218,11 +253,14 @@ def _write(inputs: Inputs, diagnostics: bool, progress: Progress) -> Manifest:
             )
             state = outputs.state.finish(described)
         model = outputs.model.finish(metadata)
-        check_same_model(inputs, model)
+        undoing.enter_context(replacing(inputs, model, force=force))
         manifest = decision.manifest(figures, model, state, time.perf_counter() - started)
         manifest.write(inputs.round.manifest)
-    if state is None:
-        inputs.round.server_state.unlink(missing_ok=True)
+        if signing is not None:
+            sign_global(inputs.run, inputs.round, model, state, signing)
+        if state is None:
+            with storage_errors("remove", inputs.round.server_state):
+                inputs.round.server_state.unlink(missing_ok=True)
     return manifest
 
 

@@ -6,23 +6,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedcli.checkpoint import digest
-from fedcli.errors import ConflictError, FedcliError, LostError
-from fedcli.files import second_name, write_bytes
+from fedcli.errors import ConflictError, FedcliError, LostError, OvertakenError
+from fedcli.files import put_back_on_failure, storage_errors
 from fedcli.manifest import Manifest, read_manifest
 from fedcli.participation import Participation
 from fedcli.run import Round, Run
+from fedcli.signatures import global_fault
 from fedcli.strategies import Rule
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the global model of a round is made from."""
+    """What the global model of a round is made from; ``limits`` as ``AggregatePlan`` has them."""
 
     run: Run
     round: Round
     rule: Rule
     taking_part: Participation
     partials: Mapping[str, Path]
+    limits: Mapping[str, float]
 
     def prepared_rule(self) -> Rule:
         """Return the rule with what follows from the number of updates.
@@ -69,8 +71,14 @@ def check_unchanged(inputs: Inputs) -> Manifest:
         raise _lost(round_, f"{round_.manifest} does not tell what it was made from")
     if manifest.global_model != digest(round_.global_model):
         raise _lost(round_, f"is not the model that {round_.manifest} describes")
+    if fault := global_fault(run, round_, manifest.global_model):
+        raise LostError(f"{round_.global_model}: {fault}", hint="--force makes it again")
     if manifest.base != digest(run.round(round_.number - 1).global_model):
         raise _conflict(round_, "was made from another base model")
+    if dict(manifest.limits) != dict(inputs.limits):
+        before, now = (_worded(limits) for limits in (manifest.limits, inputs.limits))
+        raise _conflict(round_, f"was made with {before}, not {now}")
+    inputs = _without_known_to_be_bad(inputs, manifest)
     if difference := (
         _other_parts(manifest, inputs.rule)
         or _other_updates(manifest, inputs)
@@ -83,6 +91,32 @@ def check_unchanged(inputs: Inputs) -> Manifest:
             hint="--force makes it again",
         )
     return manifest
+
+
+def _without_known_to_be_bad(inputs: Inputs, manifest: Manifest) -> Inputs:
+    """Leave out what the manifest found to be bad, where that has not changed since."""
+    accepted = set(inputs.taking_part.accepted)
+    bad = [
+        absence
+        for absence in manifest.rejected
+        if (absence.round, absence.client) in accepted
+        and absence.round is not None
+        and absence.sha256 == digest_if_readable(inputs.run.round(absence.round), absence.client)
+    ]
+    return replace(inputs, taking_part=inputs.taking_part.without(bad))
+
+
+def digest_if_readable(round_: Round, client: str) -> str | None:
+    """Return the SHA-256 of an update; None where that cannot be had."""
+    try:
+        return digest(round_.update(client))
+    except FedcliError:
+        return None
+
+
+def _worded(limits: Mapping[str, float]) -> str:
+    words = (f"--{name.replace('_', '-')} {value:g}" for name, value in limits.items())
+    return " ".join(words) or "no limits"
 
 
 def _is(path: Path, sha256: str) -> bool:
@@ -140,42 +174,28 @@ def check_replaceable(run: Run, round_: Round) -> None:
             )
 
 
-def check_same_model(inputs: Inputs, sha256: str) -> None:
-    """Raise ``ConflictError`` when another model is there that a later round was trained from."""
-    path = inputs.round.global_model
-    if path.exists() and not _is(path, sha256):
-        check_replaceable(inputs.run, inputs.round)
-
-
 @contextmanager
-def restored_on_failure(round_: Round) -> Iterator[None]:
-    """Put the manifest and the server's state back when the global model, which commits the round,
-    did not get there.
+def replacing(inputs: Inputs, sha256: str, *, force: bool) -> Iterator[None]:
+    """Write what belongs to a global model of this SHA-256 in the block, before it is in place.
+
+    Another model that is there is taken away first, so that nobody finds it with what belongs to
+    the new one. Where that does not get there, all is put back.
+
+    Raises ``OvertakenError`` where another model is there without ``force``, and ``ConflictError``
+    where a later round was trained from it, unless this one is what the manifest names.
     """
-    before = round_.manifest.read_bytes() if round_.manifest.exists() else None
-    had_state = round_.server_state.exists()
-    state = second_name(round_.server_state)
-    try:
+    round_, path = inputs.round, inputs.round.global_model
+    beside = (round_.server_state, round_.global_signature, round_.manifest)
+    is_other = path.exists() and not _is(path, sha256)
+    if is_other and not force:
+        raise OvertakenError(f"{path}: another process has just written it")
+    before = read_manifest(round_.manifest)
+    is_as_it_was = before is not None and before.global_model == sha256
+    if is_other and not is_as_it_was:
+        check_replaceable(inputs.run, round_)
+    files = (*beside, path) if is_other else beside
+    with put_back_on_failure(*files, unless=lambda: _is(path, sha256)):
+        if is_other:
+            with storage_errors("replace", path):
+                path.unlink(missing_ok=True)
         yield
-    except BaseException:
-        if not _describes_global_model(round_):
-            if before is None:
-                round_.manifest.unlink(missing_ok=True)
-            elif before != round_.manifest.read_bytes():
-                write_bytes(round_.manifest, before)
-            if state is not None:
-                state.replace(round_.server_state)
-            elif not had_state:
-                round_.server_state.unlink(missing_ok=True)
-        raise
-    finally:
-        if state is not None:
-            state.unlink(missing_ok=True)
-
-
-def _describes_global_model(round_: Round) -> bool:
-    try:
-        manifest = read_manifest(round_.manifest)
-        return manifest is not None and manifest.global_model == digest(round_.global_model)
-    except FedcliError:
-        return False

@@ -78,4 +78,4 @@ def _examples(run: Run, client: str, data: str | None, progress: Progress) -> Ex
             f"{shard}: the run holds no data of client {client!r}",
             hint=f"with that client's own data: {train_command(run, [client])}",
         )
-    return read_shard(shard)
+    return read_shard(shard, run)

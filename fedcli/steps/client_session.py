@@ -17,12 +17,16 @@ from fedcli.client_state import LOCAL, NOTHING, StateStore
 from fedcli.devices import choose_device, limit_memory, set_threads
 from fedcli.dtypes import Array
 from fedcli.errors import MissingDependencyError, UsageError
+from fedcli.keys import SigningKey
+from fedcli.manifest import check_described
 from fedcli.metadata import Kind, Role
 from fedcli.plan import TrainPlan
+from fedcli.plan.values import check_seed
 from fedcli.progress import Progress, Silence
 from fedcli.run import Round, Run
 from fedcli.schedules import KEYS as SCHEDULE_KEYS
 from fedcli.schedules import learning_rate
+from fedcli.signatures import check_global
 from fedcli.steps.local_training import Tensors, local_patterns
 
 
@@ -61,6 +65,7 @@ class Session:
     execution: Execution
     own: str | None
     force: bool
+    key: SigningKey | None
     base: dict[str, Array]
     base_digest: str
     roles: Mapping[str, Role]
@@ -107,6 +112,14 @@ class Session:
         return frozenset(name for name, undecided in facts.items() if undecided)
 
     @property
+    def trusts_what_was_kept(self) -> bool:
+        """Whether nobody else can have changed what a client kept.
+
+        In the run others can; and what comes of it would be signed.
+        """
+        return self.key is None or self.execution.state is not None
+
+    @property
     def keeps_state(self) -> bool:
         """Whether clients keep something from round to round."""
         return self.plan.local.keeps is not None or bool(self.tensors.local)
@@ -144,6 +157,17 @@ def kept_before(session: Session, client: str) -> Before:
     )
 
 
+def check_state_is_own(session: Session) -> None:
+    """Raise ``UsageError`` where a client that signs is to keep what others can change."""
+    keeps = session.keeps_state or session.execution.checkpoint_every is not None
+    if keeps and not session.trusts_what_was_kept:
+        raise UsageError(
+            "--state: updates are signed, and what a client keeps in the run can be changed by"
+            " others",
+            hint="name a folder of the client's own with --state DIR",
+        )
+
+
 def checked_length(session: Session, steps: int) -> float:
     """Return the normalised number of steps, by which the algorithm divides.
 
@@ -171,6 +195,7 @@ def open_session(
     seed: int | None,
     own_model: str | None,
     force: bool,
+    key: SigningKey | None,
     progress: Progress | None,
 ) -> Session:
     """Read what a round starts from, and resolve what is to be done.
@@ -188,19 +213,21 @@ def open_session(
     round_ = run.training_round(round_number)
     learning_rate(plan, round_.number)  # one that cannot be is refused before anything is read
     server, server_digest = _server_slot(run, round_.number, plan)
-    with Checkpoint(run.round(round_.number - 1).global_model, Kind.GLOBAL) as base:
+    base_round = run.round(round_.number - 1)
+    with Checkpoint(base_round.global_model, Kind.GLOBAL) as base:
         return Session(
             run=run,
             round=round_,
             plan=plan,
-            seed=run.info.seed if seed is None else seed,
+            seed=run.info.seed if seed is None else check_seed(seed),
             device=device,
             threads=set_threads(execution.threads),
             execution=execution,
             own=own_model,
             force=force,
+            key=key,
             base=base.tensors(),
-            base_digest=base.digest(),
+            base_digest=_checked_digest(run, base_round, base),
             roles=base.metadata.roles,
             tensors=Tensors.of(plan, base.layout, base.metadata.roles),
             server=server,
@@ -208,6 +235,13 @@ def open_session(
             states=StateStore(run, execution.state),
             progress=progress or Silence(),
         )
+
+
+def _checked_digest(run: Run, round_: Round, model: Checkpoint) -> str:
+    sha256 = model.digest()
+    check_global(run, round_, sha256)
+    check_described(round_, sha256)
+    return sha256
 
 
 def _server_slot(run: Run, number: int, plan: TrainPlan) -> tuple[dict[str, Array], str | None]:

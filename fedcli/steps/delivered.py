@@ -4,7 +4,7 @@ import hashlib
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from fedcli.files import canonical_json
 from fedcli.metadata import Kind, Metadata, Role
 from fedcli.run import Round
 from fedcli.shards import Examples
+from fedcli.signatures import signature_fault
+
+if TYPE_CHECKING:
+    from fedcli.steps.client_session import Session
 
 _OPAQUE = {"base": "another base model", "examples": "other examples"}
 
@@ -56,6 +60,21 @@ def find_delivered(
             hint="train-client with --force trains it again and replaces it",
         )
     return delivered
+
+
+def why_unfinished(session: "Session", client: str, delivered: Delivered) -> str | None:
+    """Say why a client whose update is there has to train again; None where it has not.
+
+    An update without a good signature is not signed now: anybody may have put it there. Raises
+    ``ConflictError`` for one of a complete round.
+    """
+    round_ = session.round
+    if fault := signature_fault(session.run, round_, client, delivered.sha256):
+        check_replaceable(round_, client)
+        return f"its update {fault}"
+    if session.keeps_state and not session.states.goes_with_update(round_.number, client):
+        return "its state is gone, or of another training"
+    return None
 
 
 def check_replaceable(round_: Round, client: str) -> None:

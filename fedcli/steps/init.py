@@ -1,10 +1,12 @@
 """Make a run without data, for clients that each hold their own."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fedcli.advice import train_command
 from fedcli.errors import UsageError
+from fedcli.keys import check_public_key, read_key
 from fedcli.run import Run
 from fedcli.run_info import DatasetInfo, RunInfo, check_client_id, client_order
 from fedcli.sampling import sampled_clients
@@ -20,7 +22,10 @@ from fedcli.steps.new_run import (
 
 @dataclass(frozen=True)
 class InitResult:
-    """What ``init`` made; ``clients`` is empty when any client may take part."""
+    """What ``init`` made; ``clients`` is empty when any client may take part.
+
+    ``members`` and ``coordinator`` are the public keys of those who sign.
+    """
 
     run: Path
     id: str
@@ -29,6 +34,8 @@ class InitResult:
     classes: tuple[str, ...]
     shape: tuple[int, ...]
     clients: tuple[str, ...]
+    members: Mapping[str, str]
+    coordinator: str | None
     seed: int
     next: str
 
@@ -38,6 +45,8 @@ def init(
     classes: Sequence[str],
     *,
     clients: Sequence[str] = (),
+    members: Mapping[str, str] | None = None,
+    key: Path | None = None,
     image_size: int = 32,
     channels: int = 3,
     start: Start | None = None,
@@ -45,17 +54,24 @@ def init(
 ) -> InitResult:
     """Write round 0 and, last of all, ``run.json`` at ``root``; there is no ``data/``.
 
-    Examples are uint8 pictures (channels, image_size, image_size). When the same run is there
-    already, nothing is touched. Raises ``UsageError``, ``ConflictError`` and ``StorageError``.
+    Examples are uint8 pictures (channels, image_size, image_size). ``members`` maps clients to
+    their public keys, in place of ``clients``: their updates are to be signed. With ``key``, the
+    file of the coordinator's private key, global models are signed too. When the same run is there
+    already, nothing is touched.
+
+    Raises ``UsageError``, ``ConflictError`` and ``StorageError``, and for the key what ``read_key``
+    does.
     """
     start = start or Start()
+    signing = None if key is None else read_key(key, outside=root)
     info = _info(classes, clients, (channels, image_size, image_size), start)
+    info = _with_keys(info, members or {}, None if signing is None else signing.public)
     run = existing(root, info, force=force)
     if run is not None:
         return _result(run, already_done=True)
     model = initial_model(start, info)
-    with built_aside(root, info) as run:
-        write_round_zero(run, model)
+    with built_aside(root, info, force=force) as run:
+        write_round_zero(run, model, signing)
     return _result(Run.open(root), already_done=False)
 
 
@@ -79,6 +95,15 @@ def _info(
     )
 
 
+def _with_keys(info: RunInfo, members: Mapping[str, str], coordinator: str | None) -> RunInfo:
+    for client, key in members.items():
+        check_public_key(key, f"--member {check_client_id(client)}")
+    if members and info.clients:
+        raise UsageError("--clients: with --member, the members are the clients")
+    clients = tuple(client_order(members)) or info.clients
+    return replace(info, clients=clients, members=dict(members), coordinator=coordinator)
+
+
 def _distinct(option: str, names: Sequence[str]) -> None:
     twice = [name for name in names if list(names).count(name) > 1]
     if twice:
@@ -95,6 +120,8 @@ def _result(run: Run, *, already_done: bool) -> InitResult:
         classes=run.info.dataset.classes,
         shape=run.info.dataset.shape,
         clients=run.info.clients,
+        members=run.info.members,
+        coordinator=run.info.coordinator,
         seed=run.info.seed,
-        next=run.command(f"train-client --id {client} --data PATH"),
+        next=train_command(run, [client]),
     )

@@ -11,14 +11,15 @@ from torch import Tensor
 
 from fedcli import __version__
 from fedcli.checkpoint import Checkpoint, save
-from fedcli.errors import CheckpointError, NotReadyError
+from fedcli.errors import BadInputError, NotReadyError
 from fedcli.files import canonical_json
 from fedcli.metadata import Kind, Metadata
 from fedcli.models.weights import to_array, to_tensors
 from fedcli.progress import Progress
-from fedcli.training import Trainer
+from fedcli.records import decode
+from fedcli.training import Stand, Trainer
 
-Resume = tuple[Mapping[str, Tensor], Mapping[str, Any]]
+Resume = tuple[Mapping[str, Tensor], Mapping[str, Any], Path]
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,21 @@ class LeftOff:
                 metadata, tensors = found.metadata, to_tensors(found.tensors())
         except NotReadyError:
             return None
-        except CheckpointError as error:
-            progress.say(f"{client}: beginning anew; what was kept is broken: {error.message}")
+        except BadInputError as error:
+            _anew(progress, client, f"is broken: {error.message}")
             return None
         facts = dict(metadata.training or {})
         state = facts.pop("state", None)
         if canonical_json(facts) != canonical_json(self._inputs()):
-            progress.say(f"{client}: beginning anew; what was kept was made from other inputs")
+            _anew(progress, client, "was made from other inputs")
             return None
-        progress.say(f"{client}: goes on after {_epochs(state)} epochs that were trained before")
-        return tensors, state
+        try:
+            epochs = sum(map(len, decode(Stand, state).epochs))
+        except ValueError as error:
+            _anew(progress, client, f"is broken: {error}")
+            return None
+        progress.say(f"{client}: goes on after {epochs} epochs that were trained before")
+        return tensors, state, self.path
 
     def write(self, trainer: Trainer) -> None:
         """Keep where a trainer stands. Raises ``StorageError``."""
@@ -76,5 +82,5 @@ def seconds_before(resume: Resume | None) -> float:
     return float(sum(epoch["seconds"] for epochs in resume[1]["epochs"] for epoch in epochs))
 
 
-def _epochs(state: Mapping[str, Any]) -> int:
-    return sum(len(epochs) for epochs in state["epochs"])
+def _anew(progress: Progress, client: str, why: str) -> None:
+    progress.say(f"{client}: beginning anew; what was kept {why}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from fedcli.algorithms.local import begin
 from fedcli.client_state import LOCAL, NOTHING
 from fedcli.devices import Portions
 from fedcli.dtypes import Array
-from fedcli.errors import UsageError
+from fedcli.errors import CheckpointError, UsageError
 from fedcli.layers import batch_norm_layers, checked
 from fedcli.metadata import Role
 from fedcli.models.weights import to_array, to_arrays, to_tensors
@@ -78,7 +79,8 @@ class Assignment:
     """What a client is to do: train ``module``, which holds the global model, on ``source``.
 
     ``kept`` is the state of the client's algorithm, ``local`` its own layers and ``server`` the
-    slot of the server's state, all by tensor name; ``resume`` is where the training was left off.
+    slot of the server's state, all by tensor name; ``resume`` is where the training was left off,
+    and the file that says so.
     """
 
     module: nn.Module
@@ -94,7 +96,7 @@ class Assignment:
     server: Mapping[str, Array] = field(default_factory=lambda: NOTHING)
     micro_batch: int | None = None
     compile: bool = False
-    resume: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None = None
+    resume: tuple[Mapping[str, Tensor], Mapping[str, Any], Path] | None = None
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,13 @@ def train_locally(
     stages = _stages(given, trainable, algorithms)
     trainer = Trainer(task, stages, gradients, observer)
     if given.resume is not None:
-        trainer.restore(*given.resume)
+        tensors, facts, path = given.resume
+        try:
+            trainer.restore(tensors, facts)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{path}: {error}", hint="train-client --force begins this training anew"
+            ) from None
     trainer.run()
     return _trained(given, trainer, algorithms, initial_loss)
 

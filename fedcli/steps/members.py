@@ -11,6 +11,7 @@ from fedcli.metadata import Kind
 from fedcli.participation import Invitation
 from fedcli.run import Run
 from fedcli.run_info import client_order
+from fedcli.signatures import check_no_partials
 from fedcli.strategies import Rule, resolve
 
 
@@ -56,6 +57,8 @@ def read_request(
         max_staleness=rule.options.get("max_staleness"),
     )
     files = [Path(member) for member in members if member.endswith(".safetensors")]
+    if files:
+        check_no_partials(run)
     ids = [member for member in members if not member.endswith(".safetensors")]
     partials = _by_name(files, rule)
     covered = _covered(files, everybody)

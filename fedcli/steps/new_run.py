@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,13 +10,22 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from fedcli import checkpoint
-from fedcli.errors import BadInputError, ConflictError, StorageError, UsageError
-from fedcli.files import directory_aside
+from fedcli.errors import (
+    BadInputError,
+    ConflictError,
+    OvertakenError,
+    StorageError,
+    UsageError,
+)
+from fedcli.files import directory_aside, publish_first
+from fedcli.keys import SigningKey
 from fedcli.metadata import Kind, Metadata, Role
 from fedcli.plan import Plan, one_of
+from fedcli.plan.values import check_seed
 from fedcli.run import Run
 from fedcli.run_info import ModelInfo, RunInfo
 from fedcli.sampling import sampled_clients
+from fedcli.signatures import sign_global
 
 if TYPE_CHECKING:
     from fedcli.models.weights import InitialModel
@@ -44,8 +53,7 @@ class Start:
             one_of("--normalize", self.normalize, NORMALIZATIONS)
         if self.init_from is not None and self.pretrained:
             raise UsageError("--pretrained: --init-from already says which weights to start from")
-        if self.seed < 0:
-            raise UsageError(f"--seed: expected a number of at least 0, found {self.seed}")
+        check_seed(self.seed)
 
     def normalization(
         self, dtype: str, channels: int
@@ -113,7 +121,11 @@ def existing(root: Path, info: RunInfo, *, force: bool) -> Run | None:
 
 
 def _trained_rounds(root: Path) -> bool:
-    return any((root / "rounds").glob("[0-9]*/updates/*.safetensors"))
+    rounds = root / "rounds"
+    models = set(rounds.glob("[0-9]*/global.safetensors"))
+    return any(rounds.glob("[0-9]*/updates/*.safetensors")) or bool(
+        models - {rounds / "0000" / "global.safetensors"}
+    )
 
 
 def _difference(old: RunInfo, new: RunInfo) -> str:
@@ -138,42 +150,59 @@ def _short(value: Any) -> str:
 
 
 @contextmanager
-def built_aside(root: Path, info: RunInfo) -> Iterator[Run]:
-    """Give a run aside, in the run directory, that takes the place of the one at ``root``.
+def built_aside(root: Path, info: RunInfo, *, force: bool) -> Iterator[Run]:
+    """Give a run aside, in the run directory, that takes its place at ``root``.
 
-    It does so when the block ends well; until then the old run is whole.
+    It does so when the block ends well; until then an old run is whole. Where another process has
+    made the same run meanwhile, that stays. Raises ``ConflictError`` where it has made another
+    one, and ``StorageError``.
     """
     with directory_aside(root, "new") as aside:
         run = Run.create(aside, info)
         yield run
         try:
-            _clear(root)
-            _move(run, root)
+            _take_place(run, root, force=force)
+        except OvertakenError:
+            existing(root, info, force=False)
         except OSError as error:
-            raise StorageError(
-                f"{root}: cannot replace the old run: {error}",
-                hint="repeat the command with --force: parts of the old run are gone",
-            ) from error
+            what, again = "make the run", "the command once the cause is removed"
+            if force:
+                what, again = "replace the old run", "it: parts of the old run are gone"
+            raise StorageError(f"{root}: cannot {what}: {error}", hint=f"repeat {again}") from error
 
 
-def _clear(root: Path) -> None:
-    """Remove the files of an old or half-made run, ``run.json`` first, and nothing else."""
-    (root / "run.json").unlink(missing_ok=True)
+def _take_place(run: Run, root: Path, *, force: bool) -> None:
+    """Move the files of a run to ``root``, ``run.json`` last: without it there is no run.
+
+    What a run has left there that was stopped half-way goes; with ``force``, that of any run.
+    """
+    files = [path.relative_to(run.root) for path in run.root.rglob("*") if path.is_file()]
+    marker = Path("run.json")
+    files.remove(marker)
+    if force:
+        (root / marker).unlink(missing_ok=True)
+    elif (root / marker).exists():
+        raise OvertakenError(f"{root / marker}: another process has just written it")
+    _clear(root, keep={root / file for file in files}, rounds=force)
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (run.root / file).replace(root / file)
+    if force:
+        (run.root / marker).replace(root / marker)
+    else:
+        publish_first(run.root / marker, root / marker)
+
+
+def _clear(root: Path, keep: Container[Path], *, rounds: bool) -> None:
+    """Remove the data of an old or half-made run, and its rounds, and nothing else."""
     data = root / "data"
-    for path in (*data.glob("client-*.safetensors"), data / "test.safetensors"):
-        path.unlink(missing_ok=True)
-    (data / "partition.json").unlink(missing_ok=True)
-    for path in (root / "rounds").glob("*"):
+    shards = data.glob("client-*.safetensors")
+    for path in (*shards, data / "test.safetensors", data / "partition.json"):
+        if path not in keep:
+            path.unlink(missing_ok=True)
+    for path in (root / "rounds").glob("*") if rounds else ():
         if re.fullmatch(r"\d{4,}", path.name):
             shutil.rmtree(path)
-
-
-def _move(run: Run, root: Path) -> None:
-    """Move the files of a run to ``root``, ``run.json`` last: without it there is no run."""
-    for path in (*run.root.glob("data/*"), *run.root.glob("rounds/*"), run.root / "run.json"):
-        target = root / path.relative_to(run.root)
-        target.parent.mkdir(exist_ok=True)
-        path.replace(target)
 
 
 def plan_of(start: Start, classes: Sequence[str], shape: tuple[int, ...]) -> Plan:
@@ -224,8 +253,13 @@ def initial_model(start: Start, info: RunInfo) -> "InitialModel":
     return model
 
 
-def write_round_zero(run: Run, model: "InitialModel") -> None:
-    """Write the starting model."""
+def write_round_zero(run: Run, model: "InitialModel", key: SigningKey | None = None) -> None:
+    """Write the starting model, signed by the coordinator where there is a key."""
+
+    def sign(sha256: str, _: int) -> None:
+        if key is not None:
+            sign_global(run, run.round(0), sha256, None, key)
+
     roles = {name: role for name, role in model.roles.items() if role != Role.PARAMETER}
     metadata = Metadata(Kind.GLOBAL, run.id, round=0, roles=roles, seed=run.info.seed)
-    checkpoint.save(run.round(0).global_model, model.tensors, metadata)
+    checkpoint.save(run.round(0).global_model, model.tensors, metadata, before_publishing=sign)

@@ -10,16 +10,23 @@ from fedcli.advice import train_command
 from fedcli.bases import WITHHOLDING, Base
 from fedcli.checkpoint import Checkpoint, create, digest
 from fedcli.deciding import check_suited
-from fedcli.errors import CheckpointError, ConflictError, NotReadyError, UsageError
+from fedcli.errors import (
+    CheckpointError,
+    ConflictError,
+    NotReadyError,
+    OvertakenError,
+    UsageError,
+)
 from fedcli.manifest import Contribution, PartialContribution
 from fedcli.metadata import Kind, Metadata
 from fedcli.participation import participation
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
+from fedcli.signatures import check_no_partials
 from fedcli.steps.contributions import contributions, made_of, not_read, partial_contributions
 from fedcli.steps.members import Request, read_request
 from fedcli.strategies.combination import Shares
-from fedcli.updates import Update, check_digest, open_updates
+from fedcli.updates import Update, check_sources, open_updates
 from fedcli.weighted_sums import add_up
 
 
@@ -64,6 +71,7 @@ def partial(
     the file is there and was made from other inputs, and ``StorageError``.
     """
     started = time.perf_counter()
+    check_no_partials(run)
     request = read_request(run, round_number, options, members, exclude)
     if not request.rule.adds_up:
         raise UsageError(
@@ -73,14 +81,18 @@ def partial(
     rule, round_ = request.rule, request.invitation.round
     wanted = [(round_.number, client) for client in _taking_part(request)]
     files = [request.partials[name] for name in sorted(request.partials)]
-    with open_updates(run, round_, wanted, files, rule.weighting) as opened:
+    most = request.invitation.plan.max_examples
+    with open_updates(run, round_, wanted, files, rule.weighting, most) as opened:
         recorded = check_suited(opened.base, opened.updates, rule)
         contributors = [update.contributor for update in opened.updates]
         shares = rule.weigher.weigh(contributors, None, rule.options)
         sums = Sums(opened.base, opened.updates, rule.weighting, shares, recorded)
         if output.exists() and not force:
             return _unchanged(output, sums)
-        return _write(output, sums, progress or Silence(), started)
+        try:
+            return _write(output, sums, progress or Silence(), started, force=force)
+        except OvertakenError:
+            return _unchanged(output, sums)
 
 
 @dataclass(frozen=True)
@@ -127,13 +139,15 @@ def _taking_part(request: Request) -> tuple[str, ...]:
     return seen.clients
 
 
-def _write(output: Path, sums: Sums, progress: Progress, started: float) -> PartialResult:
+def _write(
+    output: Path, sums: Sums, progress: Progress, started: float, *, force: bool
+) -> PartialResult:
     weights, divisor = sums.shares.weights, sums.shares.divisor
-    with create(output, sums.base.partial_layout(), sums.metadata(not_read)) as writer:
+    layout, described = sums.base.partial_layout(), sums.metadata(not_read)
+    with create(output, layout, described, replace=force) as writer:
         add_up(sums.base, sums.updates, weights.tolist(), writer, progress)
         direct = [update for update in sums.updates if not update.members]
-        for update in direct:
-            check_digest(update)
+        check_sources(direct)
         sha256 = writer.finish(sums.metadata(Update.digest))
     return PartialResult(
         path=output,

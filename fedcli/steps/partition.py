@@ -1,12 +1,12 @@
 """Cut a data set into clients, and write the run and its starting model."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fedcli.datasets import DataOptions, Dataset, Part, load_dataset
-from fedcli.errors import UsageError
-from fedcli.files import read_json
+from fedcli.errors import BadInputError, UsageError
 from fedcli.partitioning import Heterogeneity, Scheme, heterogeneity
 from fedcli.plan import one_of
 from fedcli.progress import Progress, Silence
@@ -23,7 +23,9 @@ from fedcli.steps.new_run import (
     plan_of,
     write_round_zero,
 )
-from fedcli.steps.partition_files import damaged_file, write_data
+from fedcli.steps.partition_files import damaged_file, read_partition, write_data
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def partition(
     for line in division.left_out():
         progress.say(line)
     model = initial_model(start, info)
-    with built_aside(root, info) as run:
+    with built_aside(root, info, force=force) as run:
         write_data(run, division, progress)
         write_round_zero(run, model)
     return _result(Run.open(root), already_done=False)
@@ -174,7 +176,9 @@ def _completed(run: Run, division: Division, progress: Progress) -> Partition:
 
 
 def _result(run: Run, *, already_done: bool) -> Partition:
-    values = read_json(run.partition_file)
+    written = read_partition(run)
+    if written is None:
+        raise BadInputError(f"{run.partition_file}: was damaged just after it was written")
     return Partition(
         run=run.root,
         id=run.id,
@@ -183,17 +187,20 @@ def _result(run: Run, *, already_done: bool) -> Partition:
         classes=run.info.dataset.classes,
         shape=run.info.dataset.shape,
         model=run.info.model.name,
-        scheme=values["scheme"],
-        parameters=values["parameters"],
+        scheme=written.scheme,
+        parameters=written.parameters,
         seed=run.info.seed,
-        label_counts=values["label_counts"],
-        validation_label_counts=values["validation_label_counts"],
-        # what an older version wrote has none of these
-        client_test_label_counts=values.get("client_test_label_counts", {}),
-        test_label_counts=values["test_label_counts"],
-        groups=values.get("groups", {}),
-        repaired=values.get("repaired", 0),
-        heterogeneity=heterogeneity(values["label_counts"]),
-        shard_bytes=sum(shard["bytes"] for shard in values["shards"].values()),
+        label_counts=_lists(written.label_counts),
+        validation_label_counts=_lists(written.validation_label_counts),
+        client_test_label_counts=_lists(written.client_test_label_counts),
+        test_label_counts=list(written.test_label_counts),
+        groups=_lists(written.groups),
+        repaired=written.repaired,
+        heterogeneity=heterogeneity(written.label_counts),
+        shard_bytes=sum(shard.bytes for shard in written.shards.values()),
         next=run.command(f"train-client --id {sampled_clients(run.info, 1)[0]}"),
     )
+
+
+def _lists(values: Mapping[str, Sequence[Item]]) -> dict[str, list[Item]]:
+    return {key: list(items) for key, items in values.items()}

@@ -1,16 +1,21 @@
 """The files of ``data/``: the shards, and ``partition.json``."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fedcli.datasets import Part
-from fedcli.files import read_json, write_json
+from fedcli.errors import BadInputError
+from fedcli.files import write_json
 from fedcli.partitioning import Indices, Labels, heterogeneity, label_counts
+from fedcli.printable import brief
 from fedcli.progress import Progress
+from fedcli.records import ClientId, Count, read_record
 from fedcli.run import Run
 from fedcli.shards import ShardFormat, write_shard
 from fedcli.steps.division import Division
+
+Counts = dict[ClientId, tuple[Count, ...]]
 
 
 def write_data(run: Run, division: Division, progress: Progress) -> None:
@@ -75,14 +80,50 @@ def _partition_json(run: Run, division: Division, shards: dict[str, Any]) -> dic
     }
 
 
+@dataclass(frozen=True)
+class ShardFile:
+    """What ``partition.json`` says of a file."""
+
+    bytes: Count
+
+
+@dataclass(frozen=True)
+class PartitionFile:
+    """``data/partition.json``; what an older version wrote lacks some of it."""
+
+    scheme: str
+    parameters: dict[str, Any]
+    label_counts: Counts
+    validation_label_counts: Counts
+    test_label_counts: tuple[Count, ...]
+    shards: dict[str, ShardFile]
+    client_test_label_counts: Counts = field(default_factory=dict)
+    groups: dict[ClientId, tuple[str, ...]] = field(default_factory=dict)
+    repaired: Count = 0
+
+    def __post_init__(self) -> None:
+        """Refuse counts of different classes, and files elsewhere (``ValueError``)."""
+        if len({len(counts) for counts in self.label_counts.values()}) > 1:
+            raise ValueError("label_counts: expected a count for each class")
+        if wrong := [name for name in self.shards if Path(name).name != name]:
+            raise ValueError(f"shards: {brief(wrong[0])} is no name of a file in data/")
+
+
+def read_partition(run: Run) -> PartitionFile | None:
+    """Read ``partition.json``; None when there is none, or it cannot be understood."""
+    try:
+        return read_record(PartitionFile, run.partition_file)
+    except BadInputError:
+        return None
+
+
 def damaged_file(run: Run) -> Path | None:
     """Return a file of ``data/`` that is missing, or does not have the size it was written with."""
-    try:
-        shards = read_json(run.partition_file)["shards"]
-        sizes = {run.partition_file.with_name(name): shards[name]["bytes"] for name in shards}
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+    partition = read_partition(run)
+    if partition is None:
         return run.partition_file
-    for path, size in sizes.items():
-        if not path.is_file() or path.stat().st_size != size:
+    for name, shard in partition.shards.items():
+        path = run.partition_file.with_name(name)
+        if not path.is_file() or path.stat().st_size != shard.bytes:
             return path
     return None

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedcli.errors import NotReadyError, UsageError
-from fedcli.files import write_bytes
+from fedcli.files import storage_errors, write_bytes
 from fedcli.progress import Progress, Silence
 from fedcli.report.collect import collect
 from fedcli.report.compare import compare
@@ -25,7 +25,7 @@ def report(
     """Put runs side by side, and write the report to the files that are named.
 
     Runs are called by ``labels``, in the same order, else by their directories. The same runs
-    give the same bytes in every file.
+    give the same bytes in every file; one that holds them already is left as it is.
 
     Raises ``UsageError`` when the labels are not one a run, ``NotReadyError`` when no run has
     anything to say yet, ``BadInputError`` for a file of a run that cannot be used, and
@@ -43,7 +43,7 @@ def report(
             hint=runs[0].command("status"),
         )
     result = compare(collected)
-    _write(result, html, markdown, csv)
+    _write(result, html, markdown, csv, progress)
     return result
 
 
@@ -69,16 +69,29 @@ def _says_something(run: RunReport) -> bool:
     )
 
 
-def _write(report: Report, html: Path | None, markdown: Path | None, csv: Path | None) -> None:
+def _write(
+    report: Report, html: Path | None, markdown: Path | None, csv: Path | None, progress: Progress
+) -> None:
     if html:
         from fedcli.report.page import to_html
 
-        write_bytes(html, to_html(report).encode())
+        _put(html, to_html(report), progress)
     if markdown:
         from fedcli.report.markdown import to_markdown
 
-        write_bytes(markdown, to_markdown(report).encode())
+        _put(markdown, to_markdown(report), progress)
     if csv:
         from fedcli.report.tidy import to_csv
 
-        write_bytes(csv, to_csv(report).encode())
+        _put(csv, to_csv(report), progress)
+
+
+def _put(path: Path, text: str, progress: Progress) -> None:
+    data = text.encode()
+    with storage_errors("read", path):
+        is_there = path.is_file() and path.read_bytes() == data
+    if is_there:
+        progress.say(f"{path}: already done, nothing changed")
+        return
+    write_bytes(path, data)
+    progress.say(f"wrote {path}")

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fedcli.plan.values import option_words
+
 
 @dataclass(frozen=True)
 class Options:
@@ -27,30 +29,19 @@ class Options:
 
     def for_training(self, number: int) -> list[str]:
         """Return the arguments of ``train-client`` in a round, but for the client."""
-        line = _line_of({"round": number, **self.training, "seed": self.seed, **self.execution})
+        line = option_words({"round": number, **self.training, "seed": self.seed, **self.execution})
         return line + self._for_machine()
 
     def for_aggregation(self, number: int) -> list[str]:
         """Return the arguments of ``aggregate`` in a round."""
         who = {"min_clients": self.min_clients, "exclude": tuple(self.exclude) or None}
-        return _line_of({"round": number, **self.aggregation, **who})
+        return option_words({"round": number, **self.aggregation, **who})
 
     def for_evaluation(self, number: int) -> list[str]:
         """Return the arguments of ``evaluate`` in a round."""
-        return _line_of({"round": number}) + self._for_machine()
+        return option_words({"round": number}) + self._for_machine()
 
     def _for_machine(self) -> list[str]:
-        return _line_of({"device": self.device, "threads": self.threads, "model": self.own_model})
-
-
-def _line_of(options: Mapping[str, Any]) -> list[str]:
-    """Write options as a command line, without those that are None."""
-    line = []
-    for name, value in options.items():
-        option = name.replace("_", "-")
-        if isinstance(value, bool):
-            line.append(f"--{option}" if value else f"--no-{option}")
-        elif value is not None:
-            text = ",".join(value) or "none" if isinstance(value, tuple) else str(value)
-            line += [f"--{option}", text]
-    return line
+        return option_words(
+            {"device": self.device, "threads": self.threads, "model": self.own_model}
+        )

@@ -65,7 +65,7 @@ def _default(run: Run) -> Choice:
     A client's model is scored on its own only, and on all together.
     """
     if run.test_shard.exists():
-        common = [_shard("test", None, run.test_shard)]
+        common = [_shard(run, "test", None, run.test_shard)]
         return lambda client: common
     tests = _client_tests(run)
     if not tests:
@@ -86,7 +86,7 @@ def _for_personal(run: Run, client: str | None) -> list[TestSet]:
         ("test", None, run.test_shard),
     ):
         if path.exists():
-            return [_shard(name, owner, path)]
+            return [_shard(run, name, owner, path)]
     raise NotReadyError(
         f"{run.root}: this run holds no data to score client {client} on",
         hint=f"name some: {run.command(f'evaluate --personal --id {client} --data PATH')}",
@@ -94,7 +94,7 @@ def _for_personal(run: Run, client: str | None) -> list[TestSet]:
 
 
 def _of_clients(run: Run) -> list[TestSet]:
-    sets = _client_tests(run) or _shards("validation", run.info.clients, run.validation_shard)
+    sets = _client_tests(run) or _shards(run, "validation", run.validation_shard)
     if not sets:
         raise NotReadyError(
             f"{run.root}: this run holds no test or validation data of its clients",
@@ -104,15 +104,16 @@ def _of_clients(run: Run) -> list[TestSet]:
 
 
 def _client_tests(run: Run) -> list[TestSet]:
-    return _shards("client-test", run.info.clients, run.client_test_shard)
+    return _shards(run, "client-test", run.client_test_shard)
 
 
-def _shards(name: str, clients: Sequence[str], path: Callable[[str], Path]) -> list[TestSet]:
-    return [_shard(name, client, path(client)) for client in clients if path(client).exists()]
+def _shards(run: Run, name: str, path: Callable[[str], Path]) -> list[TestSet]:
+    having = (client for client in run.info.clients if path(client).exists())
+    return [_shard(run, name, client, path(client)) for client in having]
 
 
-def _shard(name: str, client: str | None, path: Path) -> TestSet:
-    return TestSet(name, client, {path.name: partial(read_shard, path)})
+def _shard(run: Run, name: str, client: str | None, path: Path) -> TestSet:
+    return TestSet(name, client, {path.name: partial(read_shard, path, run)})
 
 
 def _own_data(run: Run, data: str, progress: Progress) -> TestSet:

@@ -7,13 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from fedcli.bases import Declared
 from fedcli.checkpoint import Checkpoint, digest
 from fedcli.client_state import LOCAL, StateStore
 from fedcli.dtypes import Array
-from fedcli.errors import NotReadyError
+from fedcli.errors import CheckpointError, NotReadyError
 from fedcli.layers import matching
+from fedcli.manifest import check_described
 from fedcli.metadata import Kind
 from fedcli.run import Round, Run
+from fedcli.signatures import check_global
 
 Rounds = int | Literal["latest", "all"]
 Tensors = dict[str, Array]
@@ -38,13 +41,19 @@ class Model:
 
 
 def global_models(run: Run, rounds: Rounds) -> list[Model]:
-    """Return the global models of ``rounds``. Raises ``NotReadyError``, ``CheckpointError``."""
+    """Return the global models of ``rounds``.
+
+    Raises ``NotReadyError``, ``CheckpointError``, and what ``check_global`` and ``check_described``
+    do.
+    """
     complete = [round_.number for round_ in run.complete_rounds()]
     models = []
     for number in _chosen(run, complete, rounds, "global model"):
         round_ = run.round(number)
         with Checkpoint(round_.global_model, Kind.GLOBAL) as model:
             sha256 = model.digest()
+        check_global(run, round_, sha256)
+        check_described(round_, sha256)
         read = partial(_tensors, model.path)
         models.append(Model("global", round_, None, model.path, sha256, read))
     return models
@@ -74,11 +83,16 @@ def _read_update(store: StateStore, round_: Round, client: str) -> Tensors:
     with Checkpoint(round_.update(client), Kind.UPDATE) as update:
         # what an algorithm sends beside the model is named <slot>/<tensor>
         tensors = {name: update.tensor(name) for name in update.layout if "/" not in name}
-        training = update.metadata.training or {}
-    if not training.get("freeze") and not training.get("local_layers"):
+        try:
+            declared = Declared.of(update.metadata)
+        except ValueError as error:
+            raise CheckpointError(f"{update.path}: {error}") from None
+    if not declared.freeze and not declared.local_layers:
         return tensors
-    base = _tensors(store.run.round(round_.number - 1).global_model)
-    if local := matching(training.get("local_layers", ()), base):
+    before = store.run.round(round_.number - 1)
+    check_global(store.run, before, digest(before.global_model))
+    base = _tensors(before.global_model)
+    if local := matching(declared.local_layers, base):
         if not store.path(round_.number, client).exists():
             raise NotReadyError(
                 f"{update.path}: {min(local)} and other layers stayed with the client, and"
@@ -124,8 +138,9 @@ def _personal_model(store: StateStore, round_: Round, client: str) -> Model | No
         return None
     path = store.path(number, client)
     with Checkpoint(path, Kind.CLIENT_STATE) as state:
-        hashes = digest(round_.global_model) + state.digest()
-    sha256 = hashlib.sha256(hashes.encode()).hexdigest()
+        of_global, of_state = digest(round_.global_model), state.digest()
+    check_global(store.run, round_, of_global)
+    sha256 = hashlib.sha256((of_global + of_state).encode()).hexdigest()
     read = partial(_read_personal, store, round_, number, client)
     return Model("personal", round_, client, path, sha256, read)
 

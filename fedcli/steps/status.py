@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedcli.advice import evaluate_command, sampling_words, train_command
+from fedcli.advice import aggregate_command, evaluate_command, sampling_words, train_command
 from fedcli.errors import UsageError
 from fedcli.live import Training, read_training
 from fedcli.participation import Invitation, Quorum, participation
@@ -97,13 +97,13 @@ def _next(
 ) -> str:
     latest = run.round(open_round.number - 1)
     if (delivered and not missing) or _buffer_is_full(run, plan):
-        return run.command(f"aggregate{sampling_words(run, plan)}")
+        return aggregate_command(run, sampling_words(run, plan))
     if not delivered and latest.number > 0 and not latest.evaluation.exists():
         return evaluate_command(run)
     training = {each.client for each in read_training(open_round) if each.state == "training"}
     idle = [client for client in missing if client not in training]
     if missing and not idle:
-        return run.command(f"aggregate --wait {_WAIT}{sampling_words(run, plan)}")
+        return aggregate_command(run, f" --wait {_WAIT}{sampling_words(run, plan)}")
     return train_command(run, idle, plan=plan)
 
 

@@ -1,54 +1,39 @@
 """Train clients on their own data for one round, and write what they send."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedcli.checkpoint import Checkpoint, save
 from fedcli.devices import out_of_memory_as_error, peak_memory, reset_peak_memory
 from fedcli.errors import UsageError
-from fedcli.files import write_json
 from fedcli.live import Live
-from fedcli.metadata import Kind, Metadata, Role
+from fedcli.metadata import Kind, Metadata
 from fedcli.models import build, takes_rgb
 from fedcli.models.weights import load_arrays
 from fedcli.progress import Progress
 from fedcli.randomness import stream_seed
 from fedcli.run import Run
+from fedcli.signatures import member_key
 from fedcli.steps.client_data import ClientData, open_data
 from fedcli.steps.client_session import (
     Before,
     Execution,
     Session,
+    check_state_is_own,
     checked_length,
     kept_before,
     open_session,
 )
-from fedcli.steps.delivered import check_replaceable, find_delivered
+from fedcli.steps.delivered import check_replaceable, find_delivered, why_unfinished
+from fedcli.steps.delivering import ClientResult, deliver, was_delivered
 from fedcli.steps.left_off import LeftOff, Resume, seconds_before
 from fedcli.steps.local_training import Assignment, Trained, train_locally
-from fedcli.steps.telemetry import telemetry
 from fedcli.training import Epoch, Normalize, Observer, Stage, Trainer, steps_of
 
 __all__ = ["ClientResult", "Execution", "TrainClientResult", "train_client"]
-
-
-@dataclass(frozen=True)
-class ClientResult:
-    """What became of one client; ``epochs`` is empty when its update was there already."""
-
-    client: str
-    already_done: bool
-    path: Path
-    sha256: str
-    num_examples: int
-    bytes: int
-    seconds: float
-    images_per_second: float | None
-    epochs: tuple[Epoch, ...]
 
 
 @dataclass(frozen=True)
@@ -71,6 +56,7 @@ def train_client(
     execution: Execution | None = None,
     seed: int | None = None,
     own_model: str | None = None,
+    key: Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> TrainClientResult:
@@ -78,8 +64,9 @@ def train_client(
 
     ``clients`` are ids as ``--id`` takes them. ``data`` is a client's own folder or npz file, in
     place of its shard in the run. ``options`` are hyper-parameters by their names in
-    ``TrainPlan``, where they differ from the run's plan. The same inputs on the same machine with
-    the same number of threads give the same bytes, for each client alone or for several at once.
+    ``TrainPlan``, where they differ from the run's plan. ``key`` is the file of the private key of
+    a member. The same inputs on the same machine with the same number of threads give the same
+    bytes, for each client alone or for several at once.
 
     Raises ``UsageError``, ``NotReadyError``, ``DataError``, ``ConflictError`` (the update exists
     and was made from other inputs), ``OutOfMemoryError`` and ``StorageError``.
@@ -87,6 +74,7 @@ def train_client(
     ids = run.choose_clients(clients)
     if data is not None and len(ids) != 1:
         raise UsageError(f"--data: belongs to one client, found {len(ids)} in --id")
+    signing = member_key(run, ids, key)
     session = open_session(
         run,
         round_number,
@@ -95,8 +83,10 @@ def train_client(
         seed=seed,
         own_model=own_model,
         force=force,
+        key=signing,
         progress=progress,
     )
+    check_state_is_own(session)
     results = tuple(_train_one(session, client, data) for client in ids)
     return TrainClientResult(session.round.number, session.training, str(session.device), results)
 
@@ -107,19 +97,18 @@ def _train_one(session: Session, client: str, data: str | None) -> ClientResult:
     before = kept_before(session, client)
     metadata = _metadata(session, client, examples, before)
     left_off = LeftOff(session.states.left_off(number, client), metadata)
+    done = None
     if session.force:
         check_replaceable(session.round, client)
     elif done := find_delivered(session.round, client, metadata, session.undecided):
-        if not session.keeps_state or session.states.goes_with_update(number, client):
+        fault = why_unfinished(session, client, done)
+        if fault is None:
             left_off.remove()
             session.progress.say(f"client {client}: round {number} is already trained")
-            return ClientResult(
-                client, True, done.path, done.sha256, examples.count, done.bytes, 0.0, None, ()
-            )
-        session.progress.say(
-            f"client {client}: its state is gone, or of another training; training again"
-        )
-    resume = None if session.force else left_off.read(session.progress)
+            return was_delivered(session, metadata, done)
+        session.progress.say(f"client {client}: {fault}; training again")
+    may_resume = session.trusts_what_was_kept and not session.force
+    resume = left_off.read(session.progress) if may_resume else None
     started = time.perf_counter()
     reset_peak_memory(device)
     with Live(session.round, client, device=str(device), threads=session.threads) as live:
@@ -129,7 +118,8 @@ def _train_one(session: Session, client: str, data: str | None) -> ClientResult:
     facts = {"initial_loss": trained.initial_loss, "micro_batch": trained.micro_batch}
     measured = {key: value for key, value in facts.items() if value is not None}
     metadata = replace(metadata, training={**(metadata.training or {}), **measured})
-    result = _publish(session, metadata, trained, elapsed)
+    again = session.force or done is not None
+    result = deliver(session, metadata, trained, elapsed, again=again)
     left_off.remove()
     return result
 
@@ -233,57 +223,3 @@ def _say_shrink(progress: Progress, client: str, size: int) -> None:
         f"client {client}: out of memory; going on with {size} examples at a time"
         f" (next time: --micro-batch {size})"
     )
-
-
-def _publish(
-    session: Session, metadata: Metadata, trained: Trained, elapsed: float
-) -> ClientResult:
-    client, examples = metadata.client or "", metadata.num_examples or 0
-    roles = dict.fromkeys(trained.sent.keys() - session.base.keys(), Role.CONTROL)
-    metadata = replace(metadata, roles={**metadata.roles, **roles})
-    volatile = telemetry(
-        trained.epochs,
-        trained.personal_epochs,
-        seconds=elapsed,
-        device=session.device,
-        threads=session.threads,
-        micro_batch=trained.micro_batch,
-    )
-
-    def record(sha256: str, size: int) -> None:
-        facts = {"format": 1, "client": client, "round": session.round.number, "sha256": sha256}
-        values = {**facts, "bytes": size, "num_examples": examples, **volatile}
-        write_json(session.round.telemetry(client), values)
-
-    path = session.round.update(client)
-    sha256 = _write(session, metadata, trained, record)
-    return ClientResult(
-        client,
-        False,
-        path,
-        sha256,
-        examples,
-        path.stat().st_size,
-        elapsed,
-        volatile["images_per_second"],
-        tuple(trained.epochs),
-    )
-
-
-def _write(
-    session: Session, metadata: Metadata, trained: Trained, record: Callable[[str, int], None]
-) -> str:
-    """Write the state, then the update; return the update's SHA-256."""
-    client = metadata.client or ""
-    path = session.round.update(client)
-    if path.exists() and session.round.global_model.exists():
-        # Only the state was lost: a global model was made from this update, which the new state
-        # goes with, be it made with another number of threads.
-        with Checkpoint(path, Kind.UPDATE) as update:
-            session.states.write(update.metadata, trained.kept)
-            return update.digest()
-    if session.keeps_state:
-        session.states.write(metadata, trained.kept)
-    else:
-        session.states.remove(session.round.number, client)
-    return save(path, trained.sent, metadata, before_publishing=record)

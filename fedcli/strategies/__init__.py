@@ -11,15 +11,13 @@ from typing import Any
 from fedcli.dotted import load_attribute
 from fedcli.errors import UsageError
 from fedcli.plan import AggregatePlan, one_of
+from fedcli.plan.aggregate import LIMITS, PARTS, SAMPLING
 from fedcli.strategies.combination import Measures, Options
 from fedcli.strategies.reducers import REDUCERS, Reducer, of_function
 from fedcli.strategies.server_optimizers import SERVER_OPTIMIZERS, ServerOptimizer
 from fedcli.strategies.weightings import WEIGHTINGS, Weighting
 
-_NOT_OF_THE_RULE = {"strategy", "reduce", "server_optimizer", "weighting"} | {
-    "clients_per_round",
-    "fraction",
-}
+_NOT_OF_THE_RULE = {"strategy", *PARTS, *SAMPLING, *LIMITS}
 
 
 @dataclass(frozen=True)

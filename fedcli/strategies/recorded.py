@@ -1,5 +1,6 @@
 """What clients recorded of their training, for the rules that look at it."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,11 +40,13 @@ def _number(
         raise UpdateError(
             f"{client.path}: records no {key}, which this rule needs",
             hint=f"updates made with {how} do",
+            culprit=client.path,
         )
     if not least <= value < below:
         raise UpdateError(
             f"{client.path}: this rule expects {key} from {least:g} to below {below:g},"
-            f" found {value!r:.20}"
+            f" found {value!r:.20}",
+            culprit=client.path,
         )
     return value
 
@@ -51,17 +54,24 @@ def _number(
 def recorded_alike(
     rule: str, clients: Sequence[Contributor], key: str, how: str, least: float = 0
 ) -> float:
-    """Return the one number that all clients recorded."""
-    values = {client.name: recorded(client, key, how, least) for client in clients}
-    first, *rest = values
-    for name in rest:
-        if values[name] != values[first]:
-            raise UpdateError(
-                f"{rule}: expected the same {key} of all clients, found"
-                f" {values[first]:g} for {first} and {values[name]:g} for {name}",
-                hint=f"train one of them again, or leave it out: fedcli aggregate --exclude {name}",
-            )
-    return values[first]
+    """Return the one number that all clients recorded; most of them, where they do not agree."""
+    values = [recorded(client, key, how, least) for client in clients]
+    (usual, _), *_ = Counter(values).most_common(1)
+    like = clients[values.index(usual)]
+    errors = [
+        UpdateError(
+            f"{rule}: expected the same {key} of all clients, found"
+            f" {usual:g} for {like.name} and {value:g} for {client.name}",
+            hint="train one of them again, or leave it out: fedcli aggregate --exclude"
+            f" {client.name}",
+            culprit=client.path,
+        )
+        for client, value in zip(clients, values, strict=True)
+        if value != usual
+    ]
+    if errors:
+        raise UpdateError.together(errors)
+    return usual
 
 
 def check_every_step(rule: str, client: Contributor) -> None:
@@ -71,6 +81,7 @@ def check_every_step(rule: str, client: Contributor) -> None:
             f"{client.path}: was trained with the precision fp16, which leaves out steps that"
             f" overflow; {rule}",
             hint="updates made with train-client --precision bf16 or fp32 do",
+            culprit=client.path,
         )
 
 
@@ -81,4 +92,5 @@ def check_sgd(rule: str, client: Contributor) -> None:
         raise UpdateError(
             f"{client.path}: was trained with the optimizer {optimizer!r:.20}; {rule}",
             hint="updates made with train-client --optimizer sgd do",
+            culprit=client.path,
         )

@@ -97,7 +97,8 @@ def _length(client: Contributor) -> float:
         found = {"steps": steps, "momentum": momentum, **pull}
         raise UpdateError(
             f"{client.path}: fednova divides by the length of the steps, and finds {length:g} for "
-            + ", ".join(f"{name} {value:g}" for name, value in found.items())
+            + ", ".join(f"{name} {value:g}" for name, value in found.items()),
+            culprit=client.path,
         )
     return length
 

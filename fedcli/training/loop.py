@@ -14,6 +14,7 @@ from fedcli.devices import seed_layers
 from fedcli.errors import FedcliError
 from fedcli.plan import TrainPlan
 from fedcli.randomness import stream_seed
+from fedcli.records import Count, decode
 from fedcli.training.augmentation import Normalize, prepare
 from fedcli.training.batches import Source, count_batches, shuffled
 from fedcli.training.gradients import BatchResult, Gradients
@@ -73,6 +74,18 @@ class Observer:
 
     on_epoch: "Callable[[Trainer, Stage, Epoch], None]"
     on_batch: Callable[[Stage, int, float], None] = _nothing
+
+
+@dataclass(frozen=True)
+class Stand:
+    """Where a training stands, in figures: all of ``Trainer.state`` that is in no tensor."""
+
+    stage: Count
+    steps: tuple[Count, ...]
+    optimizer_steps: Count
+    micro_batch: Count | None
+    scale: tuple[float, ...] | None
+    epochs: tuple[tuple[Epoch, ...], ...]
 
 
 class Trainer:
@@ -191,28 +204,48 @@ class Trainer:
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Go on from a ``state`` of the same task and stages."""
-        self.generator.set_state(tensors["generator"])
+        """Go on from a ``state`` of the same task and stages.
+
+        Raises ``ValueError`` for one of others; what is trained is then not to be used any more.
+        """
+        found = decode(Stand, facts)
+        if not found.stage < len(self.stages) == len(found.steps) == len(found.epochs):
+            raise ValueError("has other stages")
+        generator = _like(self.generator.get_state(), tensors, "generator")
+        try:
+            self.generator.set_state(generator)
+        except RuntimeError:
+            raise ValueError("has no state of torch's generator") from None
         for key, module in self._modules().items():
             for name, value in module.state_dict().items():
-                value.copy_(tensors[f"{key}/{name}"])
-        self.stage, self.steps = facts["stage"], list(facts["steps"])
-        self.epochs = [[Epoch(**epoch) for epoch in epochs] for epochs in facts["epochs"]]
+                value.copy_(_like(value, tensors, f"{key}/{name}"))
+        self.stage, self.steps = found.stage, list(found.steps)
+        self.epochs = [list(epochs) for epochs in found.epochs]
         self.optimizer = self._optimizer()
-        self.optimizer.steps = facts["optimizer_steps"]
+        self.optimizer.steps = found.optimizer_steps
         slots = {name.split("/")[1] for name in tensors if name.startswith("optimizer/")}
         for slot in slots:
             self.optimizer.state[slot] = [
-                torch.empty_like(parameter).copy_(tensors[f"optimizer/{slot}/{i:06d}"])
-                for i, parameter in enumerate(self.optimizer.parameters)
+                torch.empty_like(value).copy_(_like(value, tensors, f"optimizer/{slot}/{i:06d}"))
+                for i, value in enumerate(self.optimizer.parameters)
             ]
-        self.gradients.micro_batch = facts["micro_batch"]
+        self.gradients.micro_batch = found.micro_batch
         if self.gradients.scale is not None:
-            self.gradients.scale.value, self.gradients.scale.good = facts["scale"]
+            if found.scale is None or len(found.scale) != 2:
+                raise ValueError("has no scale of the loss")
+            self.gradients.scale.value, good = found.scale
+            self.gradients.scale.good = int(good)
 
     def _modules(self) -> dict[str, nn.Module]:
         modules = {id(stage.module): stage.module for stage in self.stages}
         return {f"module{number}": module for number, module in enumerate(modules.values())}
+
+
+def _like(value: Tensor, tensors: Mapping[str, Tensor], name: str) -> Tensor:
+    found = tensors.get(name)
+    if found is None or (found.shape, found.dtype) != (value.shape, value.dtype):
+        raise ValueError(f"has no tensor {name!r} of shape {list(value.shape)} and {value.dtype}")
+    return found
 
 
 def set_mode(module: nn.Module, frozen: Sequence[nn.Module]) -> None:

@@ -1,0 +1,122 @@
+"""A file that a stranger may have put there, or be changing: opened with care, read by pieces."""
+
+import errno
+import hashlib
+import os
+import stat
+from io import FileIO
+from pathlib import Path
+from typing import Any, Self, cast
+
+from fedcli.errors import BadInputError, NotReadyError, StorageError
+
+# What opening says of a socket or of a device without a driver.
+_NO_FILE = (errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP)
+
+
+class InputFile:
+    """A regular file that is read piece by piece.
+
+    A symbolic link is followed only with ``follow``, for files that a person named: one in a
+    shared directory can lead anywhere. ``rest`` gives the descriptor back between two reads, for
+    those who read more files at once than a process may have open. Raises ``NotReadyError`` when
+    there is no such file, ``StorageError`` when it cannot be read, and ``BadInputError`` when it
+    is a link, or no regular file, became shorter, or was replaced while it was resting.
+    """
+
+    def __init__(self, path: Path, *, follow: bool = False) -> None:
+        self.path = path
+        self._flags = os.O_RDONLY | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
+        self._fd: int | None = None
+        self._status: os.stat_result | None = None
+        self.size = os.fstat(self._wake()).st_size
+
+    def _wake(self) -> int:
+        if self._fd is None:
+            self._fd = self._open()
+            try:
+                self._check_kind()
+                if self._status is not None:
+                    self.check_unchanged()
+                self._status = os.fstat(self._fd)
+            except BaseException:
+                self.rest()
+                raise
+        return self._fd
+
+    def _open(self) -> int:
+        try:
+            # O_NONBLOCK: opening a named pipe returns, so that it can be refused
+            return os.open(self.path, self._flags | os.O_NONBLOCK)
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotReadyError(f"{self.path}: no such file") from None
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise BadInputError(
+                    f"{self.path}: is a symbolic link, which is not followed",
+                    hint="put the file itself there",
+                ) from None
+            if error.errno in _NO_FILE:
+                raise self._no_file() from None
+            raise StorageError(f"{self.path}: cannot read: {error.strerror}") from error
+
+    def _check_kind(self) -> None:
+        assert self._fd is not None
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            raise self._no_file()
+
+    def _no_file(self) -> BadInputError:
+        return BadInputError(f"{self.path}: expected a file, found something else")
+
+    def check_unchanged(self) -> None:
+        """Raise ``BadInputError`` if the file is not what it was when it was first opened."""
+        now, before = os.fstat(self._wake()), self._status
+        if before is not None and _state(before) != _state(now):
+            raise BadInputError(
+                f"{self.path}: was changed or replaced while it was read; repeat the command"
+            )
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill ``buffer`` (bytes) with what lies ``offset`` bytes into the file."""
+        descriptor = self._wake()
+        while buffer:
+            try:
+                count = os.preadv(descriptor, [buffer], offset)
+            except OSError as error:
+                raise StorageError(f"{self.path}: cannot read: {error.strerror}") from error
+            if count == 0:
+                raise BadInputError(f"{self.path}: became shorter while it was read")
+            buffer, offset = buffer[count:], offset + count
+
+    def read(self, size: int, offset: int) -> bytes:
+        """Return ``size`` bytes from ``offset`` on."""
+        data = bytearray(size)
+        self.read_into(memoryview(data), offset)
+        return bytes(data)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the whole file, hex."""
+        file = FileIO(self._wake(), closefd=False)
+        try:
+            file.seek(0)
+            found = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
+        except OSError as error:
+            raise StorageError(f"{self.path}: cannot read: {error.strerror}") from error
+        self.check_unchanged()
+        return found
+
+    def rest(self) -> None:
+        """Close the file until it is read again."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.rest()
+
+
+def _state(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

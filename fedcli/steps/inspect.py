@@ -1,0 +1,209 @@
+"""Look into checkpoints: what they say of themselves, and what is in their tensors."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedcli.checkpoint import TensorFile
+from fedcli.comparing import Difference, difference
+from fedcli.dtypes import DTYPE_NAMES, Array, is_float
+from fedcli.errors import CheckpointError
+from fedcli.metadata import Kind, Metadata, Role
+from fedcli.tensors import Figures, figures
+
+_MOST_CLASSES = 100_000  # beyond, labels are not counted
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor; ``role`` is None in a file that is none of this program."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    role: str | None
+    figures: Figures
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A file; ``metadata`` is what it says of itself, None where it is none of this program.
+
+    ``labels`` are the counts of a shard's labels. ``norm`` is that of all parameters together.
+    """
+
+    path: Path
+    sha256: str
+    bytes: int
+    metadata: Mapping[str, Any] | None
+    tensors: tuple[Tensor, ...]
+    norm: float | None
+    labels: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class ComparedTensor:
+    """A tensor that two files have; ``relative`` is ‖x - y‖ / ‖x‖, None where that is none."""
+
+    name: str
+    values: int
+    different: int
+    largest: float | None
+    relative: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two files. ``facts`` are what they say of themselves and differs, by its name.
+
+    ``first_only`` and ``second_only`` are tensors; ``other_shape`` those of other shapes, which
+    are not compared. ``cosine`` is that of the angle between all parameters that both have.
+    """
+
+    paths: tuple[Path, Path]
+    sha256s: tuple[str, str]
+    same: bool
+    facts: Mapping[str, tuple[Any, Any]]
+    first_only: tuple[str, ...]
+    second_only: tuple[str, ...]
+    other_shape: tuple[str, ...]
+    tensors: tuple[ComparedTensor, ...]
+    cosine: float | None
+
+
+def inspect(path: Path) -> Inspected:
+    """Read a safetensors file once, hash it on the way, and say what is in it.
+
+    Raises ``NotReadyError``, ``StorageError`` and ``CheckpointError``.
+    """
+    with _opened(path) as (file, metadata):
+        sha256 = hashlib.sha256(file.header)
+        labels = _Labels()
+        tensors, squares = [], 0.0
+        for name, info in file.layout.items():  # in the order of the file, which has no gaps
+            is_labels = name == "y" and metadata is not None and metadata.kind == Kind.SHARD
+
+            def see(piece: Array, is_labels: bool = is_labels) -> None:
+                sha256.update(piece.view(np.uint8).data)
+                if is_labels:
+                    labels.count(piece)
+
+            found = figures(file, name, see)
+            role = _role(name, metadata)
+            dtype = DTYPE_NAMES[info.dtype]
+            tensors.append(Tensor(name, dtype, info.shape, role, found))
+            if is_float(info.dtype) and role in (None, Role.PARAMETER):
+                squares += math.nan if found.norm is None else found.norm**2
+        file.file.check_unchanged()
+    return Inspected(
+        path=path,
+        sha256=sha256.hexdigest(),
+        bytes=file.size,
+        metadata=None if metadata is None else _facts(metadata),
+        tensors=tuple(tensors),
+        norm=math.sqrt(squares) if math.isfinite(squares) else None,
+        labels=labels.counts(),
+    )
+
+
+def compare(one: Path, other: Path) -> Comparison:
+    """Compare two safetensors files tensor by tensor.
+
+    Raises ``NotReadyError``, ``StorageError`` and ``CheckpointError``.
+    """
+    with _opened(one) as (first, said), _opened(other) as (second, also_said):
+        sha256s = first.digest(), second.digest()
+        common = [name for name in first.layout if name in second.layout]
+        alike = [n for n in common if first.layout[n].shape == second.layout[n].shape]
+        found = {name: difference(first, second, name) for name in alike}
+        parameters = [
+            found[name]
+            for name in alike
+            if _role(name, said) in (None, Role.PARAMETER) and is_float(first.layout[name].dtype)
+        ]
+        return Comparison(
+            paths=(one, other),
+            sha256s=sha256s,
+            same=sha256s[0] == sha256s[1],
+            facts=_differing(said, also_said),
+            first_only=tuple(name for name in first.layout if name not in second.layout),
+            second_only=tuple(name for name in second.layout if name not in first.layout),
+            other_shape=tuple(name for name in common if name not in found),
+            tensors=tuple(_compared(name, of) for name, of in found.items()),
+            cosine=_cosine(parameters),
+        )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[TensorFile, Metadata | None]]:
+    with TensorFile(path, follow=True) as file:
+        try:
+            metadata = None if file.text is None else Metadata.decode(file.text)
+        except ValueError as error:
+            raise CheckpointError(f"{path}: {error}") from None
+        yield file, metadata
+
+
+def _role(name: str, metadata: Metadata | None) -> str | None:
+    return None if metadata is None else metadata.roles.get(name, Role.PARAMETER)
+
+
+def _facts(metadata: Metadata) -> dict[str, Any]:
+    """Return what a file says of itself, without the roles, which are told with the tensors."""
+    facts = {key: getattr(metadata, key) for key in metadata.__dataclass_fields__}
+    return {key: v for key, v in facts.items() if v is not None and key not in ("format", "roles")}
+
+
+def _differing(said: Metadata | None, also_said: Metadata | None) -> dict[str, tuple[Any, Any]]:
+    one, two = ({} if each is None else _flat(_facts(each)) for each in (said, also_said))
+    return {k: (one.get(k), two.get(k)) for k in one | two if one.get(k) != two.get(k)}
+
+
+def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in facts.items():
+        nested = value if isinstance(value, Mapping) else None
+        flat |= {key: value} if nested is None else {f"{key}.{k}": v for k, v in nested.items()}
+    return flat
+
+
+def _compared(name: str, found: Difference) -> ComparedTensor:
+    largest = found.largest if math.isfinite(found.largest) else None
+    relative = found.relative
+    if relative is not None and not math.isfinite(relative):
+        relative = None
+    return ComparedTensor(name, found.values, found.different, largest, relative)
+
+
+def _cosine(found: list[Difference]) -> float | None:
+    first, second, product = (
+        sum(getattr(each, key) for each in found) for key in ("first", "second", "product")
+    )
+    length = math.sqrt(first) * math.sqrt(second) if first > 0 and second > 0 else 0.0
+    return product / length if 0 < length < math.inf and math.isfinite(product) else None
+
+
+class _Labels:
+    """Counts the labels of a shard."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(0, np.int64)
+        self._strange = False
+
+    def count(self, labels: Array) -> None:
+        if labels.dtype != np.int64 or labels.min() < 0 or labels.max() >= _MOST_CLASSES:
+            self._strange = True
+            return
+        more = np.bincount(labels, minlength=len(self._counts))
+        more[: len(self._counts)] += self._counts
+        self._counts = more
+
+    def counts(self) -> tuple[int, ...] | None:
+        """Return how many examples each class has; None without labels that can be counted."""
+        return tuple(self._counts.tolist()) if len(self._counts) and not self._strange else None

@@ -1,0 +1,174 @@
+"""Check a run: every file, and what the files say of each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedcli.errors import NotReadyError
+from fedcli.progress import Progress, Silence
+from fedcli.run import Round, Run
+from fedcli.steps.made_again import Own
+from fedcli.verifying.clients import check_client, clients_of
+from fedcli.verifying.data import check_data
+from fedcli.verifying.findings import Finding, Part, Problem, Section
+from fedcli.verifying.others import check_partials, files_in, name_foreign
+from fedcli.verifying.rounds import (
+    check_manifest,
+    check_model,
+    check_server_state,
+    read_manifests,
+)
+from fedcli.verifying.scores import check_evaluation
+from fedcli.verifying.signed import check_signatures
+from fedcli.verifying.survey import Survey
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """What was found. ``sound`` is whether nothing was changed or lost, nor came out otherwise."""
+
+    run: Path
+    id: str
+    rounds: tuple[int, ...]
+    parts: tuple[Part, ...]
+    findings: tuple[Finding, ...]
+    sound: bool
+
+
+def verify(
+    root: Path,
+    *,
+    round_number: int | None = None,
+    replay: Own | None = None,
+    progress: Progress | None = None,
+) -> VerifyResult:
+    """Read every file of the run at ``root`` once, and compare it with what others say of it.
+
+    With ``round_number`` only the files of this round, its base model among them. Files that were
+    deleted are named; the result says whether any was changed. With ``replay``, models are
+    aggregated and clients are trained again, each with what it records, and the bytes compared.
+
+    Raises ``RunFormatError`` when there is no run, ``NotReadyError`` when the round is not there,
+    ``StorageError`` and ``OutOfMemoryError``.
+    """
+    progress = progress or Silence()
+    run, id_of_content = Run.as_it_says(root)
+    survey = Survey(run, progress)
+    files = list(files_in(root))
+    progress.start("reading", len(files))
+    _check_run_file(survey, id_of_content)
+    rounds = _check_rounds(survey, round_number)
+    if round_number is None:
+        check_data(survey)
+        check_partials(survey, files)
+        name_foreign(survey, files)
+    survey.judge()
+    replayed: tuple[Part, ...] = ()
+    if replay is not None:
+        from fedcli.steps.replay import replay as make_again
+
+        replayed = make_again(survey, rounds, replay)
+    return _result(survey, rounds, replayed)
+
+
+def _check_run_file(survey: Survey, id_of_content: str) -> None:
+    path = survey.run.root / "run.json"
+    survey.look_at(Section.RUN, path)
+    if survey.run.id != id_of_content:
+        message = "was changed: its id is not that of its content"
+        survey.add(Problem.CHANGED, path, message, survey.run.id, id_of_content)
+
+
+def _check_rounds(survey: Survey, wanted: int | None) -> list[Round]:
+    rounds = survey.run.rounds()
+    complete = survey.run.complete_rounds()
+    if wanted is None:
+        _name_gaps(survey, rounds, complete)
+    elif wanted not in {round_.number for round_ in rounds}:
+        raise NotReadyError(f"--round: there is no round {wanted} in {survey.run.root}")
+    else:
+        rounds = [survey.run.round(wanted)]
+        complete = [round_ for round_ in complete if round_.number == wanted]
+    read_manifests(survey, complete)
+    if wanted:
+        check_model(survey, survey.run.round(wanted - 1))
+        _check_late(survey, wanted)
+    for round_ in rounds:
+        _check_round(survey, round_, complete=round_ in complete)
+    return rounds
+
+
+def _check_late(survey: Survey, number: int) -> None:
+    """Check updates of earlier rounds that are in the model of this one."""
+    manifest = survey.manifests.get(number)
+    for entry in () if manifest is None else manifest.accepted:
+        if entry.round != number:
+            check_client(survey, survey.run.round(entry.round), entry.client)
+
+
+def _name_gaps(survey: Survey, rounds: Sequence[Round], complete: Sequence[Round]) -> None:
+    """Name global models that are missing, of rounds before the latest."""
+    expected = 0
+    if not complete:
+        survey.look_at(Section.MODELS, survey.run.round(0).global_model)
+        survey.add(Problem.LOST, survey.run.round(0).global_model, "is missing")
+    for round_ in complete:
+        if round_.number > expected:
+            path = survey.run.round(expected).global_model
+            more = round_.number - expected - 1
+            message = "is missing" + (f", and those of the {more} rounds after it" if more else "")
+            survey.look_at(Section.MODELS, path)
+            survey.add(Problem.LOST, path, message)
+        expected = round_.number + 1
+
+
+def _check_round(survey: Survey, round_: Round, *, complete: bool) -> None:
+    if complete:
+        check_model(survey, round_)
+    clients = clients_of(survey, round_)
+    for client in clients:
+        check_client(survey, round_, client)
+    if complete and round_.number > 0:
+        if round_.number in survey.manifests:
+            check_manifest(survey, round_)
+        check_server_state(survey, round_)
+    elif not complete:
+        _name_unfinished(survey, round_)
+    check_evaluation(survey, round_)
+    check_signatures(survey, round_, clients)
+
+
+def _name_unfinished(survey: Survey, round_: Round) -> None:
+    """Mention what an aggregation that was stopped has left in a round that is not complete."""
+    for section, path in (
+        (Section.MANIFESTS, round_.manifest),
+        (Section.SERVER_STATES, round_.server_state),
+    ):
+        if path.exists():
+            survey.look_at(section, path)
+            survey.add(Problem.NOTE, path, "is of an aggregation that did not end")
+
+
+def _result(survey: Survey, rounds: Sequence[Round], replayed: tuple[Part, ...]) -> VerifyResult:
+    findings = tuple(sorted(survey.findings, key=lambda f: not f.wrong))
+    return VerifyResult(
+        run=survey.run.root,
+        id=survey.run.id,
+        rounds=tuple(round_.number for round_ in rounds),
+        parts=(*_parts(survey, findings), *replayed),
+        findings=findings,
+        sound=not any(finding.wrong for finding in findings),
+    )
+
+
+def _parts(survey: Survey, findings: Sequence[Finding]) -> tuple[Part, ...]:
+    missing = {f.file for f in findings if f.problem in (Problem.MISSING, Problem.LOST)}
+    wrong = {f.file for f in findings if f.problem == Problem.CHANGED} - missing
+    parts = []
+    for section in Section:
+        names = {survey.name(path) for path, of in survey.looked_at.items() if of == section}
+        gone, changed = len(names & missing), len(names & wrong)
+        if names:
+            sound = len(names) - gone - changed
+            parts.append(Part(section.value, len(names), sound, gone, changed))
+    return tuple(parts)

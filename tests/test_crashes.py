@@ -88,6 +88,10 @@ STEPS = {
     "report": Step(
         ("report", "--csv", "r.csv", "--markdown", "r.md"), (PARTITION, TRAIN, ("aggregate",))
     ),
+    "gc": Step(
+        ("gc", "--keep-last", "1"),
+        (("partition", *CUT, *SCAFFOLD), *[TRAIN, ("aggregate",)] * 3),
+    ),
     "init, signed": Step(SIGNED),
     "train-client, signed": Step(SIGNED_TRAIN, (SIGNED,)),
     "aggregate, signed": Step(

@@ -48,6 +48,7 @@ SEVERAL = {
     "train-client",
     "evaluate",
     "report",
+    "gc",
 }
 EVERY = bool(os.environ.get("FEDCLI_EVERY_FAULT"))  # else the faults of a call take turns
 

@@ -12,6 +12,7 @@ from fedcli import __version__
 from fedcli.cli import (
     aggregate,
     evaluate,
+    gc,
     init,
     inspect,
     keygen,
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "keygen": keygen.keygen,
     "verify": verify.verify,
     "inspect": inspect.inspect,
+    "gc": gc.gc,
 }
 for _name, _function in COMMANDS.items():
     app.command(_name)(flattened(_function))

@@ -42,6 +42,16 @@ def run(
     evaluate: Annotated[
         bool, typer.Option("--evaluate/--no-evaluate", help="Score every round's global model.")
     ] = True,
+    keep_updates: Annotated[
+        int | None,
+        typer.Option(
+            "--keep-updates",
+            min=1,
+            help="After each round, remove updates and states of rounds before the last N, as gc"
+            " does. (default: all are kept)",
+            metavar="N",
+        ),
+    ] = None,
     training: TrainingOptions = TrainingOptions(),
     aggregation: AggregationOptions = AggregationOptions(),
     min_clients: MinClientsOption = None,
@@ -77,6 +87,7 @@ def run(
             options,
             jobs=_number(jobs),
             evaluate=evaluate,
+            keep_updates=keep_updates,
             progress=output,
         )
         output.result(result, lambda result: _render(result, opened.command("report")))

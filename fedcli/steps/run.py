@@ -45,6 +45,7 @@ def run_rounds(
     *,
     jobs: int | None = None,
     evaluate: bool = True,
+    keep_updates: int | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
     """Go on until ``rounds`` rounds are complete, from where the directory stands.
@@ -52,7 +53,8 @@ def run_rounds(
     Each round trains the clients that take part in it, ``jobs`` at a time (None: as many as suit
     the machine), aggregates, and evaluates; rounds that are complete but were not evaluated are
     evaluated first. With several clients at a time and no number of threads, each gets its share
-    of the cores.
+    of the cores. With ``keep_updates`` ``gc`` is launched after each round, and before the first,
+    in case it was stopped.
 
     Raises ``UsageError`` and ``NotReadyError`` for what no round can do, before any client trains,
     and what a step reports; the message names the client. An interrupt
@@ -71,11 +73,13 @@ def run_rounds(
         for number in unscored:
             _evaluate(run, steps, number, options)
             progress.advance()
+        _remove_old(steps, keep_updates)
         room = Room(steps, jobs, options)
         room.look(max(map(len, taking_part.values()), default=0))
         trainer = Trainer(run, steps, room, options, progress)
         for number, clients in taking_part.items():
             done.append(_round(trainer, number, clients, evaluate=evaluate))
+            _remove_old(steps, keep_updates)
             progress.advance()
             progress.say(_line(done[-1], rounds))
     return RunResult(run.latest_round().number, tuple(done))
@@ -162,6 +166,11 @@ def _evaluate(run: Run, steps: Steps, number: int, options: Options) -> dict[str
     scores = result["evaluations"][0]  # on all test data; those of single clients come after
     assert isinstance(scores, dict)
     return scores
+
+
+def _remove_old(steps: Steps, keep_updates: int | None) -> None:
+    if keep_updates is not None:
+        steps.launch("gc", "--keep-last", str(keep_updates))
 
 
 def _line(summary: RoundSummary, rounds: int) -> str:

@@ -1,0 +1,115 @@
+"""Remove updates and states of old rounds, which no later step reads."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedcli.errors import StorageError, UsageError
+from fedcli.old_files import OldFile, OldFiles, Sort, old_files
+from fedcli.progress import Progress, Silence
+from fedcli.run import Run
+
+
+@dataclass(frozen=True)
+class Removed:
+    """How many files of one sort were removed, and how many bytes they had."""
+
+    what: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class KeptFile:
+    """A file of an old round that was not removed, relative to the run, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class GcResult:
+    """What ``gc`` removed, or would; ``rounds`` are those whose files they were."""
+
+    run: Path
+    keep_last: int
+    dry_run: bool
+    rounds: tuple[int, ...]
+    files: int
+    bytes: int
+    removed: tuple[Removed, ...]
+    kept: tuple[KeptFile, ...]
+
+
+def gc(
+    run: Run, keep_last: int, *, dry_run: bool = False, progress: Progress | None = None
+) -> GcResult:
+    """Remove what rounds before the last ``keep_last`` complete ones do not need any more.
+
+    Those are updates, states of clients and of the server, and interrupted trainings. Global
+    models, manifests, scores, data and the open round are never touched, nor what a later step
+    still reads: see ``fedcli.old_files``. With ``dry_run`` nothing is removed. It may be stopped at
+    any moment, be repeated, and run twice at once.
+
+    Raises ``UsageError`` for less than one round, and ``StorageError``.
+    """
+    if keep_last < 1:
+        raise UsageError(f"--keep-last: expected 1 or more, found {keep_last}")
+    progress = progress or Silence()
+    found = old_files(run, keep_last)
+    progress.start("removing", len(found.removable))
+    sizes = {}
+    for file in found.removable:
+        size = _size(file.path) if dry_run else _remove(file.path)
+        progress.advance()
+        if size is not None:
+            sizes[file] = size
+    return _result(run, keep_last, dry_run, sizes, found)
+
+
+def _size(path: Path) -> int | None:
+    """Return the size of a file in bytes; None where it is gone."""
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _remove(path: Path) -> int | None:
+    """Remove a file and return its size; None where another process was faster."""
+    try:
+        size = _size(path)
+        path.unlink()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(
+            f"{path}: cannot remove: {error.strerror}",
+            hint="repeat the command once the cause is removed; what it has removed was old",
+        ) from error
+    return size
+
+
+def _result(
+    run: Run, keep_last: int, dry_run: bool, sizes: Mapping[OldFile, int], found: OldFiles
+) -> GcResult:
+    files = Counter(file.sort for file in sizes)
+    total = Counter[Sort]()
+    for file, size in sizes.items():
+        total[file.sort] += size
+    return GcResult(
+        run=run.root,
+        keep_last=keep_last,
+        dry_run=dry_run,
+        rounds=tuple(sorted({file.round for file in sizes})),
+        files=files.total(),
+        bytes=total.total(),
+        removed=tuple(
+            Removed(sort.value, files[sort], total[sort]) for sort in Sort if files[sort]
+        ),
+        kept=tuple(
+            KeptFile(file.path.relative_to(run.root).as_posix(), reason.value)
+            for file, reason in found.kept.items()
+        ),
+    )

@@ -92,6 +92,7 @@ STEPS = {
         ("gc", "--keep-last", "1"),
         (("partition", *CUT, *SCAFFOLD), *[TRAIN, ("aggregate",)] * 3),
     ),
+    "export": Step(("export", "-o", "model.safetensors"), (PARTITION, TRAIN, ("aggregate",))),
     "init, signed": Step(SIGNED),
     "train-client, signed": Step(SIGNED_TRAIN, (SIGNED,)),
     "aggregate, signed": Step(

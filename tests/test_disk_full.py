@@ -49,6 +49,7 @@ SEVERAL = {
     "evaluate",
     "report",
     "gc",
+    "export",
 }
 EVERY = bool(os.environ.get("FEDCLI_EVERY_FAULT"))  # else the faults of a call take turns
 
@@ -98,7 +99,7 @@ def check_message(ended: Ended, number: int) -> None:
     errors = [line for line in ended.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, ended
     assert os.strerror(number) in errors[0], ended
-    assert re.search(r"fedrun|edge\.safetensors|r\.(csv|md)", errors[0]), ended
+    assert re.search(r"fedrun|edge\.safetensors|r\.(csv|md)|model\.safetensors", errors[0]), ended
     assert "Traceback" not in ended.err
     assert "mistake in fedcli" not in ended.err
 

@@ -12,6 +12,7 @@ from fedcli import __version__
 from fedcli.cli import (
     aggregate,
     evaluate,
+    export,
     gc,
     init,
     inspect,
@@ -48,6 +49,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify.verify,
     "inspect": inspect.inspect,
     "gc": gc.gc,
+    "export": export.export,
 }
 for _name, _function in COMMANDS.items():
     app.command(_name)(flattened(_function))

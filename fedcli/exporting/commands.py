@@ -1,0 +1,191 @@
+"""The command lines that make a run again, as far as its files tell them.
+
+Paths are not in a run, so that they are left as ``PATH`` and ``FILE``.
+"""
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from fedcli.errors import UsageError
+from fedcli.exporting.history import Made, stretches
+from fedcli.plan import Plan, TrainPlan
+from fedcli.plan.aggregate import PARTS
+from fedcli.plan.values import option_words
+from fedcli.printable import printable
+from fedcli.run import Run
+from fedcli.run_info import RunInfo
+from fedcli.strategies import resolve
+
+_OWN_PATH = ("imagefolder", "npz")
+_SIZES = ("sizes", "angles")  # options of partition that hold several numbers
+_OF_MACHINE = ("device", "compile", "lr")
+
+
+def commands(run: Run, rounds: Sequence[Made]) -> list[str]:
+    """Return the command lines, one a string, that make the run and its rounds again."""
+    info = run.info
+    if info.origin.get("step") == "partition":
+        lines = [_line("partition", _partition(info))]
+    else:
+        lines = [_line("init", _init(info))]
+    for stretch in stretches(list(rounds)):
+        lines += _rounds(info, stretch)
+    return lines
+
+
+def _line(command: str, words: Sequence[str]) -> str:
+    return printable(" ".join(["fedcli", command, *map(shlex.quote, words)]))
+
+
+def _partition(info: RunInfo) -> list[str]:
+    origin, dataset = info.origin, info.dataset
+    data = origin.get("data", {})
+    name = f"{dataset.name}:PATH" if dataset.name in _OWN_PATH else dataset.name
+    parameters = dict(origin.get("parameters", {}))
+    labels = parameters.pop("labels", ())
+    parameters |= {key: tuple(parameters[key]) for key in _SIZES if key in parameters}
+    asked = {
+        "dataset": name,
+        "image_size": dataset.shape[-1] if dataset.name == "imagefolder" else None,
+        "limit": data.get("limit"),
+        "test_fraction": data.get("test_fraction"),
+        "val_fraction": origin.get("val_fraction") or None,
+        "test_split": origin.get("test_split"),
+        "scheme": origin.get("scheme"),
+        **parameters,
+    }
+    words = option_words(asked)
+    for one in labels:
+        words += ["--labels", ",".join(one)]
+    return words + _start(info)
+
+
+def _init(info: RunInfo) -> list[str]:
+    channels, _, side = info.dataset.shape
+    words = ["--classes", ",".join(info.dataset.classes)]
+    words += option_words({"image_size": side, "channels": channels})
+    for client, key in info.members.items():
+        words += ["--member", f"{client}={key}"]
+    if info.clients and not info.members:
+        words += ["--clients", ",".join(info.clients)]
+    if info.coordinator is not None:
+        words += ["--key", "FILE"]
+    return words + _start(info)
+
+
+def _start(info: RunInfo) -> list[str]:
+    """Return the model, the plan where it is not the built-in one, and the seed."""
+    model, origin = info.model, info.origin
+    asked: dict[str, Any] = {
+        "model": model.name,
+        "lora": model.lora,
+        "lora_alpha": model.lora_alpha,
+    }
+    if model.name == "resnet18":
+        asked |= {"stem": model.stem, "norm": model.norm}
+    if origin.get("init_from") is not None:
+        asked["init_from"] = "FILE"
+    words = option_words(asked)
+    if origin.get("pretrained"):
+        words.append("--pretrained")
+    usual = TrainPlan().as_json()
+    train = {k: v for k, v in info.plan.train.as_json().items() if usual.get(k) != v}
+    rule = {**info.plan.as_json()["aggregate"]}
+    if rule["strategy"] == info.plan.train.local.strategy:
+        del rule["strategy"]
+    return words + option_words({**train, **rule, "normalize": _normalize(info), "seed": info.seed})
+
+
+def _normalize(info: RunInfo) -> str | None:
+    """Return ``imagenet`` where that was asked for; ``half`` is usual."""
+    dataset, pretrained = info.dataset, bool(info.origin.get("pretrained"))
+    if dataset.dtype != "uint8":
+        return None
+    half = tuple(dataset.mean) == (0.5,)
+    if half == pretrained:
+        return "half" if half else "imagenet"
+    return None
+
+
+def _rounds(info: RunInfo, stretch: Sequence[Made]) -> list[str]:
+    """Return the commands of a stretch of rounds, and a remark on what they cannot say."""
+    made, last = stretch[-1], stretch[-1].round
+    training = _training(info.plan.train, made)
+    rule = {} if made.manifest is None else _rule(info.plan, made)
+    own = {"model": info.model.name} if info.model.is_users_own else {}
+    lines = list(_remarks(stretch))
+    if info.origin.get("step") == "partition":
+        options = option_words({"rounds": last, **training, **rule, **own})
+        return [*lines, _line("run", options)]
+    where = (
+        f"# rounds {stretch[0].round} to {last}, each" if len(stretch) > 1 else f"# round {last}"
+    )
+    keys = ["--key", "FILE"] if info.members else []
+    own_data = ["--id", "ID", "--data", "PATH", *keys]
+    sign = ["--key", "FILE"] if info.coordinator is not None else []
+    return [
+        *lines,
+        f"{where}, with every client's own data",
+        _line("train-client", own_data + option_words({**training, **own})),
+        _line("aggregate", option_words(rule) + sign),
+    ]
+
+
+def _training(plan: TrainPlan, made: Made) -> dict[str, Any]:
+    """Return what clients were told that is not in the plan; the threads, which bytes depend on."""
+    if len(made.trainings) != 1:
+        return {}
+    used, planned = made.trainings[0], plan.resolved().as_json()
+    options = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in used.items()
+        if key not in _OF_MACHINE and planned.get(key) != _comparable(value)
+    }
+    if plan.lr_schedule == "constant" and used.get("lr") != plan.lr:
+        options["lr"] = used.get("lr")
+    if plan.algorithm == "fedbn" or used.get("algorithm") == "fedbn":
+        options.pop("local_layers", None)  # which the algorithm says itself
+    return options
+
+
+def _comparable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _rule(plan: Plan, made: Made) -> dict[str, Any]:
+    """Return the options of aggregation that are not as the plan says."""
+    manifest = made.manifest
+    assert manifest is not None
+    typed: dict[str, Any] = {}
+    if manifest.strategy != plan.aggregate.strategy:
+        typed["strategy"] = manifest.strategy
+    try:
+        parts = resolve(plan.aggregate.with_options(typed))
+        typed |= {
+            name: getattr(manifest, name)
+            for name in PARTS
+            if getattr(manifest, name) != getattr(parts, name)
+        }
+        options = resolve(plan.aggregate.with_options(typed)).options
+    except UsageError:  # a function of somebody's own, which is not to be run here
+        return {**typed, "reduce": manifest.reduce}
+    typed |= {k: v for k, v in manifest.options.items() if k in options and options[k] != v}
+    limits = plan.aggregate.limits
+    return typed | {k: v for k, v in manifest.limits.items() if limits.get(k) != v}
+
+
+def _remarks(stretch: Sequence[Made]) -> list[str]:
+    remarks = []
+    if any(len(made.trainings) > 1 for made in stretch):
+        remarks.append("# clients trained with different options: each update says which")
+    if any(not made.trainings for made in stretch):
+        remarks.append("# how clients trained is not in the run any more: as the plan says, or not")
+    absent = [
+        str(made.round)
+        for made in stretch
+        if (m := made.manifest) is not None and (m.missing or m.late or m.rejected or m.partials)
+    ]
+    if absent:
+        remarks.append(f"# who had a part in round {', '.join(absent)} is in its aggregate.json")
+    return remarks

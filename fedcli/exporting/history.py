@@ -1,0 +1,125 @@
+"""How a global model came to be, as far as the files of its run tell."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from itertools import groupby
+from typing import Any
+
+from fedcli.checkpoint import Checkpoint, digest
+from fedcli.errors import BadInputError, NotReadyError
+from fedcli.files import canonical_json
+from fedcli.manifest import Manifest, read_manifest
+from fedcli.metadata import Kind
+from fedcli.plan import TrainPlan
+from fedcli.run import Run
+from fedcli.run_info import client_order
+
+_RECORDED = {field.name for field in fields(TrainPlan)} | {"threads", "device", "compile"}
+
+
+@dataclass(frozen=True)
+class Link:
+    """A global model in the chain back to round 0; None where its file is gone."""
+
+    round: int
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Made:
+    """How one round was made. ``trainings`` are the hyper-parameters that its clients recorded.
+
+    There is one of them where all clients trained alike, and none where the updates are gone.
+    """
+
+    round: int
+    manifest: Manifest | None
+    trainings: tuple[Mapping[str, Any], ...]
+
+    @property
+    def examples(self) -> dict[str, int]:
+        """Return how many examples each client trained on whose update came by itself."""
+        accepted = () if self.manifest is None else self.manifest.accepted
+        return {entry.client: entry.num_examples for entry in accepted}
+
+    @property
+    def clients(self) -> int | None:
+        """How many clients had a part in it; None where no manifest tells."""
+        if self.manifest is None:
+            return None
+        return len(self.manifest.accepted) + sum(part.clients for part in self.manifest.partials)
+
+    def alike(self) -> bytes:
+        """Return what is the same for rounds that were made with the same options."""
+        rule: dict[str, Any] = {}
+        if (manifest := self.manifest) is not None:
+            rule = {key: getattr(manifest, key) for key in _RULE}
+        return canonical_json([rule, list(self.trainings)])
+
+
+_RULE = ("strategy", "reduce", "server_optimizer", "weighting", "options", "limits")
+
+
+def chain(run: Run, number: int, sha256: str) -> list[Link]:
+    """Follow a global model of a round, of this SHA-256, back to round 0, newest first.
+
+    Each model names the SHA-256 of the one before; that of a file that is gone is still named.
+    """
+    links = [Link(number, sha256)]
+    for before in range(number - 1, -1, -1):
+        links.append(Link(before, _base_of(run, before + 1)))
+    return links
+
+
+def _base_of(run: Run, number: int) -> str | None:
+    try:
+        with Checkpoint(run.round(number).global_model, Kind.GLOBAL) as model:
+            return model.metadata.base
+    except (BadInputError, NotReadyError):
+        manifest = read_manifest(run.round(number).manifest)
+        if manifest is not None:
+            return manifest.base
+        before = run.round(number - 1).global_model
+        return digest(before) if before.exists() else None
+
+
+def history(run: Run, last: int) -> list[Made]:
+    """Return how the rounds up to one were made."""
+    return [_made(run, number) for number in range(1, last + 1)]
+
+
+def stretches(rounds: list[Made]) -> Iterator[list[Made]]:
+    """Yield stretches of rounds that were made with the same options."""
+    for _, group in groupby(rounds, Made.alike):
+        yield list(group)
+
+
+def _made(run: Run, number: int) -> Made:
+    manifest = read_manifest(run.round(number).manifest)
+    found: dict[bytes, Mapping[str, Any]] = {}
+    for entry in () if manifest is None else manifest.accepted:
+        try:
+            with Checkpoint(run.round(entry.round).update(entry.client), Kind.UPDATE) as update:
+                training = _hyperparameters(update.metadata.training or {})
+        except (BadInputError, NotReadyError):
+            continue
+        found[canonical_json(training)] = training
+    return Made(number, manifest, tuple(found[key] for key in sorted(found)))
+
+
+def _hyperparameters(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what somebody chose; the number of steps that epochs come to is not among it."""
+    chosen = {key: value for key, value in training.items() if key in _RECORDED}
+    chosen.pop("initial_loss", None)
+    if "epochs" in chosen:
+        chosen.pop("steps", None)
+    return chosen
+
+
+def clients_of(rounds: list[Made]) -> dict[str, tuple[int, int]]:
+    """Return for each client in how many rounds its update was, and its examples in the last."""
+    found: dict[str, tuple[int, int]] = {}
+    for made in rounds:
+        for client, examples in made.examples.items():
+            found[client] = found.get(client, (0, 0))[0] + 1, examples
+    return {client: found[client] for client in client_order(found)}

@@ -1,0 +1,207 @@
+"""Write a global model to a file of its own, with a card that says where it is from."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from math import prod
+from pathlib import Path
+from typing import Self
+
+from fedcli import __version__
+from fedcli.checkpoint import Checkpoint, digest
+from fedcli.dtypes import Array
+from fedcli.errors import ConflictError, NotReadyError, UsageError
+from fedcli.exporting.card import Exported, Facts, card
+from fedcli.exporting.history import chain, history
+from fedcli.exporting.weights import as_safetensors, merged_adapters
+from fedcli.files import write_bytes
+from fedcli.metadata import Kind
+from fedcli.plan import one_of
+from fedcli.records import read_record
+from fedcli.report.records import Evaluation, Partition, Score
+from fedcli.run import Round, Run
+from fedcli.signatures import check_global
+
+SUFFIXES = {"safetensors": (".safetensors",), "torch": (".pt", ".pth"), "onnx": (".onnx",)}
+_PROGRAMS = {"safetensors": (), "torch": ("torch",), "onnx": ("torch", "onnx", "onnxscript")}
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was exported; ``sha256`` is that of ``path``, ``model_sha256`` of the run's file.
+
+    ``merged`` says whether adapters of LoRA went into the weights.
+    """
+
+    round: int
+    format: str
+    path: Path
+    card: Path
+    sha256: str
+    bytes: int
+    model_sha256: str
+    merged: bool
+    already_done: bool
+
+
+def export(
+    run: Run,
+    *,
+    round_number: int | None = None,
+    format: str = "safetensors",
+    output: Path | None = None,
+    own_model: str | None = None,
+    force: bool = False,
+) -> ExportResult:
+    """Write the global model of a round, by default the latest, and its card beside it.
+
+    ``format`` is ``safetensors`` or ``torch`` (a state_dict), or ``onnx`` (a graph that normalises
+    its input itself). Adapters of LoRA are merged into the weights that they stand beside. The card
+    has the name of ``output`` and ``.md``. The same model gives the same bytes, with
+    the same versions of the programs. ``own_model`` is for ``onnx`` what it is for training.
+
+    Raises ``UsageError``, ``NotReadyError``, ``BadInputError`` for a model that is broken or not
+    signed as it should be, ``MissingDependencyError``, ``ConflictError`` where other files are
+    there, and ``StorageError``.
+    """
+    one_of("--format", format, SUFFIXES)
+    round_ = _round(run, round_number)
+    path = _output(run, round_, format, output)
+    model = _Model.read(run, round_)
+    data = _written(run, format, model, own_model)
+    exported = Exported(
+        name=path.name,
+        format=format,
+        sha256=hashlib.sha256(data).hexdigest(),
+        bytes=len(data),
+        round=round_.number,
+        model_sha256=model.sha256,
+        merged=model.merged,
+        tensors=len(model.weights),
+        numbers=sum(prod(array.shape) for array in model.weights.values()),
+        versions=_versions(format),
+    )
+    described = card(exported, _facts(run, round_, model.sha256)).encode()
+    # the model last: where it is, its card is
+    files = {_card_of(path): described, path: data}
+    return _result(exported, path, already_done=not _write(files, force=force))
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A global model of the run; ``weights`` are without adapters, which are ``merged``."""
+
+    round: Round
+    sha256: str
+    weights: dict[str, Array]
+    merged: bool
+
+    @classmethod
+    def read(cls, run: Run, round_: Round) -> Self:
+        """Read it. Raises what ``export`` does."""
+        with Checkpoint(round_.global_model, Kind.GLOBAL) as model:
+            sha256, tensors = model.digest(), model.tensors()
+        check_global(run, round_, sha256)
+        weights = merged_adapters(tensors, run.info.model.lora_scale)
+        return cls(round_, sha256, weights, weights.keys() != tensors.keys())
+
+
+def _round(run: Run, number: int | None) -> Round:
+    latest = run.latest_round()
+    if number is None:
+        return latest
+    if number < 0:
+        raise UsageError(f"--round: expected 0 or more, found {number}")
+    if not run.round(number).global_model.exists():
+        raise NotReadyError(
+            f"--round {number}: round {number} has no global model; the latest is {latest.number}"
+        )
+    return run.round(number)
+
+
+def _output(run: Run, round_: Round, format: str, output: Path | None) -> Path:
+    suffixes = SUFFIXES[format]
+    if output is None:
+        return Path(f"{run.root.resolve().name}-round-{round_.number}{suffixes[0]}")
+    if output.suffix not in suffixes:
+        raise UsageError(
+            f"--output {output}: expected a name that ends in {' or '.join(suffixes)}, for"
+            f" --format {format}"
+        )
+    if output.resolve().parent.is_relative_to(run.root.resolve()):
+        raise UsageError(f"--output {output}: is in the run directory, which has its own files")
+    return output
+
+
+def _card_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.md")
+
+
+def _written(run: Run, format: str, model: _Model, own_model: str | None) -> bytes:
+    notes = {
+        "fedcli_run": run.id,
+        "fedcli_round": str(model.round.number),
+        "fedcli_sha256": model.sha256,
+    }
+    if format == "safetensors":
+        return as_safetensors(model.weights, notes)
+    from fedcli.exporting.with_torch import as_onnx, saved
+
+    if format == "torch":
+        return saved(model.weights)
+    return as_onnx(run.info, model.weights, notes, model.round.global_model, own_model)
+
+
+def _versions(format: str) -> dict[str, str]:
+    versions = {"fedcli": __version__}
+    for name in _PROGRAMS[format]:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # it is there, but was not installed as a package
+            continue
+    return versions
+
+
+def _facts(run: Run, round_: Round, sha256: str) -> Facts:
+    evaluation = read_record(Evaluation, round_.evaluation)
+    scores: tuple[Score, ...] = () if evaluation is None else evaluation.results
+    return Facts(
+        run=run,
+        rounds=history(run, round_.number),
+        chain=chain(run, round_.number, sha256),
+        scores=[score for score in scores if (score.model, score.sha256) == ("global", sha256)],
+        partition=read_record(Partition, run.partition_file),
+    )
+
+
+def _write(files: Mapping[Path, bytes], *, force: bool) -> bool:
+    """Write files that are not there as they should be, and say whether there were any."""
+    other = [path for path, data in files.items() if not _is(path, data)]
+    for path in other:
+        if path.exists() and not force:
+            raise ConflictError(
+                f"{path}: exists, and is not what would be written",
+                hint="--force replaces it; --output names another file",
+            )
+    for path in other:
+        write_bytes(path, files[path])
+    return bool(other)
+
+
+def _is(path: Path, data: bytes) -> bool:
+    return path.exists() and digest(path) == hashlib.sha256(data).hexdigest()
+
+
+def _result(exported: Exported, path: Path, *, already_done: bool) -> ExportResult:
+    return ExportResult(
+        round=exported.round,
+        format=exported.format,
+        path=path,
+        card=_card_of(path),
+        sha256=exported.sha256,
+        bytes=exported.bytes,
+        model_sha256=exported.model_sha256,
+        merged=exported.merged,
+        already_done=already_done,
+    )

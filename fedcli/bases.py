@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from fedcli.checkpoint import Checkpoint, Layout, layout_in_order, layout_of
+from fedcli.checkpoint import Checkpoint
 from fedcli.dtypes import is_float
 from fedcli.layers import check_patterns, withheld
+from fedcli.layout import Layout, layout_in_order, layout_of
 from fedcli.manifest import check_described
 from fedcli.metadata import Kind, Metadata, Role
 from fedcli.run import Round, Run

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from fedcli.blocks import BLOCK_BYTES, Block
-from fedcli.checkpoint import Checkpoint, CheckpointWriter, Layout
+from fedcli.checkpoint import Checkpoint, CheckpointWriter
 from fedcli.dtypes import Array
 from fedcli.input_file import InputFile
+from fedcli.layout import Layout
 
 Dtype = np.dtype[Any]
 

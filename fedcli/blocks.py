@@ -15,9 +15,9 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from fedcli.checkpoint import Layout
 from fedcli.cores import available_cores
 from fedcli.dtypes import Array, as_float, is_float
+from fedcli.layout import Layout
 from fedcli.metadata import Role
 
 # The sums of a block, in float64, are to stay in the L2 cache; measured from 128 KiB to 1 MiB.

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from fedcli.bases import CONTROL, Base, slot_dtype
 from fedcli.block_files import BlockFile, write_block
 from fedcli.blocks import Block, Reader
-from fedcli.checkpoint import Checkpoint, CheckpointWriter, Layout, digest, layout_of
+from fedcli.checkpoint import Checkpoint, CheckpointWriter, digest
 from fedcli.dtypes import Array
 from fedcli.errors import BadInputError, NotReadyError
+from fedcli.layout import Layout, layout_of
 from fedcli.manifest import Manifest, read_manifest
 from fedcli.metadata import Kind, Metadata
 from fedcli.printable import brief

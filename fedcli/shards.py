@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcli.checkpoint import Checkpoint, create, layout_of
+from fedcli.checkpoint import Checkpoint, create
 from fedcli.dtypes import Array
 from fedcli.errors import CheckpointError
+from fedcli.layout import layout_of
 from fedcli.metadata import Kind, Metadata
 from fedcli.progress import Progress
 from fedcli.run import Run

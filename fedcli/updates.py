@@ -11,10 +11,11 @@ import numpy as np
 from fedcli.advice import train_command
 from fedcli.bases import PARTIAL_DTYPE, Base, Bases
 from fedcli.block_files import BlockFile
-from fedcli.checkpoint import Checkpoint, Layout
+from fedcli.checkpoint import Checkpoint
 from fedcli.dtypes import DTYPE_NAMES
 from fedcli.errors import BadInputError, StorageError, UpdateError
 from fedcli.files import read_json
+from fedcli.layout import Layout
 from fedcli.metadata import Kind, Metadata
 from fedcli.printable import brief
 from fedcli.run import Round, Run

@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from fedcli.checkpoint import Checkpoint, create, digest, layout_of, save
+from fedcli.checkpoint import Checkpoint, create, digest, save
 from fedcli.dtypes import BFLOAT16, DTYPE_NAMES, DTYPES
 from fedcli.errors import BadInputError, CheckpointError, NotReadyError
+from fedcli.layout import layout_of
 from fedcli.metadata import Kind, Metadata
 
 METADATA = Metadata(

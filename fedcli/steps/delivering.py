@@ -1,9 +1,11 @@
 """Write what a client sends, and what belongs to it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fedcli.checkpoint import Checkpoint, digest, save
 from fedcli.errors import OvertakenError
@@ -69,13 +71,7 @@ def deliver(
         micro_batch=trained.micro_batch,
     )
 
-    def note(sha256: str, size: int) -> None:
-        facts = {"format": 1, "client": client, "round": session.round.number, "sha256": sha256}
-        values = {**facts, "bytes": size, "num_examples": metadata.num_examples, **volatile}
-        write_json(session.round.telemetry(client), values)
-        if session.key is not None:
-            sign_update(session.run, session.round, client, sha256, session.key)
-
+    note = partial(_tell, session, metadata, volatile)
     try:
         sha256 = _write(session, metadata, trained, note, again=again)
     except OvertakenError:
@@ -97,6 +93,18 @@ def deliver(
         epochs=tuple(trained.epochs),
         late=is_late(session.run, session.round, client, sha256),
     )
+
+
+def _tell(
+    session: Session, metadata: Metadata, volatile: Mapping[str, Any], sha256: str, size: int
+) -> None:
+    """Write how the training went, and sign an update of this SHA-256 where the run has members."""
+    client, round_ = metadata.client or "", session.round
+    facts = {"format": 1, "client": client, "round": round_.number, "sha256": sha256}
+    values = {**facts, "bytes": size, "num_examples": metadata.num_examples, **volatile}
+    write_json(round_.telemetry(client), values)
+    if session.key is not None:
+        sign_update(session.run, round_, client, sha256, session.key)
 
 
 def _write(

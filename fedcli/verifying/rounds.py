@@ -5,9 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedcli.bases import Base, slot_dtype
-from fedcli.checkpoint import Checkpoint, Layout, layout_of
+from fedcli.checkpoint import Checkpoint
 from fedcli.dtypes import DTYPE_NAMES
 from fedcli.errors import UsageError
+from fedcli.layout import Layout, layout_of
 from fedcli.manifest import Manifest
 from fedcli.metadata import Kind, Metadata
 from fedcli.participation import COVERED

@@ -4,9 +4,11 @@ A reader sees the old file, the new one, or none; never half of one.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from io import FileIO
@@ -21,6 +23,7 @@ from fedcli.temporaries import remove_leftovers, temporary
 _MOST_JSON = 32_000_000  # bytes; a confusion matrix of 1000 classes has 13 million
 
 _TRIES = 100
+_PATIENCE = 10.0  # seconds
 _PIECE = 2**20  # bytes copied at a time
 
 
@@ -102,6 +105,33 @@ def _put_back(path: Path, second: Path | None) -> None:
 def _discard(path: Path) -> None:
     with contextlib.suppress(OSError):
         path.unlink()
+
+
+@contextlib.contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Let one process at a time into the block, of those that ask for this directory.
+
+    Nothing is left behind by one that is killed. Where the file system has no locks, and where
+    whoever is in the block does not go on for ten seconds, nobody is kept out.
+    """
+    with storage_errors("read", directory):
+        descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        _lock(descriptor, time.monotonic() + _PATIENCE)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, deadline: float) -> None:
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            time.sleep(0.01)
+        except OSError:
+            return
 
 
 @contextlib.contextmanager

@@ -133,6 +133,8 @@ def main(arguments: list[str]) -> NoReturn:
     """Call ``preload`` of a module, where one is named, with the other arguments; then serve."""
     if arguments:
         importlib.import_module(arguments[0]).preload(*arguments[1:])
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()  # what is left in there would be printed by every step
     gc.collect()
     gc.freeze()  # a collection in a child would otherwise write to, and so copy, every page
     serve(socket.socket(fileno=0))

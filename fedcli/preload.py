@@ -4,6 +4,8 @@ An entry point, like ``__main__``: only the server imports it.
 """
 
 import importlib
+import io
+from contextlib import redirect_stdout
 
 from fedcli.cli import execute
 from fedcli.models import MODELS
@@ -24,4 +26,5 @@ def preload(model: str) -> None:
         importlib.import_module(name)
     if model not in MODELS and ":" not in model:
         importlib.import_module("fedcli.models.from_torchvision")
-    execute(["status", "--json"])  # typer imports most of what it needs at the first command
+    with redirect_stdout(io.StringIO()):  # else steps would begin with what it prints
+        execute(["status", "--json"])  # typer imports most of what it needs at the first command

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Test processes run side by side: threads that wait for each other's cores would make them crawl.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# It would hide what processes print twice, or never.
+os.environ.pop("PYTHONUNBUFFERED", None)
 # A machine that is busy is no mistake of the program.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")

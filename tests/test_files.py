@@ -1,11 +1,13 @@
 """A file appears whole, or not at all; what a killed process leaves is passed over and cleaned."""
 
+import errno
 import json
 import os
 import signal
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from conftest import deliver, tensors
 from fedcli.errors import BadInputError, NotReadyError, StorageError
 from fedcli.files import (
     InputFile,
+    alone_in,
     atomic_writer,
     canonical_json,
     read_json,
@@ -162,3 +165,52 @@ def test_a_resting_file_is_read_on_and_a_replaced_one_is_not(tmp_path: Path) -> 
         path.unlink()
         with pytest.raises(NotReadyError):
             file.read(2, 0)
+
+
+# --- one at a time -------------------------------------------------------------------------------
+
+
+def inside(directory: Path, said: list[str], name: str) -> None:
+    with alone_in(directory):
+        said.append(name)
+
+
+def test_one_process_at_a_time_is_alone_in_a_directory(tmp_path: Path) -> None:
+    said: list[str] = []
+    waiting = threading.Thread(target=inside, args=(tmp_path, said, "second"))
+    with alone_in(tmp_path):
+        waiting.start()
+        waiting.join(0.2)
+        inside(tmp_path.parent, said, "elsewhere")
+        assert said == ["elsewhere"]
+    waiting.join()
+    assert said == ["elsewhere", "second"]
+    assert names(tmp_path) == []
+
+
+def test_who_is_killed_keeps_nobody_out(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from fedcli.files import alone_in\n"
+        "with alone_in(Path(sys.argv[1])): os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, tmp_path]).returncode == -signal.SIGKILL
+    said: list[str] = []
+    inside(tmp_path, said, "next")
+    assert said == ["next"]
+
+
+def test_nobody_is_kept_out_where_there_are_no_locks_or_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    with alone_in(tmp_path):
+        monkeypatch.setattr("fedcli.files._PATIENCE", 0.05)
+        inside(tmp_path, said, "impatient")
+
+        def no_locks(*_: object) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        monkeypatch.setattr("fedcli.files._PATIENCE", 1e9)
+        monkeypatch.setattr("fcntl.flock", no_locks)
+        inside(tmp_path, said, "without locks")
+    assert said == ["impatient", "without locks"]

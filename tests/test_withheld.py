@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -162,12 +163,13 @@ def test_updates_are_read_and_hashed_in_one_pass(
 ) -> None:
     bring_controls(run, strategy)
     files = {run.round(1).update(client).stat().st_ino for client in SEVEN}
-    read, real = 0, os.preadv
+    read, real, lock = 0, os.preadv, threading.Lock()
 
     def counted(descriptor: int, buffers: Any, offset: int) -> int:
         nonlocal read
         count = real(descriptor, buffers, offset)
-        read += count if os.fstat(descriptor).st_ino in files else 0
+        with lock:
+            read += count if os.fstat(descriptor).st_ino in files else 0
         return count
 
     monkeypatch.setattr(os, "preadv", counted)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedcli.checkpoint import digest
 from fedcli.errors import ConflictError, FedcliError, LostError, OvertakenError
-from fedcli.files import put_back_on_failure, storage_errors
+from fedcli.files import alone_in, put_back_on_failure, storage_errors
 from fedcli.manifest import Manifest, read_manifest
 from fedcli.participation import Participation
 from fedcli.run import Round, Run
@@ -185,17 +185,18 @@ def replacing(inputs: Inputs, sha256: str, *, force: bool) -> Iterator[None]:
     where a later round was trained from it, unless this one is what the manifest names.
     """
     round_, path = inputs.round, inputs.round.global_model
-    beside = (round_.server_state, round_.global_signature, round_.manifest)
-    is_other = path.exists() and not _is(path, sha256)
-    if is_other and not force:
-        raise OvertakenError(f"{path}: another process has just written it")
-    before = read_manifest(round_.manifest)
-    is_as_it_was = before is not None and before.global_model == sha256
-    if is_other and not is_as_it_was:
-        check_replaceable(inputs.run, round_)
-    files = (*beside, path) if is_other else beside
-    with put_back_on_failure(*files, unless=lambda: _is(path, sha256)):
-        if is_other:
-            with storage_errors("replace", path):
-                path.unlink(missing_ok=True)
-        yield
+    with alone_in(round_.path):  # else two could each write a part of what belongs together
+        is_other = path.exists() and not _is(path, sha256)
+        if is_other and not force:
+            raise OvertakenError(f"{path}: another process has just written it")
+        before = read_manifest(round_.manifest)
+        is_as_it_was = before is not None and before.global_model == sha256
+        if is_other and not is_as_it_was:
+            check_replaceable(inputs.run, round_)
+        beside = (round_.server_state, round_.global_signature, round_.manifest)
+        files = (*beside, path) if is_other else beside
+        with put_back_on_failure(*files, unless=lambda: _is(path, sha256)):
+            if is_other:
+                with storage_errors("replace", path):
+                    path.unlink(missing_ok=True)
+            yield

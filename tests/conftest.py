@@ -61,6 +61,13 @@ def run_info(clients: tuple[str, ...] = ("0", "1", "2")) -> RunInfo:
     )
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """What a test draws without a seed does not depend on which tests ran before it."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
+
 @pytest.fixture
 def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is flushed to the disk, which makes many small files faster."""

@@ -1,5 +1,7 @@
 """The documentation says what the program does: options, defaults, examples, files, links."""
 
+import importlib
+import inspect
 import json
 import re
 import subprocess
@@ -292,3 +294,24 @@ def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert process.returncode == 0, process.stderr
+
+
+def test_the_functions_of_the_python_api_are_described_as_they_are() -> None:
+    text = (ROOT / "docs" / "python-api.md").read_text()
+    rows = re.findall(r"^\| `(\w+)\((.*)\)` \| `([\w.]+)` \| `(\w+)` \|$", text, re.M)
+    steps = {"run_rounds" if name == "run" else name.replace("-", "_") for name in COMMANDS}
+    assert {name for name, *_ in rows} == steps | {"partial", "compare"}
+    for name, parameters, module, result in rows:
+        function = getattr(importlib.import_module(module), name)
+        signature = inspect.signature(function)
+        assert ", ".join(parts_of(signature)) == parameters, name
+        returned = signature.return_annotation
+        assert getattr(returned, "__name__", returned) == result, name
+
+
+def parts_of(signature: inspect.Signature) -> list[str]:
+    """The names of parameters, with a star before those that go by name only."""
+    parameters = list(signature.parameters.values())
+    by_place = [p.name for p in parameters if p.kind != p.KEYWORD_ONLY]
+    by_name = [p.name for p in parameters if p.kind == p.KEYWORD_ONLY]
+    return by_place + (["*", *by_name] if by_name else [])

@@ -15,12 +15,12 @@ import numpy as np
 
 from fedcli.checkpoint import Checkpoint
 from fedcli.dtypes import is_float
+from fedcli.errors import BadInputError
+from fedcli.global_models import check_global_model
 from fedcli.layers import check_patterns, withheld
 from fedcli.layout import Layout, layout_in_order, layout_of
-from fedcli.manifest import check_described
 from fedcli.metadata import Kind, Metadata, Role
 from fedcli.run import Round, Run
-from fedcli.signatures import check_global
 
 CONTROL = "control"
 WITHHOLDING = ("freeze", "local_layers")  # what tells of it in an update's ``training``
@@ -46,6 +46,15 @@ class Base:
     whole: Layout
     layout: Layout
     roles: Mapping[str, Role]
+    identity: tuple[int, ...] = ()  # of the file whose SHA-256 it is
+
+    def open(self) -> Checkpoint:
+        """Open the model again. Raises ``BadInputError`` where it is another file by now."""
+        model = Checkpoint(self.path, Kind.GLOBAL)
+        if model.file.identity != self.identity:
+            model.close()
+            raise BadInputError(f"{self.path}: was replaced while it was used; repeat the command")
+        return model
 
     @property
     def path(self) -> Path:
@@ -100,15 +109,14 @@ def parameter_of(control: str) -> str:
 def read_base(run: Run, round_: Round) -> Base:
     """Read the header and the digest of the model that a round starts from.
 
-    Raises what ``check_global`` and ``check_described`` do for one that is not what it should be.
+    Raises what ``check_global_model`` does for one that is not what it should be.
     """
     before = run.round(round_.number - 1)
     with Checkpoint(before.global_model, Kind.GLOBAL) as model:
         layout = layout_of({name: (i.dtype, i.shape) for name, i in model.layout.items()})
-        found, sha256 = model.metadata, model.digest()
-    check_global(run, before, sha256)
-    check_described(before, sha256)
-    return Base(run, round_, sha256, found, layout, layout, found.roles)
+        found, sha256, identity = model.metadata, model.digest(), model.file.identity
+    check_global_model(run, before, found, sha256)
+    return Base(run, round_, sha256, found, layout, layout, found.roles, identity)
 
 
 @dataclass(frozen=True)

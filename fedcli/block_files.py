@@ -116,6 +116,12 @@ class BlockFile:
             self._file.rest()
         return self._hash.hexdigest()
 
+    def check_in_place(self) -> None:
+        """Raise ``BadInputError`` where another file has taken the place of this one."""
+        self._file.check_in_place()
+        if not self.keep_open:
+            self._file.rest()
+
     def close(self) -> None:
         """Close the file."""
         self._file.rest()

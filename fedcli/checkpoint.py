@@ -83,6 +83,15 @@ class TensorFile:
         self.file.check_unchanged()
         return values
 
+    def tensors_and_digest(self) -> tuple[dict[str, Array], str]:
+        """Read all tensors, and return with them the SHA-256 of the very bytes that were read."""
+        sha256, values = hashlib.sha256(self.header), {}
+        for name in self.layout:
+            values[name] = self.tensor(name)
+            sha256.update(values[name].reshape(-1).view(np.uint8).data)
+        self.file.check_unchanged()
+        return values, sha256.hexdigest()
+
     def digest(self) -> str:
         """Return the SHA-256 of the file, hex."""
         return self.file.digest()

@@ -95,7 +95,7 @@ class StateStore:
 
         Raises ``CheckpointError`` for an update or a state that cannot be read.
         """
-        for number in range(round_number - 1, 0, -1):
+        for number in self._rounds(1, round_number - 1):
             manifest = None
             if server_optimizer is not None:
                 manifest = read_manifest(self.run.round(number).manifest)
@@ -136,12 +136,22 @@ class StateStore:
         with Checkpoint(path, Kind.UPDATE) as update:
             return update.metadata
 
+    def _rounds(self, first: int, last: int) -> list[int]:
+        """Return the numbers of rounds that are there, or have a state here; the last first.
+
+        Anybody can make a directory with a number of ten digits.
+        """
+        numbers = {round_.number for round_ in self.run.rounds()}
+        if self.directory is not None and (own := self._own(0).parent).is_dir():
+            numbers |= {int(path.name) for path in own.iterdir() if path.name.isdecimal()}
+        return sorted((n for n in numbers if first <= n <= last), reverse=True)
+
     def newest(self, up_to: int, client: str, slots: Set[str]) -> int | None:
         """Return the last round, up to one, in which a client trained, if it kept one of the slots.
 
         Raises ``NotReadyError`` for a state that is gone though its update is here.
         """
-        for number in range(up_to, 0, -1):
+        for number in self._rounds(1, up_to):
             if any(self._kept(number, client, slot) for slot in slots):
                 self._check_here(number, client)
                 return number
@@ -151,7 +161,7 @@ class StateStore:
 
     def holders(self, up_to: int) -> list[str]:
         """Return the clients that have a state of some round up to one, in client order."""
-        folders = {self.path(number, "0").parent for number in range(1, up_to + 1)}
+        folders = {self.path(number, "0").parent for number in self._rounds(1, up_to)}
         names = {path.stem for folder in folders for path in folder.glob("*.safetensors")}
         return client_order(name for name in names if is_client_id(name))
 
@@ -170,7 +180,7 @@ class StateStore:
             self._check(state, number, client)
             self._check_tensors(state)
             training = state.metadata.training or {}
-            return ClientState(number, state.tensors(), state.digest(), training)
+            return ClientState(number, *state.tensors_and_digest(), training)
 
     def _check(self, state: Checkpoint, number: int, client: str) -> None:
         found, update = state.metadata, self._update(number, client)

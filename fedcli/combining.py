@@ -18,7 +18,7 @@ from fedcli.blocks import (
     reduce_blocks,
     threads_for,
 )
-from fedcli.checkpoint import Checkpoint, CheckpointWriter
+from fedcli.checkpoint import CheckpointWriter
 from fedcli.dtypes import Array, as_float, from_float
 from fedcli.measuring import open_bases, take_bases
 from fedcli.progress import Progress
@@ -106,7 +106,7 @@ def _copy_withheld(base: Base, model: CheckpointWriter) -> None:
     if not base.withheld:
         return
     buffer = np.empty(BLOCK_BYTES, np.uint8)
-    with Checkpoint(base.path) as source:
+    with base.open() as source:
         for name in base.withheld:
             start, stop = source.layout[name].start, source.layout[name].stop
             for first in range(start, stop, BLOCK_BYTES):

@@ -76,6 +76,22 @@ class InputFile:
                 f"{self.path}: was changed or replaced while it was read; repeat the command"
             )
 
+    def check_in_place(self) -> None:
+        """Raise ``BadInputError`` if another file has taken its place, or it was changed."""
+        self.check_unchanged()
+        try:
+            now = self.path.stat(follow_symlinks=not self._flags & os.O_NOFOLLOW)
+        except FileNotFoundError:
+            raise BadInputError(f"{self.path}: was removed while it was used") from None
+        if self.identity != _state(now):
+            raise BadInputError(f"{self.path}: was replaced while it was used; repeat the command")
+
+    @property
+    def identity(self) -> tuple[int, ...]:
+        """What tells it from other files, and from itself after a change."""
+        assert self._status is not None
+        return _state(self._status)
+
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill ``buffer`` (bytes) with what lies ``offset`` bytes into the file."""
         descriptor = self._wake()

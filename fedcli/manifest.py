@@ -109,13 +109,18 @@ def read_manifest(path: Path) -> Manifest | None:
 def check_described(round_: Round, sha256: str) -> None:
     """Raise ``BadInputError`` where a global model of this SHA-256 is not what its manifest names.
 
-    A round without a manifest says nothing of its model.
+    So does a manifest that cannot be understood. A round without one says nothing of its model.
     """
-    manifest = read_manifest(round_.manifest)
+    again = f"fedcli aggregate --round {round_.number}"
+    try:
+        manifest = read_record(Manifest, round_.manifest)
+    except BadInputError as error:
+        hint = f"bring a good copy, or make it again: {again} --force"
+        raise BadInputError(error.message, hint=hint) from None
     if manifest is not None and manifest.global_model != sha256:
         raise BadInputError(
             f"{round_.global_model}: was damaged or changed: SHA-256 {sha256}, and"
             f" {round_.manifest} names {manifest.global_model}",
             hint="bring a good copy of both, or make them again, with the options of that round: "
-            f"fedcli aggregate --round {round_.number} --strategy {manifest.strategy} --force",
+            f"{again} --strategy {manifest.strategy} --force",
         )

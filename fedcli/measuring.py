@@ -15,7 +15,6 @@ from fedcli.bases import Base
 from fedcli.blame import bad_values, too_far
 from fedcli.block_files import BlockFile
 from fedcli.blocks import Block, BlockSource, Reader, blocks_of, reduce_blocks, threads_for
-from fedcli.checkpoint import Checkpoint
 from fedcli.dtypes import Array, as_float
 from fedcli.errors import UpdateError
 from fedcli.progress import Progress
@@ -36,7 +35,7 @@ def open_bases(bases: Iterable[Base]) -> Iterator[dict[int, BlockFile]]:
     try:
         for base in bases:
             if base.round.number not in files:
-                files[base.round.number] = BlockFile(Checkpoint(base.path), base.layout)
+                files[base.round.number] = BlockFile(base.open(), base.layout)
         yield files
     finally:
         for file in files.values():

@@ -92,6 +92,8 @@ def _check(key: str, value: Any) -> None:
         raise ValueError(f"metadata {key!r} is {brief(value)}, expected {expected.__name__}")
     if key in _COUNTS and value < 0:
         raise ValueError(f"metadata {key!r} is {value}, expected 0 or more")
+    if key == "training" and len(canonical_json(value)) > _MOST_TRAINING:
+        raise ValueError(f"metadata {key!r} takes more than {_MOST_TRAINING} bytes")
     if key in ("updates", "partials") and not all(type(text) is str for text in value.values()):
         raise ValueError(f"metadata {key!r} names something else than SHA-256s")
     for client in {"client": [value], "updates": value}.get(key, ()):
@@ -99,6 +101,7 @@ def _check(key: str, value: Any) -> None:
             raise ValueError(f"metadata {key!r} has {brief(client)}, which is no client id")
 
 
+_MOST_TRAINING = 100_000  # bytes of JSON; a hundred updates may be open at once
 _COUNTS = ("round", "num_examples", "seed", "steps")
 _TYPES: dict[str, Any] = {
     "format": int,

@@ -122,8 +122,8 @@ class Span:
 
     def has_newer_update(self, client: str) -> bool:
         """Say whether a client has delivered in a round that is not old."""
-        newer = range(self.first, self.open + 1)
-        return any(self.run.round(number).update(client).exists() for number in newer)
+        newer = (r for r in self.run.rounds() if self.first <= r.number <= self.open)
+        return any(round_.update(client).exists() for round_ in newer)
 
 
 def _files_of(round_: Round) -> Iterator[OldFile]:
@@ -215,8 +215,11 @@ def _belonging(span: Span, updates: list[OldFile]) -> Iterator[OldFile]:
     Of the others they stay: the report reads them, and they say who delivered what.
     """
     accepted = set()
-    for number in range(min((file.round for file in updates), default=span.open), span.open):
-        manifest = read_manifest(span.run.round(number).manifest)
+    oldest = min((file.round for file in updates), default=span.open)
+    for round_ in span.run.rounds():
+        if not oldest <= round_.number < span.open:
+            continue
+        manifest = read_manifest(round_.manifest)
         accepted |= {(e.round, e.client) for e in manifest.accepted} if manifest else set()
     for file in updates:
         round_, client = span.run.round(file.round), file.client or ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from fedcli.errors import NotReadyError, RunFormatError, UsageError
+from fedcli.errors import BadInputError, NotReadyError, RunFormatError, UsageError
 from fedcli.files import read_json, write_json
 from fedcli.printable import brief
 from fedcli.run_info import (
@@ -38,6 +38,17 @@ class Round:
     def path(self) -> Path:
         """The round's directory."""
         return self.root / "rounds" / f"{self.number:04d}"
+
+    def without_links(self) -> Self:
+        """Return it; raise ``BadInputError`` where a folder that is written to is a link."""
+        inside = (self.updates, self.client_state("0").parent, self.left_off("0").parent)
+        for folder in (self.path, *inside):
+            if folder.is_symlink():
+                raise BadInputError(
+                    f"{folder}: is a symbolic link, which is not followed",
+                    hint="put the folder itself there; the run, or its rounds/, may be a link",
+                )
+        return self
 
     @property
     def global_model(self) -> Path:
@@ -224,10 +235,11 @@ class Run:
     def training_round(self, number: int | None) -> Round:
         """Return round ``number``, or the open one, once it is sure that its base model is there.
 
-        Raises ``UsageError`` for a round below 1 and ``NotReadyError`` for one beyond the open.
+        Raises ``UsageError`` for a round below 1, ``NotReadyError`` for one beyond the open, and
+        ``BadInputError`` where a folder of it is a link, which could lead anywhere.
         """
         if number is None:
-            return self.open_round()
+            return self.open_round().without_links()
         if number < 1:
             raise UsageError(
                 f"--round: expected 1 or more, found {number} (0 is the starting model)"
@@ -237,7 +249,7 @@ class Run:
                 f"--round: round {number} cannot start: round {number - 1} has no global model;"
                 f" the open round is {self.open_round().number}"
             )
-        return self.round(number)
+        return self.round(number).without_links()
 
     def choose_clients(self, selection: Sequence[str], option: str = "--id") -> list[str]:
         """Resolve ``--id`` values: ``2``, ``0,3,5``, ``0-9``, ``all`` or names, in client order.

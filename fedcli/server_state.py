@@ -17,7 +17,7 @@ from fedcli.block_files import BlockFile, write_block
 from fedcli.blocks import Block, Reader
 from fedcli.checkpoint import Checkpoint, CheckpointWriter, digest
 from fedcli.dtypes import Array
-from fedcli.errors import BadInputError, NotReadyError
+from fedcli.errors import BadInputError, CheckpointError, NotReadyError
 from fedcli.layout import Layout, layout_of
 from fedcli.manifest import Manifest, read_manifest
 from fedcli.metadata import Kind, Metadata
@@ -72,6 +72,8 @@ def open_state(rule: Rule, base: Base, recorded: Mapping[str, float]) -> Iterato
     slots = rule.slots()
     before = base.run.round(base.round.number - 1)
     manifest = _manifest(base.run, before, base.sha256) if slots else None
+    if slots and manifest is None and before.number > 0:
+        raise _no_manifest(before, "anything for this rule")
     if manifest is None or manifest.server_state is None:
         yield ServerState(slots, {}, 0)
         return
@@ -117,11 +119,7 @@ def read_slot(run: Run, round_number: int, slot: str) -> tuple[dict[str, Array],
     before = run.round(round_number - 1)
     manifest = _manifest(run, before, digest(before.global_model))
     if manifest is None and before.number > 0:
-        raise NotReadyError(
-            f"{before.manifest}: is missing, or not readable; it tells whether the server keeps"
-            f" {slot}",
-            hint=f"copy it, and server_state.safetensors beside it, to {before.path}",
-        )
+        raise _no_manifest(before, slot)
     if manifest is None or manifest.server_state is None:
         return {}, None
     start = f"{slot}/"
@@ -129,6 +127,13 @@ def read_slot(run: Run, round_number: int, slot: str) -> tuple[dict[str, Array],
         names = [name for name in checkpoint.layout if name.startswith(start)]
         found = {name.removeprefix(start): checkpoint.tensor(name) for name in names}
     return (found, manifest.server_state) if found else ({}, None)
+
+
+def _no_manifest(before: Round, what: str) -> NotReadyError:
+    return NotReadyError(
+        f"{before.manifest}: is missing, or not readable; it tells whether the server keeps {what}",
+        hint=f"copy it, and server_state.safetensors beside it, to {before.path}",
+    )
 
 
 def _manifest(run: Run, before: Round, sha256: str) -> Manifest | None:
@@ -153,15 +158,18 @@ def _hint(run: Run, round_: Round, strategy: str) -> str:
 @contextmanager
 def _checked(run: Run, round_: Round, manifest: Manifest) -> Iterator[Checkpoint]:
     hint = _hint(run, round_, f" --strategy {manifest.strategy}")
+    wrong = BadInputError(
+        f"{round_.server_state}: is not the state that {round_.manifest} names", hint=hint
+    )
     try:
-        found = digest(round_.server_state)
+        opened = Checkpoint(round_.server_state, Kind.SERVER_STATE)
     except NotReadyError as error:
         raise NotReadyError(error.message, hint=hint) from None
-    if found != manifest.server_state:
-        raise BadInputError(
-            f"{round_.server_state}: is not the state that {round_.manifest} names", hint=hint
-        )
-    with Checkpoint(round_.server_state, Kind.SERVER_STATE) as checkpoint:
+    except CheckpointError:
+        raise wrong from None
+    with opened as checkpoint:
+        if checkpoint.digest() != manifest.server_state:
+            raise wrong
         _check_tensors(checkpoint, round_)
         yield checkpoint
 

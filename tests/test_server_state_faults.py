@@ -87,7 +87,7 @@ def test_a_state_without_its_manifest_is_not_forgotten(run: Run, harm: Any) -> N
     good = snapshot(run)
     harm(run.round(1).manifest)
     harmed = snapshot(run)
-    with pytest.raises(BadInputError, match=r"0001/aggregate\.json: does not tell") as raised:
+    with pytest.raises(BadInputError, match=r"0001/aggregate\.json: (does not|the file)") as raised:
         server(run, "fedadam")
     assert "fedcli aggregate --round 1 --force" in str(raised.value.hint)
     assert snapshot(run) == harmed

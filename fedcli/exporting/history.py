@@ -65,8 +65,10 @@ def chain(run: Run, number: int, sha256: str) -> list[Link]:
 
     Each model names the SHA-256 of the one before; that of a file that is gone is still named.
     """
-    links = [Link(number, sha256)]
+    links, known = [Link(number, sha256)], {round_.number for round_ in run.rounds()}
     for before in range(number - 1, -1, -1):
+        if before + 1 not in known:  # anybody can make a directory with a number of ten digits
+            break
         links.append(Link(before, _base_of(run, before + 1)))
     return links
 
@@ -85,7 +87,7 @@ def _base_of(run: Run, number: int) -> str | None:
 
 def history(run: Run, last: int) -> list[Made]:
     """Return how the rounds up to one were made."""
-    return [_made(run, number) for number in range(1, last + 1)]
+    return [_made(run, round_.number) for round_ in run.rounds() if 1 <= round_.number <= last]
 
 
 def stretches(rounds: list[Made]) -> Iterator[list[Made]]:

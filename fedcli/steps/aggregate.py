@@ -12,7 +12,12 @@ from fedcli.checkpoint import CheckpointWriter, create
 from fedcli.combining import Work, combine
 from fedcli.deciding import check_norms, check_suited, decide
 from fedcli.diagnostics import Diagnosis, diagnose
-from fedcli.errors import NotReadyError, OvertakenError, UpdateError
+from fedcli.errors import (
+    BadInputError,
+    NotReadyError,
+    OvertakenError,
+    StorageError,
+)
 from fedcli.files import storage_errors
 from fedcli.keys import SigningKey
 from fedcli.manifest import Absence, Contribution, Manifest, PartialContribution
@@ -98,10 +103,11 @@ def aggregate(
             return _result(inputs.round, made)
         except OvertakenError:
             return _result(inputs.round, check_unchanged(inputs), already_done=True)
-        except UpdateError as error:
-            if strict:
+        except (BadInputError, StorageError) as error:
+            left = None if strict else set_aside(inputs, quorum, error, progress)
+            if left is None:
                 raise
-            inputs = set_aside(inputs, quorum, error, progress)
+            inputs = left
 
 
 def _gather(request: Request, quorum: Quorum, wait: float, progress: Progress) -> Inputs:
@@ -254,6 +260,8 @@ def write_round(
             state = outputs.state.finish(described)
         model = outputs.model.finish(metadata)
         undoing.enter_context(replacing(inputs, model, force=force))
+        for update in decision.updates:
+            update.values.check_in_place()
         manifest = decision.manifest(figures, model, state, time.perf_counter() - started)
         manifest.write(inputs.round.manifest)
         if signing is not None:

@@ -17,8 +17,8 @@ from fedcli.client_state import LOCAL, NOTHING, StateStore
 from fedcli.devices import choose_device, limit_memory, set_threads
 from fedcli.dtypes import Array
 from fedcli.errors import MissingDependencyError, UsageError
+from fedcli.global_models import check_global_model
 from fedcli.keys import SigningKey
-from fedcli.manifest import check_described
 from fedcli.metadata import Kind, Role
 from fedcli.plan import TrainPlan
 from fedcli.plan.values import check_seed
@@ -26,7 +26,6 @@ from fedcli.progress import Progress, Silence
 from fedcli.run import Round, Run
 from fedcli.schedules import KEYS as SCHEDULE_KEYS
 from fedcli.schedules import learning_rate
-from fedcli.signatures import check_global
 from fedcli.steps.local_training import Tensors, local_patterns
 
 
@@ -215,6 +214,8 @@ def open_session(
     server, server_digest = _server_slot(run, round_.number, plan)
     base_round = run.round(round_.number - 1)
     with Checkpoint(base_round.global_model, Kind.GLOBAL) as base:
+        tensors, base_digest = base.tensors_and_digest()
+        check_global_model(run, base_round, base.metadata, base_digest)
         return Session(
             run=run,
             round=round_,
@@ -226,8 +227,8 @@ def open_session(
             own=own_model,
             force=force,
             key=key,
-            base=base.tensors(),
-            base_digest=_checked_digest(run, base_round, base),
+            base=tensors,
+            base_digest=base_digest,
             roles=base.metadata.roles,
             tensors=Tensors.of(plan, base.layout, base.metadata.roles),
             server=server,
@@ -235,13 +236,6 @@ def open_session(
             states=StateStore(run, execution.state),
             progress=progress or Silence(),
         )
-
-
-def _checked_digest(run: Run, round_: Round, model: Checkpoint) -> str:
-    sha256 = model.digest()
-    check_global(run, round_, sha256)
-    check_described(round_, sha256)
-    return sha256
 
 
 def _server_slot(run: Run, number: int, plan: TrainPlan) -> tuple[dict[str, Array], str | None]:

@@ -11,8 +11,9 @@ import numpy as np
 from fedcli.checkpoint import Checkpoint
 from fedcli.errors import CheckpointError, ConflictError
 from fedcli.files import canonical_json
+from fedcli.manifest import read_manifest
 from fedcli.metadata import Kind, Metadata, Role
-from fedcli.run import Round
+from fedcli.run import Round, Run
 from fedcli.shards import Examples
 from fedcli.signatures import signature_fault
 
@@ -75,6 +76,23 @@ def why_unfinished(session: "Session", client: str, delivered: Delivered) -> str
     if session.keeps_state and not session.states.goes_with_update(round_.number, client):
         return "its state is gone, or of another training"
     return None
+
+
+def check_not_used(run: Run, round_: Round, client: str) -> None:
+    """Raise ``ConflictError`` when a global model was made from an update that is gone.
+
+    Another one in its place would make the run say something wrong of that model.
+    """
+    if not round_.global_model.exists():
+        return
+    since = (one for one in run.complete_rounds() if one.number >= round_.number)
+    manifests = (read_manifest(one.manifest) for one in since)
+    used = ((e.round, e.client) for m in manifests if m is not None for e in m.accepted)
+    if (round_.number, client) in used:
+        raise ConflictError(
+            f"{round_.update(client)}: is gone, and a global model was made from it",
+            hint="leave --round out to train for the open round; only a copy can take its place",
+        )
 
 
 def check_replaceable(round_: Round, client: str) -> None:

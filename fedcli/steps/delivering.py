@@ -9,12 +9,12 @@ from typing import Any
 
 from fedcli.checkpoint import Checkpoint, digest, save
 from fedcli.errors import OvertakenError
-from fedcli.files import put_back_on_failure, storage_errors, write_json
+from fedcli.files import alone_in, put_back_on_failure, storage_errors, write_json
 from fedcli.late import is_late
 from fedcli.metadata import Kind, Metadata, Role
 from fedcli.signatures import sign_update, signature_fault
 from fedcli.steps.client_session import Session
-from fedcli.steps.delivered import Delivered, find_delivered
+from fedcli.steps.delivered import Delivered, check_replaceable, find_delivered
 from fedcli.steps.local_training import Trained
 from fedcli.steps.telemetry import telemetry
 from fedcli.training import Epoch
@@ -118,6 +118,8 @@ def _write(
     """Write everything; return the update's SHA-256."""
     round_, client, states = session.round, metadata.client or "", session.states
     path = round_.update(client)
+    if session.force:
+        check_replaceable(round_, client)  # the round may have become complete meanwhile
     if again and path.exists() and round_.global_model.exists():
         # Only the state was lost: a global model was made from this update, which the new state
         # goes with, be it made with another number of threads.
@@ -127,6 +129,10 @@ def _write(
     with ExitStack() as undoing:
 
         def publish(sha256: str, size: int) -> None:
+            # else what belongs to one update could come to lie beside another
+            undoing.enter_context(alone_in(round_.path))
+            if session.force:
+                check_replaceable(round_, client)
             if path.exists() and not again:
                 raise OvertakenError(f"{path}: another process has just written it")
             undoing.enter_context(_replacing(session, client, sha256, again=again))

@@ -16,12 +16,12 @@ from fedcli.exporting.card import Exported, Facts, card
 from fedcli.exporting.history import chain, history
 from fedcli.exporting.weights import as_safetensors, merged_adapters
 from fedcli.files import write_bytes
+from fedcli.global_models import check_global_model
 from fedcli.metadata import Kind
 from fedcli.plan import one_of
 from fedcli.records import read_record
 from fedcli.report.records import Evaluation, Partition, Score
 from fedcli.run import Round, Run
-from fedcli.signatures import check_global
 
 SUFFIXES = {"safetensors": (".safetensors",), "torch": (".pt", ".pth"), "onnx": (".onnx",)}
 _PROGRAMS = {"safetensors": (), "torch": ("torch",), "onnx": ("torch", "onnx", "onnxscript")}
@@ -101,8 +101,8 @@ class _Model:
     def read(cls, run: Run, round_: Round) -> Self:
         """Read it. Raises what ``export`` does."""
         with Checkpoint(round_.global_model, Kind.GLOBAL) as model:
-            sha256, tensors = model.digest(), model.tensors()
-        check_global(run, round_, sha256)
+            tensors, sha256 = model.tensors_and_digest()
+        check_global_model(run, round_, model.metadata, sha256)
         weights = merged_adapters(tensors, run.info.model.lora_scale)
         return cls(round_, sha256, weights, weights.keys() != tensors.keys())
 

@@ -9,12 +9,15 @@ from fedcli.devices import choose_device
 from fedcli.errors import FedcliError, OutOfMemoryError, StorageError, UsageError
 from fedcli.metadata import Kind, Metadata
 from fedcli.plan import TrainPlan
+from fedcli.printable import brief
 from fedcli.run import Round, Run
 from fedcli.shards import read_shard
 from fedcli.steps.delivered import fingerprint
 from fedcli.steps.made_again import CannotReplayError, DifferenceError, Own, aside, compare
 from fedcli.steps.train_client import Execution, train_client
 from fedcli.verifying.clients import started_from
+
+_MOST_THREADS = 1024
 
 
 def replay_training(run: Run, round_: Round, client: str, own: Own) -> None:
@@ -47,8 +50,13 @@ def _check_here(run: Run, client: str, training: Mapping[str, Any], own: Own) ->
     if run.info.model.is_users_own and own.model != run.info.model.name:
         raise CannotReplayError(f"it was trained with {run.info.model.name}; give it with --model")
     device, threads = training.get("device"), training.get("threads")
-    if not isinstance(device, str) or type(threads) is not int:
+    if not isinstance(device, str) or type(threads) is not int or not 1 <= threads <= _MOST_THREADS:
         raise CannotReplayError("does not say on which device, and with how many threads")
+    micro_batch = training.get("micro_batch", 1)
+    if type(micro_batch) is not int or micro_batch < 1:
+        raise CannotReplayError(f"micro_batch: expected 1 or more, found {brief(micro_batch)}")
+    if type(training.get("compile", False)) is not bool:
+        raise CannotReplayError(f"compile: expected true, found {brief(training['compile'])}")
     try:
         choose_device(device)
     except UsageError:
@@ -105,6 +113,8 @@ def _train(copy: Run, round_: Round, client: str, found: Metadata, own: Own) -> 
         )
     except (StorageError, OutOfMemoryError):
         raise
-    except FedcliError as error:
-        message = f"cannot be made again: {error.message.replace(f'{copy.root}/', '')}"
+    except (FedcliError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+        # what a file records may be anything; torch says so in errors of all kinds
+        said = error.message if isinstance(error, FedcliError) else str(error)
+        message = f"cannot be made again: {brief(said.replace(f'{copy.root}/', ''))}"
         raise DifferenceError(round_.update(client), message) from None

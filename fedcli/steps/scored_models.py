@@ -11,12 +11,11 @@ from fedcli.bases import Declared
 from fedcli.checkpoint import Checkpoint, digest
 from fedcli.client_state import LOCAL, StateStore
 from fedcli.dtypes import Array
-from fedcli.errors import CheckpointError, NotReadyError
+from fedcli.errors import BadInputError, CheckpointError, NotReadyError
+from fedcli.global_models import check_global_model
 from fedcli.layers import matching
-from fedcli.manifest import check_described
 from fedcli.metadata import Kind
 from fedcli.run import Round, Run
-from fedcli.signatures import check_global
 
 Rounds = int | Literal["latest", "all"]
 Tensors = dict[str, Array]
@@ -43,8 +42,7 @@ class Model:
 def global_models(run: Run, rounds: Rounds) -> list[Model]:
     """Return the global models of ``rounds``.
 
-    Raises ``NotReadyError``, ``CheckpointError``, and what ``check_global`` and ``check_described``
-    do.
+    Raises ``NotReadyError``, ``CheckpointError``, and what ``check_global_model`` does.
     """
     complete = [round_.number for round_ in run.complete_rounds()]
     models = []
@@ -52,9 +50,8 @@ def global_models(run: Run, rounds: Rounds) -> list[Model]:
         round_ = run.round(number)
         with Checkpoint(round_.global_model, Kind.GLOBAL) as model:
             sha256 = model.digest()
-        check_global(run, round_, sha256)
-        check_described(round_, sha256)
-        read = partial(_tensors, model.path)
+        check_global_model(run, round_, model.metadata, sha256)
+        read = partial(_tensors, run, round_)
         models.append(Model("global", round_, None, model.path, sha256, read))
     return models
 
@@ -74,15 +71,20 @@ def update_models(store: StateStore, rounds: Rounds, clients: Sequence[str]) -> 
             round_ = run.round(number)
             with Checkpoint(round_.update(client), Kind.UPDATE) as update:
                 sha256 = update.digest()
-            read = partial(_read_update, store, round_, client)
+            read = partial(_read_update, store, round_, client, sha256)
             models.append(Model("update", round_, client, update.path, sha256, read))
     return models
 
 
-def _read_update(store: StateStore, round_: Round, client: str) -> Tensors:
+def _read_update(store: StateStore, round_: Round, client: str, sha256: str) -> Tensors:
     with Checkpoint(round_.update(client), Kind.UPDATE) as update:
+        whole, found = update.tensors_and_digest()
+        if found != sha256:
+            raise BadInputError(
+                f"{update.path}: was replaced while it was used; repeat the command"
+            )
         # what an algorithm sends beside the model is named <slot>/<tensor>
-        tensors = {name: update.tensor(name) for name in update.layout if "/" not in name}
+        tensors = {name: values for name, values in whole.items() if "/" not in name}
         try:
             declared = Declared.of(update.metadata)
         except ValueError as error:
@@ -90,8 +92,7 @@ def _read_update(store: StateStore, round_: Round, client: str) -> Tensors:
     if not declared.freeze and not declared.local_layers:
         return tensors
     before = store.run.round(round_.number - 1)
-    check_global(store.run, before, digest(before.global_model))
-    base = _tensors(before.global_model)
+    base = _tensors(store.run, before)
     if local := matching(declared.local_layers, base):
         if not store.path(round_.number, client).exists():
             raise NotReadyError(
@@ -139,7 +140,6 @@ def _personal_model(store: StateStore, round_: Round, client: str) -> Model | No
     path = store.path(number, client)
     with Checkpoint(path, Kind.CLIENT_STATE) as state:
         of_global, of_state = digest(round_.global_model), state.digest()
-    check_global(store.run, round_, of_global)
     sha256 = hashlib.sha256((of_global + of_state).encode()).hexdigest()
     read = partial(_read_personal, store, round_, number, client)
     return Model("personal", round_, client, path, sha256, read)
@@ -147,12 +147,14 @@ def _personal_model(store: StateStore, round_: Round, client: str) -> Model | No
 
 def _read_personal(store: StateStore, round_: Round, number: int, client: str) -> Tensors:
     state = store.read(number, client)
-    return _tensors(round_.global_model) | state.slot(LOCAL) | state.slot(PERSONAL)
+    return _tensors(store.run, round_) | state.slot(LOCAL) | state.slot(PERSONAL)
 
 
-def _tensors(path: Path) -> Tensors:
-    with Checkpoint(path) as checkpoint:
-        return checkpoint.tensors()
+def _tensors(run: Run, round_: Round) -> Tensors:
+    with Checkpoint(round_.global_model, Kind.GLOBAL) as model:
+        tensors, sha256 = model.tensors_and_digest()
+    check_global_model(run, round_, model.metadata, sha256)
+    return tensors
 
 
 def _chosen(run: Run, available: Sequence[int], rounds: Rounds, what: str) -> list[int]:

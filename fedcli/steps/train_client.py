@@ -27,7 +27,12 @@ from fedcli.steps.client_session import (
     kept_before,
     open_session,
 )
-from fedcli.steps.delivered import check_replaceable, find_delivered, why_unfinished
+from fedcli.steps.delivered import (
+    check_not_used,
+    check_replaceable,
+    find_delivered,
+    why_unfinished,
+)
 from fedcli.steps.delivering import ClientResult, deliver, was_delivered
 from fedcli.steps.left_off import LeftOff, Resume, seconds_before
 from fedcli.steps.local_training import Assignment, Trained, train_locally
@@ -107,6 +112,8 @@ def _train_one(session: Session, client: str, data: str | None) -> ClientResult:
             session.progress.say(f"client {client}: round {number} is already trained")
             return was_delivered(session, metadata, done)
         session.progress.say(f"client {client}: {fault}; training again")
+    if done is None and not session.round.update(client).exists():
+        check_not_used(session.run, session.round, client)
     may_resume = session.trusts_what_was_kept and not session.force
     resume = left_off.read(session.progress) if may_resume else None
     started = time.perf_counter()

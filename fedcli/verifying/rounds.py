@@ -37,10 +37,22 @@ def read_manifests(survey: Survey, rounds: list[Round]) -> None:
         survey.manifests[round_.number] = manifest
         for accepted in manifest.accepted:
             survey.accepted[accepted.round].add(accepted.client)
+    for number, manifest in survey.manifests.items():
         for entry in manifest.rejected:
-            if entry.round is not None and entry.reason != COVERED:
-                path = survey.run.round(entry.round).update(entry.client)
-                survey.reject(path, entry.reason)
+            if entry.round is None or entry.reason == COVERED:
+                continue
+            if (
+                entry.client in survey.accepted[entry.round]
+            ):  # a fault of it would count for nothing
+                path = survey.run.round(number).manifest
+                survey.add(
+                    Problem.CHANGED,
+                    path,
+                    f"rejected: names client {entry.client} of round {entry.round}, whose update"
+                    " a model was made from",
+                )
+                continue
+            survey.reject(survey.run.round(entry.round).update(entry.client), entry.reason)
 
 
 def check_model(survey: Survey, round_: Round) -> None:

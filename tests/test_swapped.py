@@ -412,3 +412,32 @@ def test_a_replay_survives_what_an_update_says_of_its_training(
     result = verify(run.root, replay=Own())
     messages = [f.message for f in result.findings if f.file.endswith("updates/0.safetensors")]
     assert messages, result
+
+
+def with_momentum(run: Run) -> None:
+    """Two rounds of FedAvgM."""
+    for number in (1, 2):
+        for client in "012":
+            deliver(run, client, tensors(10 * number + int(client)), round_number=number)
+        aggregate(run, options={"strategy": "fedavgm"})
+
+
+def test_a_manifest_that_nobody_can_have_written_does_not_switch_replay_off(tiny_run: Run) -> None:
+    with_momentum(tiny_run)
+    rewrite(tiny_run.round(2).manifest, lambda values: values["options"].update(server_lr="x"))
+    result = verify(tiny_run.root, replay=Own())
+    assert not result.sound
+    (finding,) = (f for f in result.findings if f.problem == "differs")
+    assert finding.file == "rounds/0002/aggregate.json"
+    assert "cannot have been made so" in finding.message
+
+
+def test_the_servers_last_state_is_lost_when_it_is_gone(tiny_run: Run) -> None:
+    with_momentum(tiny_run)
+    tiny_run.round(1).server_state.unlink()
+    assert verify(tiny_run.root).sound
+    tiny_run.round(2).server_state.unlink()
+    result = verify(tiny_run.root)
+    assert not result.sound
+    (finding,) = (f for f in result.findings if f.problem == "lost")
+    assert finding.file == "rounds/0002/server_state.safetensors"

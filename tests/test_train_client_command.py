@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -496,7 +497,7 @@ def test_scores_on_own_data_do_not_hide_those_on_the_test_set(run: Run, cli: Cli
 def test_a_model_that_overflowed_is_not_scored(run: Run, cli: Cli) -> None:
     with Checkpoint(run.round(0).global_model) as model:
         huge = {name: np.full_like(array, 3e38) for name, array in model.tensors().items()}
-        save(run.round(1).global_model, huge, model.metadata)
+        save(run.round(1).global_model, huge, replace(model.metadata, round=1))
     found, _, err = cli("evaluate")
     assert found == 4
     assert "global.safetensors: its outputs are not finite" in err

@@ -259,6 +259,7 @@ def write_round(
             )
             state = outputs.state.finish(described)
         model = outputs.model.finish(metadata)
+        outputs.model.flush()
         undoing.enter_context(replacing(inputs, model, force=force))
         for update in decision.updates:
             update.values.check_in_place()

@@ -39,18 +39,20 @@ class Own:
 
 
 @contextmanager
-def aside(run: Run, round_: Round, plan: Mapping[str, Any], parts: Iterable[str]) -> Iterator[Run]:
+def aside(
+    run: Run, round_: Round, source: Path, plan: Mapping[str, Any], parts: Iterable[str]
+) -> Iterator[Run]:
     """Give a run in a directory of its own, with this plan, in which a round is to be made again.
 
     Earlier rounds and ``parts``, paths in the run, are links to the folders of the run; nothing is
-    written there. What is signed there needs no signature here. Raises ``CannotReplayError`` where
-    the plan cannot be, and ``OSError``.
+    written there. What is signed there needs no signature here. Raises ``DifferenceError`` where
+    the plan, which the file ``source`` records, cannot have been one, and ``OSError``.
     """
     try:
         recorded = Plan.from_mapping(plan, "what is recorded")
         info = replace(run.info, plan=recorded, members={}, coordinator=None)
     except FedcliError as error:
-        raise CannotReplayError(error.message) from None
+        raise DifferenceError(source, f"cannot have been made so: {error.message}") from None
     with tempfile.TemporaryDirectory(prefix="fedcli-replay-") as directory:
         copy = Run(Path(directory), info, run.id)
         copy.round(round_.number).path.mkdir(parents=True)

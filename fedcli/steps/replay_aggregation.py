@@ -29,7 +29,9 @@ def replay_aggregation(run: Run, round_: Round, manifest: Manifest, own: Own) ->
     _check_here(run, round_, manifest)
     partials = {entry.name: _partial(run, entry.name, entry.sha256) for entry in manifest.partials}
     updates = round_.updates.relative_to(run.root)
-    with aside(run, round_, {"aggregate": _rule(manifest)}, [str(updates)]) as copy:
+    with aside(
+        run, round_, round_.manifest, {"aggregate": _rule(manifest)}, [str(updates)]
+    ) as copy:
         try:
             again = _write(copy, copy.round(round_.number), manifest, partials)
         except (StorageError, OutOfMemoryError):

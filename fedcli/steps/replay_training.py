@@ -36,7 +36,7 @@ def replay_training(run: Run, round_: Round, client: str, own: Own) -> None:
         raise
     except FedcliError as error:
         raise CannotReplayError(error.message.removeprefix(f"{path}: ")) from None
-    with aside(run, round_, {"train": _plan(training)}, ["data"]) as copy:
+    with aside(run, round_, path, {"train": _plan(training)}, ["data"]) as copy:
         _train(copy, round_, client, found, own)
         made = copy.round(round_.number)
         compare(path, made.update(client), Kind.UPDATE)

@@ -159,8 +159,9 @@ def check_server_state(survey: Survey, round_: Round) -> None:
             expect("server_optimizer", manifest.server_optimizer, optimizer)
 
     latest = not survey.run.round(round_.number + 1).global_model.exists()
-    needed = "; the next round cannot start without it" if latest else ""
-    missing = (Problem.MISSING, f"was deleted{needed}")
+    missing = (Problem.MISSING, "was deleted")
+    if latest:
+        missing = (Problem.LOST, "is missing; the next round cannot start without it")
     found = survey.checkpoint(Section.SERVER_STATES, path, Kind.SERVER_STATE, check, missing)
     if manifest is not None and manifest.server_state is not None:
         survey.claim(path, Claim(round_.manifest, manifest.server_state))

@@ -42,7 +42,6 @@ TAKEN = {
     "many-tensors.safetensors",
     "many-updates.safetensors",
     "many-roles.safetensors",
-    "many-patterns.safetensors",
     "deep-metadata.safetensors",
 }
 

@@ -32,7 +32,8 @@ from fedcli.files import read_json, write_json
 from fedcli.partitioning import Scheme
 from fedcli.plan import Plan, TrainPlan
 from fedcli.randomness import stream
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 from fedcli.run_info import ModelInfo
 from fedcli.shards import read_shard
 from fedcli.steps.aggregate import aggregate

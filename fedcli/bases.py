@@ -20,7 +20,8 @@ from fedcli.global_models import check_global_model
 from fedcli.layers import check_patterns, withheld
 from fedcli.layout import Layout, layout_in_order, layout_of
 from fedcli.metadata import Kind, Metadata, Role
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 
 CONTROL = "control"
 WITHHOLDING = ("freeze", "local_layers")  # what tells of it in an update's ``training``

@@ -3,7 +3,8 @@
 from fedcli.errors import BadInputError
 from fedcli.manifest import check_described
 from fedcli.metadata import Metadata
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 from fedcli.signatures import check_global
 
 

@@ -6,7 +6,8 @@ from fedcli.advice import train_command
 from fedcli.checkpoint import Checkpoint
 from fedcli.errors import BadInputError
 from fedcli.metadata import Kind
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 from fedcli.strategies import resolve
 
 

@@ -16,7 +16,7 @@ from typing import Literal, Self
 from fedcli.errors import FedcliError
 from fedcli.files import write_json
 from fedcli.records import FORMAT, Count, read_record
-from fedcli.run import Round
+from fedcli.round import Round
 from fedcli.run_info import client_order, is_client_id
 from fedcli.temporaries import is_running
 

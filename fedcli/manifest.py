@@ -7,7 +7,7 @@ from typing import Any
 from fedcli.errors import BadInputError
 from fedcli.files import write_json
 from fedcli.records import FORMAT, ClientId, Count, read_record
-from fedcli.run import Round
+from fedcli.round import Round
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from fedcli.files import storage_errors
 from fedcli.manifest import read_manifest
 from fedcli.metadata import Kind
 from fedcli.participation import untold
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 from fedcli.run_info import is_client_id
 from fedcli.strategies.weightings import WEIGHTINGS
 

@@ -9,7 +9,8 @@ from fedcli.errors import NotReadyError, UsageError
 from fedcli.manifest import Absence, read_manifest
 from fedcli.plan import AggregatePlan
 from fedcli.progress import Progress
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 from fedcli.run_info import client_order
 from fedcli.sampling import is_sampled, sampled_clients
 from fedcli.strategies import Rule

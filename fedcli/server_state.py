@@ -22,7 +22,8 @@ from fedcli.layout import Layout, layout_of
 from fedcli.manifest import Manifest, read_manifest
 from fedcli.metadata import Kind, Metadata
 from fedcli.printable import brief
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 from fedcli.signatures import check_server_state
 from fedcli.strategies import Rule
 

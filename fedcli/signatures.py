@@ -16,7 +16,8 @@ from fedcli.keys import ALGORITHM, SigningKey, read_key, verifies
 from fedcli.metadata import Kind
 from fedcli.printable import brief
 from fedcli.records import FORMAT, read_record
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 
 _DOMAIN = b"fedcli-signature-1\n"  # no other program signs what begins like this
 

@@ -18,7 +18,8 @@ from fedcli.files import read_json
 from fedcli.layout import Layout
 from fedcli.metadata import Kind, Metadata
 from fedcli.printable import brief
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 from fedcli.signatures import signature_fault
 from fedcli.strategies.combination import Contributor
 

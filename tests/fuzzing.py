@@ -33,7 +33,8 @@ from fedcli.manifest import Manifest
 from fedcli.metadata import Kind
 from fedcli.records import read_record
 from fedcli.report.records import Evaluation, Partition, Telemetry
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 from fedcli.run_info import run_id
 from fedcli.shards import read_shard
 

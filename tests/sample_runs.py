@@ -12,7 +12,8 @@ from fedcli.checkpoint import save
 from fedcli.files import write_json
 from fedcli.metadata import Kind, Metadata
 from fedcli.plan import Plan
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 from fedcli.run_info import RunInfo
 
 HOSTILE = ("<script>alert(1)</script>", "$x$ & 'y'", "a|b*c_[d]", "evil\x1b[31m")

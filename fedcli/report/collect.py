@@ -12,7 +12,8 @@ from fedcli.report.notes import notes_on
 from fedcli.report.records import Evaluation, Partition, Score, Telemetry
 from fedcli.report.rules import rule_label
 from fedcli.report.words import named
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 
 
 def collect(run: Run, label: str) -> RunReport:

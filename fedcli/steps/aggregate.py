@@ -24,7 +24,8 @@ from fedcli.manifest import Absence, Contribution, Manifest, PartialContribution
 from fedcli.metadata import Kind, Metadata
 from fedcli.participation import Quorum, participation, wait_for
 from fedcli.progress import Progress, Silence
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 from fedcli.server_state import ServerState, open_state, state_layout, state_metadata
 from fedcli.signatures import coordinator_key, sign_global
 from fedcli.steps.aggregated import Inputs, already_made, check_unchanged, replacing

@@ -10,7 +10,8 @@ from fedcli.errors import ConflictError, FedcliError, LostError, OvertakenError
 from fedcli.files import alone_in, put_back_on_failure, storage_errors
 from fedcli.manifest import Manifest, read_manifest
 from fedcli.participation import Participation
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 from fedcli.signatures import global_fault
 from fedcli.strategies import Rule
 

@@ -23,7 +23,8 @@ from fedcli.metadata import Kind, Role
 from fedcli.plan import TrainPlan
 from fedcli.plan.values import check_seed
 from fedcli.progress import Progress, Silence
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 from fedcli.schedules import KEYS as SCHEDULE_KEYS
 from fedcli.schedules import learning_rate
 from fedcli.steps.local_training import Tensors, local_patterns

@@ -13,7 +13,8 @@ from fedcli.errors import CheckpointError, ConflictError
 from fedcli.files import canonical_json
 from fedcli.manifest import read_manifest
 from fedcli.metadata import Kind, Metadata, Role
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 from fedcli.shards import Examples
 from fedcli.signatures import signature_fault
 

@@ -13,7 +13,8 @@ from fedcli.client_state import StateStore
 from fedcli.errors import BadInputError, DataError, UsageError
 from fedcli.files import canonical_json, read_json, write_json
 from fedcli.progress import Progress, Silence
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 from fedcli.steps.scored_data import TestSet, choose
 from fedcli.steps.scored_models import (
     Model,

@@ -21,7 +21,8 @@ from fedcli.metadata import Kind
 from fedcli.plan import one_of
 from fedcli.records import read_record
 from fedcli.report.records import Evaluation, Partition, Score
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 
 SUFFIXES = {"safetensors": (".safetensors",), "torch": (".pt", ".pth"), "onnx": (".onnx",)}
 _PROGRAMS = {"safetensors": (), "torch": ("torch",), "onnx": ("torch", "onnx", "onnxscript")}

@@ -15,7 +15,8 @@ from fedcli.comparing import first_difference
 from fedcli.errors import FedcliError
 from fedcli.metadata import Kind
 from fedcli.plan import Plan
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 
 
 class CannotReplayError(Exception):

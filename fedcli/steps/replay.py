@@ -7,7 +7,7 @@ from pathlib import Path
 from fedcli.dotted import load_attribute
 from fedcli.errors import FedcliError
 from fedcli.files import read_json
-from fedcli.run import Round
+from fedcli.round import Round
 from fedcli.run_info import client_order
 from fedcli.steps.made_again import CannotReplayError, DifferenceError, Own
 from fedcli.steps.replay_aggregation import replay_aggregation

@@ -10,7 +10,8 @@ from fedcli.manifest import Manifest
 from fedcli.metadata import Kind
 from fedcli.participation import Participation
 from fedcli.progress import Silence
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 from fedcli.steps.aggregate import write_round
 from fedcli.steps.aggregated import Inputs
 from fedcli.steps.made_again import CannotReplayError, DifferenceError, Own, aside, compare

@@ -10,7 +10,8 @@ from fedcli.errors import FedcliError, OutOfMemoryError, StorageError, UsageErro
 from fedcli.metadata import Kind, Metadata
 from fedcli.plan import TrainPlan
 from fedcli.printable import brief
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 from fedcli.shards import read_shard
 from fedcli.steps.delivered import fingerprint
 from fedcli.steps.made_again import CannotReplayError, DifferenceError, Own, aside, compare

@@ -15,7 +15,8 @@ from fedcli.errors import BadInputError, CheckpointError, NotReadyError
 from fedcli.global_models import check_global_model
 from fedcli.layers import matching
 from fedcli.metadata import Kind
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 
 Rounds = int | Literal["latest", "all"]
 Tensors = dict[str, Array]

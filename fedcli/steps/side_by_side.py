@@ -15,7 +15,8 @@ from fedcli.files import read_json
 from fedcli.jobs import jobs_by_cores, jobs_by_memory, threads_each
 from fedcli.processes import Steps
 from fedcli.progress import Progress
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 from fedcli.steps.run_options import Options
 
 

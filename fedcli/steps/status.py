@@ -10,7 +10,8 @@ from fedcli.errors import UsageError
 from fedcli.live import Training, read_training
 from fedcli.participation import Invitation, Quorum, participation
 from fedcli.plan import AggregatePlan
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 from fedcli.run_info import client_order
 from fedcli.sampling import sampled_clients
 from fedcli.strategies import resolve

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from fedcli.errors import NotReadyError
 from fedcli.progress import Progress, Silence
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 from fedcli.steps.made_again import Own
 from fedcli.verifying.clients import check_client, clients_of
 from fedcli.verifying.data import check_data

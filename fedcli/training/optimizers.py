@@ -4,6 +4,7 @@ Importing ``torch.optim``'s optimizers costs 1.7 s a process. Their state starts
 every round. Gradients are not written to: autograd may hand out one tensor for two parameters.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from fedcli.plan import TrainPlan
 
 
-class Optimizer:
+class Optimizer(ABC):
     """The parameters, the plan, and the state: lists of tensors by name, and a count of steps."""
 
     def __init__(self, parameters: Sequence[Tensor], plan: TrainPlan, lr: float) -> None:
@@ -31,8 +32,9 @@ class Optimizer:
             step = list(torch._foreach_add(step, self.parameters, alpha=self.plan.weight_decay))
         self._move(step)
 
+    @abstractmethod
     def _move(self, step: list[Tensor]) -> None:
-        raise NotImplementedError
+        """Move the parameters by a step that weight decay is part of, where it is."""
 
     def _moment(self, name: str) -> list[Tensor]:
         if name not in self.state:

@@ -7,7 +7,7 @@ from fedcli.checkpoint import Checkpoint
 from fedcli.client_state import belong_together, slots_kept
 from fedcli.metadata import Kind, Metadata
 from fedcli.report.records import Telemetry
-from fedcli.run import Round
+from fedcli.round import Round
 from fedcli.run_info import client_order, is_client_id
 from fedcli.updates import check_tensors
 from fedcli.verifying.findings import Problem, Section

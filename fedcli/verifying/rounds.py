@@ -12,7 +12,7 @@ from fedcli.layout import Layout, layout_of
 from fedcli.manifest import Manifest
 from fedcli.metadata import Kind, Metadata
 from fedcli.participation import COVERED
-from fedcli.run import Round
+from fedcli.round import Round
 from fedcli.sampling import sampled_clients
 from fedcli.updates import check_tensors
 from fedcli.verifying.findings import Problem, Section

@@ -3,7 +3,7 @@
 import hashlib
 
 from fedcli.report.records import Evaluation, Score
-from fedcli.run import Round
+from fedcli.round import Round
 from fedcli.run_info import is_client_id
 from fedcli.verifying.findings import Problem, Section
 from fedcli.verifying.survey import Survey

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedcli.errors import BadInputError
-from fedcli.run import Round
+from fedcli.round import Round
 from fedcli.signatures import check_server_state, global_fault, signature_fault
 from fedcli.verifying.findings import Problem, Section
 from fedcli.verifying.survey import Survey

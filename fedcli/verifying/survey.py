@@ -20,7 +20,8 @@ from fedcli.errors import BadInputError, NotReadyError, StorageError
 from fedcli.metadata import Kind, Metadata
 from fedcli.progress import Progress
 from fedcli.records import Record, read_record
-from fedcli.run import Round, Run
+from fedcli.round import Round
+from fedcli.run import Run
 from fedcli.verifying.findings import Finding, Problem, Section
 
 if TYPE_CHECKING:

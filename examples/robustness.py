@@ -26,21 +26,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcli.checkpoint import Checkpoint, save
+from fedcli.datasets.shards import read_shard
 from fedcli.errors import FedcliError
-from fedcli.files import read_json, write_json
+from fedcli.formats.checkpoint import Checkpoint, save
 from fedcli.partitioning import Scheme
 from fedcli.plan import Plan, TrainPlan
 from fedcli.randomness import stream
-from fedcli.round import Round
 from fedcli.run import Run
-from fedcli.run_info import ModelInfo
-from fedcli.shards import read_shard
+from fedcli.run.info import ModelInfo
+from fedcli.run.round import Round
+from fedcli.setup.new_run import Start
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.evaluate import evaluate
-from fedcli.steps.new_run import Start
 from fedcli.steps.partition import Source, partition
 from fedcli.steps.train_client import Execution, train_client
+from fedcli.storage.atomic import read_json, write_json
 
 CLIENTS = 10
 ATTACKERS = ("8", "9")

@@ -28,7 +28,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fedcli.printable import printable
+from fedcli.text import printable
 
 
 class ExitStatus(IntEnum):

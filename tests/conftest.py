@@ -1,26 +1,21 @@
 """What several tests need: a small run made without torch, and the program as its users call it."""
 
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 from hypothesis import settings
+from support.runs import ROLES, run_info, tensors
 
-from fedcli.checkpoint import digest, save
-from fedcli.metadata import Kind, Metadata, Role
-from fedcli.plan import Plan
+from fedcli.formats.checkpoint import save
+from fedcli.formats.metadata import Kind, Metadata
 from fedcli.run import Run
-from fedcli.run_info import DatasetInfo, ModelInfo, RunInfo
 
 if TYPE_CHECKING:
-    from behind_faults import Commands
+    from support.behind_faults import Commands
 
 # Test processes run side by side: threads that wait for each other's cores would make them crawl.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,36 +24,6 @@ os.environ.pop("PYTHONUNBUFFERED", None)
 # A machine that is busy is no mistake of the program.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
-
-ROLES = {
-    "bn.running_mean": Role.BUFFER,
-    "bn.num_batches_tracked": Role.COUNTER,
-}
-
-
-def tensors(seed: int) -> dict[str, np.ndarray[Any, Any]]:
-    """A small state_dict with every role and a shape ()."""
-    rng = np.random.default_rng(seed)
-    return {
-        "conv.weight": rng.standard_normal((8, 3, 3, 3), dtype=np.float32),
-        "fc.weight": rng.standard_normal((4, 8), dtype=np.float32),
-        "fc.bias": rng.standard_normal(4, dtype=np.float32),
-        "scale": np.float32(rng.standard_normal()).reshape(()),
-        "bn.running_mean": rng.standard_normal(8, dtype=np.float32),
-        "bn.num_batches_tracked": np.int64(seed).reshape(()),
-    }
-
-
-def run_info(clients: tuple[str, ...] = ("0", "1", "2")) -> RunInfo:
-    """A run of four classes of 8×8 colour pictures."""
-    return RunInfo(
-        dataset=DatasetInfo("handmade", ("ant", "bee", "cat", "dog"), (3, 8, 8)),
-        model=ModelInfo("linear"),
-        seed=0,
-        clients=clients,
-        plan=Plan(),
-        origin={"scheme": "none"},
-    )
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +42,7 @@ def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def behind_faults() -> Iterator["Commands"]:
     """Run ``fedcli`` in forks of a process that has imported torch, behind ``faults``."""
-    from behind_faults import commands
+    from support.behind_faults import commands
 
     with commands() as run:
         yield run
@@ -90,55 +55,3 @@ def tiny_run(tmp_path: Path) -> Run:
     metadata = Metadata(Kind.GLOBAL, run.id, round=0, roles=ROLES, seed=0)
     save(run.round(0).global_model, tensors(0), metadata)
     return run
-
-
-def deliver(
-    run: Run, client: str, values: dict[str, Any], *, round_number: int = 1, **changes: Any
-) -> str:
-    """Write the update of one client, changed as asked, and return its SHA-256."""
-    metadata = Metadata(
-        Kind.UPDATE,
-        run.id,
-        round=round_number,
-        client=client,
-        num_examples=10 + int(client) if client.isdecimal() else 10,
-        base=digest(run.round(round_number - 1).global_model),
-        roles=ROLES,
-        training={"epochs": 1},
-        seed=0,
-    )
-    return save(run.round(round_number).update(client), values, replace(metadata, **changes))
-
-
-class Finished:
-    """A finished process: its status and what it printed."""
-
-    def __init__(self, process: subprocess.CompletedProcess[str]) -> None:
-        self.status = process.returncode
-        self.out = process.stdout
-        self.err = process.stderr
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The one JSON object on standard output."""
-        value = json.loads(self.out)
-        assert isinstance(value, dict)
-        assert value["schema"] == 1
-        return value
-
-
-def fedcli(*arguments: object, cwd: Path, **environment: str) -> Finished:
-    """Run the program as a process of its own, as a user does."""
-    command = [sys.executable, "-m", "fedcli", *map(str, arguments)]
-    variables = {k: v for k, v in os.environ.items() if not k.startswith("FEDCLI_")}
-    return Finished(
-        subprocess.run(
-            command,
-            cwd=cwd,
-            env={**variables, "COLUMNS": "80", **environment},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-    )

@@ -34,11 +34,11 @@ from typing import Any
 
 import numpy as np
 
-from fedcli.checkpoint import save
-from fedcli.metadata import Kind, Metadata, Role
+from fedcli.formats.checkpoint import save
+from fedcli.formats.metadata import Kind, Metadata, Role
 from fedcli.plan import Plan
 from fedcli.run import Run
-from fedcli.run_info import DatasetInfo, ModelInfo, RunInfo
+from fedcli.run.info import DatasetInfo, ModelInfo, RunInfo
 from fedcli.strategies.reducers import REDUCERS
 
 MODEL_BYTES = 45_000_000
@@ -66,10 +66,11 @@ for path in sys.argv[1:]:
     print(sha256.hexdigest(), path)
 """
 
-# Updates are hashed in fedcli.block_files alone. The models before and after are hashed as ever.
+# Updates are hashed in fedcli.aggregation.block_files alone. The models before and after are
+# hashed as ever.
 UNHASHED = """
 import types
-from fedcli import block_files
+from fedcli.aggregation import block_files
 from fedcli.cli import main
 
 class Nothing:

@@ -43,9 +43,9 @@ def plain_loop(root: Path, lr: float, precision: str) -> None:
     """Do the rounds of the run at ``root``, without writing anything."""
     import torch
 
+    from fedcli.datasets.shards import Examples, read_shard
     from fedcli.models import build
     from fedcli.run import Run
-    from fedcli.shards import Examples, read_shard
 
     def tensors(examples: Examples) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.from_numpy(examples.x), torch.from_numpy(examples.y)

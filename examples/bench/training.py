@@ -34,11 +34,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import datasets, models, transforms
 
-from fedcli.devices import keep_heap
 from fedcli.models import build
 from fedcli.plan import TrainPlan
-from fedcli.run_info import DatasetInfo, ModelInfo
+from fedcli.run.info import DatasetInfo, ModelInfo
 from fedcli.training import Normalize, train
+from fedcli.training.devices import keep_heap
 
 SHAPE = (3, 32, 32)
 DATASET = DatasetInfo("noise", tuple(map(str, range(10))), SHAPE)

@@ -24,9 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fedcli.checkpoint import digest
-from fedcli.keys import write_new_key
+from fedcli.formats.checkpoint import digest
 from fedcli.run import Run
+from fedcli.security.keys import write_new_key
 
 CLIENTS = ("0", "1", "2")
 CLASSES = ",".join(map(str, range(10)))

@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 from fedcli import __version__
-from fedcli.cli import (
+from fedcli.cli.commands import (
     aggregate,
     evaluate,
     export,
@@ -24,10 +24,10 @@ from fedcli.cli import (
     train_client,
     verify,
 )
-from fedcli.cli.groups import flattened
-from fedcli.cli.output import print_json
+from fedcli.cli.options.groups import flattened
+from fedcli.cli.render.output import print_json
 from fedcli.errors import ExitStatus, FedcliError
-from fedcli.printable import printable
+from fedcli.text import printable
 
 app = typer.Typer(
     name="fedcli",

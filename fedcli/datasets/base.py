@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcli.checkpoint import digest
-from fedcli.dtypes import Array
 from fedcli.errors import UsageError
+from fedcli.formats.checkpoint import digest
+from fedcli.formats.dtypes import Array
 from fedcli.partitioning import stratified_sample
 from fedcli.progress import Progress, Silence
 from fedcli.randomness import stream

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from fedcli.datasets.base import Groups
-from fedcli.dtypes import Array
 from fedcli.errors import DataError, NotReadyError, UsageError
-from fedcli.files import canonical_json, storage_errors
-from fedcli.run_info import client_order
+from fedcli.formats.dtypes import Array
+from fedcli.run.info import client_order
+from fedcli.storage.atomic import canonical_json, storage_errors
 
 FOLDER = "folder"  # the value of --group that stands for the folders themselves
 _FILE_COLUMNS = ("file", "path", "filename", "file_name")

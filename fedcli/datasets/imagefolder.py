@@ -24,8 +24,8 @@ from fedcli.datasets.base import (
     split_off_test,
 )
 from fedcli.errors import DataError, NotReadyError
-from fedcli.files import storage_errors
 from fedcli.progress import Progress
+from fedcli.storage.atomic import storage_errors
 
 _SMALL_FILE = 20_000  # bytes
 

@@ -28,8 +28,8 @@ from fedcli.datasets.base import (
     split_off_test,
 )
 from fedcli.datasets.groups import from_array, numbered
-from fedcli.dtypes import Array
 from fedcli.errors import DataError, NotReadyError, UsageError
+from fedcli.formats.dtypes import Array
 
 _LAYOUTS = (
     ("train_images", "train_labels", "test_images", "test_labels"),

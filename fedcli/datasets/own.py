@@ -8,11 +8,11 @@ import numpy as np
 
 from fedcli.datasets import imagefolder, npz
 from fedcli.datasets.base import Part
+from fedcli.datasets.shards import Examples, chunks
 from fedcli.errors import DataError, NotReadyError
-from fedcli.files import storage_errors
 from fedcli.progress import Progress
-from fedcli.run_info import DatasetInfo
-from fedcli.shards import Examples, chunks
+from fedcli.run.info import DatasetInfo
+from fedcli.storage.atomic import storage_errors
 
 Split = Literal["train", "test"]
 

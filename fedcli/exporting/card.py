@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fedcli.evaluation.records import Partition, Score
 from fedcli.exporting.commands import commands
 from fedcli.exporting.history import Link, Made, clients_of, stretches
-from fedcli.printable import printable
-from fedcli.report.markdown import escape
-from fedcli.report.records import Partition, Score
-from fedcli.report.rules import rule_label
-from fedcli.report.words import rounds_named
+from fedcli.reporting.markdown import escape
+from fedcli.reporting.rules import rule_label
+from fedcli.reporting.words import rounds_named
 from fedcli.run import Run
-from fedcli.run_info import RunInfo
+from fedcli.run.info import RunInfo
+from fedcli.text import printable
 
 _MOST_CLIENTS = 100  # that are listed one by one
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from fedcli.errors import UsageError
 from fedcli.exporting.history import Made, stretches
+from fedcli.options import option_words
 from fedcli.plan import Plan, TrainPlan
 from fedcli.plan.aggregate import PARTS
-from fedcli.plan.values import option_words
-from fedcli.printable import printable
 from fedcli.run import Run
-from fedcli.run_info import RunInfo
+from fedcli.run.info import RunInfo
 from fedcli.strategies import resolve
+from fedcli.text import printable
 
 _OWN_PATH = ("imagefolder", "npz")
 _SIZES = ("sizes", "angles")  # options of partition that hold several numbers

@@ -5,14 +5,14 @@ from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import Any
 
-from fedcli.checkpoint import Checkpoint, digest
 from fedcli.errors import BadInputError, NotReadyError
-from fedcli.files import canonical_json
-from fedcli.manifest import Manifest, read_manifest
-from fedcli.metadata import Kind
+from fedcli.formats.checkpoint import Checkpoint, digest
+from fedcli.formats.manifest import Manifest, read_manifest
+from fedcli.formats.metadata import Kind
 from fedcli.plan import TrainPlan
 from fedcli.run import Run
-from fedcli.run_info import client_order
+from fedcli.run.info import client_order
+from fedcli.storage.atomic import canonical_json
 
 _RECORDED = {field.name for field in fields(TrainPlan)} | {"threads", "device", "compile"}
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fedcli.dtypes import Array, as_float, from_float
-from fedcli.layout import encode_header, layout_of
+from fedcli.formats.dtypes import Array, as_float, from_float
+from fedcli.formats.safetensors import encode_header, layout_of
 
 Weights = Mapping[str, Array]
 A, B = ".lora_a", ".lora_b"

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedcli.dotted import in_one_line
-from fedcli.dtypes import Array
 from fedcli.errors import MissingDependencyError, UsageError
+from fedcli.formats.dtypes import Array
 from fedcli.models import build, takes_rgb
 from fedcli.models.weights import load_arrays, to_tensors
-from fedcli.run_info import RunInfo
+from fedcli.run.info import RunInfo
 from fedcli.training import Normalize
+from fedcli.user_code import in_one_line
 
 INPUT, OUTPUT = "x", "logits"
 _PACKAGES = ("onnx", "onnxscript")

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from fedcli.dotted import SHOW_WHERE, in_one_line, load_attribute
 from fedcli.errors import UsageError
 from fedcli.models.lora import add_adapters
 from fedcli.models.resnet import NORMS, ResNet18
 from fedcli.models.small import CNN, Linear
 from fedcli.models.trial import Trial, try_out
-from fedcli.run_info import ModelInfo
+from fedcli.run.info import ModelInfo
+from fedcli.user_code import SHOW_WHERE, in_one_line, load_attribute
 
 Shape = tuple[int, ...]
 Factory = Callable[[ModelInfo, int, Shape], nn.Module]

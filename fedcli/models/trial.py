@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fedcli.dotted import in_one_line
 from fedcli.errors import UsageError
+from fedcli.user_code import in_one_line
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fedcli.dtypes import BFLOAT16, Array
 from fedcli.errors import BadInputError, NotReadyError, UsageError
-from fedcli.metadata import Role
+from fedcli.formats.dtypes import BFLOAT16, Array
+from fedcli.formats.metadata import Role
 from fedcli.models import Shape, build, check_model, try_model
 from fedcli.models.lora import adapted, without_adapters
 from fedcli.models.trial import Trial
 from fedcli.randomness import stream_seed
-from fedcli.run_info import ModelInfo
+from fedcli.run.info import ModelInfo
 
 
 @dataclass(frozen=True)

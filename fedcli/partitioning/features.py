@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedcli.dtypes import Array
 from fedcli.errors import UsageError
+from fedcli.formats.dtypes import Array
 from fedcli.partitioning.pool import Indices
 from fedcli.randomness import stream_seed
 

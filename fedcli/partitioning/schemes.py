@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from fedcli.errors import UsageError
+from fedcli.options import FROM_1, Range, check_ranges, one_of, option_of
 from fedcli.partitioning.features import Change, Place
 from fedcli.partitioning.labels import ASSIGNMENTS, label_lists
 from fedcli.partitioning.natural import groups_of
 from fedcli.partitioning.partitioners import PARTITIONERS
 from fedcli.partitioning.pool import Cut, Pool
 from fedcli.partitioning.sizes import QUANTITIES
-from fedcli.plan.values import FROM_1, Range, check_ranges, one_of, option_of
 from fedcli.randomness import stream
 
 _CLIENTS = 3  # where nothing says how many

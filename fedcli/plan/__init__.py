@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Self, get_type_hints
 
 from fedcli.errors import NotReadyError, StorageError, UsageError
+from fedcli.options import convert, one_of, section_of, updated
 from fedcli.plan.aggregate import PARTS, AggregatePlan
 from fedcli.plan.combinations import check_halves
 from fedcli.plan.train import AUGMENTATIONS, TrainPlan
-from fedcli.plan.values import convert, one_of, section_of, updated
 
 __all__ = [
     "AUGMENTATIONS",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fedcli.errors import UsageError
-from fedcli.plan.values import ABOVE_0, BELOW_1, FROM_0, FROM_1, Range, check_ranges, updated
+from fedcli.options import ABOVE_0, BELOW_1, FROM_0, FROM_1, Range, check_ranges, updated
 
 PARTS = ("reduce", "server_optimizer", "weighting")
 SAMPLING = ("clients_per_round", "fraction")

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from fedcli.algorithms import ALGORITHMS, OPTIONS
 from fedcli.errors import UsageError
-from fedcli.plan.values import option_of
+from fedcli.options import option_of
 
 if TYPE_CHECKING:
     from fedcli.plan.train import TrainPlan

@@ -6,8 +6,7 @@ from typing import Any
 
 from fedcli.algorithms import ALGORITHMS, OPTIONS, Algorithm
 from fedcli.errors import UsageError
-from fedcli.plan.combinations import check_algorithm
-from fedcli.plan.values import (
+from fedcli.options import (
     ABOVE_0,
     FROM_0,
     FROM_1,
@@ -16,8 +15,9 @@ from fedcli.plan.values import (
     one_of,
     updated,
 )
-from fedcli.schedules import OPTIONS as SCHEDULE_OPTIONS
-from fedcli.schedules import SCHEDULES, check_schedule
+from fedcli.plan.combinations import check_algorithm
+from fedcli.plan.schedules import OPTIONS as SCHEDULE_OPTIONS
+from fedcli.plan.schedules import SCHEDULES, check_schedule
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class TrainPlan:
 
     What is None is off, or left to the algorithm; 0 is off too where a range begins with it.
     ``steps``, where given, counts instead of ``epochs``. ``freeze`` and ``local_layers`` are
-    patterns as ``fedcli.layers`` reads them.
+    patterns as ``fedcli.plan.layer_patterns`` reads them.
     """
 
     epochs: int = 5

@@ -7,33 +7,33 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fedcli.bases import Base
-from fedcli.checkpoint import CheckpointWriter, create
-from fedcli.combining import Work, combine
-from fedcli.deciding import check_norms, check_suited, decide
-from fedcli.diagnostics import Diagnosis, diagnose
+from fedcli.aggregation.base_model import Base
+from fedcli.aggregation.decide import check_norms, check_suited, decide
+from fedcli.aggregation.diagnostics import Diagnosis, diagnose
+from fedcli.aggregation.existing_round import Inputs, already_made, check_unchanged, replacing
+from fedcli.aggregation.provenance import contributions, made_of, not_read, partial_contributions
+from fedcli.aggregation.quarantine import set_aside
+from fedcli.aggregation.reduce import Work, combine
+from fedcli.aggregation.request import Request, read_request
+from fedcli.aggregation.server_state import ServerState, open_state, state_layout, state_metadata
+from fedcli.aggregation.updates import Update, check_sources, open_updates
 from fedcli.errors import (
     BadInputError,
     NotReadyError,
     OvertakenError,
     StorageError,
 )
-from fedcli.files import storage_errors
-from fedcli.keys import SigningKey
-from fedcli.manifest import Absence, Contribution, Manifest, PartialContribution
-from fedcli.metadata import Kind, Metadata
-from fedcli.participation import Quorum, participation, wait_for
+from fedcli.formats.checkpoint import CheckpointWriter, create
+from fedcli.formats.manifest import Absence, Contribution, Manifest, PartialContribution
+from fedcli.formats.metadata import Kind, Metadata
 from fedcli.progress import Progress, Silence
-from fedcli.round import Round
 from fedcli.run import Run
-from fedcli.server_state import ServerState, open_state, state_layout, state_metadata
-from fedcli.signatures import coordinator_key, sign_global
-from fedcli.steps.aggregated import Inputs, already_made, check_unchanged, replacing
-from fedcli.steps.contributions import contributions, made_of, not_read, partial_contributions
-from fedcli.steps.members import Request, read_request
-from fedcli.steps.quarantine import set_aside
+from fedcli.run.participation import Quorum, participation, wait_for
+from fedcli.run.round import Round
+from fedcli.security.keys import SigningKey
+from fedcli.security.signatures import coordinator_key, sign_global
+from fedcli.storage.atomic import storage_errors
 from fedcli.strategies.combination import Combination, Step, Weights
-from fedcli.updates import Update, check_sources, open_updates
 
 
 @dataclass(frozen=True)

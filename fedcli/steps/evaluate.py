@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedcli.client_state import StateStore
 from fedcli.errors import BadInputError, DataError, UsageError
-from fedcli.files import canonical_json, read_json, write_json
-from fedcli.progress import Progress, Silence
-from fedcli.round import Round
-from fedcli.run import Run
-from fedcli.steps.scored_data import TestSet, choose
-from fedcli.steps.scored_models import (
+from fedcli.evaluation.candidates import (
     Model,
     Rounds,
     global_models,
     personal_models,
     update_models,
 )
+from fedcli.evaluation.test_sets import TestSet, choose
+from fedcli.progress import Progress, Silence
+from fedcli.run import Run
+from fedcli.run.client_state import StateStore
+from fedcli.run.round import Round
+from fedcli.storage.atomic import canonical_json, read_json, write_json
 
 if TYPE_CHECKING:
-    from fedcli.evaluation import Outputs, Scorer
-    from fedcli.shards import Examples
+    from fedcli.datasets.shards import Examples
+    from fedcli.evaluation.scorer import Outputs, Scorer
 
 __all__ = ["EvaluateResult", "Rounds", "evaluate", "read_evaluations"]
 
@@ -129,7 +129,7 @@ def _models(
 
 
 def _scorer(run: Run, device: str, threads: int | None, own_model: str | None) -> "Scorer":
-    from fedcli.evaluation import Scorer
+    from fedcli.evaluation.scorer import Scorer
 
     return Scorer(run.info, device=device, threads=threads, own_model=own_model)
 

@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Self
 
 from fedcli import __version__
-from fedcli.checkpoint import Checkpoint, digest
-from fedcli.dtypes import Array
 from fedcli.errors import ConflictError, NotReadyError, UsageError
+from fedcli.evaluation.records import Evaluation, Partition, Score
 from fedcli.exporting.card import Exported, Facts, card
 from fedcli.exporting.history import chain, history
 from fedcli.exporting.weights import as_safetensors, merged_adapters
-from fedcli.files import write_bytes
-from fedcli.global_models import check_global_model
-from fedcli.metadata import Kind
+from fedcli.formats.checkpoint import Checkpoint, digest
+from fedcli.formats.dtypes import Array
+from fedcli.formats.metadata import Kind
+from fedcli.formats.records import read_record
 from fedcli.plan import one_of
-from fedcli.records import read_record
-from fedcli.report.records import Evaluation, Partition, Score
-from fedcli.round import Round
 from fedcli.run import Run
+from fedcli.run.round import Round
+from fedcli.security.global_model import check_global_model
+from fedcli.storage.atomic import write_bytes
 
 SUFFIXES = {"safetensors": (".safetensors",), "torch": (".pt", ".pth"), "onnx": (".onnx",)}
 _PROGRAMS = {"safetensors": (), "torch": ("torch",), "onnx": ("torch", "onnx", "onnxscript")}

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedcli.errors import StorageError, UsageError
-from fedcli.old_files import OldFile, OldFiles, Sort, old_files
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
+from fedcli.run.retention import OldFile, OldFiles, Sort, old_files
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def gc(
 
     Those are updates, states of clients and of the server, and interrupted trainings. Global
     models, manifests, scores, data and the open round are never touched, nor what a later step
-    still reads: see ``fedcli.old_files``. With ``dry_run`` nothing is removed. It may be stopped at
-    any moment, be repeated, and run twice at once.
+    still reads: see ``fedcli.run.retention``. With ``dry_run`` nothing is removed. It may be
+    stopped at any moment, be repeated, and run twice at once.
 
     Raises ``UsageError`` for less than one round, and ``StorageError``.
     """

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedcli.advice import train_command
 from fedcli.errors import UsageError
-from fedcli.keys import check_public_key, read_key
 from fedcli.run import Run
-from fedcli.run_info import DatasetInfo, RunInfo, check_client_id, client_order
-from fedcli.sampling import sampled_clients
-from fedcli.steps.new_run import (
+from fedcli.run.info import DatasetInfo, RunInfo, check_client_id, client_order
+from fedcli.run.next_command import train_command
+from fedcli.run.sampling import sampled_clients
+from fedcli.security.keys import check_public_key, read_key
+from fedcli.setup.new_run import (
     Start,
     built_aside,
     existing,

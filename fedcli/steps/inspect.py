@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from fedcli.checkpoint import TensorFile
-from fedcli.comparing import Difference, difference
-from fedcli.dtypes import DTYPE_NAMES, Array, is_float
 from fedcli.errors import CheckpointError
-from fedcli.metadata import Kind, Metadata, Role
-from fedcli.tensors import Figures, figures
+from fedcli.formats.checkpoint import TensorFile
+from fedcli.formats.diff import Difference, difference
+from fedcli.formats.dtypes import DTYPE_NAMES, Array, is_float
+from fedcli.formats.metadata import Kind, Metadata, Role
+from fedcli.formats.tensor_stats import Figures, figures
 
 _MOST_CLASSES = 100_000  # beyond, labels are not counted
 

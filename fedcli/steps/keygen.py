@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedcli.keys import read_key, write_new_key
+from fedcli.security.keys import read_key, write_new_key
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fedcli.advice import train_command
-from fedcli.bases import WITHHOLDING, Base
-from fedcli.checkpoint import Checkpoint, create, digest
-from fedcli.deciding import check_suited
+from fedcli.aggregation.base_model import WITHHOLDING, Base
+from fedcli.aggregation.decide import check_suited
+from fedcli.aggregation.provenance import contributions, made_of, not_read, partial_contributions
+from fedcli.aggregation.request import Request, read_request
+from fedcli.aggregation.updates import Update, check_sources, open_updates
+from fedcli.aggregation.weighted_sums import add_up
 from fedcli.errors import (
     CheckpointError,
     ConflictError,
@@ -17,17 +19,15 @@ from fedcli.errors import (
     OvertakenError,
     UsageError,
 )
-from fedcli.manifest import Contribution, PartialContribution
-from fedcli.metadata import Kind, Metadata
-from fedcli.participation import participation
+from fedcli.formats.checkpoint import Checkpoint, create, digest
+from fedcli.formats.manifest import Contribution, PartialContribution
+from fedcli.formats.metadata import Kind, Metadata
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
-from fedcli.signatures import check_no_partials
-from fedcli.steps.contributions import contributions, made_of, not_read, partial_contributions
-from fedcli.steps.members import Request, read_request
+from fedcli.run.next_command import train_command
+from fedcli.run.participation import participation
+from fedcli.security.signatures import check_no_partials
 from fedcli.strategies.combination import Shares
-from fedcli.updates import Update, check_sources, open_updates
-from fedcli.weighted_sums import add_up
 
 
 @dataclass(frozen=True)

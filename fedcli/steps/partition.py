@@ -12,10 +12,9 @@ from fedcli.plan import one_of
 from fedcli.progress import Progress, Silence
 from fedcli.randomness import stream
 from fedcli.run import Run
-from fedcli.run_info import DatasetInfo, RunInfo
-from fedcli.sampling import sampled_clients
-from fedcli.steps.division import TEST_SPLITS, Division, divide, pool_of
-from fedcli.steps.new_run import (
+from fedcli.run.info import DatasetInfo, RunInfo
+from fedcli.run.sampling import sampled_clients
+from fedcli.setup.new_run import (
     Start,
     built_aside,
     existing,
@@ -23,7 +22,8 @@ from fedcli.steps.new_run import (
     plan_of,
     write_round_zero,
 )
-from fedcli.steps.partition_files import damaged_file, read_partition, write_data
+from fedcli.setup.partition_files import damaged_file, read_partition, write_data
+from fedcli.setup.split import TEST_SPLITS, Division, divide, pool_of
 
 Item = TypeVar("Item")
 

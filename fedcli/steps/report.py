@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedcli.errors import NotReadyError, UsageError
-from fedcli.files import storage_errors, write_bytes
 from fedcli.progress import Progress, Silence
-from fedcli.report.collect import collect
-from fedcli.report.compare import compare
-from fedcli.report.model import Report, RunReport
+from fedcli.reporting.collect import collect
+from fedcli.reporting.compare import compare
+from fedcli.reporting.model import Report, RunReport
 from fedcli.run import Run
+from fedcli.storage.atomic import storage_errors, write_bytes
 
 
 def report(
@@ -73,15 +73,15 @@ def _write(
     report: Report, html: Path | None, markdown: Path | None, csv: Path | None, progress: Progress
 ) -> None:
     if html:
-        from fedcli.report.page import to_html
+        from fedcli.reporting.page import to_html
 
         _put(html, to_html(report), progress)
     if markdown:
-        from fedcli.report.markdown import to_markdown
+        from fedcli.reporting.markdown import to_markdown
 
         _put(markdown, to_markdown(report), progress)
     if csv:
-        from fedcli.report.tidy import to_csv
+        from fedcli.reporting.tidy import to_csv
 
         _put(csv, to_csv(report), progress)
 

@@ -4,16 +4,16 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fedcli.advice import train_command
 from fedcli.errors import UsageError
-from fedcli.participation import Invitation, Quorum
+from fedcli.execution.local import Steps
+from fedcli.execution.scheduler import Room, Trainer
+from fedcli.execution.step_arguments import Options
 from fedcli.plan import check_halves
-from fedcli.processes import Steps
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
-from fedcli.sampling import sampled_clients
-from fedcli.steps.run_options import Options
-from fedcli.steps.side_by_side import Room, Trainer
+from fedcli.run.next_command import train_command
+from fedcli.run.participation import Invitation, Quorum
+from fedcli.run.sampling import sampled_clients
 from fedcli.strategies import Rule, resolve
 
 __all__ = ["Options", "RoundSummary", "RunResult", "run_rounds"]

@@ -5,15 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedcli.advice import aggregate_command, evaluate_command, sampling_words, train_command
 from fedcli.errors import UsageError
-from fedcli.live import Training, read_training
-from fedcli.participation import Invitation, Quorum, participation
 from fedcli.plan import AggregatePlan
-from fedcli.round import Round
 from fedcli.run import Run
-from fedcli.run_info import client_order
-from fedcli.sampling import sampled_clients
+from fedcli.run.heartbeat import Training, read_training
+from fedcli.run.info import client_order
+from fedcli.run.next_command import (
+    aggregate_command,
+    evaluate_command,
+    sampling_words,
+    train_command,
+)
+from fedcli.run.participation import Invitation, Quorum, participation
+from fedcli.run.round import Round
+from fedcli.run.sampling import sampled_clients
 from fedcli.strategies import resolve
 
 _WAIT = 3600  # seconds, in the command that waits for clients that are training

@@ -7,18 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedcli.devices import out_of_memory_as_error, peak_memory, reset_peak_memory
-from fedcli.errors import UsageError
-from fedcli.live import Live
-from fedcli.metadata import Kind, Metadata
-from fedcli.models import build, takes_rgb
-from fedcli.models.weights import load_arrays
-from fedcli.progress import Progress
-from fedcli.randomness import stream_seed
-from fedcli.run import Run
-from fedcli.signatures import member_key
-from fedcli.steps.client_data import ClientData, open_data
-from fedcli.steps.client_session import (
+from fedcli.client.data import ClientData, open_data
+from fedcli.client.deliver import ClientResult, deliver, was_delivered
+from fedcli.client.existing_update import (
+    check_not_used,
+    check_replaceable,
+    find_delivered,
+    why_unfinished,
+)
+from fedcli.client.local_training import Assignment, Trained, train_locally
+from fedcli.client.resume import LeftOff, Resume, seconds_before
+from fedcli.client.session import (
     Before,
     Execution,
     Session,
@@ -27,16 +26,17 @@ from fedcli.steps.client_session import (
     kept_before,
     open_session,
 )
-from fedcli.steps.delivered import (
-    check_not_used,
-    check_replaceable,
-    find_delivered,
-    why_unfinished,
-)
-from fedcli.steps.delivering import ClientResult, deliver, was_delivered
-from fedcli.steps.left_off import LeftOff, Resume, seconds_before
-from fedcli.steps.local_training import Assignment, Trained, train_locally
+from fedcli.errors import UsageError
+from fedcli.formats.metadata import Kind, Metadata
+from fedcli.models import build, takes_rgb
+from fedcli.models.weights import load_arrays
+from fedcli.progress import Progress
+from fedcli.randomness import stream_seed
+from fedcli.run import Run
+from fedcli.run.heartbeat import Live
+from fedcli.security.signatures import member_key
 from fedcli.training import Epoch, Normalize, Observer, Stage, Trainer, steps_of
+from fedcli.training.devices import out_of_memory_as_error, peak_memory, reset_peak_memory
 
 __all__ = ["ClientResult", "Execution", "TrainClientResult", "train_client"]
 

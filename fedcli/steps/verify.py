@@ -6,22 +6,22 @@ from pathlib import Path
 
 from fedcli.errors import NotReadyError
 from fedcli.progress import Progress, Silence
-from fedcli.round import Round
 from fedcli.run import Run
-from fedcli.steps.made_again import Own
-from fedcli.verifying.clients import check_client, clients_of
-from fedcli.verifying.data import check_data
-from fedcli.verifying.findings import Finding, Part, Problem, Section
-from fedcli.verifying.others import check_partials, files_in, name_foreign
-from fedcli.verifying.rounds import (
+from fedcli.run.round import Round
+from fedcli.verification.clients import check_client, clients_of
+from fedcli.verification.data import check_data
+from fedcli.verification.findings import Finding, Part, Problem, Section
+from fedcli.verification.others import check_partials, files_in, name_foreign
+from fedcli.verification.replay_sandbox import Own
+from fedcli.verification.rounds import (
     check_manifest,
     check_model,
     check_server_state,
     read_manifests,
 )
-from fedcli.verifying.scores import check_evaluation
-from fedcli.verifying.signed import check_signatures
-from fedcli.verifying.survey import Survey
+from fedcli.verification.scores import check_evaluation
+from fedcli.verification.signed import check_signatures
+from fedcli.verification.survey import Survey
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def verify(
     survey.judge()
     replayed: tuple[Part, ...] = ()
     if replay is not None:
-        from fedcli.steps.replay import replay as make_again
+        from fedcli.verification.replay import replay as make_again
 
         replayed = make_again(survey, rounds, replay)
     return _result(survey, rounds, replayed)

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedcli.dotted import load_attribute
 from fedcli.errors import UsageError
 from fedcli.plan import AggregatePlan, one_of
 from fedcli.plan.aggregate import LIMITS, PARTS, SAMPLING
@@ -16,6 +15,7 @@ from fedcli.strategies.combination import Measures, Options
 from fedcli.strategies.reducers import REDUCERS, Reducer, of_function
 from fedcli.strategies.server_optimizers import SERVER_OPTIMIZERS, ServerOptimizer
 from fedcli.strategies.weightings import WEIGHTINGS, Weighting
+from fedcli.user_code import load_attribute
 
 _NOT_OF_THE_RULE = {"strategy", *PARTS, *SAMPLING, *LIMITS}
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcli.dtypes import Array
+from fedcli.formats.dtypes import Array
 
 Weights = NDArray[np.float64]
 Options = Mapping[str, Any]

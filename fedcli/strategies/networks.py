@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedcli.dtypes import Array
+from fedcli.formats.dtypes import Array
 
 
 class Comparator(NamedTuple):

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcli.dtypes import Array
+from fedcli.formats.dtypes import Array
 from fedcli.strategies.networks import select_ranks
 
 # Where np.sort catches up with the network, measured with AVX-512, which favours np.sort.

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcli.dotted import SHOW_WHERE, in_one_line
-from fedcli.dtypes import Array
 from fedcli.errors import NotReadyError, UsageError
+from fedcli.formats.dtypes import Array
 from fedcli.strategies.combination import (
     Clients,
     Combination,
@@ -29,6 +28,7 @@ from fedcli.strategies.selection import (
     lowest,
     squared_distances,
 )
+from fedcli.user_code import SHOW_WHERE, in_one_line
 
 Prepare = Callable[[int, Options], Options]
 

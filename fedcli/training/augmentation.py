@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedcli.plan import TrainPlan
-from fedcli.run_info import DatasetInfo
+from fedcli.run.info import DatasetInfo
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fedcli.devices import is_out_of_memory
+from fedcli.training.devices import is_out_of_memory
 
 
 class Source(Protocol):

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedcli.devices import Portions
 from fedcli.training.augmentation import Normalize, channels_last
 from fedcli.training.batches import Source, in_order
+from fedcli.training.devices import Portions
 
 
 @torch.no_grad()

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from fedcli.algorithms.base import LocalAlgorithm
-from fedcli.devices import free_memory, is_out_of_memory, seed_layers
 from fedcli.errors import DataError, FedcliError, OutOfMemoryError
 from fedcli.plan import TrainPlan
 from fedcli.training.augmentation import Normalize, Targets, channels_last
 from fedcli.training.batches import Source, slices
+from fedcli.training.devices import free_memory, is_out_of_memory, seed_layers
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _SCALE = 2.0**16

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from fedcli.algorithms.base import LocalAlgorithm
-from fedcli.devices import seed_layers
 from fedcli.errors import FedcliError
+from fedcli.formats.records import Count, decode
 from fedcli.plan import TrainPlan
 from fedcli.randomness import stream_seed
-from fedcli.records import Count, decode
 from fedcli.training.augmentation import Normalize, prepare
 from fedcli.training.batches import Source, count_batches, shuffled
+from fedcli.training.devices import seed_layers
 from fedcli.training.gradients import BatchResult, Gradients
 from fedcli.training.optimizers import OPTIMIZERS, Optimizer, clip
 

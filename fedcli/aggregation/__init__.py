@@ -1,0 +1,1 @@
+"""From the updates of a round and a rule to the next global model."""

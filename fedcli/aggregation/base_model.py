@@ -1,0 +1,210 @@
+"""The global models that updates were made from, and what of them the updates of a round hold.
+
+Frozen tensors and layers that stay with the clients are withheld: they are in no update. Control
+variates travel beside the model, as ``control/<parameter>``. All updates of a round have to hold
+the same.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedcli.errors import BadInputError
+from fedcli.formats.checkpoint import Checkpoint
+from fedcli.formats.dtypes import is_float
+from fedcli.formats.metadata import Kind, Metadata, Role
+from fedcli.formats.safetensors import Layout, layout_in_order, layout_of
+from fedcli.plan.layer_patterns import check_patterns, withheld
+from fedcli.run import Run
+from fedcli.run.round import Round
+from fedcli.security.global_model import check_global_model
+
+CONTROL = "control"
+WITHHOLDING = ("freeze", "local_layers")  # what tells of it in an update's ``training``
+PARTIAL_DTYPE = np.dtype(np.float64)
+
+
+def slot_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype of what is kept for parameters of ``dtype``, and of their controls."""
+    return dtype if dtype == np.float64 else np.dtype(np.float32)
+
+
+@dataclass(frozen=True)
+class Base:
+    """What updates were trained from, and have to look like.
+
+    ``whole`` lays out the model; ``layout`` and ``roles`` are of what its updates hold.
+    """
+
+    run: Run
+    round: Round
+    sha256: str
+    metadata: Metadata
+    whole: Layout
+    layout: Layout
+    roles: Mapping[str, Role]
+    identity: tuple[int, ...] = ()  # of the file whose SHA-256 it is
+
+    def open(self) -> Checkpoint:
+        """Open the model again. Raises ``BadInputError`` where it is another file by now."""
+        model = Checkpoint(self.path, Kind.GLOBAL)
+        if model.file.identity != self.identity:
+            model.close()
+            raise BadInputError(f"{self.path}: was replaced while it was used; repeat the command")
+        return model
+
+    @property
+    def path(self) -> Path:
+        """The global model of the round before."""
+        return self.run.round(self.round.number - 1).global_model
+
+    @property
+    def withheld(self) -> list[str]:
+        """The tensors that its updates do not hold, in the order of the model."""
+        return [name for name in self.whole if name not in self.layout]
+
+    def parameters(self) -> list[str]:
+        """Return the parameters that its updates hold."""
+        return [
+            name
+            for name, info in self.layout.items()
+            if is_float(info.dtype) and self.roles.get(name, Role.PARAMETER) == Role.PARAMETER
+        ]
+
+    def controls(self) -> list[str]:
+        """Return the control variates that come with its updates."""
+        return [name for name, role in self.roles.items() if role == Role.CONTROL]
+
+    def holding(self, away: Iterable[str], controls: Iterable[str]) -> "Base":
+        """Return it with updates that hold neither more nor less than this."""
+        away = frozenset(away)
+        kept = {n: (i.dtype, i.shape) for n, i in self.whole.items() if n not in away}
+        roles = {n: role for n, role in self.metadata.roles.items() if n not in away}
+        for name in controls:
+            info = self.whole[parameter_of(name)]
+            kept[name], roles[name] = (slot_dtype(info.dtype), info.shape), Role.CONTROL
+        return replace(self, layout=layout_of(kept), roles=roles)
+
+    def partial_layout(self) -> Layout:
+        """Lay out a partial mean: what an update holds, the floats of it as float64.
+
+        The tensors keep the order of the update, in which they are read.
+        """
+        return layout_in_order(
+            {
+                name: (PARTIAL_DTYPE if is_float(info.dtype) else info.dtype, info.shape)
+                for name, info in self.layout.items()
+            }
+        )
+
+
+def parameter_of(control: str) -> str:
+    """Return the parameter that a control variate belongs to."""
+    return control.removeprefix(f"{CONTROL}/")
+
+
+def read_base(run: Run, round_: Round) -> Base:
+    """Read the header and the digest of the model that a round starts from.
+
+    Raises what ``check_global_model`` does for one that is not what it should be.
+    """
+    before = run.round(round_.number - 1)
+    with Checkpoint(before.global_model, Kind.GLOBAL) as model:
+        layout = layout_of({name: (i.dtype, i.shape) for name, i in model.layout.items()})
+        found, sha256, identity = model.metadata, model.digest(), model.file.identity
+    check_global_model(run, before, found, sha256)
+    return Base(run, round_, sha256, found, layout, layout, found.roles, identity)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What an update says of what it holds: patterns of tensors withheld, names of controls."""
+
+    freeze: tuple[str, ...]
+    local_layers: tuple[str, ...]
+    controls: frozenset[str]
+
+    @classmethod
+    def of(cls, found: Metadata) -> "Declared":
+        """Read it; raise ``ValueError`` that says what is wrong."""
+        training, patterns = found.training or {}, {}
+        for key in WITHHOLDING:
+            value = training.get(key, [])
+            check_patterns(value, key)
+            patterns[key] = tuple(value)
+        controls = (name for name, role in found.roles.items() if role == Role.CONTROL)
+        return cls(controls=frozenset(controls), **patterns)
+
+    def applied_to(self, base: Base) -> Base:
+        """Return the base with what its updates hold by this; raise ``ValueError``."""
+        away = withheld({key: getattr(self, key) for key in WITHHOLDING}, base.whole)
+        holding = base.holding(away, ())
+        parameters = set(holding.parameters())
+        if away and not parameters:
+            raise ValueError("withholds every parameter of the model (freeze, local_layers)")
+        for name in sorted(self.controls):
+            if name in base.whole or f"{CONTROL}/{parameter_of(name)}" != name:
+                raise ValueError(f"tensor {name!r}: has the role of a control, and not its name")
+            if parameter_of(name) not in parameters:
+                raise ValueError(f"has a control {name!r}, and no such parameter")
+        return base.holding(away, self.controls) if self.controls else holding
+
+
+class Bases:
+    """The bases of updates by round; the first update tells what all of them have to hold.
+
+    Where most of the others hold something else, they have outvoted it.
+    """
+
+    def __init__(self, run: Run, numbers: Iterable[int]) -> None:
+        """Read the models that these rounds start from."""
+        self._by_round = {number: read_base(run, run.round(number)) for number in numbers}
+        self._agreed: dict[int, Base] = {}
+        self._known: set[Declared] = set()
+        self._votes: Counter[Declared] = Counter()
+        self._first = ""
+
+    def of(self, number: int) -> Base:
+        """Return the base of a round, with all tensors before any update was opened."""
+        return self._agreed.get(number, self._by_round[number])
+
+    def agreed(self, number: int, whose: str, found: Metadata) -> Base:
+        """Return the base of an update of round ``number``, with what its updates hold.
+
+        Raises ``ValueError`` where it says that it holds something else than the first one did.
+        """
+        declared = Declared.of(found)
+        self._votes[declared] += 1
+        if not self._agreed:
+            self._agreed = {n: declared.applied_to(base) for n, base in self._by_round.items()}
+            self._first = whose
+        elif declared not in self._known:
+            mine, base = declared.applied_to(self._by_round[number]), self._agreed[number]
+            if other := sorted(mine.layout.keys() ^ base.layout.keys()):
+                here, there = ("has", "is not") if other[0] in mine.layout else ("withholds", "is")
+                raise ValueError(
+                    f"{here} tensor {other[0]!r}, which {there} in {self._first}; the updates of a"
+                    " round have to be made with the same --freeze, --local-layers and --algorithm"
+                )
+        self._known.add(declared)
+        return self._agreed[number]
+
+    def outvoted(self) -> bool:
+        """Whether the first update held what most do not: then those tell, when opened again."""
+        if not self._votes:
+            return False
+        (most, _), *_ = self._votes.most_common(1)
+        self._votes.clear()
+        if most in self._known:
+            return False
+        try:
+            self._agreed = {n: most.applied_to(base) for n, base in self._by_round.items()}
+        except ValueError:
+            return False  # most hold what cannot be
+        self._known = {most}
+        self._first = "most of the updates"
+        return True

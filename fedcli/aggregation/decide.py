@@ -1,0 +1,103 @@
+"""From a rule and the updates of a round to what is to be computed: weights, or a function."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedcli.aggregation.base_model import CONTROL, Base
+from fedcli.aggregation.gram import products, squares
+from fedcli.aggregation.server_state import ServerState
+from fedcli.aggregation.updates import Update
+from fedcli.errors import UpdateError
+from fedcli.progress import Progress
+from fedcli.strategies import Rule
+from fedcli.strategies.combination import (
+    Clients,
+    Combination,
+    CoordinateWise,
+    Linear,
+    Measures,
+    Options,
+    Weights,
+)
+from fedcli.strategies.recorded import recorded_alike
+
+
+def check_suited(base: Base, updates: Sequence[Update], rule: Rule) -> dict[str, float]:
+    """Return what all updates recorded alike, of that which the rule's server optimizer needs.
+
+    Raises ``UpdateError`` where they did not, where they lack the controls that it adds up, and
+    where they bring controls that it would lose.
+    """
+    name, slots = rule.server_optimizer, rule.slots()
+    controls = base.controls()
+    if controls and CONTROL not in slots:
+        raise UpdateError(
+            f"{updates[0].path}: brings control variates, which the server optimizer {name} does"
+            " not add up",
+            hint=base.run.command("aggregate --strategy scaffold"),
+        )
+    if CONTROL in slots and not controls:
+        raise UpdateError(
+            f"{updates[0].path}: brings no control variates, which the server optimizer {name}"
+            " adds up",
+            hint=f"updates made with train-client --algorithm scaffold do; {updates[0].way_out()}",
+        )
+    contributors = [update.contributor for update in updates]
+    return {
+        key: recorded_alike(name, contributors, key, how)
+        for key, how in rule.optimizer.records.items()
+    }
+
+
+def check_norms(base: Base, updates: Sequence[Update], most: float, progress: Progress) -> None:
+    """Raise ``UpdateError``, of all updates together, where |Δ| of one is above ``most``.
+
+    It reads all of them; partial means have no norm.
+    """
+    clients = [update for update in updates if not update.members]
+    norms = np.sqrt(squares(base, clients, progress))
+    errors = [
+        update.error(f"training changed it by a norm of {norm:.4g}, above --max-norm {most:g}")
+        for update, norm in zip(clients, norms, strict=True)
+        if norm > most
+    ]
+    if errors:
+        raise UpdateError.together(errors)
+
+
+def decide(
+    base: Base,
+    updates: Sequence[Update],
+    rule: Rule,
+    options: Options,
+    state: ServerState,
+    progress: Progress,
+) -> tuple[Combination, Weights]:
+    """Return how a rule combines the updates, and what each of them counts.
+
+    Where the rule looks at norms or distances this reads, and hashes, all updates. What a client
+    counts is its coefficient in the result; for a coordinate-wise rule, its share among those
+    that were kept.
+    """
+    center = state.sources.get("center")
+    gram, lengths = None, None
+    if rule.measures == Measures.GRAM:
+        gram = products(base, updates, center, progress)
+        lengths = gram.diagonal()[: len(updates)]
+    elif rule.measures == Measures.SQUARES:
+        lengths = squares(base, updates, progress)
+    shares = rule.weigher.weigh([update.contributor for update in updates], lengths, options)
+    combination = rule.reducer.decide(
+        Clients(shares, lengths, gram, has_center=center is not None), options
+    )
+    return combination, _counts(combination, len(updates))
+
+
+def _counts(combination: Combination, count: int) -> Weights:
+    if isinstance(combination, Linear):
+        return combination.shares.weights / combination.shares.divisor
+    assert isinstance(combination, CoordinateWise)
+    counts = np.zeros(count)
+    counts[list(combination.kept)] = 1 / len(combination.kept)
+    return counts

@@ -1,0 +1,109 @@
+"""How each update compares with the others and with what was made of them."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from fedcli.aggregation.base_model import Base
+from fedcli.aggregation.block_files import WrittenBlocks
+from fedcli.aggregation.blocks import Block, BlockSource, Reader, blocks_of, reduce_blocks
+from fedcli.aggregation.gram import open_bases
+from fedcli.aggregation.updates import Update
+from fedcli.formats.checkpoint import CheckpointWriter
+from fedcli.formats.dtypes import Array
+from fedcli.progress import Progress
+from fedcli.strategies.ranks import median
+
+# The median needs the values of all clients side by side. From a block, at most so many are
+# taken, evenly spread: of a large model that is an estimate.
+_SAMPLE = 2**18
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One update's figures, see ``manifest.Contribution``; None where they do not exist."""
+
+    norm: float | None
+    cosine: float | None
+    distance: float | None
+
+
+def diagnose(
+    base: Base, updates: Sequence[Update], model: CheckpointWriter, progress: Progress
+) -> list[Diagnosis]:
+    """Return the figures of every update, in a pass of its own over all of them."""
+    total = np.zeros((len(updates) + 1, 3))  # the last row is the model's
+    own = {update.base.round.number: update.base for update in updates}
+    blocks = blocks_of(base.layout, base.roles)
+    progress.start("comparing the updates", len(blocks))
+    with (
+        open_bases({base.round.number: base, **own}.values()) as bases,
+        threadpool_limits(limits=1, user_api="blas"),
+    ):
+        sources: list[BlockSource] = [*bases.values(), WrittenBlocks(model)]
+        sources += [update.values for update in updates]
+
+        def reduce(block: Block, reader: Reader) -> NDArray[np.float64]:
+            return _compare(block, reader, list(bases), base.round.number, updates)
+
+        with closing(reduce_blocks(sources, blocks, reduce)) as reduced:
+            for _, sums in reduced:
+                total += sums
+                progress.advance()
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms, distances = np.sqrt(total[:, 0]), np.sqrt(total[:, 2])
+        scale = norms[:-1] * norms[-1]
+        cosines = np.divide(total[:-1, 1], scale, out=np.full(len(scale), np.nan), where=scale > 0)
+    return [
+        Diagnosis(*map(_six_digits, figures))
+        for figures in zip(norms[:-1], np.clip(cosines, -1, 1), distances[:-1], strict=True)
+    ]
+
+
+def _six_digits(value: float) -> float | None:
+    """Round to less than what depends on how a machine adds up; rarely the last digit does."""
+    return float(f"{value:.6g}") if np.isfinite(value) else None
+
+
+def _compare(
+    block: Block, reader: Reader, numbers: Sequence[int], now: int, updates: Sequence[Update]
+) -> NDArray[np.float64]:
+    """Return for every update, and for the model, |Δ|², Δ · step and |Δ - median|²."""
+    sums = np.zeros((len(updates) + 1, 3))
+    if block.counters:
+        return sums
+    dtype = np.float64 if block.dtype == np.float64 else np.float32
+    bases = {n: reader.scratch.array(f"base {n}", block.size, dtype) for n in numbers}
+    for values in bases.values():
+        reader.take_into(values)
+    step, difference = (reader.scratch.array(n, block.size, dtype) for n in ("step", "difference"))
+    stride = -(-block.size * len(updates) // _SAMPLE)
+    sample = reader.scratch.array("sample", (len(updates), -(-block.size // stride)), dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        _take_difference(block, reader, bases[now], step)
+        sums[-1, 0] = _dot(step, step)
+        for index, update in enumerate(updates):
+            _take_difference(block, reader, bases[update.base.round.number], difference)
+            sums[index, :2] = _dot(difference, difference), _dot(difference, step)
+            sample[index] = difference[::stride]
+        apart = sample.astype(np.float64)
+        apart -= median(sample)
+        np.multiply(apart, apart, out=apart)
+        sums[:-1, 2] = apart.sum(axis=1) * (block.size / sample.shape[1])
+    return sums
+
+
+def _take_difference(block: Block, reader: Reader, base: Array, into: Array) -> None:
+    reader.take_into(into)
+    np.subtract(into, base, out=into)
+    for place in block.buffers:
+        into[place] = 0
+
+
+def _dot(a: Array, b: Array) -> float:
+    product = float(np.dot(a, b))
+    return product if np.isfinite(product) else float(a.astype(np.float64) @ b.astype(np.float64))

@@ -1,0 +1,203 @@
+"""Whether a round has its global model already, and was made from the same inputs."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fedcli.errors import ConflictError, FedcliError, LostError, OvertakenError
+from fedcli.formats.checkpoint import digest
+from fedcli.formats.manifest import Manifest, read_manifest
+from fedcli.run import Run
+from fedcli.run.participation import Participation
+from fedcli.run.round import Round
+from fedcli.security.signatures import global_fault
+from fedcli.storage.atomic import alone_in, put_back_on_failure, storage_errors
+from fedcli.strategies import Rule
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the global model of a round is made from; ``limits`` as ``AggregatePlan`` has them."""
+
+    run: Run
+    round: Round
+    rule: Rule
+    taking_part: Participation
+    partials: Mapping[str, Path]
+    limits: Mapping[str, float]
+
+    def prepared_rule(self) -> Rule:
+        """Return the rule with what follows from the number of updates.
+
+        Raises ``NotReadyError`` when there are too few, and ``UsageError``.
+        """
+        count = len(self.taking_part.accepted) + len(self.partials)
+        return replace(self.rule, options=self.rule.reducer.prepare(count, self.rule.options))
+
+
+def already_made(inputs: Inputs, *, diagnostics: bool, force: bool) -> Manifest | None:
+    """Return the manifest of a complete round that these inputs would give again, else None.
+
+    With ``force`` it is None, too, where something is to be gained: what was lost, figures that
+    nobody measured, and what a user's own function, which may be another now, makes of it.
+    Raises ``ConflictError`` that says what differs; with ``force`` only where later rounds depend
+    on it.
+    """
+    if not inputs.round.global_model.exists():
+        return None
+    try:
+        manifest = check_unchanged(inputs)
+    except ConflictError as error:
+        if not force:
+            raise
+        if not isinstance(error, LostError):
+            check_replaceable(inputs.run, inputs.round)
+        return None
+    measured = not manifest.accepted or any(c.norm is not None for c in manifest.accepted)
+    if force and (":" in inputs.rule.reduce or (diagnostics and not measured)):
+        return None
+    return manifest
+
+
+def check_unchanged(inputs: Inputs) -> Manifest:
+    """Return the manifest of a complete round that the same inputs would give again.
+
+    Raises ``ConflictError`` that says what differs, or what was lost, and what
+    ``Inputs.prepared_rule`` raises.
+    """
+    run, round_ = inputs.run, inputs.round
+    manifest = read_manifest(round_.manifest)
+    if manifest is None:
+        raise _lost(round_, f"{round_.manifest} does not tell what it was made from")
+    if manifest.global_model != digest(round_.global_model):
+        raise _lost(round_, f"is not the model that {round_.manifest} describes")
+    if fault := global_fault(run, round_, manifest.global_model):
+        raise LostError(f"{round_.global_model}: {fault}", hint="--force makes it again")
+    if manifest.base != digest(run.round(round_.number - 1).global_model):
+        raise _conflict(round_, "was made from another base model")
+    if dict(manifest.limits) != dict(inputs.limits):
+        before, now = (_worded(limits) for limits in (manifest.limits, inputs.limits))
+        raise _conflict(round_, f"was made with {before}, not {now}")
+    inputs = _without_known_to_be_bad(inputs, manifest)
+    if difference := (
+        _other_parts(manifest, inputs.rule)
+        or _other_updates(manifest, inputs)
+        or _other_options(manifest, inputs.prepared_rule())
+    ):
+        raise _conflict(round_, f"was made {difference}")
+    if manifest.server_state is not None and not _is(round_.server_state, manifest.server_state):
+        raise LostError(
+            f"{round_.server_state}: is not there, or not what {round_.manifest} names",
+            hint="--force makes it again",
+        )
+    return manifest
+
+
+def _without_known_to_be_bad(inputs: Inputs, manifest: Manifest) -> Inputs:
+    """Leave out what the manifest found to be bad, where that has not changed since."""
+    accepted = set(inputs.taking_part.accepted)
+    bad = [
+        absence
+        for absence in manifest.rejected
+        if (absence.round, absence.client) in accepted
+        and absence.round is not None
+        and absence.sha256 == digest_if_readable(inputs.run.round(absence.round), absence.client)
+    ]
+    return replace(inputs, taking_part=inputs.taking_part.without(bad))
+
+
+def digest_if_readable(round_: Round, client: str) -> str | None:
+    """Return the SHA-256 of an update; None where that cannot be had."""
+    try:
+        return digest(round_.update(client))
+    except FedcliError:
+        return None
+
+
+def _worded(limits: Mapping[str, float]) -> str:
+    words = (f"--{name.replace('_', '-')} {value:g}" for name, value in limits.items())
+    return " ".join(words) or "no limits"
+
+
+def _is(path: Path, sha256: str) -> bool:
+    return path.exists() and digest(path) == sha256
+
+
+def _other_parts(manifest: Manifest, rule: Rule) -> str | None:
+    for option in ("reduce", "server_optimizer", "weighting"):
+        before, now = getattr(manifest, option), getattr(rule, option)
+        if before != now:
+            return f"with --{option.replace('_', '-')} {before}, not {now}"
+    return None
+
+
+def _other_updates(manifest: Manifest, inputs: Inputs) -> str | None:
+    if tuple((c.round, c.client) for c in manifest.accepted) != inputs.taking_part.accepted:
+        before = ", ".join(entry.client for entry in manifest.accepted) or "none"
+        now = ", ".join(inputs.taking_part.clients) or "none"
+        return f"from clients {before}, not {now}"
+    for entry in manifest.accepted:
+        if entry.sha256 != digest(inputs.run.round(entry.round).update(entry.client)):
+            return f"from another update of client {entry.client}"
+    partials = {name: digest(path) for name, path in inputs.partials.items()}
+    if {part.name: part.sha256 for part in manifest.partials} != partials:
+        return "from other partial means"
+    return None
+
+
+def _other_options(manifest: Manifest, rule: Rule) -> str | None:
+    for name, now in rule.options.items():
+        before = manifest.options.get(name)
+        if name != "buffer" and before != now:  # a buffer only says when a round is complete
+            return f"with --{name.replace('_', '-')} {before}, not {now}"
+    return None
+
+
+def _lost(round_: Round, what: str) -> LostError:
+    conflict = _conflict(round_, what)
+    return LostError(conflict.message, hint=conflict.hint)
+
+
+def _conflict(round_: Round, difference: str) -> ConflictError:
+    return ConflictError(
+        f"{round_.global_model}: exists, and {difference}", hint="--force replaces it"
+    )
+
+
+def check_replaceable(run: Run, round_: Round) -> None:
+    """Raise ``ConflictError`` when a later round was trained from this round's global model."""
+    for later in run.rounds():
+        if later.number > round_.number and (later.global_model.exists() or later.delivered()):
+            raise ConflictError(
+                f"{round_.global_model}: round {later.number} was trained from it",
+                hint=f"remove {later.path} and every later round before it is replaced",
+            )
+
+
+@contextmanager
+def replacing(inputs: Inputs, sha256: str, *, force: bool) -> Iterator[None]:
+    """Write what belongs to a global model of this SHA-256 in the block, before it is in place.
+
+    Another model that is there is taken away first, so that nobody finds it with what belongs to
+    the new one. Where that does not get there, all is put back.
+
+    Raises ``OvertakenError`` where another model is there without ``force``, and ``ConflictError``
+    where a later round was trained from it, unless this one is what the manifest names.
+    """
+    round_, path = inputs.round, inputs.round.global_model
+    with alone_in(round_.path):  # else two could each write a part of what belongs together
+        is_other = path.exists() and not _is(path, sha256)
+        if is_other and not force:
+            raise OvertakenError(f"{path}: another process has just written it")
+        before = read_manifest(round_.manifest)
+        is_as_it_was = before is not None and before.global_model == sha256
+        if is_other and not is_as_it_was:
+            check_replaceable(inputs.run, round_)
+        beside = (round_.server_state, round_.global_signature, round_.manifest)
+        files = (*beside, path) if is_other else beside
+        with put_back_on_failure(*files, unless=lambda: _is(path, sha256)):
+            if is_other:
+                with storage_errors("replace", path):
+                    path.unlink(missing_ok=True)
+            yield

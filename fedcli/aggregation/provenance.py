@@ -1,0 +1,87 @@
+"""Describe what was combined, for a manifest and for the header of a checkpoint."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from fedcli.aggregation.base_model import Base
+from fedcli.aggregation.diagnostics import Diagnosis
+from fedcli.aggregation.updates import NO_DIGEST, Update
+from fedcli.formats.manifest import Contribution, PartialContribution
+from fedcli.formats.metadata import Kind, Metadata
+from fedcli.strategies.combination import Weights
+
+_UNKNOWN = Diagnosis(None, None, None)
+
+
+def not_read(_: Update) -> str:
+    """Stand for the digest of an update that is still to be read."""
+    return NO_DIGEST
+
+
+def made_of(
+    kind: Kind, base: Base, updates: Sequence[Update], digest_of: Callable[[Update], str]
+) -> Metadata:
+    """Describe a checkpoint that is made of updates and partial means from one base model."""
+    clients, partials = _digests(updates, digest_of)
+    return Metadata(
+        kind,
+        base.run.id,
+        round=base.round.number,
+        num_examples=sum(update.num_examples for update in updates),
+        base=base.sha256,
+        roles=base.metadata.roles,
+        seed=base.metadata.seed,
+        updates=clients,
+        partials=partials or None,
+    )
+
+
+def _digests(
+    updates: Sequence[Update], digest_of: Callable[[Update], str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the SHA-256s of updates by client, and of partial means by name.
+
+    They are kept apart because a partial mean may be called what a client is called.
+    """
+    clients: dict[str, str] = {}
+    partials: dict[str, str] = {}
+    for update in updates:
+        (partials if update.members else clients)[update.name] = digest_of(update)
+    return clients, partials
+
+
+def contributions(
+    updates: Sequence[Update], counts: Weights, kept: set[int], figures: Sequence[Diagnosis]
+) -> tuple[Contribution, ...]:
+    """Describe updates and what became of them; ``figures`` is empty where nobody measured."""
+    return tuple(
+        Contribution(
+            client=update.name,
+            sha256=update.digest(),
+            num_examples=update.num_examples,
+            weight=float(counts[index]),
+            bytes=update.bytes,
+            round=update.base.round.number,
+            **asdict(figures[index] if figures else _UNKNOWN),
+            kept=index in kept,
+        )
+        for index, update in enumerate(updates)
+    )
+
+
+def partial_contributions(
+    updates: Sequence[Update], counts: Weights
+) -> tuple[PartialContribution, ...]:
+    """Describe the partial means among the updates."""
+    return tuple(
+        PartialContribution(
+            update.name,
+            update.digest(),
+            len(update.members),
+            update.num_examples,
+            float(counts[index]),
+            update.bytes,
+        )
+        for index, update in enumerate(updates)
+        if update.members
+    )

@@ -1,0 +1,54 @@
+"""Go on without updates that are bad, as far as the quorum allows."""
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+from fedcli.aggregation.existing_round import Inputs, digest_if_readable
+from fedcli.errors import BadInputError, FedcliError, StorageError, UpdateError
+from fedcli.formats.manifest import Absence
+from fedcli.progress import Progress
+from fedcli.run.participation import Quorum
+from fedcli.text import printable
+
+_MOST_REASON = 300  # characters; a stranger may have thousands of files left out
+
+
+def set_aside(
+    inputs: Inputs, quorum: Quorum, error: FedcliError, progress: Progress
+) -> Inputs | None:
+    """Return the inputs without the updates that an error blames; their files stay as they are.
+
+    None where it blames something else too, or where the others are too few.
+    """
+    run, accepted = inputs.run, inputs.taking_part.accepted
+    by_file = {run.round(number).update(client): (number, client) for number, client in accepted}
+    bad = []
+    for one in (error, *(error.others if isinstance(error, UpdateError) else ())):
+        culprit = _culprit(one, by_file)
+        if culprit is None:
+            return None
+        number, client = by_file[culprit]
+        sha256 = digest_if_readable(run.round(number), client)
+        reason = printable(one.message.removeprefix(f"{culprit}: "), _MOST_REASON)
+        bad.append(Absence(client, reason, number, sha256))
+    rest = inputs.taking_part.without(bad)
+    if not quorum.goes_without(rest):
+        return None
+    for absence in bad:
+        progress.say(f"left out: client {absence.client}: {absence.reason}")
+    return replace(inputs, taking_part=rest)
+
+
+def _culprit(error: FedcliError, updates: Collection[Path]) -> Path | None:
+    """Return the update that an error blames.
+
+    An update may also change while it is read, and one may not be allowed to read it; a disk that
+    fails is nobody's fault.
+    """
+    if isinstance(error, UpdateError):
+        return error.culprit if error.culprit in updates else None
+    may_not = isinstance(error, StorageError) and isinstance(error.__cause__, PermissionError)
+    if not may_not and not isinstance(error, BadInputError):
+        return None
+    return next((path for path in updates if error.message.startswith(f"{path}: ")), None)

@@ -1,0 +1,171 @@
+"""Make the next global model of the updates of a round, block by block."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedcli.aggregation.base_model import CONTROL, Base, slot_dtype
+from fedcli.aggregation.block_files import write_block
+from fedcli.aggregation.blocks import (
+    BLOCK_BYTES,
+    Block,
+    BlockSource,
+    Reader,
+    blocks_of,
+    reduce_blocks,
+    threads_for,
+)
+from fedcli.aggregation.gram import open_bases, take_bases
+from fedcli.aggregation.nonfinite import not_finite
+from fedcli.aggregation.server_state import ServerState, State, write_state
+from fedcli.aggregation.updates import Update
+from fedcli.aggregation.weighted_sums import Bases, LinearSum, Values, largest
+from fedcli.formats.checkpoint import CheckpointWriter
+from fedcli.formats.dtypes import Array, as_float, from_float
+from fedcli.progress import Progress
+from fedcli.strategies import Rule
+from fedcli.strategies.combination import Combination, CoordinateWise, Linear, Step
+from fedcli.strategies.ranks import block_bytes, middle
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the work on a block has to know. Only the updates in ``kept`` are read.
+
+    With ``replaces`` the next model is what the reducer makes, as it is.
+    """
+
+    base: Base
+    rule: Rule
+    combination: Combination
+    kept: Sequence[Update]
+    state: ServerState
+    step: Step
+    replaces: bool
+
+    @property
+    def needs_base(self) -> bool:
+        """Whether the current model enters, besides the updates that were made from it."""
+        return not self.replaces or "center" in self.state.slots
+
+
+def combine(
+    work: Work,
+    model: CheckpointWriter,
+    state: CheckpointWriter | None,
+    progress: Progress,
+) -> None:
+    """Write the tensors of the next global model, and of the state that the server keeps.
+
+    Tensors that no update holds are copied from the current model, bit by bit.
+    Neither the number of threads nor the size of the blocks changes a byte of it. Updates that
+    were not hashed before are hashed on the way. Raises ``UpdateError`` for values that are not
+    finite.
+    """
+    linear, size, threads = _pace(work)
+    used = linear.bases if linear else {}
+    if work.needs_base:
+        used = {work.base.round.number: work.base, **used}
+    with open_bases(used.values()) as bases:
+
+        def reduce(block: Block, reader: Reader) -> tuple[Array, dict[str, Array]]:
+            if block.counters:
+                return _counters(work, block, reader), {}
+            reduced = linear.reduce(block, reader) if linear else _stacked(work, block, reader)
+            taken = take_bases(block, reader, bases)
+            before = work.state.take(block, reader)
+            if linear:
+                linear.add_bases(block, reduced, taken, before)
+            return _optimize(work, block, reduced, taken, before)
+
+        sources: list[BlockSource] = [*(u.values for u in work.kept), *bases.values()]
+        sources += work.state.sources.values()
+        blocks = blocks_of(work.base.layout, work.base.roles, size)
+        _copy_withheld(work.base, model)
+        progress.start(f"combining {len(work.kept)} updates", len(blocks))
+        with closing(reduce_blocks(sources, blocks, reduce, threads)) as done:
+            for block, (values, slots) in done:
+                write_block(model, block, values)
+                if state is not None:
+                    write_state(state, block, slots)
+                progress.advance()
+
+
+def _pace(work: Work) -> tuple[LinearSum | None, int, int]:
+    """Return the sum, where it is one, the bytes of a block, and how many threads to work with."""
+    if isinstance(work.combination, Linear):
+        linear = LinearSum(work.base, work.combination, work.kept)
+        return linear, BLOCK_BYTES, threads_for(0)
+    size = block_bytes(len(work.kept))
+    return None, size, threads_for(size * len(work.kept))
+
+
+def _copy_withheld(base: Base, model: CheckpointWriter) -> None:
+    if not base.withheld:
+        return
+    buffer = np.empty(BLOCK_BYTES, np.uint8)
+    with base.open() as source:
+        for name in base.withheld:
+            start, stop = source.layout[name].start, source.layout[name].stop
+            for first in range(start, stop, BLOCK_BYTES):
+                piece = buffer[: min(BLOCK_BYTES, stop - first)]
+                source.read_into(piece.data, first)
+                model.write(piece, base.whole[name].start + first - start)
+
+
+def _counters(work: Work, block: Block, reader: Reader) -> Array:
+    """Combine integers: the largest over the clients, or their lower median in a robust rule."""
+    if isinstance(work.combination, Linear) and not work.combination.median_buffers:
+        return largest(reader, len(work.kept))
+    stack = reader.scratch.array("stack", (len(work.kept), block.size), block.dtype)
+    for row in stack:
+        reader.take_into(row)
+    return middle(stack)
+
+
+def _stacked(work: Work, block: Block, reader: Reader) -> Values:
+    """Give all values of a block at once to a coordinate-wise rule."""
+    assert isinstance(work.combination, CoordinateWise)
+    dtype = np.float64 if block.dtype == np.float64 else np.float32
+    stack = reader.scratch.array("stack", (len(work.kept), block.size), dtype)
+    for row in stack:
+        reader.take_into(row)
+    # A value that is not finite may hide among those that the rule does not use. It shows in the
+    # sum, which is quicker, but may overflow by itself.
+    if not (np.isfinite(stack.sum()) or np.isfinite(stack).all()):
+        raise not_finite(work.base, work.kept, block, stack.sum(axis=0))
+    return work.combination.combine(stack)
+
+
+def _optimize(
+    work: Work, block: Block, reduced: Values, taken: Bases, state: State
+) -> tuple[Array, dict[str, Array]]:
+    """Take the server optimizer's step; buffers are left as the reducer made them.
+
+    To the control variates is added what the reducer made of the controls.
+    """
+    result = reduced
+    if work.needs_base:
+        base = taken[work.base.round.number]
+        delta = reduced - base
+        for place in block.buffers:
+            delta[place] = 0
+        if not work.replaces:
+            result = base + work.rule.optimizer.step(
+                delta.copy(), state, work.step, work.rule.options
+            )
+            for place in block.buffers:
+                result[place] = reduced[place]
+        if "center" in state:
+            state["center"] = delta
+    if CONTROL in state:
+        for place in block.controls:
+            state[CONTROL][place] += work.step.share * reduced[place]
+    values = from_float(result, block.dtype)
+    slots = {slot: values.astype(slot_dtype(block.dtype)) for slot, values in state.items()}
+    for made in (as_float(values), *slots.values()):
+        if not np.isfinite(made).all():
+            raise not_finite(work.base, work.kept, block, made)
+    return values, slots

@@ -1,0 +1,112 @@
+"""What ``aggregate`` is asked for: a rule, the clients that count, and files of partial means."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fedcli.errors import UsageError
+from fedcli.formats.checkpoint import Checkpoint
+from fedcli.formats.metadata import Kind
+from fedcli.run import Run
+from fedcli.run.info import client_order
+from fedcli.run.participation import Invitation
+from fedcli.security.signatures import check_no_partials
+from fedcli.strategies import Rule, resolve
+
+
+@dataclass(frozen=True)
+class Request:
+    """``invitation`` says who may take part in which round, and ``rule`` how they are combined.
+
+    ``partials`` are the files of partial means by their names without the suffix.
+    """
+
+    rule: Rule
+    invitation: Invitation
+    partials: Mapping[str, Path]
+
+
+def read_request(
+    run: Run,
+    round_number: int | None,
+    options: Mapping[str, Any] | None,
+    members: Sequence[str],
+    exclude: Sequence[str],
+) -> Request:
+    """Resolve the rule, tell ids from files, and read which clients the files cover.
+
+    Raises ``UsageError`` for options that do not go together, and for partial means that the rule
+    cannot use, that have the same name or a client in common, or that hold a client that may not
+    take part; ``NotReadyError`` and ``CheckpointError`` for files that cannot be read.
+    """
+    typed = {key: value for key, value in (options or {}).items() if value is not None}
+    plan = run.info.plan.aggregate.with_options(typed)
+    rule = resolve(plan, typed.keys())
+    if rule.optimizer.of_mean and not run.info.clients:
+        raise UsageError(
+            f"--server-optimizer {rule.server_optimizer}: needs the number of all clients, and this"
+            " run has no list of them",
+            hint="fedcli init --clients makes a run that has one",
+        )
+    everybody = Invitation(
+        run,
+        run.training_round(round_number),
+        plan,
+        run.choose_clients(exclude, "--exclude") if exclude else (),
+        max_staleness=rule.options.get("max_staleness"),
+    )
+    files = [Path(member) for member in members if member.endswith(".safetensors")]
+    if files:
+        check_no_partials(run)
+    ids = [member for member in members if not member.endswith(".safetensors")]
+    partials = _by_name(files, rule)
+    covered = _covered(files, everybody)
+    named = tuple(run.choose_clients(ids, "aggregate")) if ids else None
+    for client in named or ():
+        if client in covered:
+            raise UsageError(f"client {client}: is in {covered[client]} already")
+    return Request(rule, replace(everybody, named=named, covered=frozenset(covered)), partials)
+
+
+def _by_name(files: Sequence[Path], rule: Rule) -> dict[str, Path]:
+    if files and not rule.adds_up:
+        raise UsageError(
+            f"{files[0]}: partial means add up to a mean weighted by examples or uniform,"
+            f" not to {rule.reduce} with weighting {rule.weighting}"
+        )
+    partials: dict[str, Path] = {}
+    for path in files:
+        if path.stem in partials:
+            raise UsageError(f"{path}: another partial mean is called {path.stem} too; rename one")
+        partials[path.stem] = path
+    return partials
+
+
+def _covered(files: Sequence[Path], everybody: Invitation) -> dict[str, str]:
+    """Return the file that each client of a partial mean is in."""
+    covered: dict[str, str] = {}
+    for path in files:
+        with Checkpoint(path, Kind.PARTIAL) as checkpoint:
+            clients = set(checkpoint.metadata.updates or {})
+        if twice := client_order(clients & covered.keys()):
+            raise UsageError(f"{path}: client {twice[0]} is in {covered[twice[0]]} too")
+        _check_invited(path, clients, everybody)
+        covered.update(dict.fromkeys(clients, str(path)))
+    return covered
+
+
+def _check_invited(path: Path, clients: set[str], everybody: Invitation) -> None:
+    number = everybody.round.number
+    known = everybody.run.info.clients
+    sampled = everybody.sampled(number)
+    for reason, wrong in (
+        ("is excluded", clients.intersection(everybody.excluded)),
+        ("is not a client of this run", clients.difference(known) if known else ()),
+        (f"is not sampled in round {number}", clients.difference(sampled) if sampled else ()),
+    ):
+        if wrong:
+            raise UsageError(
+                f"{path}: holds the update of client {client_order(wrong)[0]}, which {reason}",
+                hint="fedcli aggregate --partial makes it again, of other clients",
+            )

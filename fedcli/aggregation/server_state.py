@@ -1,0 +1,231 @@
+"""What the server keeps from round to round: an optimizer's moments, the result of the last round.
+
+Tensors are named ``<slot>/<parameter>``, for the parameters that the updates hold; they are
+float64 for parameters of float64, else float32. The state of a round belongs to that round's
+global model and is written before it.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcli.aggregation.base_model import CONTROL, Base, slot_dtype
+from fedcli.aggregation.block_files import BlockFile, write_block
+from fedcli.aggregation.blocks import Block, Reader
+from fedcli.errors import BadInputError, CheckpointError, NotReadyError
+from fedcli.formats.checkpoint import Checkpoint, CheckpointWriter, digest
+from fedcli.formats.dtypes import Array
+from fedcli.formats.manifest import Manifest, read_manifest
+from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.safetensors import Layout, layout_of
+from fedcli.run import Run
+from fedcli.run.round import Round
+from fedcli.security.signatures import check_server_state
+from fedcli.strategies import Rule
+from fedcli.text import brief
+
+State = dict[str, NDArray[np.float64]]
+
+
+def _prefix(slot: str) -> str:
+    """Return what comes before the name of a tensor of the updates; controls are among these."""
+    return "" if slot == CONTROL else f"{slot}/"
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """The state that a round starts from.
+
+    ``slots`` maps each slot to what it starts from, ``sources`` to what the round before left of
+    it; ``steps`` counts the optimizer's steps so far.
+    """
+
+    slots: Mapping[str, float]
+    sources: Mapping[str, BlockFile]
+    steps: int
+
+    def take(self, block: Block, reader: Reader) -> State:
+        """Take a block of every slot, in float64."""
+        state = {}
+        for slot, start in self.slots.items():
+            values = np.full(block.size, start)
+            if slot in self.sources:
+                np.copyto(values, reader.take())
+            state[slot] = values
+        return state
+
+
+@contextmanager
+def open_state(rule: Rule, base: Base, recorded: Mapping[str, float]) -> Iterator[ServerState]:
+    """Open what the round before left for this rule.
+
+    An optimizer goes on where its slots are there and started as they would now, and where what
+    all clients ``recorded`` for it is what it was; else it starts anew. So do the center of a
+    clipping rule, and parameters that were not sent then.
+
+    Raises ``BadInputError`` when the state, the manifest and the global model of that round do
+    not belong together, or are not what the coordinator signed, and ``NotReadyError`` when the
+    state is missing.
+    """
+    slots = rule.slots()
+    before = base.run.round(base.round.number - 1)
+    manifest = _manifest(base.run, before, base.sha256) if slots else None
+    if slots and manifest is None and before.number > 0:
+        raise _no_manifest(before, "anything for this rule")
+    if manifest is None or manifest.server_state is None:
+        yield ServerState(slots, {}, 0)
+        return
+    with _checked(base.run, before, manifest) as checkpoint:
+        goes_on = _goes_on(rule, recorded, checkpoint.metadata)
+        found = {name.partition("/")[0] for name in checkpoint.layout}
+        mine = rule.optimizer.start(rule.options).keys()
+        sources = {
+            slot: BlockFile(
+                checkpoint, base.layout, prefix=_prefix(slot), floats=slot_dtype, missing=start
+            )
+            for slot, start in slots.items()
+            if slot in found and (goes_on or slot not in mine)
+        }
+        yield ServerState(slots, sources, (checkpoint.metadata.steps or 0) if goes_on else 0)
+
+
+def _goes_on(rule: Rule, recorded: Mapping[str, float], found: Metadata) -> bool:
+    training, optimizer = found.training or {}, rule.optimizer
+    if training.get("server_optimizer") != rule.server_optimizer:
+        return False
+    said = training.get("options", {})
+    if not isinstance(said, dict) or not all(isinstance(v, int | float) for v in said.values()):
+        return False
+    options = {**optimizer.options, **said}
+    if any(options.get(name) != value for name, value in recorded.items()):
+        return False
+    try:
+        return optimizer.start(options) == optimizer.start(rule.options)
+    except OverflowError:  # of a number that no round was made with
+        return False
+
+
+def read_slot(run: Run, round_number: int, slot: str) -> tuple[dict[str, Array], str | None]:
+    """Return what the server kept in a slot for clients of round ``round_number`` to read.
+
+    The arrays go by the names of the parameters; with them comes the SHA-256 of the file of the
+    round before. Where no round was before, or it kept no such slot, that is ``({}, None)``.
+
+    Raises what ``open_state`` does, and ``NotReadyError`` where the manifest of the round before,
+    which tells whether there is a state, is missing.
+    """
+    before = run.round(round_number - 1)
+    manifest = _manifest(run, before, digest(before.global_model))
+    if manifest is None and before.number > 0:
+        raise _no_manifest(before, slot)
+    if manifest is None or manifest.server_state is None:
+        return {}, None
+    start = f"{slot}/"
+    with _checked(run, before, manifest) as checkpoint:
+        names = [name for name in checkpoint.layout if name.startswith(start)]
+        found = {name.removeprefix(start): checkpoint.tensor(name) for name in names}
+    return (found, manifest.server_state) if found else ({}, None)
+
+
+def _no_manifest(before: Round, what: str) -> NotReadyError:
+    return NotReadyError(
+        f"{before.manifest}: is missing, or not readable; it tells whether the server keeps {what}",
+        hint=f"copy it, and server_state.safetensors beside it, to {before.path}",
+    )
+
+
+def _manifest(run: Run, before: Round, sha256: str) -> Manifest | None:
+    """Read what goes with the model of a round, of this SHA-256; None where nothing was kept."""
+    manifest = read_manifest(before.manifest)
+    if manifest is None and before.server_state.exists():
+        wrong = f"does not tell whether {before.server_state} belongs to {before.global_model}"
+    elif manifest is not None and manifest.global_model != sha256:
+        wrong = f"does not describe {before.global_model}"
+    else:
+        check_server_state(run, before, None if manifest is None else manifest.server_state)
+        return manifest
+    strategy = f" --strategy {manifest.strategy}" if manifest else ""
+    raise BadInputError(f"{before.manifest}: {wrong}", hint=_hint(run, before, strategy))
+
+
+def _hint(run: Run, round_: Round, strategy: str) -> str:
+    command = run.command(f"aggregate --round {round_.number}{strategy} --force")
+    return f"make it again, with the options of that round: {command}"
+
+
+@contextmanager
+def _checked(run: Run, round_: Round, manifest: Manifest) -> Iterator[Checkpoint]:
+    hint = _hint(run, round_, f" --strategy {manifest.strategy}")
+    wrong = BadInputError(
+        f"{round_.server_state}: is not the state that {round_.manifest} names", hint=hint
+    )
+    try:
+        opened = Checkpoint(round_.server_state, Kind.SERVER_STATE)
+    except NotReadyError as error:
+        raise NotReadyError(error.message, hint=hint) from None
+    except CheckpointError:
+        raise wrong from None
+    with opened as checkpoint:
+        if checkpoint.digest() != manifest.server_state:
+            raise wrong
+        _check_tensors(checkpoint, round_)
+        yield checkpoint
+
+
+def _check_tensors(state: Checkpoint, round_: Round) -> None:
+    """Raise ``BadInputError`` for what cannot be kept for the parameters of a round's model."""
+    with Checkpoint(round_.global_model, Kind.GLOBAL) as model:
+        layout = model.layout
+    for name, found in state.layout.items():
+        kept_for = layout.get(name.partition("/")[2])
+        if kept_for is None or (found.dtype, found.shape) != (
+            slot_dtype(kept_for.dtype),
+            kept_for.shape,
+        ):
+            raise BadInputError(
+                f"{state.path}: tensor {brief(name)} goes with no parameter of"
+                f" {round_.global_model}"
+            )
+
+
+def state_layout(rule: Rule, base: Base) -> Layout:
+    """Lay out the state that a round ends with."""
+    names = {slot: base.parameters() for slot in rule.slots()}
+    if CONTROL in names:
+        names[CONTROL] = base.controls()
+    return layout_of(
+        {
+            _prefix(slot) + name: (slot_dtype(base.layout[name].dtype), base.layout[name].shape)
+            for slot in names
+            for name in names[slot]
+        }
+    )
+
+
+def state_metadata(
+    rule: Rule, recorded: Mapping[str, float], model: Metadata, steps: int
+) -> Metadata:
+    """Describe the state that belongs to a global model; ``recorded`` is as in ``open_state``."""
+    names = rule.optimizer.options.keys()
+    return Metadata(
+        kind=Kind.SERVER_STATE,
+        run=model.run,
+        round=model.round,
+        base=model.base,
+        training={
+            "server_optimizer": rule.server_optimizer,
+            "options": {**{name: rule.options[name] for name in names}, **recorded},
+        },
+        updates=model.updates,
+        partials=model.partials,
+        steps=steps,
+    )
+
+
+def write_state(writer: CheckpointWriter, block: Block, state: Mapping[str, Array]) -> None:
+    """Write a block of every slot, each of its ``slot_dtype``."""
+    for slot, values in state.items():
+        write_block(writer, block, values, _prefix(slot))

@@ -1,0 +1,36 @@
+"""``fedcli keygen``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedcli.cli.options.shared import OutputOptions, RunOption
+from fedcli.cli.render.output import Output
+from fedcli.errors import UsageError
+from fedcli.run import DEFAULT_RUN
+
+
+def keygen(
+    file: Annotated[
+        Path, typer.Argument(help="Where the private key is, or is to be.", metavar="FILE")
+    ] = Path("fedcli.key"),
+    run: RunOption = DEFAULT_RUN,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print the public key of a key that is there.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a key that is there, which is then lost.")
+    ] = False,
+    printing: OutputOptions = OutputOptions(),
+) -> None:
+    """Make a private key to sign with, and print its public key."""
+    with Output("keygen", printing) as output:
+        if show and force:
+            raise UsageError("--force: has no meaning with --show, which makes no key")
+        from fedcli.steps.keygen import keygen as step
+
+        result = step(run, file, show=show, force=force)
+        if result.made:
+            output.say(f"{result.path}: a private key; keep it to yourself")
+        output.result(result, lambda result: [result.public])

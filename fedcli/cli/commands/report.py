@@ -1,0 +1,93 @@
+"""``fedcli report``: tables, plots and files from one run or several."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedcli.cli.options.shared import OutputOptions, RunOption
+from fedcli.cli.render.output import Output
+from fedcli.errors import UsageError
+from fedcli.run import DEFAULT_RUN, Run
+
+_STDOUT = Path("-")
+_FILES = "Files"
+
+
+def report(
+    context: typer.Context,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Run directories to put side by side.", metavar="RUN", show_default=False
+        ),
+    ] = None,
+    run: RunOption = DEFAULT_RUN,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label", help="What to call a run; once for each, in order.", metavar="NAME"
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            help="Write one self-contained page with plots. Needs matplotlib.",
+            metavar="FILE",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(
+            "--markdown",
+            help="Write Markdown; - is standard output.",
+            metavar="FILE",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            "--csv",
+            help="Write all values as CSV, one a row; - is standard output.",
+            metavar="FILE",
+            rich_help_panel=_FILES,
+        ),
+    ] = None,
+    printing: OutputOptions = OutputOptions(),
+) -> None:
+    """Show accuracy, communication and time of one run, or of several side by side.
+
+    It reports what a run directory can support, and says what is missing.
+    """
+    from fedcli.steps.report import report as step
+
+    source = context.get_parameter_source("run")
+    if runs and source is not None and source.name == "COMMANDLINE":
+        raise UsageError("--run: give the runs by name or with --run, not both")
+    to_stdout = [name for name, file in (("markdown", markdown), ("csv", csv)) if file == _STDOUT]
+    if len(to_stdout) + printing.json > 1:
+        raise UsageError("standard output takes one of --json, --markdown - and --csv -")
+    with Output("report", printing) as output:
+        result = step(
+            [Run.open(path) for path in runs or [run]],
+            labels=label or (),
+            html=html,
+            markdown=None if markdown == _STDOUT else markdown,
+            csv=None if csv == _STDOUT else csv,
+            progress=output,
+        )
+        if to_stdout == ["markdown"]:
+            from fedcli.reporting.markdown import to_markdown
+
+            print(to_markdown(result), end="")
+        elif to_stdout == ["csv"]:
+            from fedcli.reporting.tidy import to_csv
+
+            print(to_csv(result), end="")
+        else:
+            from fedcli.reporting.terminal import render
+
+            output.result(result, render)

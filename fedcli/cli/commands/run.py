@@ -1,0 +1,116 @@
+"""``fedcli run``."""
+
+import signal
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import RenderableType
+
+from fedcli.cli.options.aggregation import AggregationOptions
+from fedcli.cli.options.execution import ExecutionOptions
+from fedcli.cli.options.shared import (
+    ExcludeOption,
+    MachineOptions,
+    MinClientsOption,
+    OutputOptions,
+    RunOption,
+    SeedOption,
+)
+from fedcli.cli.options.training import TrainingOptions
+from fedcli.cli.render.output import Output, figures_table, seconds
+from fedcli.errors import UsageError
+from fedcli.run import DEFAULT_RUN, Run
+
+if TYPE_CHECKING:
+    from fedcli.steps.run import RunResult
+
+
+def run(
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, help="Go on until round N is complete.", metavar="N")
+    ],
+    run: RunOption = DEFAULT_RUN,
+    jobs: Annotated[
+        str,
+        typer.Option(
+            "--jobs",
+            "-j",
+            help="Clients at a time; auto is what suits the cores, or the GPU's memory.",
+            metavar="N|auto",
+        ),
+    ] = "auto",
+    evaluate: Annotated[
+        bool, typer.Option("--evaluate/--no-evaluate", help="Score every round's global model.")
+    ] = True,
+    keep_updates: Annotated[
+        int | None,
+        typer.Option(
+            "--keep-updates",
+            min=1,
+            help="After each round, remove updates and states of rounds before the last N, as gc"
+            " does. (default: all are kept)",
+            metavar="N",
+        ),
+    ] = None,
+    training: TrainingOptions = TrainingOptions(),
+    aggregation: AggregationOptions = AggregationOptions(),
+    min_clients: MinClientsOption = None,
+    exclude: ExcludeOption = None,
+    machine: MachineOptions = MachineOptions(),
+    execution: ExecutionOptions = ExecutionOptions(),
+    seed: SeedOption = None,
+    printing: OutputOptions = OutputOptions(),
+) -> None:
+    """Do many rounds with one command, from where the run stands, by launching the same steps."""
+    from fedcli.steps.run import Options, run_rounds
+
+    opened = Run.open(run)
+    # What schedulers and closed terminals send is Ctrl-C to us: stop the steps, keep the rest.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves SIGHUP
+            signal.signal(number, signal.default_int_handler)
+    with Output("run", printing) as output:
+        options = Options(
+            training=training.given(),
+            aggregation=aggregation.given(),
+            execution=execution.given(),
+            min_clients=min_clients,
+            exclude=exclude or (),
+            device=machine.device,
+            threads=machine.threads,
+            seed=seed,
+            own_model=machine.model,
+        )
+        result = run_rounds(
+            opened,
+            rounds,
+            options,
+            jobs=_number(jobs),
+            evaluate=evaluate,
+            keep_updates=keep_updates,
+            progress=output,
+        )
+        output.result(result, lambda result: _render(result, opened.command("report")))
+
+
+def _number(jobs: str) -> int | None:
+    if jobs == "auto":
+        return None
+    if not jobs.isdecimal() or int(jobs) < 1:
+        raise UsageError(f"--jobs: expected auto or a number of at least 1, found {jobs!r}")
+    return int(jobs)
+
+
+def _render(result: "RunResult", then: str) -> list[RenderableType]:
+    if not result.rounds:
+        return [f"{result.rounds_complete} rounds are complete already.", f"next: {then}"]
+    table = figures_table(["round"], ["clients", "test loss", "acc. (%)", "time"])
+    for row in result.rounds:
+        table.add_row(
+            str(row.round),
+            str(row.clients),
+            "" if row.loss is None else f"{row.loss:.4f}",
+            "" if row.accuracy is None else f"{100 * row.accuracy:.1f}",
+            seconds(row.seconds),
+        )
+    return [table, f"next: {then}"]

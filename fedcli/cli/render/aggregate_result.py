@@ -1,0 +1,110 @@
+"""What ``fedcli aggregate`` shows of its result, in 80 columns."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fedcli.cli.render.output import figures_table, seconds, size_of
+
+if TYPE_CHECKING:
+    from fedcli.formats.manifest import Absence, Contribution
+    from fedcli.steps.aggregate import AggregateResult
+    from fedcli.steps.partial import PartialResult
+
+_SHOWN = 20
+
+
+def render(result: "AggregateResult", then: str) -> list[RenderableType]:
+    """Draw a new global model; ``then`` is the command to type next."""
+    parts: list[RenderableType] = [Text(_headline(result)), _table(result)]
+    if len(result.clients) > _SHOWN:
+        parts.append(f"… and {len(result.clients) - _SHOWN} more; see aggregate.json")
+        dropped = [client.client for client in result.clients if not client.kept]
+        if dropped:
+            parts.append(Text(f"not kept: {_some(dropped)}"))
+    parts += _absent("missing", result.missing)
+    parts += _absent("late", result.late)
+    parts += _absent("left out", result.rejected)
+    parts.append(Text(f"global model: {result.path} (SHA-256 {result.sha256[:12]})"))
+    return [*parts, f"next: {then}"]
+
+
+def _headline(result: "AggregateResult") -> str:
+    given = [_counted(len(result.clients), "update")] if result.clients else []
+    given += [_counted(len(result.partials), "partial mean")] if result.partials else []
+    weighting = result.weighting if result.weighting == "uniform" else f"by {result.weighting}"
+    of = f"round {result.round}: {_rule(result)} of {' and '.join(given)}, weighted {weighting}"
+    if result.already_done:
+        return f"{of}: already done, nothing changed"
+    return f"{of}: {size_of(result.bytes_read)} in {seconds(result.seconds)}"
+
+
+def _rule(result: "AggregateResult") -> str:
+    """Name the strategy, and the parts of it that its name may not tell."""
+    parts = [result.reduce] if result.reduce != result.strategy else []
+    parts += [result.server_optimizer] if result.server_optimizer != "sgd" else []
+    return f"{result.strategy} ({', '.join(parts)})" if parts else result.strategy
+
+
+def _table(result: "AggregateResult") -> Table:
+    """Return one row a client; what was measured of none, or is the same for all, has no column."""
+    clients = result.clients
+    columns: dict[str, Callable[[Contribution], str]] = {
+        "examples": lambda client: f"{client.num_examples:,}",
+        "weight": lambda client: f"{client.weight:.4f}",
+    }
+    if any(client.round != result.round for client in clients):
+        columns["round"] = lambda client: str(client.round)
+    for name in ("norm", "cosine", "distance"):
+        if any(getattr(client, name) is not None for client in clients):
+            columns[name] = partial(_figure, name=name)
+    if not all(client.kept for client in clients):
+        columns["kept"] = lambda client: "yes" if client.kept else "no"
+    table = figures_table(["client"], list(columns))
+    for client in clients[:_SHOWN]:
+        table.add_row(client.client, *[cell(client) for cell in columns.values()])
+    for part in result.partials:
+        clients_in = _counted(part.clients, "client")
+        table.add_row(f"{part.name} ({clients_in})", f"{part.num_examples:,}", f"{part.weight:.4f}")
+    return table
+
+
+def _figure(client: "Contribution", name: str) -> str:
+    value = getattr(client, name)
+    if value is None:
+        return ""
+    return f"{value:.3f}" if name == "cosine" else f"{value:.4g}"
+
+
+def render_partial(result: "PartialResult", then: str) -> list[RenderableType]:
+    """Draw a new partial mean; ``then`` is the command to type next."""
+    clients = sum(part.clients for part in result.partials) + len(result.clients)
+    done = ": already done, nothing changed" if result.already_done else ""
+    of = f" of {_counted(clients, 'client')}" if clients else ""
+    return [
+        Text(f"round {result.round}: partial mean{of}{done}"),
+        Text(f"partial mean: {result.path} (SHA-256 {result.sha256[:12]})"),
+        f"next: {then}",
+    ]
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' if count != 1 else ''}"
+
+
+def _absent(what: str, absences: "Sequence[Absence]") -> list[Text]:
+    """Write one line for each reason."""
+    reasons = dict.fromkeys(absence.reason for absence in absences)
+    return [
+        Text(f"{what} ({reason}): {_some([a.client for a in absences if a.reason == reason])}")
+        for reason in reasons
+    ]
+
+
+def _some(clients: Sequence[str]) -> str:
+    more = f" and {len(clients) - _SHOWN} more" if len(clients) > _SHOWN else ""
+    return ", ".join(clients[:_SHOWN]) + more

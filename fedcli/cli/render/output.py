@@ -1,0 +1,159 @@
+"""What a command prints: results on standard output, progress and logs on standard error."""
+
+import copy
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
+from rich.table import Table
+
+from fedcli.cli.options.shared import OutputOptions
+from fedcli.text import printable
+
+SCHEMA = 1
+
+
+def plain(value: Any) -> Any:
+    """Turn a result into what JSON knows: dataclasses, paths, enums and tuples included."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """Print the one JSON object of a command; what cannot be printed is escaped, as JSON does."""
+    text = json.dumps({"schema": SCHEMA, **plain(values)}, ensure_ascii=False)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else _json_escape(c) for c in text)
+    print(text)
+
+
+def _json_escape(character: str) -> str:
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]
+
+
+def escaped(value: Any) -> Any:
+    """Return a result whose text can be shown on a terminal: see ``printable``."""
+    if isinstance(value, Enum):
+        return value
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Path):
+        return Path(printable(str(value)))
+    if isinstance(value, Mapping):
+        return {escaped(key): escaped(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)([escaped(item) for item in value])
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        shown = copy.copy(value)
+        for f in dataclasses.fields(value):
+            object.__setattr__(shown, f.name, escaped(getattr(value, f.name)))
+        return shown
+    return value
+
+
+class Output:
+    """One command's output; it is also the ``Progress`` that its step reports to.
+
+    A bar is drawn on a terminal only; elsewhere each line of ``say`` is all that is seen.
+    """
+
+    def __init__(self, command: str, options: OutputOptions) -> None:
+        self.command = command
+        self.json = options.json
+        self.quiet = options.quiet
+        # Names of classes and files are printed as they are: they may look like markup.
+        self.console = Console(highlight=False, markup=False, emoji=False)
+        self.log = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._bar: ProgressBar | None = None
+
+    def start(self, label: str, total: int) -> None:
+        """Begin a stretch of ``total`` units: on a terminal, a bar."""
+        self._stop_bar()
+        if self.quiet or not self.log.is_terminal:
+            return
+        self._bar = ProgressBar(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            console=self.log,
+            transient=True,
+        )
+        self._bar.add_task(label, total=total)
+        self._bar.start()
+
+    def advance(self, count: int = 1) -> None:
+        """Report that ``count`` more units are done."""
+        if self._bar is not None:
+            self._bar.advance(self._bar.task_ids[0], count)
+
+    def say(self, line: str) -> None:
+        """Print a line on standard error, unless ``--quiet``."""
+        if not self.quiet:
+            self.log.print(printable(line))
+
+    def result(self, result: Any, render: Callable[[Any], list[RenderableType]]) -> None:
+        """Print a step's result: as JSON, or as ``render`` draws it."""
+        self._stop_bar()
+        if self.json:
+            print_json({"command": self.command, **plain(result)})
+            return
+        for part in render(escaped(result)):
+            # A line of text may be a command to copy: the terminal wraps it, not we.
+            self.console.print(part, soft_wrap=isinstance(part, str))
+
+    def _stop_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop_bar()
+
+
+def figures_table(text: Sequence[str], figures: Sequence[str]) -> Table:
+    """Return an empty table: columns of text, then columns of figures, which end flush."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
+    for name in text:
+        table.add_column(name, overflow="fold")
+    for name in figures:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def seconds(value: float) -> str:
+    """Write a duration for people: ``0.8 s``, ``12 s``, ``3 min 20 s``."""
+    if value < 10:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def size_of(value: int) -> str:
+    """Write a number of bytes in MB (10^6 bytes), or kB (10^3 bytes) where it is small."""
+    return f"{value / 1e6:.1f} MB" if value >= 100_000 else f"{value / 1e3:.1f} kB"

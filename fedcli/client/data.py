@@ -1,0 +1,81 @@
+"""A client's examples for training: its shard in the run, or data of its own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from fedcli.client.existing_update import fingerprint
+from fedcli.client.session import Execution
+from fedcli.cores import available_cores
+from fedcli.datasets.shards import Examples, read_shard
+from fedcli.errors import NotReadyError, UsageError
+from fedcli.progress import Progress
+from fedcli.run import Run
+from fedcli.run.next_command import train_command
+from fedcli.training import InMemory, Source
+
+_WORKERS = 4  # at most, where nobody says how many: they decode faster than most networks train
+
+
+@dataclass(frozen=True)
+class ClientData:
+    """``fingerprint`` is the SHA-256 of the examples, ``source`` where batches come from."""
+
+    count: int
+    fingerprint: str
+    source: Callable[[torch.device], Source]
+
+
+def open_data(
+    run: Run,
+    client: str,
+    data: str | None,
+    execution: Execution,
+    device: torch.device,
+    progress: Progress,
+) -> ClientData:
+    """Read the examples of a client, from ``data`` where that is given.
+
+    Raises ``NotReadyError`` when there are none, and what reading them raises.
+    """
+    if execution.num_workers is not None and not execution.stream:
+        raise UsageError("--num-workers: decode for --stream, which was not given")
+    if execution.stream:
+        return _streamed(run, data, execution, device, progress)
+    examples = _examples(run, client, data, progress)
+    x, y = torch.from_numpy(examples.x), torch.from_numpy(examples.y)
+    return ClientData(len(y), fingerprint(examples), lambda device: InMemory(x, y, device))
+
+
+def _streamed(
+    run: Run, data: str | None, execution: Execution, device: torch.device, progress: Progress
+) -> ClientData:
+    """Open data that is decoded batch by batch; once in advance, to know what it holds."""
+    from fedcli.datasets import open_examples
+    from fedcli.training.streaming import Streamed
+
+    if data is None:
+        raise UsageError("--stream: decodes what --data names; a shard of the run is decoded")
+    workers = min(_WORKERS, available_cores())
+    if execution.num_workers is not None:
+        workers = execution.num_workers
+    # each of the workers decodes with one thread; without any, this process decodes with all
+    threads = 1 if workers else None
+    part = open_examples(data, run.info.dataset, "train", progress, threads=threads)
+    source = Streamed(part, device, workers)
+    return ClientData(len(source), source.fingerprint(progress), lambda _: source)
+
+
+def _examples(run: Run, client: str, data: str | None, progress: Progress) -> Examples:
+    if data is not None:
+        from fedcli.datasets import load_examples  # decoding is for those who bring pictures
+
+        return load_examples(data, run.info.dataset, "train", progress)
+    shard = run.client_shard(client)
+    if not shard.exists():
+        raise NotReadyError(
+            f"{shard}: the run holds no data of client {client!r}",
+            hint=f"with that client's own data: {train_command(run, [client])}",
+        )
+    return read_shard(shard, run)

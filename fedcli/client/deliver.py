@@ -1,0 +1,163 @@
+"""Write what a client sends, and what belongs to it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fedcli.client.existing_update import Delivered, check_replaceable, find_delivered
+from fedcli.client.local_training import Trained
+from fedcli.client.session import Session
+from fedcli.client.telemetry import telemetry
+from fedcli.errors import OvertakenError
+from fedcli.formats.checkpoint import Checkpoint, digest, save
+from fedcli.formats.metadata import Kind, Metadata, Role
+from fedcli.run.late_updates import is_late
+from fedcli.security.signatures import sign_update, signature_fault
+from fedcli.storage.atomic import alone_in, put_back_on_failure, storage_errors, write_json
+from fedcli.training import Epoch
+
+
+@dataclass(frozen=True)
+class ClientResult:
+    """What became of one client; ``epochs`` is empty when its update was there already.
+
+    ``late`` says that the round was complete by then, and that no global model was made from it.
+    """
+
+    client: str
+    already_done: bool
+    path: Path
+    sha256: str
+    num_examples: int
+    bytes: int
+    seconds: float
+    images_per_second: float | None
+    epochs: tuple[Epoch, ...]
+    late: bool
+
+
+def was_delivered(session: Session, metadata: Metadata, done: Delivered) -> ClientResult:
+    """Return the result of a client whose update is there."""
+    client, examples = metadata.client or "", metadata.num_examples or 0
+    late = is_late(session.run, session.round, client, done.sha256)
+    return ClientResult(
+        client, True, done.path, done.sha256, examples, done.bytes, 0.0, None, (), late
+    )
+
+
+def deliver(
+    session: Session, metadata: Metadata, trained: Trained, elapsed: float, *, again: bool
+) -> ClientResult:
+    """Write the state, the telemetry, the signature, and then the update, which is the delivery.
+
+    With ``again`` it takes the place of an update that is there. Otherwise one that another process
+    has delivered meanwhile stays; it counts as this one where it was made from the same inputs.
+
+    Raises ``ConflictError`` where it was not, and ``StorageError``. After an error the directory
+    holds what it held before.
+    """
+    client = metadata.client or ""
+    roles = dict.fromkeys(trained.sent.keys() - session.base.keys(), Role.CONTROL)
+    metadata = replace(metadata, roles={**metadata.roles, **roles})
+    volatile = telemetry(
+        trained.epochs,
+        trained.personal_epochs,
+        seconds=elapsed,
+        device=session.device,
+        threads=session.threads,
+        micro_batch=trained.micro_batch,
+    )
+
+    note = partial(_tell, session, metadata, volatile)
+    try:
+        sha256 = _write(session, metadata, trained, note, again=again)
+    except OvertakenError:
+        done = find_delivered(session.round, client, metadata, session.undecided)
+        if done is None or signature_fault(session.run, session.round, client, done.sha256):
+            raise
+        session.progress.say(f"client {client}: another process has delivered it meanwhile")
+        return was_delivered(session, metadata, done)
+    path = session.round.update(client)
+    return ClientResult(
+        client=client,
+        already_done=False,
+        path=path,
+        sha256=sha256,
+        num_examples=metadata.num_examples or 0,
+        bytes=path.stat().st_size,
+        seconds=elapsed,
+        images_per_second=volatile["images_per_second"],
+        epochs=tuple(trained.epochs),
+        late=is_late(session.run, session.round, client, sha256),
+    )
+
+
+def _tell(
+    session: Session, metadata: Metadata, volatile: Mapping[str, Any], sha256: str, size: int
+) -> None:
+    """Write how the training went, and sign an update of this SHA-256 where the run has members."""
+    client, round_ = metadata.client or "", session.round
+    facts = {"format": 1, "client": client, "round": round_.number, "sha256": sha256}
+    values = {**facts, "bytes": size, "num_examples": metadata.num_examples, **volatile}
+    write_json(round_.telemetry(client), values)
+    if session.key is not None:
+        sign_update(session.run, round_, client, sha256, session.key)
+
+
+def _write(
+    session: Session,
+    metadata: Metadata,
+    trained: Trained,
+    note: Callable[[str, int], None],
+    *,
+    again: bool,
+) -> str:
+    """Write everything; return the update's SHA-256."""
+    round_, client, states = session.round, metadata.client or "", session.states
+    path = round_.update(client)
+    if session.force:
+        check_replaceable(round_, client)  # the round may have become complete meanwhile
+    if again and path.exists() and round_.global_model.exists():
+        # Only the state was lost: a global model was made from this update, which the new state
+        # goes with, be it made with another number of threads.
+        with Checkpoint(path, Kind.UPDATE) as update:
+            states.write(update.metadata, trained.kept)
+            return update.digest()
+    with ExitStack() as undoing:
+
+        def publish(sha256: str, size: int) -> None:
+            # else what belongs to one update could come to lie beside another
+            undoing.enter_context(alone_in(round_.path))
+            if session.force:
+                check_replaceable(round_, client)
+            if path.exists() and not again:
+                raise OvertakenError(f"{path}: another process has just written it")
+            undoing.enter_context(_replacing(session, client, sha256, again=again))
+            if session.keeps_state:
+                states.write(metadata, trained.kept)
+            else:
+                states.remove(round_.number, client)
+            note(sha256, size)
+
+        return save(path, trained.sent, metadata, before_publishing=publish, replace=again)
+
+
+@contextmanager
+def _replacing(session: Session, client: str, sha256: str, *, again: bool) -> Iterator[None]:
+    """Take an old update away, so that nobody finds it with what belongs to the new one.
+
+    Where that is not delivered, all is put back.
+    """
+    round_ = session.round
+    path = round_.update(client)
+    state = session.states.path(round_.number, client)
+    beside = (state, round_.telemetry(client), round_.signature(client))
+    files = (*beside, path) if again else beside
+    with put_back_on_failure(*files, unless=lambda: path.exists() and digest(path) == sha256):
+        if again:
+            with storage_errors("replace", path):
+                path.unlink(missing_ok=True)
+        yield

@@ -1,0 +1,129 @@
+"""Whether a client's update is there already, and was made from the same inputs."""
+
+import hashlib
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedcli.datasets.shards import Examples
+from fedcli.errors import CheckpointError, ConflictError
+from fedcli.formats.checkpoint import Checkpoint
+from fedcli.formats.manifest import read_manifest
+from fedcli.formats.metadata import Kind, Metadata, Role
+from fedcli.run import Run
+from fedcli.run.round import Round
+from fedcli.security.signatures import signature_fault
+from fedcli.storage.atomic import canonical_json
+
+if TYPE_CHECKING:
+    from fedcli.client.session import Session
+
+_OPAQUE = {"base": "another base model", "examples": "other examples"}
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """An update that is there."""
+
+    path: Path
+    sha256: str
+    bytes: int
+
+
+def fingerprint(examples: Examples) -> str:
+    """Return the SHA-256 of labels and examples, hex: the same for the same examples only."""
+    sha256 = hashlib.sha256(np.ascontiguousarray(examples.y).data)
+    sha256.update(np.ascontiguousarray(examples.x).data)
+    return sha256.hexdigest()
+
+
+def find_delivered(
+    round_: Round, client: str, expected: Metadata, undecided: frozenset[str]
+) -> Delivered | None:
+    """Return the update of a client if it is there and was made from the expected inputs.
+
+    ``undecided`` names training facts that may differ. Raises ``ConflictError`` that says what
+    differs, and ``CheckpointError`` when the file is broken.
+    """
+    path = round_.update(client)
+    if not path.exists():
+        return None
+    try:
+        with Checkpoint(path, Kind.UPDATE) as update:
+            found, delivered = update.metadata, Delivered(path, update.digest(), update.size)
+    except CheckpointError as error:
+        raise CheckpointError(error.message, hint="--force trains it again") from None
+    if differences := _differences(found, expected, undecided):
+        raise ConflictError(
+            f"{path}: was trained from other inputs ({', '.join(differences)})",
+            hint="train-client with --force trains it again and replaces it",
+        )
+    return delivered
+
+
+def why_unfinished(session: "Session", client: str, delivered: Delivered) -> str | None:
+    """Say why a client whose update is there has to train again; None where it has not.
+
+    An update without a good signature is not signed now: anybody may have put it there. Raises
+    ``ConflictError`` for one of a complete round.
+    """
+    round_ = session.round
+    if fault := signature_fault(session.run, round_, client, delivered.sha256):
+        check_replaceable(round_, client)
+        return f"its update {fault}"
+    if session.keeps_state and not session.states.goes_with_update(round_.number, client):
+        return "its state is gone, or of another training"
+    return None
+
+
+def check_not_used(run: Run, round_: Round, client: str) -> None:
+    """Raise ``ConflictError`` when a global model was made from an update that is gone.
+
+    Another one in its place would make the run say something wrong of that model.
+    """
+    if not round_.global_model.exists():
+        return
+    since = (one for one in run.complete_rounds() if one.number >= round_.number)
+    manifests = (read_manifest(one.manifest) for one in since)
+    used = ((e.round, e.client) for m in manifests if m is not None for e in m.accepted)
+    if (round_.number, client) in used:
+        raise ConflictError(
+            f"{round_.update(client)}: is gone, and a global model was made from it",
+            hint="leave --round out to train for the open round; only a copy can take its place",
+        )
+
+
+def check_replaceable(round_: Round, client: str) -> None:
+    """Raise ``ConflictError`` when a global model may have been made from this update."""
+    if round_.global_model.exists() and round_.update(client).exists():
+        raise ConflictError(
+            f"{round_.update(client)}: round {round_.number} is complete, and its global model may"
+            " have been made from this update",
+            hint=f"only where no later round counts: remove {round_.global_model} first",
+        )
+
+
+def _differences(found: Metadata, expected: Metadata, undecided: frozenset[str]) -> list[str]:
+    """Name what differs between two updates, hyper-parameter by hyper-parameter."""
+    old, new = (_facts(metadata) for metadata in (found, expected))
+    if (old.get("micro_batch") or math.inf) <= (new.get("micro_batch") or 0):
+        undecided |= {"micro_batch"}  # it may have become smaller than asked for
+    return [
+        _OPAQUE.get(key, f"{key} {old.get(key)}, now {new.get(key)}")
+        for key in new | old
+        if key not in undecided | {"training"}
+        and canonical_json(old.get(key)) != canonical_json(new.get(key))
+    ]
+
+
+def _facts(metadata: Metadata) -> dict[str, Any]:
+    """Flatten metadata; of the loss at the start only whether it was asked for is an input.
+
+    The controls that an algorithm sends are what came out.
+    """
+    facts = {**asdict(metadata), **(metadata.training or {})}
+    roles = {name: role for name, role in metadata.roles.items() if role != Role.CONTROL}
+    return {**facts, "roles": roles, "initial_loss": "initial_loss" in facts}

@@ -1,0 +1,273 @@
+"""One client's local training in a round: from the global model to what is sent and kept."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fedcli.algorithms.base import LocalAlgorithm, Start
+from fedcli.algorithms.local import begin
+from fedcli.errors import CheckpointError, UsageError
+from fedcli.formats.dtypes import Array
+from fedcli.formats.metadata import Role
+from fedcli.models.weights import to_array, to_arrays, to_tensors
+from fedcli.plan import TrainPlan
+from fedcli.plan.layer_patterns import batch_norm_layers, checked
+from fedcli.randomness import stream_seed
+from fedcli.run.client_state import LOCAL, NOTHING
+from fedcli.training import (
+    Epoch,
+    Gradients,
+    Normalize,
+    Observer,
+    Source,
+    Stage,
+    Task,
+    Trainer,
+    epochs_of,
+    in_order,
+    mean_loss,
+    set_mode,
+)
+from fedcli.training.devices import Portions
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Which of a model's tensors are frozen, and which stay with the client."""
+
+    frozen: frozenset[str]
+    local: frozenset[str]
+
+    @classmethod
+    def of(cls, plan: TrainPlan, names: Mapping[str, Any], roles: Mapping[str, Role]) -> "Tensors":
+        """Resolve the plan's patterns.
+
+        Raises ``UsageError`` for one that names nothing, and where nothing is left to send.
+        """
+        frozen = checked(plan.freeze, names, "--freeze")
+        local = checked(local_patterns(plan, roles), names, "--local-layers")
+        if both := sorted(frozen & local):
+            raise UsageError(f"--freeze and --local-layers: both name {both[0]}")
+        if (
+            not {n for n in names if roles.get(n, Role.PARAMETER) == Role.PARAMETER}
+            - frozen
+            - local
+        ):
+            raise UsageError("--freeze and --local-layers: leave no parameter to train and to send")
+        return cls(frozen, local)
+
+
+def local_patterns(plan: TrainPlan, roles: Mapping[str, Role]) -> tuple[str, ...]:
+    """Return the patterns of the layers that stay with the client, those of FedBN included.
+
+    Raises ``UsageError`` for FedBN without batch normalisation.
+    """
+    if plan.algorithm != "fedbn":
+        return plan.local_layers
+    layers = batch_norm_layers(roles)
+    if not layers:
+        raise UsageError("--algorithm fedbn: the model has no batch normalisation")
+    return tuple(dict.fromkeys([*plan.local_layers, *layers]))
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a client is to do: train ``module``, which holds the global model, on ``source``.
+
+    ``kept`` is the state of the client's algorithm, ``local`` its own layers and ``server`` the
+    slot of the server's state, all by tensor name; ``resume`` is where the training was left off,
+    and the file that says so.
+    """
+
+    module: nn.Module
+    source: Source
+    plan: TrainPlan
+    lr: float
+    tensors: Tensors
+    normalize: Normalize
+    seed: int
+    device: torch.device
+    kept: Mapping[str, Array] = field(default_factory=lambda: NOTHING)
+    local: Mapping[str, Array] = field(default_factory=lambda: NOTHING)
+    server: Mapping[str, Array] = field(default_factory=lambda: NOTHING)
+    micro_batch: int | None = None
+    compile: bool = False
+    resume: tuple[Mapping[str, Tensor], Mapping[str, Any], Path] | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of it: tensors to send, tensors to keep by ``<slot>/<name>``, and figures.
+
+    ``initial_loss`` is None unless the plan asks for it; ``micro_batch`` is None where every
+    batch fitted into memory.
+    """
+
+    sent: dict[str, Array]
+    kept: dict[str, Array]
+    epochs: list[Epoch]
+    personal_epochs: list[Epoch]
+    initial_loss: float | None
+    micro_batch: int | None
+
+
+def train_locally(
+    given: Assignment, observer: Observer, on_shrink: Callable[[int], None]
+) -> Trained:
+    """Train a client's model, or models, to the end of the round.
+
+    ``on_shrink`` is told of a smaller micro-batch. Raises what ``Trainer.run`` raises.
+    """
+    module, device = given.module, given.device
+    module.to(device).to(memory_format=torch.channels_last)
+    own = {name: value for name, value in given.local.items() if name in given.tensors.local}
+    state = module.state_dict()
+    with torch.no_grad():
+        for name, value in own.items():
+            state[name].copy_(to_tensors({name: value})[name])
+    initial_loss = None
+    if given.plan.initial_loss:
+        initial_loss = mean_loss(
+            module,
+            given.source,
+            normalize=given.normalize,
+            batch=Portions(given.micro_batch or given.plan.batch_size, device),
+        )
+    trainable = _trainable(module, given.tensors)
+    _check_trainable(given, trainable)
+    gradients = Gradients(given.plan, device, given.micro_batch, on_shrink, compiled=given.compile)
+    algorithms = begin(_start(given, trainable, gradients))
+    task = Task(given.source, given.plan, given.lr, given.normalize, given.seed, device)
+    stages = _stages(given, trainable, algorithms)
+    trainer = Trainer(task, stages, gradients, observer)
+    if given.resume is not None:
+        tensors, facts, path = given.resume
+        try:
+            trainer.restore(tensors, facts)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{path}: {error}", hint="train-client --force begins this training anew"
+            ) from None
+    trainer.run()
+    return _trained(given, trainer, algorithms, initial_loss)
+
+
+def _trainable(module: nn.Module, tensors: Tensors) -> dict[str, nn.Parameter]:
+    """Return the parameters that are trained, by name; the others ask for no gradients."""
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        if name in tensors.frozen:
+            parameter.requires_grad_(False)
+    return {name: value for name, value in module.named_parameters() if value.requires_grad}
+
+
+def _check_trainable(given: Assignment, trainable: Mapping[str, nn.Parameter]) -> None:
+    """Refuse (``UsageError``) a stage that has nothing to train."""
+    local = given.tensors.local
+    if given.plan.head_epochs and not local & trainable.keys():
+        raise UsageError(
+            "--head-epochs: trains the layers of --local-layers alone, and they have no parameter"
+            " to train"
+        )
+    if not (trainable.keys() - local if given.plan.head_epochs else trainable):
+        raise UsageError(
+            "--model: there is no parameter left to train; those of the model are frozen, or local",
+            hint="see --freeze and --local-layers, and requires_grad in a model of your own",
+        )
+
+
+def _start(given: Assignment, trainable: Mapping[str, nn.Parameter], gradients: Gradients) -> Start:
+    shared = {name: p for name, p in trainable.items() if name not in given.tensors.local}
+
+    def full_gradient() -> dict[str, Tensor]:
+        set_mode(given.module, _frozen_layers(given.module, given.tensors.frozen))
+        found = gradients.of_all(
+            given.module,
+            list(shared.values()),
+            given.source,
+            in_order(len(given.source), given.plan.batch_size),
+            given.normalize,
+            seed=stream_seed(given.seed, "layers", "gradient"),
+        )
+        return dict(zip(shared, found, strict=True))
+
+    kept, server = _on(given.device, given.kept), _on(given.device, given.server)
+    return Start(given.plan, given.lr, given.module, shared, kept, server, full_gradient)
+
+
+def _on(device: torch.device, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+    return {name: tensor.to(device) for name, tensor in to_tensors(arrays).items()}
+
+
+def _stages(
+    given: Assignment,
+    trainable: Mapping[str, nn.Parameter],
+    algorithms: list[LocalAlgorithm],
+) -> list[Stage]:
+    plan, module = given.plan, given.module
+    epochs = epochs_of(plan, len(given.source))
+    frozen = _frozen_layers(module, given.tensors.frozen)
+    shared, stages = list(trainable.values()), []
+    if plan.head_epochs:
+        head = [p for name, p in trainable.items() if name in given.tensors.local]
+        shared = [p for name, p in trainable.items() if name not in given.tensors.local]
+        stages.append(Stage("head", module, head, plan.head_epochs, frozen=frozen))
+    stages.append(Stage("", module, shared, epochs, plan.steps, algorithms, frozen))
+    for algorithm in algorithms:
+        if personal := algorithm.personal():
+            mine = _trainable(personal.module, given.tensors).values()
+            layers = _frozen_layers(personal.module, given.tensors.frozen)
+            stages.append(
+                Stage(
+                    "personal",
+                    personal.module,
+                    list(mine),
+                    epochs,
+                    plan.steps,
+                    [personal.term],
+                    layers,
+                )
+            )
+    return stages
+
+
+def _frozen_layers(module: nn.Module, frozen: frozenset[str]) -> list[nn.Module]:
+    """Return the layers of which every tensor is frozen: they are put in evaluation mode."""
+    found = []
+    for path, layer in module.named_modules():
+        own = [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]
+        names = {f"{path}.{name}" if path else name for name, _ in own}
+        if names and names <= frozen:
+            found.append(layer)
+    return found
+
+
+def _trained(
+    given: Assignment,
+    trainer: Trainer,
+    algorithms: list[LocalAlgorithm],
+    initial_loss: float | None,
+) -> Trained:
+    figures = {
+        stage.name: epochs for stage, epochs in zip(trainer.stages, trainer.epochs, strict=True)
+    }
+    index = [stage.name for stage in trainer.stages].index("")
+    left = [algorithm.finish(trainer.steps[index]) for algorithm in algorithms]
+    whole, tensors = to_arrays(given.module), given.tensors
+    sent = {n: v for n, v in whole.items() if n not in tensors.frozen | tensors.local}
+    kept = {f"{LOCAL}/{name}": whole[name] for name in sorted(tensors.local)}
+    for one in left:
+        sent |= {name: to_array(value) for name, value in one.sent.items()}
+        slot = given.plan.local.keeps
+        kept |= {f"{slot}/{name}": to_array(value) for name, value in one.state.items()}
+    return Trained(
+        sent,
+        kept,
+        figures.get("head", []) + figures[""],
+        figures.get("personal", []),
+        initial_loss,
+        trainer.gradients.micro_batch,
+    )

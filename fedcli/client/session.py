@@ -1,0 +1,254 @@
+"""What the clients of one call of ``train_client`` have in common."""
+
+import math
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedcli.algorithms.lengths import normalized_steps
+from fedcli.client.local_training import Tensors, local_patterns
+from fedcli.errors import MissingDependencyError, UsageError
+from fedcli.formats.checkpoint import Checkpoint
+from fedcli.formats.dtypes import Array
+from fedcli.formats.metadata import Kind, Role
+from fedcli.options import check_seed
+from fedcli.plan import TrainPlan
+from fedcli.plan.schedules import KEYS as SCHEDULE_KEYS
+from fedcli.plan.schedules import learning_rate
+from fedcli.progress import Progress, Silence
+from fedcli.run import Run
+from fedcli.run.client_state import LOCAL, NOTHING, StateStore
+from fedcli.run.round import Round
+from fedcli.security.global_model import check_global_model
+from fedcli.security.keys import SigningKey
+from fedcli.training.devices import choose_device, limit_memory, set_threads
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How training is executed, which is not meant to change what is learned.
+
+    ``micro_batch`` is how many examples are put through at a time, None for whole batches.
+    ``gpu_memory_fraction`` is the most of a GPU's memory that is taken. ``checkpoint_every`` is
+    the number of epochs after which the training is kept, to be taken up when it is interrupted.
+    ``state`` is the folder where clients keep their state, by default the run. ``stream`` decodes
+    a client's own data batch by batch, in ``num_workers`` processes, None for what suits.
+    """
+
+    device: str = "auto"
+    threads: int | None = None
+    micro_batch: int | None = None
+    gpu_memory_fraction: float | None = None
+    compile: bool = False
+    checkpoint_every: int | None = None
+    state: Path | None = None
+    stream: bool = False
+    num_workers: int | None = None
+
+
+@dataclass(frozen=True)
+class Session:
+    """What is the same for every client of one call."""
+
+    run: Run
+    round: Round
+    plan: TrainPlan
+    seed: int
+    device: torch.device
+    threads: int
+    execution: Execution
+    own: str | None
+    force: bool
+    key: SigningKey | None
+    base: dict[str, Array]
+    base_digest: str
+    roles: Mapping[str, Role]
+    tensors: Tensors
+    server: dict[str, Array]
+    server_digest: str | None
+    states: StateStore
+    progress: Progress
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of this round."""
+        return learning_rate(self.plan, self.round.number)
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The hyper-parameters as used, without what is off, and where.
+
+        Of the schedule there is the rate that it gives this round.
+        """
+        plan = replace(self.plan, local_layers=local_patterns(self.plan, self.roles)).as_json()
+        facts = {
+            **{key: value for key, value in plan.items() if key not in SCHEDULE_KEYS},
+            "lr": self.lr,
+            "micro_batch": self.execution.micro_batch,
+            "compile": self.execution.compile or None,
+            "server_state": self.server_digest,
+            "device": self.device.type,
+            "threads": self.threads,
+        }
+        return {key: value for key, value in facts.items() if value is not None}
+
+    @property
+    def undecided(self) -> frozenset[str]:
+        """The training facts that nobody chose but the machine.
+
+        They make no conflict with an update that is there already.
+        """
+        facts = {
+            "device": self.execution.device == "auto",
+            "threads": self.execution.threads is None,
+            "micro_batch": self.execution.micro_batch is None,
+        }
+        return frozenset(name for name, undecided in facts.items() if undecided)
+
+    @property
+    def trusts_what_was_kept(self) -> bool:
+        """Whether nobody else can have changed what a client kept.
+
+        In the run others can; and what comes of it would be signed.
+        """
+        return self.key is None or self.execution.state is not None
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether clients keep something from round to round."""
+        return self.plan.local.keeps is not None or bool(self.tensors.local)
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a client goes on from: its algorithm's state, its own layers, and their files' SHA-256.
+
+    Arrays are by tensor name.
+    """
+
+    kept: Mapping[str, Array]
+    local: Mapping[str, Array]
+    sha256s: tuple[str, ...]
+
+
+def kept_before(session: Session, client: str) -> Before:
+    """Read what a client goes on from. Raises what ``StateStore.before`` does."""
+    number, row = session.round.number, session.plan.local
+    state = layers = None
+    if row.keeps is not None:
+        other_half = row.strategy if row.needs_strategy else None
+        state = session.states.before(number, client, row.keeps, server_optimizer=other_half)
+    if state is not None and any(
+        state.training.get(key) != getattr(session.plan, key) for key in row.anew_with
+    ):
+        state = None
+    if session.tensors.local:
+        layers = session.states.before(number, client, LOCAL)
+    return Before(
+        NOTHING if state is None or row.keeps is None else state.slot(row.keeps),
+        NOTHING if layers is None else layers.slot(LOCAL),
+        tuple(dict.fromkeys(one.sha256 for one in (state, layers) if one is not None)),
+    )
+
+
+def check_state_is_own(session: Session) -> None:
+    """Raise ``UsageError`` where a client that signs is to keep what others can change."""
+    keeps = session.keeps_state or session.execution.checkpoint_every is not None
+    if keeps and not session.trusts_what_was_kept:
+        raise UsageError(
+            "--state: updates are signed, and what a client keeps in the run can be changed by"
+            " others",
+            hint="name a folder of the client's own with --state DIR",
+        )
+
+
+def checked_length(session: Session, steps: int) -> float:
+    """Return the normalised number of steps, by which the algorithm divides.
+
+    Raises ``UsageError`` where it is not above 0: a proximal term may draw back more than that.
+    """
+    plan, lr, proximal = session.plan, session.lr, session.plan.proximal or 0.0
+    with np.errstate(all="ignore"):
+        length = normalized_steps(steps, momentum=plan.momentum, lr=lr, proximal=proximal)
+    if not 0 < length * lr < math.inf:
+        raise UsageError(
+            f"--proximal {proximal:g}: {plan.algorithm} divides by the length of the steps, and"
+            f" {steps} with --lr {lr:g} and --momentum {plan.momentum:g} have a length of"
+            f" {length:g}",
+            hint="a lower --lr, or a lower --proximal",
+        )
+    return length
+
+
+def open_session(
+    run: Run,
+    round_number: int | None,
+    options: Mapping[str, Any],
+    execution: Execution,
+    *,
+    seed: int | None,
+    own_model: str | None,
+    force: bool,
+    key: SigningKey | None,
+    progress: Progress | None,
+) -> Session:
+    """Read what a round starts from, and resolve what is to be done.
+
+    Raises ``UsageError``, ``NotReadyError``, ``BadInputError``, ``CheckpointError`` and
+    ``MissingDependencyError``.
+    """
+    plan = run.info.plan.train.with_options(options).resolved()
+    if plan.augment and len(run.info.dataset.shape) != 3:
+        raise UsageError("--augment: works on pictures; this run's examples are none")
+    if execution.compile:
+        _check_compile(plan)
+    device = choose_device(execution.device)
+    limit_memory(device, execution.gpu_memory_fraction)
+    round_ = run.training_round(round_number)
+    learning_rate(plan, round_.number)  # one that cannot be is refused before anything is read
+    server, server_digest = _server_slot(run, round_.number, plan)
+    base_round = run.round(round_.number - 1)
+    with Checkpoint(base_round.global_model, Kind.GLOBAL) as base:
+        tensors, base_digest = base.tensors_and_digest()
+        check_global_model(run, base_round, base.metadata, base_digest)
+        return Session(
+            run=run,
+            round=round_,
+            plan=plan,
+            seed=run.info.seed if seed is None else check_seed(seed),
+            device=device,
+            threads=set_threads(execution.threads),
+            execution=execution,
+            own=own_model,
+            force=force,
+            key=key,
+            base=tensors,
+            base_digest=base_digest,
+            roles=base.metadata.roles,
+            tensors=Tensors.of(plan, base.layout, base.metadata.roles),
+            server=server,
+            server_digest=server_digest,
+            states=StateStore(run, execution.state),
+            progress=progress or Silence(),
+        )
+
+
+def _server_slot(run: Run, number: int, plan: TrainPlan) -> tuple[dict[str, Array], str | None]:
+    if plan.local.reads is None:
+        return {}, None
+    from fedcli.aggregation.server_state import read_slot
+
+    return read_slot(run, number, plan.local.reads)
+
+
+def _check_compile(plan: TrainPlan) -> None:
+    if plan.algorithm == "moon":
+        raise UsageError("--compile: moon looks into the network, which compiling closes")
+    if not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
+        raise MissingDependencyError("--compile: needs a C++ compiler, and there is none")

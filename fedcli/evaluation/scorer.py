@@ -1,0 +1,70 @@
+"""Scoring a network on examples."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fedcli.errors import BadInputError
+from fedcli.evaluation.metrics import Scores, score
+from fedcli.formats.dtypes import Array
+from fedcli.models import build, takes_rgb
+from fedcli.models.weights import load_arrays
+from fedcli.run.info import RunInfo
+from fedcli.training import Normalize, predict
+from fedcli.training.devices import Portions, choose_device, out_of_memory_as_error, set_threads
+
+Labels = NDArray[np.int64]
+Outputs = tuple[Tensor, Labels]
+
+BATCH = 256  # larger batches are no faster on a CPU
+
+
+class Scorer:
+    """A run's network, into which one model after another is loaded to be scored."""
+
+    def __init__(
+        self, info: RunInfo, *, device: str, threads: int | None, own_model: str | None
+    ) -> None:
+        self.classes = info.dataset.classes
+        self.device = choose_device(device)
+        set_threads(threads)
+        # The fresh weights are all overwritten before they are used.
+        self._module = build(
+            info.model, len(self.classes), info.dataset.shape, own=own_model, seed=0
+        )
+        self._normalize = Normalize.for_dataset(
+            info.dataset, as_rgb=takes_rgb(info.model), device=self.device
+        )
+
+    def load(self, tensors: Mapping[str, Array], path: Path) -> None:
+        """Load the weights of a checkpoint. Raises ``BadInputError`` when they do not fit."""
+        load_arrays(self._module, tensors, path)
+        self._path = path
+
+    def outputs(self, x: Array, y: Labels) -> Outputs:
+        """Return the logits (N, classes) for at least one example, with the labels.
+
+        Raises ``BadInputError`` when they are not finite, ``OutOfMemoryError``.
+        """
+        with out_of_memory_as_error("score on the CPU: --device cpu"):
+            module = self._module.to(self.device).to(memory_format=torch.channels_last)
+            portions = Portions(BATCH, self.device)
+            logits = predict(module, torch.from_numpy(x), self._normalize, portions)
+        if not torch.isfinite(logits).all():
+            raise BadInputError(f"{self._path}: its outputs are not finite: its training diverged")
+        return logits, y
+
+    def score(self, parts: Sequence[Outputs]) -> tuple[float, Scores]:
+        """Return the mean cross-entropy and all scores of outputs taken together."""
+        logits, y = torch.cat([part[0] for part in parts]), np.concatenate([p[1] for p in parts])
+        loss = F.cross_entropy(logits.double(), torch.from_numpy(y)).item()
+        margin: NDArray[Any] | None = None
+        if len(self.classes) == 2:
+            margin = (logits[:, 1] - logits[:, 0]).numpy()
+        return loss, score(y, logits.argmax(1).numpy(), self.classes, margin)

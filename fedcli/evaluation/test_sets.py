@@ -1,0 +1,125 @@
+"""On what examples ``evaluate`` scores: the run's test sets, the clients', or other data."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedcli.client.existing_update import fingerprint
+from fedcli.datasets.shards import read_shard
+from fedcli.errors import NotReadyError, UsageError
+from fedcli.progress import Progress
+from fedcli.run import Run
+from fedcli.run.next_command import evaluate_command
+
+if TYPE_CHECKING:
+    from fedcli.datasets.shards import Examples
+
+Parts = Mapping[str, "Callable[[], Examples]"]
+Choice = Callable[[str | None], "Sequence[TestSet]"]
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Examples to score on, as ``evaluation.json`` names them: ``client`` is whose they are.
+
+    They are read part by part. Test sets that have a part in common call it by the same name.
+    """
+
+    name: str
+    client: str | None
+    parts: Parts
+
+    @property
+    def title(self) -> str:
+        """The test set in words."""
+        return self.name if self.client is None else f"{self.name} of client {self.client}"
+
+
+def choose(
+    run: Run, *, on_clients: bool, data: str | None, personal: bool, progress: Progress
+) -> Choice:
+    """Decide on what to score the global model (None), or a model of some client.
+
+    Raises ``UsageError``, ``NotReadyError`` where the run holds no such data, and what reading
+    ``data`` raises.
+    """
+    if on_clients and (data is not None or personal):
+        other = "--data" if data is not None else "--personal"
+        raise UsageError(f"--clients and {other} exclude each other")
+    if data is not None:
+        own = [_own_data(run, data, progress)]
+        return lambda client: own
+    if personal:
+        return partial(_for_personal, run)
+    if on_clients:
+        theirs = _of_clients(run)
+        return lambda client: theirs
+    return _default(run)
+
+
+def _default(run: Run) -> Choice:
+    """The common test set; without one, the clients' together, and each for itself.
+
+    A client's model is scored on its own only, and on all together.
+    """
+    if run.test_shard.exists():
+        common = [_shard(run, "test", None, run.test_shard)]
+        return lambda client: common
+    tests = _client_tests(run)
+    if not tests:
+        raise NotReadyError(
+            f"{run.test_shard}: this run holds no test data",
+            hint=f"name some: {evaluate_command(run)}",
+        )
+    pooled = TestSet("test", None, {k: v for one in tests for k, v in one.parts.items()})
+    return lambda client: [pooled, *(one for one in tests if client in (None, one.client))]
+
+
+def _for_personal(run: Run, client: str | None) -> list[TestSet]:
+    """What is nearest to the client: its test examples, its held-out ones, the common test set."""
+    assert client is not None
+    for name, owner, path in (
+        ("client-test", client, run.client_test_shard(client)),
+        ("validation", client, run.validation_shard(client)),
+        ("test", None, run.test_shard),
+    ):
+        if path.exists():
+            return [_shard(run, name, owner, path)]
+    raise NotReadyError(
+        f"{run.root}: this run holds no data to score client {client} on",
+        hint=f"name some: {run.command(f'evaluate --personal --id {client} --data PATH')}",
+    )
+
+
+def _of_clients(run: Run) -> list[TestSet]:
+    sets = _client_tests(run) or _shards(run, "validation", run.validation_shard)
+    if not sets:
+        raise NotReadyError(
+            f"{run.root}: this run holds no test or validation data of its clients",
+            hint="make the run with: fedcli partition --test-split client, or --val-fraction 0.1",
+        )
+    return sets
+
+
+def _client_tests(run: Run) -> list[TestSet]:
+    return _shards(run, "client-test", run.client_test_shard)
+
+
+def _shards(run: Run, name: str, path: Callable[[str], Path]) -> list[TestSet]:
+    having = (client for client in run.info.clients if path(client).exists())
+    return [_shard(run, name, client, path(client)) for client in having]
+
+
+def _shard(run: Run, name: str, client: str | None, path: Path) -> TestSet:
+    return TestSet(name, client, {path.name: partial(read_shard, path, run)})
+
+
+def _own_data(run: Run, data: str, progress: Progress) -> TestSet:
+    from fedcli.datasets import load_examples
+
+    examples = load_examples(data, run.info.dataset, "test", progress)
+    # Two folders may have one name, and one folder may change: the content tells them apart.
+    name = f"{Path(data).resolve().name} ({fingerprint(examples)[:8]})"
+    return TestSet(name, None, {name: lambda: examples})

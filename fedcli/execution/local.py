@@ -1,0 +1,251 @@
+"""The steps of a run as processes: started side by side, and stopped together.
+
+On Linux a process that has imported torch once becomes each step by ``fork`` (``fork_server``).
+Elsewhere each step is a new interpreter: the frameworks that torch computes with on macOS do not
+work in a forked process. Either way a step has the environment, the current directory and the
+module path that ``fedcli`` has when it is typed here, and makes the same bytes.
+
+``multiprocessing`` has such a server too, but one for the whole process, with the environment of
+the day it was started, and with children that import the ``__main__`` of whoever calls, which
+starts the script of a user again, and that outlive both.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, Protocol, Self
+
+from fedcli.errors import ClientFailedError, error_from_json
+
+_GRACE = 10.0  # seconds that a process gets to end by itself before it is killed
+_SERVER_GRACE = 3 * _GRACE  # that of the process that gives it to others
+
+
+class Starter(Protocol):
+    """How processes come to be."""
+
+    def run(self, words: Sequence[str], threads: int | None, out: IO[bytes], err: IO[bytes]) -> int:
+        """Run ``python -m WORDS`` to its end and return its exit status.
+
+        It is minus the number of the signal that ended the process. ``threads`` stands for
+        ``OMP_NUM_THREADS``, None for that of this process. Raises ``ClientFailedError`` when the
+        process cannot be started or is lost.
+        """
+
+    def stop(self) -> None:
+        """End all processes and start no more."""
+
+
+def _interpreter() -> list[str]:
+    """Return the words that run a module, found where this process finds its own.
+
+    ``-m`` alone looks into the current directory first, where a user's ``queue.py`` may lie.
+    """
+    looks_here = {"", str(Path.cwd())} & set(sys.path)
+    return [sys.executable, *([] if looks_here else ["-P"]), "-m"]
+
+
+class NewProcesses:
+    """Each step an interpreter of its own."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopping = False
+        self._lock = threading.Lock()
+
+    def run(self, words: Sequence[str], threads: int | None, out: IO[bytes], err: IO[bytes]) -> int:
+        """See ``Starter``."""
+        shared = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+        with self._lock:
+            if self._stopping:
+                raise ClientFailedError("stopped")
+            process = subprocess.Popen(
+                [*_interpreter(), *words],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                env={**os.environ, **shared},
+                # Ctrl-C in a terminal reaches this process only, which then stops the others.
+                start_new_session=True,
+            )
+            self._running.add(process)
+        status = process.wait()  # an interrupt leaves it among the running, for stop
+        with self._lock:
+            self._running.discard(process)
+        return status
+
+    def stop(self) -> None:
+        """See ``Starter``."""
+        with self._lock:
+            self._stopping = True
+            running = list(self._running)
+        for process in running:
+            process.terminate()
+        deadline = time.monotonic() + _GRACE
+        for process in running:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+class ForkServer:
+    """Each step a fork of one process, which starts when the first of them is wanted.
+
+    ``preload`` is a module whose function of that name it calls first, and arguments of that.
+    """
+
+    def __init__(self, *preload: str) -> None:
+        self._preload = preload
+        self._server: subprocess.Popen[bytes] | None = None
+        self._requests, self._served = socket.socketpair()
+        self._stopping = False
+        self._lock = threading.Lock()
+
+    def run(self, words: Sequence[str], threads: int | None, out: IO[bytes], err: IO[bytes]) -> int:
+        """See ``Starter``."""
+        request = json.dumps({"words": words, "threads": threads})
+        ours, theirs = socket.socketpair()
+        with ours:
+            try:
+                with theirs:
+                    self._ask(out.fileno(), err.fileno(), theirs.fileno())
+                ours.sendall(request.encode() + b"\n")
+                status = b"".join(iter(lambda: ours.recv(16), b""))
+            except ConnectionError:
+                status = b""
+        if not status:
+            raise self._lost()
+        return int(status)
+
+    def _ask(self, *descriptors: int) -> None:
+        with self._lock:
+            if self._stopping:
+                raise ClientFailedError("stopped")
+            if self._server is None:
+                self._server = subprocess.Popen(
+                    [*_interpreter(), "fedcli.execution.fork_server", *self._preload],
+                    stdin=self._served.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    env=dict(os.environ),  # not what C libraries have added on their own
+                    # Ctrl-C in a terminal does not reach it; its steps are in its group, for stop.
+                    start_new_session=True,
+                )
+                self._served.close()
+            socket.send_fds(self._requests, [b"."], descriptors)
+
+    def _lost(self) -> ClientFailedError:
+        """Return the error of a step whose status never came."""
+        with self._lock:
+            if self._stopping:
+                return ClientFailedError("stopped")
+            assert self._server is not None
+            assert self._server.stderr is not None
+            last = _last_line(self._server.stderr.read()) or "it may have been killed"
+        return ClientFailedError(f"the process that steps are forked from has ended: {last}")
+
+    def stop(self) -> None:
+        """See ``Starter``."""
+        with self._lock:
+            if self._stopping:
+                return
+            self._stopping = True
+        with self._requests, self._served:
+            if self._server is not None:
+                with self._server:  # which is waited for at the end
+                    self._server.terminate()  # if it is still importing; else it takes its time
+                    self._end_all(self._server.pid)
+
+    def _end_all(self, group: int) -> None:
+        with contextlib.suppress(OSError):
+            self._requests.shutdown(socket.SHUT_WR)
+            self._requests.settimeout(_SERVER_GRACE)
+            self._requests.recv(1)  # the end of the stream: it has ended, after its steps
+        # Or it was killed itself, and they were not.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+
+
+class Steps:
+    """The processes of one call on one run: started here, and stopped here at the end.
+
+    ``model`` is the name of the run's.
+    """
+
+    def __init__(self, run: Path, model: str) -> None:
+        self._run = run
+        self._starter: Starter = (
+            ForkServer("fedcli.execution.preload", model)
+            if sys.platform == "linux"
+            else NewProcesses()
+        )
+
+    def launch(self, command: str, *arguments: str, threads: int | None = None) -> dict[str, Any]:
+        """Run ``fedcli COMMAND`` to its end and return its JSON object.
+
+        ``threads`` is what it uses where its arguments do not say. Raises the ``FedcliError`` that
+        the process reports, and ``ClientFailedError`` when it ends without a word, or is not
+        started because the others are being stopped.
+        """
+        words = ["fedcli", command, "--run", str(self._run), *arguments, "--json", "--quiet"]
+        return self._answer(command, words, threads)
+
+    def probe(self, device: str) -> dict[str, Any]:
+        """Return what ``fedcli.execution.probe`` tells of a device. Raises as ``launch`` does."""
+        return self._answer("probe", ["fedcli.execution.probe", device], None)
+
+    def _answer(self, name: str, words: Sequence[str], threads: int | None) -> dict[str, Any]:
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            status = self._starter.run(words, threads, out, err)
+            out.seek(0)
+            err.seek(0)
+            printed, said = out.read(), err.read()
+        try:
+            value = json.loads(printed)
+        except ValueError:
+            raise _without_a_word(name, status, said) from None
+        if status:
+            raise error_from_json(value["error"])
+        assert isinstance(value, dict)
+        return value
+
+    def stop(self) -> None:
+        """End all processes and start no more; what they had published stays."""
+        self._starter.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def _last_line(said: bytes) -> str:
+    return "".join(said.decode(errors="replace").strip().splitlines()[-1:])
+
+
+def _without_a_word(name: str, status: int, said: bytes) -> ClientFailedError:
+    last = _last_line(said) or "it printed nothing"
+    hint = None
+    if status == -signal.SIGKILL:
+        hint = "a system without memory kills processes so: try fewer --jobs"
+    ended = f"with status {status}" if status >= 0 else f"by {_signal_name(-status)}"
+    return ClientFailedError(f"{name} ended {ended}: {last}", hint=hint)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

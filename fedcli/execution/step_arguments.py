@@ -1,0 +1,47 @@
+"""What ``run`` passes on to the steps that it launches, and how it is written as command lines."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedcli.options import option_words
+
+
+@dataclass(frozen=True)
+class Options:
+    """What ``run_rounds`` passes on to the steps; None leaves it to the plan or the machine.
+
+    ``training`` holds hyper-parameters by their names in ``TrainPlan``, ``aggregation`` options by
+    theirs in ``AggregatePlan``, ``execution`` options of ``train-client`` by theirs in
+    ``Execution``. Clients in ``exclude`` neither train nor count. With ``min_clients`` a round goes
+    on when that many have delivered, even if others failed.
+    """
+
+    training: Mapping[str, Any] = field(default_factory=dict)
+    aggregation: Mapping[str, Any] = field(default_factory=dict)
+    execution: Mapping[str, Any] = field(default_factory=dict)
+    min_clients: int | None = None
+    exclude: Sequence[str] = ()
+    device: str = "auto"
+    threads: int | None = None
+    seed: int | None = None
+    own_model: str | None = None
+
+    def for_training(self, number: int) -> list[str]:
+        """Return the arguments of ``train-client`` in a round, but for the client."""
+        line = option_words({"round": number, **self.training, "seed": self.seed, **self.execution})
+        return line + self._for_machine()
+
+    def for_aggregation(self, number: int) -> list[str]:
+        """Return the arguments of ``aggregate`` in a round."""
+        who = {"min_clients": self.min_clients, "exclude": tuple(self.exclude) or None}
+        return option_words({"round": number, **self.aggregation, **who})
+
+    def for_evaluation(self, number: int) -> list[str]:
+        """Return the arguments of ``evaluate`` in a round."""
+        return option_words({"round": number}) + self._for_machine()
+
+    def _for_machine(self) -> list[str]:
+        return option_words(
+            {"device": self.device, "threads": self.threads, "model": self.own_model}
+        )

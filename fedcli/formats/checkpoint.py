@@ -1,0 +1,233 @@
+"""The one reader and writer of safetensors checkpoints.
+
+A checkpoint is a safetensors file whose tensor names are the model's ``state_dict`` names.
+Its metadata is one key, ``fedcli``, holding canonical JSON. Nothing volatile goes in: equal
+content gives equal bytes, so a checkpoint is known by the SHA-256 of its file.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+
+from fedcli.errors import CheckpointError
+from fedcli.formats.dtypes import Array
+from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.safetensors import Layout, encode_header, layout_of, parse_header
+from fedcli.storage.atomic import atomic_writer, read_all, write_all
+from fedcli.storage.untrusted import InputFile
+from fedcli.text import brief
+
+# The safetensors library takes 100 MB. What is read of a header takes ten times its size, or more;
+# 16 MB hold 70,000 tensors, or the SHA-256s of 150,000 updates.
+_MAX_HEADER = 16_000_000
+
+
+class TensorFile:
+    """An open safetensors file, whoever wrote it: its tensors are read on demand.
+
+    ``text`` is what it holds as this program's metadata, None where it holds none.
+    """
+
+    def __init__(self, path: Path, *, follow: bool = False) -> None:
+        """Read the header of ``path``; a symbolic link is followed only with ``follow``.
+
+        Raises ``NotReadyError`` when there is no such file, ``StorageError`` when it cannot be
+        read, and ``CheckpointError`` when it is not a whole safetensors file.
+        """
+        self.path = path
+        self.file = InputFile(path, follow=follow)
+        try:
+            self._read_header()
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_header(self) -> None:
+        self.size = self.file.size
+        length = int.from_bytes(self.file.read(8, 0), "little") if self.size >= 8 else 0
+        if not 2 <= length <= self.size - 8:
+            raise CheckpointError(f"{self.path}: not a safetensors file, or truncated")
+        if length > _MAX_HEADER:
+            raise CheckpointError(
+                f"{self.path}: its header has {length} bytes, expected at most {_MAX_HEADER}"
+            )
+        self.data_start = 8 + length
+        self.header = self.file.read(self.data_start, 0)
+        try:
+            self.layout, self.text = parse_header(self.header[8:], self.size - self.data_start)
+        except ValueError as error:
+            raise CheckpointError(f"{self.path}: {error}") from None
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill ``buffer`` (bytes) with what lies ``offset`` bytes after the header."""
+        self.file.read_into(buffer, self.data_start + offset)
+
+    def tensor(self, name: str) -> Array:
+        """Read one tensor."""
+        info = self.layout[name]
+        try:
+            values = np.empty(info.shape, info.dtype)
+        except (ValueError, MemoryError) as error:  # dimensions of numpy; a file with holes
+            raise CheckpointError(f"{self.path}: tensor {brief(name)}: {error}") from None
+        self.read_into(values.reshape(-1).view(np.uint8).data, info.start)
+        return values
+
+    def tensors(self) -> dict[str, Array]:
+        """Read all tensors."""
+        values = {name: self.tensor(name) for name in self.layout}
+        self.file.check_unchanged()
+        return values
+
+    def tensors_and_digest(self) -> tuple[dict[str, Array], str]:
+        """Read all tensors, and return with them the SHA-256 of the very bytes that were read."""
+        sha256, values = hashlib.sha256(self.header), {}
+        for name in self.layout:
+            values[name] = self.tensor(name)
+            sha256.update(values[name].reshape(-1).view(np.uint8).data)
+        self.file.check_unchanged()
+        return values, sha256.hexdigest()
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the file, hex."""
+        return self.file.digest()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.rest()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Checkpoint(TensorFile):
+    """An open checkpoint of this program, with what it says of itself."""
+
+    def __init__(self, path: Path, kind: Kind | None = None) -> None:
+        """Open ``path``, and require that it is of ``kind`` where one is given.
+
+        A symbolic link is followed to a partial mean only, which lies where a person said.
+
+        Raises what ``TensorFile`` does, and ``CheckpointError`` for a file that is none of this
+        program, or of another kind.
+        """
+        super().__init__(path, follow=kind == Kind.PARTIAL)
+        try:
+            self._read_metadata(kind)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_metadata(self, kind: Kind | None) -> None:
+        try:
+            if self.text is None:
+                raise ValueError("no fedcli metadata: not written by this program")
+            self.metadata = Metadata.decode(self.text)
+        except ValueError as error:
+            raise CheckpointError(f"{self.path}: {error}") from None
+        if kind is not None and self.metadata.kind != kind:
+            found = self.metadata.kind
+            raise CheckpointError(
+                f"{self.path}: expected a checkpoint of kind {kind}, found {found}"
+            )
+
+
+class CheckpointWriter:
+    """Fills a checkpoint piece by piece; made by ``create``."""
+
+    def __init__(self, file: FileIO, layout: Layout, metadata: Metadata) -> None:
+        self._file = file
+        self.layout = layout
+        self.metadata = metadata
+        self._header = encode_header(layout, _notes(metadata))
+        self.finished = False
+
+    @property
+    def size(self) -> int:
+        """The size of the whole file, in bytes."""
+        return len(self._header) + max((info.stop for info in self.layout.values()), default=0)
+
+    def write(self, values: Array, offset: int) -> None:
+        """Write the bytes of a contiguous array ``offset`` bytes after the header."""
+        flat = np.asarray(values, order="C").reshape(-1)
+        write_all(self._file, flat.view(np.uint8).data, len(self._header) + offset)
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill ``buffer`` (bytes) with what was written ``offset`` bytes after the header."""
+        read_all(self._file, buffer, len(self._header) + offset)
+
+    def flush(self) -> None:
+        """Have what was written on the disk, so that publishing it takes no time."""
+        os.fsync(self._file.fileno())
+
+    def finish(self, metadata: Metadata | None = None) -> str:
+        """Write the header, and return the SHA-256 of the whole file, hex.
+
+        ``metadata`` takes the place of what was known at the start, where it is as long: such as
+        one with the hashes of what was read filled in. Raises ``ValueError`` where it is not.
+        """
+        header = self._header if metadata is None else encode_header(self.layout, _notes(metadata))
+        if len(header) != len(self._header):
+            raise ValueError("the metadata changed its length after tensors had been written")
+        write_all(self._file, header, 0)
+        self._file.seek(0)
+        self.finished = True
+        return hashlib.file_digest(cast(Any, self._file), "sha256").hexdigest()
+
+
+def _notes(metadata: Metadata) -> dict[str, str]:
+    return {"fedcli": metadata.encode()}
+
+
+@contextmanager
+def create(
+    path: Path, layout: Layout, metadata: Metadata, *, replace: bool = True
+) -> Iterator[CheckpointWriter]:
+    """Write a checkpoint piece by piece; it appears at ``path`` when the block ends well.
+
+    The header is written by ``finish``, at the latest when the block ends. ``replace`` is as
+    ``files.atomic_writer`` takes it. Raises ``StorageError`` and ``OvertakenError`` as that does.
+    """
+    with atomic_writer(path, replace=replace) as file:
+        writer = CheckpointWriter(file, layout, metadata)
+        yield writer
+        if not writer.finished:
+            writer.finish()
+
+
+def save(
+    path: Path,
+    tensors: Mapping[str, Array],
+    metadata: Metadata,
+    before_publishing: Callable[[str, int], None] | None = None,
+    *,
+    replace: bool = True,
+) -> str:
+    """Write a checkpoint in one go and return the SHA-256 of its file, hex.
+
+    ``before_publishing`` is called with the SHA-256 and the size of the whole file just before
+    it is renamed into place. ``replace`` is as ``files.atomic_writer`` takes it.
+    """
+    layout = layout_of({name: (array.dtype, array.shape) for name, array in tensors.items()})
+    with create(path, layout, metadata, replace=replace) as writer:
+        for name, info in layout.items():
+            writer.write(tensors[name], info.start)
+        sha256 = writer.finish()
+        if before_publishing is not None:
+            writer.flush()
+            before_publishing(sha256, writer.size)
+    return sha256
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, hex, wherever a link leads. Raises what ``InputFile`` does."""
+    with InputFile(path, follow=True) as file:
+        return file.digest()

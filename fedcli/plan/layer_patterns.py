@@ -1,0 +1,89 @@
+"""Which tensors of a model do not travel: frozen ones, and layers that stay with the client."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import translate
+from typing import Any
+
+from fedcli.errors import UsageError
+from fedcli.formats.metadata import Role
+
+_MOST_WILD = 200
+_LONGEST = 500  # characters of a pattern
+
+
+def matching(patterns: Sequence[str], names: Iterable[str]) -> frozenset[str]:
+    """Return the tensors that one of the patterns names, by its own name or by its module's.
+
+    ``*`` stands for any text: ``fc`` is all of that layer, ``layer[12].*.bn1`` some of ResNet's.
+    A pattern that starts with ``!`` takes tensors out again: ``*`` and ``!fc`` are all but one.
+    """
+    wanted = _named_by([p for p in patterns if not p.startswith("!")])
+    unwanted = _named_by([p.removeprefix("!") for p in patterns if p.startswith("!")])
+    return frozenset(n for n in names if wanted(n) and not unwanted(n))
+
+
+def _named_by(patterns: Sequence[str]) -> Callable[[str], bool]:
+    # thousands of layers may be named one by one, which are not to be tried one by one
+    plain = {p for p in patterns if not is_wild(p)}
+    wild = [
+        re.compile(translate(text)).match for p in patterns if is_wild(p) for text in (p, f"{p}.*")
+    ]
+
+    def named(name: str) -> bool:
+        parts = name.split(".")
+        modules = (".".join(parts[: count + 1]) for count in range(len(parts)))
+        return any(module in plain for module in modules) or any(match(name) for match in wild)
+
+    return named
+
+
+def is_wild(pattern: str) -> bool:
+    """Whether a pattern may stand for more than one name."""
+    return any(character in pattern for character in "*?[")
+
+
+def check_patterns(value: object, key: str) -> None:
+    """Refuse a stranger's patterns that are none, or take too long to compare with all names.
+
+    Raises ``ValueError``.
+    """
+    if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+        raise ValueError(f"records {key} that is no list of patterns")
+    wild = sum(map(is_wild, value))
+    if wild > _MOST_WILD or max(map(len, value), default=0) > _LONGEST:
+        raise ValueError(
+            f"records as {key} more than {_MOST_WILD} patterns with wildcards, or some of more than"
+            f" {_LONGEST} characters"
+        )
+
+
+def checked(patterns: Sequence[str], names: Iterable[str], option: str) -> frozenset[str]:
+    """Return ``matching``; raise ``UsageError`` for a pattern that names nothing."""
+    names = sorted(names)
+    for pattern in patterns:
+        if not matching([pattern.removeprefix("!")], names):
+            raise UsageError(
+                f"{option} {pattern}: no tensor of the model has such a name",
+                hint=f"names are such as {', '.join(names[:3])}",
+            )
+    return matching(patterns, names)
+
+
+def batch_norm_layers(roles: Mapping[str, Role]) -> tuple[str, ...]:
+    """Return the layers that keep running statistics, which FedBN leaves with the client.
+
+    They are told by their buffers' names, as ``torch.nn.BatchNorm2d`` gives them.
+    """
+    end = ".running_mean"
+    return tuple(sorted(name.removesuffix(end) for name in roles if name.endswith(end)))
+
+
+def withheld(training: Mapping[str, Any], names: Iterable[str]) -> frozenset[str]:
+    """Return the tensors that an update trained like this does not hold.
+
+    ``training`` is what the update's metadata says; ``freeze`` and ``local_layers`` are patterns.
+    """
+    names = frozenset(names)
+    frozen = matching(training.get("freeze", ()), names)
+    return frozen | matching(training.get("local_layers", ()), names)

@@ -1,0 +1,36 @@
+"""By which of its evaluations a run is judged."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from fedcli.reporting.model import RoundReport, Subject, subject_of
+
+History = Sequence[RoundReport]
+
+
+def subjects(runs: Sequence[History]) -> list[Subject]:
+    """Return everything that was evaluated in any of the runs, the global model on test first."""
+    found = {subject_of(s) for rounds in runs for r in rounds for s in r.scores}
+    return sorted(found, key=lambda subject: (subject != Subject(), subject))
+
+
+def headline(runs: Sequence[History]) -> Subject | None:
+    """Choose what the runs are compared by: the global model on the test set.
+
+    Where no run has that, it is what most runs have of the global model: on all classes rather
+    than on some, and in most rounds.
+    """
+    found = [Counter(_of_global_model(rounds)) for rounds in runs]
+    scored = sum(found, Counter[Subject]())
+    if Subject() in scored:
+        return Subject()
+    return min(
+        scored,
+        key=lambda s: (-sum(s in own for own in found), bool(s.classes), -scored[s], s),
+        default=None,
+    )
+
+
+def _of_global_model(rounds: History) -> list[Subject]:
+    found = [subject_of(score) for round_ in rounds for score in round_.scores]
+    return [s for s in found if s.model == "global" and not s.data_client]

@@ -1,0 +1,223 @@
+"""What a report holds: plain values, the same that ``fedcli report --json`` prints.
+
+Accuracies lie in [0, 1], sizes are in bytes, times in seconds. None stands for what the
+directory does not say.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fedcli.evaluation.records import Epoch, Score
+from fedcli.formats.manifest import Absence, PartialContribution
+from fedcli.partitioning import Heterogeneity
+from fedcli.reporting.words import model_named
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that the reader has to know, and the command that would change it."""
+
+    text: str
+    command: str | None = None
+
+
+@dataclass(frozen=True, order=True)
+class Subject:
+    """What was evaluated, on what: the same subject is compared over rounds and runs.
+
+    ``model`` is ``global``, or ``update`` or ``personal`` (of ``client``); ``data`` is ``test``,
+    ``client-test`` or ``validation`` (of ``data_client``), or the name of other data; ``classes``
+    is () for all classes.
+    """
+
+    model: str = "global"
+    data: str = "test"
+    classes: tuple[str, ...] = ()
+    client: str = ""
+    data_client: str = ""
+
+    @property
+    def name(self) -> str:
+        """The subject in words."""
+        return self.named(", ".join(self.classes))
+
+    def named(self, classes: str) -> str:
+        """Return the subject in words, with these for its classes."""
+        model = model_named(self.model, self.client)
+        data = f"{self.data} of client {self.data_client}" if self.data_client else self.data
+        return f"{model} on {data}, only {classes}" if self.classes else f"{model} on {data}"
+
+
+def subject_of(score: Score) -> Subject:
+    """Return what a score is of."""
+    return Subject(
+        score.model, score.data, score.classes or (), score.client or "", score.data_client or ""
+    )
+
+
+@dataclass(frozen=True)
+class Participation:
+    """One client in one round: its update, and how its training went where that is known.
+
+    ``norm``, ``cosine``, ``distance`` and ``kept`` are those of ``manifest.Contribution``.
+    ``update_round`` is the round that the update was trained for: an earlier one if it was late.
+    """
+
+    client: str
+    num_examples: int | None
+    weight: float | None
+    bytes: int | None
+    update_round: int
+    norm: float | None = None
+    cosine: float | None = None
+    distance: float | None = None
+    kept: bool = True
+    seconds: float | None = None
+    images_per_second: float | None = None
+    device: str | None = None
+    peak_memory_bytes: int | None = None
+    epochs: tuple[Epoch, ...] = ()
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """One round. ``complete`` says whether it ended with a global model.
+
+    ``rule`` says in words how the updates were combined. ``sampled`` is None where all clients
+    were to take part. ``bytes_up`` is the sum of the sizes of the accepted updates and partial
+    means, ``bytes_down`` the size of the round's base model times their number, ``bytes_total``
+    both, summed over this and all earlier rounds: what passes the server. In a centralised run
+    all three are 0.
+    """
+
+    number: int
+    complete: bool
+    rule: str | None
+    strategy: str | None
+    reduce: str | None
+    server_optimizer: str | None
+    weighting: str | None
+    options: dict[str, Any]
+    sampled: tuple[str, ...] | None
+    clients: tuple[Participation, ...]
+    partials: tuple[PartialContribution, ...]
+    missing: tuple[Absence, ...]
+    late: tuple[Absence, ...]
+    rejected: tuple[Absence, ...]
+    bytes_up: int | None
+    bytes_down: int | None
+    bytes_total: int | None
+    training_seconds_max: float | None
+    training_seconds_sum: float | None
+    aggregation_seconds: float | None
+    evaluation_seconds: float | None
+    scores: tuple[Score, ...]
+
+    @property
+    def clients_in_partials(self) -> int:
+        """How many clients took part within partial means."""
+        return sum(partial.clients for partial in self.partials)
+
+    def score(self, subject: Subject) -> Score | None:
+        """Return the score of a subject in this round."""
+        return next((score for score in self.scores if subject_of(score) == subject), None)
+
+
+@dataclass(frozen=True)
+class ClientReport:
+    """One client over the whole run.
+
+    Losses, accuracies and the weight are those of the last round it took part in;
+    ``validation_accuracy`` and ``test_accuracy`` are the global model's on this client's held-out
+    and test examples, ``personal_accuracy`` that of its personal model on its own examples, and
+    ``own_accuracy`` that of this client's update on the examples that the run's global models are
+    tested on, each at the latest round that has it; seconds and bytes are sums over rounds.
+    ``rounds`` counts those that it took part in with an update of its own; ``sampled`` those that
+    it was drawn for, None where no round was sampled; ``stale`` the accepted updates that it had
+    trained for an earlier round, and ``late`` those that did not count. ``missing`` and
+    ``rejected`` count the rounds that went on without it.
+    """
+
+    client: str
+    examples: int | None
+    label_counts: tuple[int, ...] | None
+    rounds: int
+    stale: int
+    local_loss: float | None
+    local_accuracy: float | None
+    seconds: float | None
+    device: str | None
+    weight: float | None
+    bytes_up: int | None
+    sampled: int | None = None
+    missing: int = 0
+    late: int = 0
+    rejected: int = 0
+    validation_accuracy: float | None = None
+    own_accuracy: float | None = None
+    test_accuracy: float | None = None
+    personal_accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """One run; ``label`` is how tables call it.
+
+    ``test_content_sha256`` is the same for runs that are tested on the same examples.
+    ``heterogeneity`` says how much the clients' examples differ; it is not known of clients that
+    keep theirs, nor of runs of older versions.
+    """
+
+    label: str
+    path: str
+    run: str
+    dataset: str
+    model: str
+    scheme: str | None
+    classes: tuple[str, ...]
+    centralised: bool
+    test_content_sha256: str | None
+    rounds: tuple[RoundReport, ...]
+    clients: tuple[ClientReport, ...]
+    notes: tuple[Note, ...]
+    heterogeneity: Heterogeneity | None = None
+
+    def complete_rounds(self) -> tuple[RoundReport, ...]:
+        """Return the rounds that have a global model, round 0 among them."""
+        return tuple(round_ for round_ in self.rounds if round_.complete)
+
+    def latest(self, subject: Subject) -> tuple[RoundReport, Score] | None:
+        """Return the latest score of a subject, and its round."""
+        for round_ in reversed(self.rounds):
+            if score := round_.score(subject):
+                return round_, score
+        return None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The row of one run in the table method / accuracy / communication.
+
+    ``round`` is the last complete round that was evaluated, ``accuracy`` and ``loss`` are of that
+    round, and ``bytes_total`` is what had been exchanged by then; where nothing is evaluated,
+    ``round`` is the last complete one.
+    """
+
+    label: str
+    centralised: bool
+    round: int | None
+    accuracy: float | None
+    loss: float | None
+    best_accuracy: float | None
+    best_round: int | None
+    bytes_total: int | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Runs side by side. ``headline`` is the subject whose accuracy the runs are compared by."""
+
+    headline: Subject | None
+    summary: tuple[Summary, ...]
+    runs: tuple[RunReport, ...]
+    notes: tuple[Note, ...]

@@ -1,0 +1,81 @@
+"""What a reader has to know of a run besides its figures: what is missing, and how to get it."""
+
+from fedcli.evaluation.records import Partition
+from fedcli.reporting.absences import absence_notes
+from fedcli.reporting.model import Note, RoundReport, RunReport
+from fedcli.reporting.standouts import standout_notes
+from fedcli.reporting.words import rounds_named
+from fedcli.run import Run
+from fedcli.run.next_command import evaluate_command, train_command
+from fedcli.run.sampling import sampled_clients
+
+
+def notes_on(run: Run, report: RunReport, partition: Partition | None) -> tuple[Note, ...]:
+    """Return the notes on one run, the most important first."""
+    return (
+        *_centralised(report, partition),
+        *standout_notes(report.complete_rounds()),
+        *_not_evaluated(run, report),
+        *_open_round(run, report),
+        *_incomplete(report),
+        *absence_notes(report.complete_rounds()),
+    )
+
+
+def _centralised(report: RunReport, partition: Partition | None) -> list[Note]:
+    if not report.centralised:
+        return []
+    text = "one client holds all examples, so no model is exchanged"
+    shards = partition.shards.items() if partition else ()
+    sizes = [shard.bytes or 0 for name, shard in shards if name.startswith("client-")]
+    if sum(sizes):
+        text += f"; to collect them costs {sum(sizes) / 1e6:.1f} MB (decoded), once"
+    return [Note(text)]
+
+
+def _not_evaluated(run: Run, report: RunReport) -> list[Note]:
+    trained = [round_ for round_ in report.complete_rounds() if round_.number > 0]
+    missing = [round_.number for round_ in trained if not _has_global_score(round_)]
+    if not missing:
+        return []
+    which = "latest" if len(missing) == 1 and missing[0] == trained[-1].number else "all"
+    verb = "is" if len(missing) == 1 else "are"
+    return [
+        Note(
+            f"{rounds_named(missing)} {verb} not evaluated",
+            evaluate_command(run, f"evaluate --round {which}"),
+        )
+    ]
+
+
+def _has_global_score(round_: RoundReport) -> bool:
+    return any(score.model == "global" and not score.data_client for score in round_.scores)
+
+
+def _open_round(run: Run, report: RunReport) -> list[Note]:
+    """Say how far the open round is, where somebody has delivered or nothing is done yet."""
+    complete = report.complete_rounds()
+    number = complete[-1].number + 1 if complete else 0
+    delivered = next((r.clients for r in report.rounds if r.number == number), ())
+    if number == 0:
+        return [Note("the starting model is missing: rounds/0000/global.safetensors")]
+    if number > 1 and not delivered:
+        return []
+    expected = sampled_clients(run.info, number)
+    of_all = f" of {len(expected)}" if expected else ""
+    text = f"round {number} is open: {len(delivered)}{of_all} clients have delivered"
+    late = [c for c in expected if c not in {entry.client for entry in delivered}]
+    if delivered and not late:
+        return [Note(text, run.command("aggregate"))]
+    return [Note(text, train_command(run, late))]
+
+
+def _incomplete(report: RunReport) -> list[Note]:
+    trained = [round_ for round_ in report.complete_rounds() if round_.number > 0]
+    notes = []
+    if numbers := [r.number for r in trained if r.strategy is None and not r.clients]:
+        text = f"{rounds_named(numbers)}: no aggregate.json and no updates: what the model"
+        notes.append(Note(f"{text} was made from is not known"))
+    if numbers := [r.number for r in trained if r.bytes_up is None or r.bytes_down is None]:
+        notes.append(Note(f"{rounds_named(numbers)}: the size of some files is not known"))
+    return notes

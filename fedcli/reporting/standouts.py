@@ -1,0 +1,219 @@
+"""Clients whose updates stand out from those of the others: poisoned, broken, or just different.
+
+Every update is compared with the median of its round, and the spread that counts as usual is the
+median absolute deviation of the round, so that neither is led by the clients that are looked for
+while these are fewer than half. Nothing here accuses: a client whose data differs from all others
+stands out as well.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from statistics import median
+
+from fedcli.reporting.model import Note, Participation, RoundReport
+from fedcli.reporting.words import named, rounds_named
+from fedcli.run.info import client_order
+
+FEWEST = 4  # clients; of fewer nobody can say which is the odd one
+FACTOR = 3.0  # times the median, from where a norm or a distance may stand out
+AGAINST = -0.2  # the cosine below which an update may be said to oppose the others
+USUAL = 5.0  # median absolute deviations, 3.4 standard deviations of a normal distribution
+CHANCE = 0.01  # of being left out so often by accident
+NOTES = 10
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What stands out of one update: factors are to the median of the round, else None."""
+
+    norm: float | None = None
+    distance: float | None = None
+    cosine: float | None = None
+    empty: bool = False
+
+    def __bool__(self) -> bool:
+        """Say whether anything does."""
+        return self != Marks()
+
+    @property
+    def words(self) -> str:
+        """The marks as the cell of a table."""
+        found = ["changes nothing"] if self.empty else []
+        if self.norm is not None:
+            found.append(f"norm ×{factor(self.norm)}")
+        if self.distance is not None:
+            found.append(f"distance ×{factor(self.distance)}")
+        if self.cosine is not None:
+            found.append("opposes")
+        return ", ".join(found)
+
+
+def factor(value: float) -> str:
+    """Write how many times the median something is."""
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}" if value < 1e4 else f"{value:.0e}"
+
+
+def marks_of(round_: RoundReport) -> dict[str, Marks]:
+    """Return what stands out in a round, by client; clients that do not are left out."""
+    clients = round_.clients
+    more = _times_the_examples(clients)
+    norms = _far_above({c.client: c.norm for c in clients}, more)
+    distances = _far_above({c.client: c.distance for c in clients}, more)
+    against = _against({c.client: c.cosine for c in clients}, {*norms, *distances})
+    empty = _empty(clients)
+    marks = {
+        c.client: Marks(
+            norms.get(c.client), distances.get(c.client), against.get(c.client), c.client in empty
+        )
+        for c in clients
+    }
+    return {client: found for client, found in marks.items() if found}
+
+
+def _times_the_examples(clients: Sequence[Participation]) -> dict[str, float]:
+    """Return how many times the median number of examples a client has."""
+    counts = {c.client: c.num_examples for c in clients if c.num_examples}
+    middle = median(counts.values()) if counts else 1
+    return {client: count / middle for client, count in counts.items()}
+
+
+def _known(values: Mapping[str, float | None]) -> dict[str, float]:
+    known = {client: value for client, value in values.items() if value is not None}
+    return known if len(known) >= FEWEST else {}
+
+
+def _spread(values: Sequence[float]) -> float:
+    """Return the median absolute deviation."""
+    middle = median(values)
+    return median(abs(value - middle) for value in values)
+
+
+def _far_above(values: Mapping[str, float | None], more: Mapping[str, float]) -> dict[str, float]:
+    """Return, as multiples of the median, the values far above it.
+
+    All conditions are on logarithms: where norms spread by factors, a factor of ``FACTOR`` alone
+    is nothing unusual. A client with ``more`` examples than the median takes more local steps; it
+    is allowed a norm that grows with the root of them. Were it allowed more, a client could hide
+    behind a number of examples that nobody can check.
+    """
+    known = {client: value for client, value in _known(values).items() if value > 0}
+    if len(known) < FEWEST:
+        return {}
+    logs = {client: math.log(value) for client, value in known.items()}
+    middle = median(logs.values())
+    bound = max(math.log(FACTOR), USUAL * _spread(list(logs.values())))
+    return {
+        client: math.exp(log - middle)
+        for client, log in logs.items()
+        if log - middle > bound + max(0.0, math.log(more.get(client, 1.0)) / 2)
+    }
+
+
+def _against(values: Mapping[str, float | None], far: Set[str]) -> dict[str, float]:
+    """Return the negative cosines far below the median, where that is positive.
+
+    Where clients hold different labels their updates are nearly orthogonal, and small negative
+    cosines are as usual as small positive ones. Nobody is said to oppose a step that was led by
+    the clients which are ``far`` from the others.
+    """
+    known = _known(values)
+    if not known:
+        return {}
+    middle = median(known.values())
+    if middle <= 0 or any(known.get(client, 0.0) > middle for client in far):
+        return {}
+    bound = min(AGAINST, middle - USUAL * _spread(list(known.values())))
+    return {client: value for client, value in known.items() if value < bound}
+
+
+def _empty(clients: Sequence[Participation]) -> set[str]:
+    """Return the clients whose update is the model that they were given."""
+    norms = _known({c.client: c.norm for c in clients})
+    empty = {client for client, norm in norms.items() if norm == 0}
+    return empty if 2 * len(empty) < len(norms) else set()
+
+
+def left_out(rounds: Sequence[RoundReport]) -> dict[str, tuple[int, int]]:
+    """Return who was left out by the rule more often than by chance: in how many of how many.
+
+    Rules such as Multi-Krum leave somebody out in every round, and Krum all but one. Counted are
+    the rounds in which the rule kept some clients and left out at most half. The probability is
+    Hoeffding's bound (1963, theorem 1) for a binomial distribution with the share of all clients.
+    """
+    out = defaultdict[str, list[bool]](list)
+    for round_ in rounds:
+        dropped = sum(not client.kept for client in round_.clients)
+        if 0 < dropped <= len(round_.clients) / 2:
+            for client in round_.clients:
+                out[client.client].append(not client.kept)
+    drops = [dropped for history in out.values() for dropped in history]
+    usual = sum(drops) / len(drops) if drops else 0.0
+    return {
+        client: (sum(history), len(history))
+        for client, history in out.items()
+        if _by_chance(sum(history), len(history), usual) < CHANCE
+    }
+
+
+def _by_chance(hits: int, trials: int, usual: float) -> float:
+    """Bound the probability of so many hits or more from above."""
+    share = hits / trials
+    if share <= usual:
+        return 1.0
+    divergence = share * math.log(share / usual)
+    if share < 1:
+        divergence += (1 - share) * math.log((1 - share) / (1 - usual))
+    return math.exp(-trials * divergence)
+
+
+def standout_notes(rounds: Sequence[RoundReport]) -> list[Note]:
+    """Return one note a client that stands out, those with most rounds first.
+
+    One more is on those that do not, and are only left out.
+    """
+    marks = defaultdict[str, dict[int, Marks]](dict)
+    for round_ in rounds:
+        for client, found in marks_of(round_).items():
+            marks[client][round_.number] = found
+    dropped = left_out(rounds)
+    ranked = sorted(marks, key=lambda client: (-len(marks[client]), client))
+    notes = [Note(_sentence(c, marks[c], dropped.get(c))) for c in ranked[:NOTES]]
+    if more := ranked[NOTES:]:
+        notes.append(Note(f"{named('client', more)} stand out too"))
+    only = [client for client in client_order(dropped) if client not in marks]
+    if only:
+        told = [f"client {c} in {dropped[c][0]} of {dropped[c][1]} rounds" for c in only[:NOTES]]
+        more_of_them = f" and {len(only) - NOTES} more" if len(only) > NOTES else ""
+        notes.append(Note(f"often left out by the rule: {', '.join(told)}{more_of_them}"))
+    return notes
+
+
+def _sentence(client: str, marks: Mapping[int, Marks], dropped: tuple[int, int] | None) -> str:
+    parts = [
+        *_multiples("its update is {} times as long as the median", marks, "norm"),
+        *_multiples("it lies {} times as far from the others as the median", marks, "distance"),
+    ]
+    if against := {n: m.cosine for n, m in marks.items() if m.cosine is not None}:
+        cosine = f"cosine {_range(list(against.values()), '.2f')}"
+        parts.append(f"it opposes the step of the others ({cosine}; {rounds_named(against)})")
+    if empty := [number for number, found in marks.items() if found.empty]:
+        parts.append(f"its update changes nothing ({rounds_named(empty)})")
+    if dropped:
+        parts.append(f"the rule left it out in {dropped[0]} of {dropped[1]} rounds")
+    return f"client {client} stands out: {'; '.join(parts)}"
+
+
+def _multiples(text: str, marks: Mapping[int, Marks], name: str) -> list[str]:
+    found = {n: value for n, m in marks.items() if (value := getattr(m, name)) is not None}
+    if not found:
+        return []
+    low, high = factor(min(found.values())), factor(max(found.values()))
+    factors = low if low == high else f"{low} to {high}"
+    return [f"{text.format(factors)} ({rounds_named(found)})"]
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    low, high = format(min(values), form), format(max(values), form)
+    return low if low == high else f"{low} to {high}"

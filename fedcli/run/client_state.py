@@ -1,0 +1,261 @@
+"""What a client keeps from round to round: an algorithm's state, and layers that stay with it.
+
+The state of a round is what the client had at its end. It lives in the round's directory, or in a
+folder of the client's own, and a round starts from the newest of the rounds before that has what
+it looks for. A state goes with an update, and says of its training what that says.
+"""
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedcli.algorithms import ALGORITHMS
+from fedcli.errors import BadInputError, CheckpointError, NotReadyError
+from fedcli.formats.checkpoint import Checkpoint, digest, save
+from fedcli.formats.dtypes import Array, is_float
+from fedcli.formats.manifest import Manifest, read_manifest
+from fedcli.formats.metadata import Kind, Metadata
+from fedcli.run.directory import Run
+from fedcli.run.info import client_order, is_client_id
+from fedcli.run.next_command import train_command
+from fedcli.storage.atomic import storage_errors
+from fedcli.text import brief
+
+LOCAL = "local"  # layers that stay with the client
+NOTHING: Mapping[str, Array] = {}
+
+
+@dataclass(frozen=True)
+class ClientState:
+    """A client's state: tensors named ``<slot>/<name>``, and the SHA-256 of its file.
+
+    ``training`` is what the update that it goes with says of its training.
+    """
+
+    round: int
+    tensors: Mapping[str, Array]
+    sha256: str
+    training: Mapping[str, Any]
+
+    def slot(self, name: str) -> dict[str, Array]:
+        """Return the tensors of one slot, by their names in the model."""
+        start = f"{name}/"
+        return {k.removeprefix(start): v for k, v in self.tensors.items() if k.startswith(start)}
+
+
+@dataclass(frozen=True)
+class StateStore:
+    """Where the states of a run's clients are; ``directory`` is None for the run itself."""
+
+    run: Run
+    directory: Path | None = None
+
+    def path(self, round_number: int, client: str) -> Path:
+        """Return the file of the state that a client has at the end of a round."""
+        if self.directory is None:
+            return self.run.round(round_number).client_state(client)
+        return self._own(round_number) / f"{client}.safetensors"
+
+    def left_off(self, round_number: int, client: str) -> Path:
+        """Return the file of a training that is not at its end, which holds such state too."""
+        if self.directory is None:
+            return self.run.round(round_number).left_off(client)
+        return self._own(round_number) / "training" / f"{client}.safetensors"
+
+    def _own(self, round_number: int) -> Path:
+        """Return the folder of a round in the client's own, which may be used for several runs."""
+        assert self.directory is not None
+        return self.directory / self.run.id[:16] / f"{round_number:04d}"
+
+    def before(
+        self, round_number: int, client: str, slot: str, *, server_optimizer: str | None = None
+    ) -> ClientState | None:
+        """Return the state of a client with the slot that a round starts from; None without any.
+
+        Raises ``NotReadyError`` for a state that is gone though its update is here, and
+        ``BadInputError`` and ``CheckpointError`` for one that is broken, or of another run,
+        client, model or training.
+        """
+        number = self.round_before(round_number, client, slot, server_optimizer=server_optimizer)
+        if number is None:
+            return None
+        self._check_here(number, client)
+        return self.read(number, client)
+
+    def round_before(
+        self, round_number: int, client: str, slot: str, *, server_optimizer: str | None = None
+    ) -> int | None:
+        """Return the round whose state of a client, with the slot, a round starts from.
+
+        It is the newest of the rounds before that has it. Where ``server_optimizer`` keeps the
+        other half of an algorithm, the halves have to go together: a state counts only if its
+        update went into the global model, and if that optimizer made all models since. Manifests
+        that are not here say nothing. The state need not be here: its update says that it was.
+
+        Raises ``CheckpointError`` for an update or a state that cannot be read.
+        """
+        for number in self._rounds(1, round_number - 1):
+            manifest = None
+            if server_optimizer is not None:
+                manifest = read_manifest(self.run.round(number).manifest)
+            if manifest is not None and manifest.server_optimizer != server_optimizer:
+                return None
+            if (manifest is None or _has(manifest, client)) and self._kept(number, client, slot):
+                return number
+        return None
+
+    def _kept(self, number: int, client: str, slot: str) -> bool:
+        """Say whether a client kept a slot in a round: its update does, or else the state."""
+        update = self._update(number, client)
+        if update is not None:
+            return slot in slots_kept(update.training or {})
+        return slot in self.slots(number, client)
+
+    def _check_here(self, number: int, client: str) -> None:
+        path = self.path(number, client)
+        if not path.exists():
+            raise NotReadyError(
+                f"{path}: is missing, and client {client} kept it when it trained round {number}",
+                hint="name its folder with --state DIR, or make it again: "
+                + train_command(self.run, [client], number),
+            )
+
+    def slots(self, number: int, client: str) -> set[str]:
+        """Return the slots in the state of a round; none where it is not here."""
+        path = self.path(number, client)
+        if not path.exists():
+            return set()
+        with Checkpoint(path, Kind.CLIENT_STATE) as state:
+            return {name.partition("/")[0] for name in state.layout}
+
+    def _update(self, number: int, client: str) -> Metadata | None:
+        path = self.run.round(number).update(client)
+        if not path.exists():
+            return None
+        with Checkpoint(path, Kind.UPDATE) as update:
+            return update.metadata
+
+    def _rounds(self, first: int, last: int) -> list[int]:
+        """Return the numbers of rounds that are there, or have a state here; the last first.
+
+        Anybody can make a directory with a number of ten digits.
+        """
+        numbers = {round_.number for round_ in self.run.rounds()}
+        if self.directory is not None and (own := self._own(0).parent).is_dir():
+            numbers |= {int(path.name) for path in own.iterdir() if path.name.isdecimal()}
+        return sorted((n for n in numbers if first <= n <= last), reverse=True)
+
+    def newest(self, up_to: int, client: str, slots: Set[str]) -> int | None:
+        """Return the last round, up to one, in which a client trained, if it kept one of the slots.
+
+        Raises ``NotReadyError`` for a state that is gone though its update is here.
+        """
+        for number in self._rounds(1, up_to):
+            if any(self._kept(number, client, slot) for slot in slots):
+                self._check_here(number, client)
+                return number
+            if self._update(number, client) is not None:
+                return None
+        return None
+
+    def holders(self, up_to: int) -> list[str]:
+        """Return the clients that have a state of some round up to one, in client order."""
+        folders = {self.path(number, "0").parent for number in self._rounds(1, up_to)}
+        names = {path.stem for folder in folders for path in folder.glob("*.safetensors")}
+        return client_order(name for name in names if is_client_id(name))
+
+    def goes_with_update(self, number: int, client: str) -> bool:
+        """Say whether the state of a round is here, and was made with the update of that round."""
+        update = self._update(number, client)
+        try:
+            with Checkpoint(self.path(number, client), Kind.CLIENT_STATE) as state:
+                return update is not None and belong_together(state.metadata, update)
+        except (NotReadyError, CheckpointError):
+            return False
+
+    def read(self, number: int, client: str) -> ClientState:
+        """Return the state of a round. Raises what ``before`` does."""
+        with Checkpoint(self.path(number, client), Kind.CLIENT_STATE) as state:
+            self._check(state, number, client)
+            self._check_tensors(state)
+            training = state.metadata.training or {}
+            return ClientState(number, *state.tensors_and_digest(), training)
+
+    def _check(self, state: Checkpoint, number: int, client: str) -> None:
+        found, update = state.metadata, self._update(number, client)
+        base = self.run.round(number - 1).global_model
+        for what, expected, value in (
+            ("run", self.run.id, found.run),
+            ("round", number, found.round),
+            ("client", client, found.client),
+            # a client need not keep the models of old rounds
+            ("base model", digest(base) if base.exists() else found.base, found.base),
+        ):
+            if value != expected:
+                raise BadInputError(
+                    f"{state.path}: is the state of another {what}: expected {expected},"
+                    f" found {value}",
+                    hint="another --state folder, or train the client's last round again",
+                )
+        if update is not None and not belong_together(found, update):
+            raise BadInputError(
+                f"{state.path}: does not go with the update of client {client} of round {number}:"
+                " they were made from different inputs",
+                hint="train that round of the client again: "
+                + train_command(self.run, [client], number),
+            )
+
+    def _check_tensors(self, state: Checkpoint) -> None:
+        with Checkpoint(self.run.latest_round().global_model, Kind.GLOBAL) as model:
+            layout = model.layout
+        for name, found in state.layout.items():
+            kept_for = layout.get(name.partition("/")[2])
+            if (
+                kept_for is None
+                or found.shape != kept_for.shape
+                or is_float(found.dtype) != is_float(kept_for.dtype)
+            ):
+                raise BadInputError(
+                    f"{state.path}: tensor {brief(name)} goes with no tensor of the model",
+                    hint="train the client's last round again",
+                )
+
+    def write(self, update: Metadata, tensors: Mapping[str, Array]) -> None:
+        """Write the state that goes with an update. Raises ``StorageError``."""
+        assert update.round is not None
+        assert update.client is not None
+        described = Metadata(
+            Kind.CLIENT_STATE,
+            update.run,
+            round=update.round,
+            client=update.client,
+            base=update.base,
+            training=update.training,
+            seed=update.seed,
+        )
+        path = self.path(update.round, update.client)
+        save(path, dict(tensors), described)
+
+    def remove(self, number: int, client: str) -> None:
+        """Remove the state of a round, where there is one. Raises ``StorageError``."""
+        path = self.path(number, client)
+        with storage_errors("remove", path):
+            path.unlink(missing_ok=True)
+
+
+def belong_together(state: Metadata, update: Metadata) -> bool:
+    """Whether a state and an update say that they were made from the same."""
+    return (state.base, state.seed, state.training) == (update.base, update.seed, update.training)
+
+
+def slots_kept(training: Mapping[str, Any]) -> set[str]:
+    """Return the slots of a state that a client keeps when it trains like this."""
+    row = ALGORITHMS.get(str(training.get("algorithm")))
+    kept = {row.keeps} if row is not None and row.keeps is not None else set()
+    return kept | {LOCAL} if training.get("local_layers") else kept
+
+
+def _has(manifest: Manifest, client: str) -> bool:
+    """Whether a model was made from a client's update; of a partial mean, that cannot be told."""
+    return bool(manifest.partials) or any(one.client == client for one in manifest.accepted)

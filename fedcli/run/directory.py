@@ -1,0 +1,213 @@
+"""A run on disk: every path, what ``run.json`` says, which rounds there are and which is open.
+
+The layout is specified in ``docs/run-directory.md``. Nothing else in the program joins paths.
+"""
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from fedcli.errors import NotReadyError, RunFormatError, UsageError
+from fedcli.run.info import (
+    FORMAT,
+    RunInfo,
+    check_client_id,
+    client_order,
+    parse,
+    run_id,
+)
+from fedcli.run.round import Round
+from fedcli.storage.atomic import read_json, write_json
+from fedcli.text import brief
+
+DEFAULT_RUN = Path("fedrun")
+_ROUND_DIRECTORY = re.compile(r"[0-9]{4}|[1-9][0-9]{4,8}")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory that was opened; ``info`` is its ``run.json``."""
+
+    root: Path
+    info: RunInfo
+    id: str
+
+    @classmethod
+    def open(cls, root: Path) -> Self:
+        """Read ``run.json``.
+
+        Raises ``RunFormatError`` when there is none, when it is broken, changed, or of a newer
+        format.
+        """
+        run, found = cls.as_it_says(root)
+        if run.id != found:
+            path = root / "run.json"
+            raise RunFormatError(f"{path}: was changed by hand: its id is not that of its content")
+        return run
+
+    @classmethod
+    def as_it_says(cls, root: Path) -> tuple[Self, str]:
+        """Read ``run.json`` as ``open`` does, and return the run and the id of its content.
+
+        They differ where the file was changed, and the run has the id that it was made with.
+        """
+        path = root / "run.json"
+        try:
+            values = read_json(path)
+        except (FileNotFoundError, NotADirectoryError):
+            option = "" if root == DEFAULT_RUN else f" --run {shlex.quote(str(root))}"
+            raise RunFormatError(
+                f"{root}: not a run directory: it has no run.json",
+                hint=f"make one with: fedcli partition{option}, or fedcli init{option}",
+            ) from None
+        except ValueError as error:
+            raise RunFormatError(f"{path}: not readable as JSON: {error}") from None
+        found = values.get("format")
+        if type(found) is not int or not 1 <= found <= FORMAT:
+            raise RunFormatError(
+                f"{path}: run format {brief(found)}; this fedcli reads format {FORMAT}",
+                hint="install the fedcli that made the run, or a newer one",
+            )
+        return cls(root, parse(values, path), str(values.get("id"))), run_id(values)
+
+    @classmethod
+    def create(cls, root: Path, info: RunInfo) -> Self:
+        """Write ``run.json``; it is the last file of a new run, so that a half-made one is none."""
+        write_json(root / "run.json", info.as_json())
+        return cls(root, info, info.id)
+
+    def command(self, words: str) -> str:
+        """Return the command line ``fedcli <words>`` for this run, for people to type."""
+        option = "" if self.root == DEFAULT_RUN else f" --run {shlex.quote(str(self.root))}"
+        return f"fedcli {words}{option}"
+
+    @property
+    def partition_file(self) -> Path:
+        """How the data was cut."""
+        return self.root / "data" / "partition.json"
+
+    @property
+    def test_shard(self) -> Path:
+        """The common test set."""
+        return test_shard(self.root)
+
+    def client_shard(self, client: str) -> Path:
+        """The examples of a simulated client."""
+        return client_shard(self.root, client)
+
+    def validation_shard(self, client: str) -> Path:
+        """The held-out examples of a simulated client."""
+        return validation_shard(self.root, client)
+
+    def client_test_shard(self, client: str) -> Path:
+        """The test examples of a simulated client."""
+        return client_test_shard(self.root, client)
+
+    @property
+    def has_test_data(self) -> bool:
+        """Whether there is a test set in the run: the common one, or clients' own."""
+        own = (self.client_test_shard(client) for client in self.info.clients)
+        return self.test_shard.exists() or any(path.exists() for path in own)
+
+    def round(self, number: int) -> Round:
+        """Return the paths of one round, whether it is there or not."""
+        return Round(self.root, number)
+
+    def rounds(self) -> list[Round]:
+        """The rounds that have a directory, in order."""
+        try:
+            names = [path.name for path in (self.root / "rounds").iterdir()]
+        except FileNotFoundError:
+            names = []
+        numbers = sorted(int(name) for name in names if _ROUND_DIRECTORY.fullmatch(name))
+        return [self.round(number) for number in numbers]
+
+    def complete_rounds(self) -> list[Round]:
+        """The rounds that have a global model, round 0 (the starting model) among them."""
+        return [round_ for round_ in self.rounds() if round_.global_model.exists()]
+
+    def latest_round(self) -> Round:
+        """The last round that has a global model. Raises ``NotReadyError`` when none has."""
+        complete = self.complete_rounds()
+        if not complete:
+            raise NotReadyError(f"{self.round(0).global_model}: the starting model is missing")
+        return complete[-1]
+
+    def open_round(self) -> Round:
+        """The round that clients train now: the one after the last that has a global model."""
+        return self.round(self.latest_round().number + 1)
+
+    def training_round(self, number: int | None) -> Round:
+        """Return round ``number``, or the open one, once it is sure that its base model is there.
+
+        Raises ``UsageError`` for a round below 1, ``NotReadyError`` for one beyond the open, and
+        ``BadInputError`` where a folder of it is a link, which could lead anywhere.
+        """
+        if number is None:
+            return self.open_round().without_links()
+        if number < 1:
+            raise UsageError(
+                f"--round: expected 1 or more, found {number} (0 is the starting model)"
+            )
+        if not self.round(number - 1).global_model.exists():
+            raise NotReadyError(
+                f"--round: round {number} cannot start: round {number - 1} has no global model;"
+                f" the open round is {self.open_round().number}"
+            )
+        return self.round(number).without_links()
+
+    def choose_clients(self, selection: Sequence[str], option: str = "--id") -> list[str]:
+        """Resolve ``--id`` values: ``2``, ``0,3,5``, ``0-9``, ``all`` or names, in client order.
+
+        A run made without a list of clients takes any id. Raises ``UsageError`` for an id that
+        is not well-formed or not one of the run's.
+        """
+        chosen: list[str] = []
+        for part in ",".join(selection).split(","):
+            chosen += self._expand(part.strip(), option)
+        for client in chosen:
+            check_client_id(client)
+            if self.info.clients and client not in self.info.clients:
+                known = ", ".join(self.info.clients[:10])
+                more = ", …" if len(self.info.clients) > 10 else ""
+                raise UsageError(
+                    f"{option}: this run has no client {client!r}; it has: {known}{more}"
+                )
+        return client_order(chosen)
+
+    def _expand(self, part: str, option: str) -> Sequence[str]:
+        if part in self.info.clients:
+            return [part]
+        if part == "all":
+            if not self.info.clients:
+                raise UsageError(f"{option} all: this run was made without a list of clients")
+            return self.info.clients
+        if match := re.fullmatch(r"(\d+)-(\d+)", part):
+            first, last = int(match[1]), int(match[2])
+            if last < first or last - first >= 1_000_000:
+                raise UsageError(f"{option}: expected a range such as 0-9, found {part!r}")
+            return [str(number) for number in range(first, last + 1)]
+        return [part]
+
+
+def client_shard(root: Path, client: str) -> Path:
+    """The examples of a simulated client, in the run at ``root``."""
+    return root / "data" / f"client-{client}.safetensors"
+
+
+def validation_shard(root: Path, client: str) -> Path:
+    """The held-out examples of a simulated client, in the run at ``root``."""
+    return root / "data" / f"client-{client}.val.safetensors"
+
+
+def client_test_shard(root: Path, client: str) -> Path:
+    """The test examples of a simulated client, in the run at ``root``."""
+    return root / "data" / f"client-{client}.test.safetensors"
+
+
+def test_shard(root: Path) -> Path:
+    """The common test set of the run at ``root``."""
+    return root / "data" / "test.safetensors"

@@ -1,0 +1,159 @@
+"""What ``run.json`` holds: the data, the model, the clients, the plan, and the run's id."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedcli.errors import RunFormatError, UsageError
+from fedcli.formats.client_ids import check_client_id, client_order, is_client_id
+from fedcli.options import ABOVE_0, FROM_1, check_ranges, convert, section_of
+from fedcli.plan import Plan
+from fedcli.security.keys import check_public_key
+from fedcli.storage.atomic import canonical_json
+from fedcli.text import brief
+
+__all__ = ["check_client_id", "client_order", "is_client_id"]
+FORMAT = 1
+_LARGEST_SIDE = 2**31
+_KEYS = ("members", "coordinator")  # where they are not, run.json is what it was without them
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What the examples of a run look like.
+
+    ``shape`` is that of one example, (C, H, W) for pictures. ``dtype`` is ``uint8`` (pictures,
+    normalised as ``(x / 255 - mean) / std`` per channel) or ``float32`` (used as they are).
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str = "uint8"
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.25,)
+
+    def __post_init__(self) -> None:
+        """Refuse what no examples look like (``UsageError``)."""
+        if not self.classes or len(set(self.classes)) < len(self.classes):
+            raise UsageError("classes: expected names that differ from each other")
+        if len(self.shape) > 8 or not all(1 <= side <= _LARGEST_SIDE for side in self.shape):
+            raise UsageError(f"shape: expected sizes of at least 1, found {brief(self.shape)}")
+        if self.dtype not in ("uint8", "float32"):
+            raise UsageError(f"dtype: expected uint8 or float32, found {brief(self.dtype)}")
+        if len(self.mean) != len(self.std) or not all(value > 0 for value in self.std):
+            raise UsageError("mean and std: expected as many of both, and std above 0")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Which network a run trains; ``name`` is a built-in, a torchvision or a dotted name.
+
+    ``lora`` is the rank of its adapters, None without any; ``lora_alpha`` is α, None for the rank.
+    """
+
+    name: str
+    stem: str = "imagenet"
+    norm: str = "batch"
+    lora: int | None = None
+    lora_alpha: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range (``UsageError``)."""
+        check_ranges(self, {"lora": FROM_1, "lora_alpha": ABOVE_0})
+        if self.lora is None and self.lora_alpha is not None:
+            raise UsageError("--lora-alpha: belongs to --lora")
+
+    @property
+    def lora_scale(self) -> float:
+        """What the adapters' change is multiplied by: α / r."""
+        if self.lora is None or self.lora_alpha is None:
+            return 1.0
+        return self.lora_alpha / self.lora
+
+    @property
+    def is_users_own(self) -> bool:
+        """Whether the name is ``package.module:factory``, which is never run from a file."""
+        return ":" in self.name
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What ``run.json`` holds. ``id`` is the digest of all the rest and of ``origin``.
+
+    ``origin`` is what the run was made from besides: how the data was cut and what identifies it,
+    and the digest of the weights that it started from. ``members`` maps every client to the public
+    key that its updates are signed with, and ``coordinator`` is that of the global models; empty
+    and None where they are not signed.
+    """
+
+    dataset: DatasetInfo
+    model: ModelInfo
+    seed: int
+    clients: tuple[str, ...]
+    plan: Plan
+    origin: dict[str, Any]
+    members: Mapping[str, str] = field(default_factory=dict)
+    coordinator: str | None = None
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        """Refuse a negative seed, ids that are none or come twice, and keys that are none.
+
+        Raises ``UsageError``.
+        """
+        if self.seed < 0:
+            raise UsageError(f"seed: expected a number of at least 0, found {self.seed}")
+        if len(set(map(check_client_id, self.clients))) < len(self.clients):
+            raise UsageError("clients: expected ids that differ from each other")
+        if self.members and self.members.keys() != set(self.clients):
+            raise UsageError("members: expected the key of every client, and of nobody else")
+        for client, key in self.members.items():
+            check_public_key(key, f"members: {client}")
+        if self.coordinator is not None:
+            check_public_key(self.coordinator, "coordinator")
+
+    @property
+    def id(self) -> str:
+        """The id of a run of this content."""
+        return run_id(self._content())
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what is written to ``run.json``."""
+        return {"id": self.id, **self._content()}
+
+    def _content(self) -> dict[str, Any]:
+        model = {key: value for key, value in asdict(self.model).items() if value is not None}
+        content = {**asdict(self), "model": model, "plan": self.plan.as_json()}
+        return {key: value for key, value in content.items() if value or key not in _KEYS}
+
+
+def run_id(values: Mapping[str, Any]) -> str:
+    """Return the SHA-256, hex, of the canonical JSON of all of ``run.json`` but its ``id``.
+
+    It is of what the file says, so that a run keeps its id when a later version knows more keys.
+    """
+    content = {key: value for key, value in values.items() if key != "id"}
+    return hashlib.sha256(canonical_json(content)).hexdigest()
+
+
+def parse(values: dict[str, Any], path: Path) -> RunInfo:
+    """Build a ``RunInfo`` from JSON values; raise ``RunFormatError`` that names the file."""
+    try:
+        return RunInfo(
+            dataset=section_of(DatasetInfo, values["dataset"], "dataset"),
+            model=section_of(ModelInfo, values["model"], "model"),
+            seed=convert(int, values["seed"], "seed"),
+            clients=convert(tuple[str, ...], values["clients"], "clients"),
+            plan=Plan.from_mapping(convert(dict, values["plan"], "plan"), "plan"),
+            origin=convert(dict, values["origin"], "origin"),
+            members=convert(dict, values.get("members", {}), "members"),
+            coordinator=values.get("coordinator"),
+            format=values["format"],
+        )
+    except KeyError as error:
+        raise RunFormatError(f"{path}: has no {error.args[0]!r}") from None
+    except UsageError as error:
+        raise RunFormatError(f"{path}: does not describe a run: {error.message}") from None

@@ -1,0 +1,52 @@
+"""Updates that arrive when their round is complete."""
+
+from collections.abc import Sequence
+
+from fedcli.errors import BadInputError
+from fedcli.formats.checkpoint import Checkpoint
+from fedcli.formats.metadata import Kind
+from fedcli.run.directory import Run
+from fedcli.run.next_command import train_command
+from fedcli.run.round import Round
+from fedcli.strategies import resolve
+
+
+def is_late(run: Run, round_: Round, client: str, sha256: str) -> bool:
+    """Say whether a round is complete without this update, and no later one was made from it.
+
+    Raises ``StorageError``.
+    """
+    if not round_.global_model.exists():
+        return False
+    since = (one for one in run.complete_rounds() if one.number >= round_.number)
+    return not any(_made_from(one, client, sha256) for one in since)
+
+
+def _made_from(round_: Round, client: str, sha256: str) -> bool:
+    try:
+        with Checkpoint(round_.global_model, Kind.GLOBAL) as model:
+            return (model.metadata.updates or {}).get(client) == sha256
+    except BadInputError:
+        return False
+
+
+def late_advice(run: Run, number: int, clients: Sequence[str]) -> str:
+    """Say what becomes of the late updates of a round, and what their clients can do."""
+    whose = ", ".join(clients)
+    late = f"late: round {number} was complete when this arrived: the update of client {whose}"
+    now = run.open_round().number
+    most, rounds = _max_staleness(run), now - number
+    if most is not None and rounds <= most:
+        by = f"{rounds} round{'s' if rounds > 1 else ''}"
+        return f"{late} is kept, and counts in round {now}, for which it is {by} late"
+    again = train_command(run, clients)
+    return f"{late} is kept, and counts in no round; to take part in round {now}: {again}"
+
+
+def _max_staleness(run: Run) -> int | None:
+    """Return by how many rounds an update may be late; None where late ones do not count."""
+    plan = run.info.plan.aggregate
+    if plan.reduce is not None and ":" in plan.reduce:
+        return None  # a function of one's own, which is not asynchronous and not to be run here
+    staleness = resolve(plan).options.get("max_staleness")
+    return None if staleness is None else int(staleness)

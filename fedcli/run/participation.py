@@ -1,0 +1,267 @@
+"""Who takes part in a round: whose update counts, who is missing, late, or left out, and why."""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from fedcli.errors import NotReadyError, UsageError
+from fedcli.formats.manifest import Absence, read_manifest
+from fedcli.plan import AggregatePlan
+from fedcli.progress import Progress
+from fedcli.run.directory import Run
+from fedcli.run.info import client_order
+from fedcli.run.next_command import train_command
+from fedcli.run.round import Round
+from fedcli.run.sampling import is_sampled, sampled_clients
+from fedcli.strategies import Rule
+
+COVERED = "in a partial mean already"  # and so in the global model
+_LATE_ROUNDS = 3  # how far back updates are looked for that came after their round was complete
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Participation:
+    """The clients of a round. ``accepted`` gives each update's round, which may be a late one's.
+
+    ``sampled`` is None where all clients were to take part.
+    """
+
+    accepted: tuple[tuple[int, str], ...]
+    missing: tuple[Absence, ...]
+    late: tuple[Absence, ...]
+    rejected: tuple[Absence, ...]
+    sampled: tuple[str, ...] | None
+
+    @property
+    def clients(self) -> tuple[str, ...]:
+        """The clients whose update counts."""
+        return tuple(client for _, client in self.accepted)
+
+    def without(self, bad: Sequence[Absence]) -> "Participation":
+        """Return it with updates that were found to be bad among the rejected."""
+        gone = {(absence.round, absence.client) for absence in bad}
+        kept = tuple(one for one in self.accepted if one not in gone)
+        return replace(self, accepted=kept, rejected=(*self.rejected, *bad))
+
+
+@dataclass(frozen=True)
+class Invitation:
+    """Who may take part: what ``participation`` looks for in the directory.
+
+    ``named`` are the only clients that are wanted (None: all), ``covered`` those that are in a
+    partial mean. With ``max_staleness`` late updates count: those of so many rounds before.
+    """
+
+    run: Run
+    round: Round
+    plan: AggregatePlan
+    excluded: Collection[str] = ()
+    named: Collection[str] | None = None
+    covered: Collection[str] = ()
+    max_staleness: int | None = None
+
+    def sampled(self, number: int) -> tuple[str, ...] | None:
+        """Return who was to train in a round; None for all."""
+        if not is_sampled(self.plan):
+            return None
+        return sampled_clients(self.run.info, number, self.plan)
+
+    def reason_against(self, client: str, number: int) -> str | None:
+        """Say why an update that is there does not count."""
+        if client in self.excluded:
+            return "excluded"
+        if self.run.info.clients and client not in self.run.info.clients:
+            return "not a client of this run"
+        if client in self.covered:
+            return COVERED
+        if self.named is not None and client not in self.named:
+            return "not named on the command line"
+        sampled = self.sampled(number)
+        if self.named is None and sampled is not None and client not in sampled:
+            return "not sampled"
+        return None
+
+
+def participation(invitation: Invitation) -> Participation:
+    """Look who has delivered. Raises ``UsageError`` where nobody can."""
+    round_, info = invitation.round, invitation.run.info
+    excluded, covered = set(invitation.excluded), set(invitation.covered)
+    sampled = invitation.sampled(round_.number)
+    delivered = round_.delivered()
+    against = {c: invitation.reason_against(c, round_.number) for c in delivered}
+    against.update(dict.fromkeys(excluded, "excluded"))
+    wanted = invitation.named if invitation.named is not None else sampled or info.clients
+    expected = client_order(set(wanted or delivered) - excluded - covered)
+    if wanted and not expected and not covered:
+        raise UsageError("--exclude: leaves no client of this round")
+    missing = () if invitation.max_staleness is not None else expected
+    accepted = {c: round_.number for c in delivered if against[c] is None}
+    rejected = [
+        Absence(client, reason, round_.number if client in delivered else None)
+        for client in client_order(against)
+        if (reason := against[client]) is not None
+    ]
+    late, rejected_late = _from_earlier_rounds(invitation, accepted)
+    return Participation(
+        accepted=tuple((accepted[client], client) for client in client_order(accepted)),
+        missing=tuple(
+            Absence(client, "has not delivered") for client in missing if client not in accepted
+        ),
+        late=tuple(late),
+        rejected=(*rejected, *rejected_late),
+        sampled=sampled,
+    )
+
+
+def _from_earlier_rounds(
+    invitation: Invitation, accepted: dict[str, int]
+) -> tuple[list[Absence], list[Absence]]:
+    """Return the late updates, and the rejected ones; those that count join ``accepted``.
+
+    What comes too late to count is late, whoever's it is.
+    """
+    run, now = invitation.run, invitation.round.number
+    allowed = invitation.max_staleness or 0
+    late, rejected = [], []
+    for number, client in untold(run, now, allowed):
+        if now - number > allowed:
+            reason = f"round {number} was complete when it arrived"
+            if allowed:
+                reason = f"{now - number} rounds late, more than --max-staleness {allowed}"
+            late.append(Absence(client, reason, number))
+        elif against := invitation.reason_against(client, number):
+            rejected.append(Absence(client, against, number))
+        elif client in accepted:
+            reason = f"replaced by its update of round {accepted[client]}"
+            late.append(Absence(client, reason, number))
+        else:
+            accepted[client] = number
+    return late, rejected
+
+
+def untold(run: Run, now: int, max_staleness: int) -> list[tuple[int, str]]:
+    """Return rounds and clients of late updates that a manifest is still to tell of, newest first.
+
+    That of round ``now`` does, be it that they count or that they are too old by then.
+    """
+    oldest = max(1, now - max_staleness - _LATE_ROUNDS)
+    settled = _settled(run, oldest, now)
+    return [
+        (number, client)
+        for number in range(now - 1, oldest - 1, -1)
+        for client in run.round(number).delivered()
+        if (client, number) not in settled
+    ]
+
+
+def _settled(run: Run, oldest: int, now: int) -> set[tuple[str, int]]:
+    """Return the updates, by client and round, that a manifest has told of already.
+
+    It tells of updates that were there; of a client that was left out before it delivered, the
+    update still comes late.
+    """
+    settled: set[tuple[str, int]] = set()
+    for number in range(oldest, now):
+        manifest = read_manifest(run.round(number).manifest)
+        if manifest is None:
+            # What went into that round is not known, late updates included, and nothing may
+            # count twice.
+            for before in range(oldest, number + 1):
+                settled |= {(client, before) for client in run.round(before).delivered()}
+        else:
+            settled |= {(entry.client, entry.round) for entry in manifest.accepted}
+            absences = (*manifest.rejected, *manifest.late)
+            settled |= {(e.client, e.round) for e in absences if e.round is not None}
+    return settled
+
+
+@dataclass(frozen=True)
+class Quorum:
+    """How many updates are enough: every client's, ``least`` of them, or a ``buffer`` full."""
+
+    invitation: Invitation
+    least: int | None
+    buffer: int | None
+
+    @classmethod
+    def of(cls, invitation: Invitation, rule: Rule, min_clients: int | None) -> "Quorum":
+        """Read the options. Raises ``UsageError`` for those that exclude each other."""
+        if not rule.weigher.asynchronous:
+            return cls(invitation, min_clients, None)
+        if min_clients is not None:
+            raise UsageError(f"--min-clients: with {rule.weighting} weighting, --buffer says it")
+        clients = len(invitation.run.info.clients)
+        return cls(invitation, None, rule.options["buffer"] or max(1, (clients + 1) // 2))
+
+    def met(self, seen: Participation) -> bool:
+        """Whether nothing is left to wait for."""
+        count = len(seen.accepted) + len(self.invitation.covered)
+        return not seen.missing and count >= (self.buffer or self.least or 1)
+
+    def goes_without(self, rest: Participation) -> bool:
+        """Whether a round may go on with the rest, where some updates were found to be bad.
+
+        It may not where everybody is waited for.
+        """
+        count = len(rest.accepted) + len(self.invitation.covered)
+        if needed := self.buffer or self.least:
+            return count >= needed
+        everybody = self.invitation.named is not None or self.invitation.run.info.clients
+        return not everybody and count > 0
+
+    def check(self, seen: Participation) -> None:
+        """Raise ``NotReadyError`` that names who is missing when there are too few."""
+        run, round_ = self.invitation.run, self.invitation.round
+        delivered = len(seen.accepted) + len(self.invitation.covered)
+        expected = delivered + len(seen.missing)
+        if self.least is not None and self.least < 1:
+            raise UsageError(f"--min-clients: expected 1 or more, found {self.least}")
+        if self.least is not None and run.info.clients and self.least > expected:
+            raise UsageError(
+                f"--min-clients: at most {expected} clients can deliver, found {self.least}"
+            )
+        needed = self.buffer or self.least or expected or 1
+        if delivered >= needed:
+            return
+        if self.buffer:
+            raise NotReadyError(
+                f"round {round_.number}: {delivered} of {needed} updates that --buffer asks for",
+                hint=train_command(
+                    run,
+                    [c for c in run.info.clients if c not in seen.clients],
+                    round_.number,
+                    self.invitation.plan,
+                ),
+            )
+        names = _names(seen.missing)
+        listed = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+        missing = f"; missing: {listed}" if names else ""
+        raise NotReadyError(
+            f"round {round_.number}: {delivered} of {needed} clients have delivered an update"
+            f"{missing}",
+            hint=train_command(run, names, round_.number, self.invitation.plan),
+        )
+
+
+def wait_for(
+    look: Callable[[], Participation],
+    enough: Callable[[Participation], bool],
+    seconds: float,
+    progress: Progress,
+) -> Participation:
+    """Look until there is enough, or the time is up, and return what was seen last."""
+    deadline = time.monotonic() + seconds
+    seen = look()
+    said: Sequence[str] = ()
+    while not enough(seen) and (left := deadline - time.monotonic()) > 0:
+        if (waiting := _names(seen.missing)) != said:
+            progress.say(f"waiting for {', '.join(waiting[:10]) or 'more updates'}")
+            said = waiting
+        time.sleep(min(_POLL_SECONDS, left))
+        seen = look()
+    return seen
+
+
+def _names(absences: Iterable[Absence]) -> list[str]:
+    return [absence.client for absence in absences]

@@ -1,0 +1,233 @@
+"""The files of rounds that are over: which may be removed, and which a later step still reads.
+
+Updates, states and interrupted trainings of old rounds may be, but for: the states that a round
+starts from, a client's from whichever round it last trained in; late updates that no manifest has
+told of yet; and an update that says that its client keeps a state elsewhere, as long as the client
+has sent nothing newer.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from fedcli.algorithms import ALGORITHMS
+from fedcli.errors import BadInputError, NotReadyError
+from fedcli.formats.checkpoint import Checkpoint
+from fedcli.formats.manifest import read_manifest
+from fedcli.formats.metadata import Kind
+from fedcli.run.client_state import LOCAL, StateStore, slots_kept
+from fedcli.run.directory import Run
+from fedcli.run.info import is_client_id
+from fedcli.run.participation import untold
+from fedcli.run.round import Round
+from fedcli.storage.atomic import storage_errors
+from fedcli.strategies.weightings import WEIGHTINGS
+
+# Each slot of a client's state, with the server optimizer that keeps its other half.
+_SLOTS: Mapping[str, str | None] = {
+    LOCAL: None,
+    **{row.keeps: row.strategy if row.needs_strategy else None
+       for row in ALGORITHMS.values() if row.keeps is not None},
+}  # fmt: skip
+
+
+class Sort(StrEnum):
+    """The sorts of files that become old, in the order in which those of a round are removed.
+
+    A state goes before its update, which tells what the client kept; and what belongs to an
+    update goes before it, since it is found by the update.
+    """
+
+    LEFT_OFF = "interrupted trainings"
+    SERVER_STATE = "server states"
+    CLIENT_STATE = "client states"
+    TELEMETRY = "telemetry"
+    SIGNATURE = "signatures"
+    UPDATE = "updates"
+
+
+class Reason(StrEnum):
+    """Why a file of an old round is kept."""
+
+    STARTS = "a round starts from it"
+    MAY_COUNT = "no manifest has told of it yet"
+    ELSEWHERE = "tells what its client kept last"
+    UNREADABLE = "what its client starts from cannot be read"
+
+
+@dataclass(frozen=True)
+class OldFile:
+    """A file of a round that is over; ``client`` is None for the server's."""
+
+    path: Path
+    round: int
+    sort: Sort
+    client: str | None
+
+
+@dataclass(frozen=True)
+class OldFiles:
+    """``removable`` is in the order in which files can be removed, by whoever may be stopped."""
+
+    removable: tuple[OldFile, ...]
+    kept: Mapping[OldFile, Reason]
+
+
+def old_files(run: Run, keep_last: int) -> OldFiles:
+    """Find the files of rounds that are older than the last ``keep_last`` complete ones.
+
+    What those rounds started from is not old. Raises ``StorageError``.
+    """
+    complete = [round_.number for round_ in run.complete_rounds() if round_.number > 0]
+    if len(complete) <= keep_last:
+        return OldFiles((), {})
+    span = Span(run, complete[-keep_last], complete[-1] + 1)
+    found = [file for number in span.old for file in _files_of(run.round(number))]
+    kept = {file: reason for file in found if (reason := span.reason_to_keep(file))}
+    kept |= _kept_for_clients(span, [file for file in found if file not in kept])
+    removable = [file for file in found if file not in kept]
+    removable += _belonging(span, [file for file in removable if file.sort == Sort.UPDATE])
+    order = list(Sort)
+    removable.sort(key=lambda file: (file.round, order.index(file.sort)))
+    return OldFiles(tuple(removable), kept)
+
+
+class Span:
+    """The rounds of a run: old ones, those from ``first`` that are kept, and the open one."""
+
+    def __init__(self, run: Run, first: int, open_round: int) -> None:
+        self.run = run
+        self.first = first
+        self.open = open_round
+        self.old = [r.number for r in run.rounds() if 0 < r.number < first]
+        self._untold = frozenset(untold(run, open_round, self._most_stale()))
+
+    def _most_stale(self) -> int:
+        """Return by how many rounds an update may be late, by the plan or the last manifest."""
+        manifest = read_manifest(self.run.round(self.open - 1).manifest)
+        used = None if manifest is None else manifest.options.get("max_staleness")
+        default: int = WEIGHTINGS["staleness"].options["max_staleness"]
+        planned = self.run.info.plan.aggregate.max_staleness or 0
+        return max(default, planned, used if isinstance(used, int) else 0)
+
+    def reason_to_keep(self, file: OldFile) -> Reason | None:
+        """Say why aggregation still needs a file."""
+        if file.sort == Sort.SERVER_STATE and file.round == self.first - 1:
+            return Reason.STARTS
+        if file.sort == Sort.UPDATE and (file.round, file.client) in self._untold:
+            return Reason.MAY_COUNT
+        return None
+
+    def has_newer_update(self, client: str) -> bool:
+        """Say whether a client has delivered in a round that is not old."""
+        newer = (r for r in self.run.rounds() if self.first <= r.number <= self.open)
+        return any(round_.update(client).exists() for round_ in newer)
+
+
+def _files_of(round_: Round) -> Iterator[OldFile]:
+    if round_.path.is_symlink():
+        return
+    if _is_file(round_.server_state):
+        yield OldFile(round_.server_state, round_.number, Sort.SERVER_STATE, None)
+    for sort, folder in (
+        (Sort.LEFT_OFF, round_.left_off("any").parent),
+        (Sort.CLIENT_STATE, round_.client_state("any").parent),
+        (Sort.UPDATE, round_.updates),
+    ):
+        for path in _checkpoints(folder):
+            yield OldFile(path, round_.number, sort, path.stem)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Return the files of clients in a folder; a link may lead out of the run."""
+    if folder.is_symlink():
+        return []
+    with storage_errors("read", folder):
+        try:
+            entries = list(os.scandir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+    paths = [Path(entry.path) for entry in entries if entry.is_file(follow_symlinks=False)]
+    return sorted(p for p in paths if p.suffix == ".safetensors" and is_client_id(p.stem))
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _kept_for_clients(span: Span, files: list[OldFile]) -> dict[OldFile, Reason]:
+    """Return what clients that trained in old rounds still need of these."""
+    by_client = defaultdict[str, list[OldFile]](list)
+    for file in files:
+        if file.client is not None and file.sort in (Sort.CLIENT_STATE, Sort.UPDATE):
+            by_client[file.client].append(file)
+    kept: dict[OldFile, Reason] = {}
+    for client, mine in by_client.items():
+        try:
+            needed = _needed(span, client, mine)
+        except (BadInputError, NotReadyError):
+            needed = {file.path: Reason.UNREADABLE for file in mine}
+        kept |= {file: needed[file.path] for file in mine if file.path in needed}
+    return kept
+
+
+def _needed(span: Span, client: str, mine: list[OldFile]) -> dict[Path, Reason]:
+    """Return what a client goes on from, in the rounds that are kept and in those to come."""
+    store, needed = StateStore(span.run), dict[Path, Reason]()
+    states = []
+    for slot in _slots_in(store, mine):
+        for start in (span.first, span.open):
+            number = store.round_before(start, client, slot, server_optimizer=_SLOTS[slot])
+            if number is None or number >= span.first:
+                continue
+            if store.path(number, client).exists():
+                needed[store.path(number, client)] = Reason.STARTS
+                states.append(number)
+            if start == span.open and slot not in store.slots(number, client):
+                needed[span.run.round(number).update(client)] = Reason.ELSEWHERE
+    newest = max((file.round for file in mine if file.sort == Sort.UPDATE), default=0)
+    if states and newest > max(states) and not span.has_newer_update(client):
+        # without it, an older state would be taken for what the client has now
+        needed[span.run.round(newest).update(client)] = Reason.ELSEWHERE
+    return needed
+
+
+def _slots_in(store: StateStore, mine: list[OldFile]) -> Set[str]:
+    """Return the slots that files of a client speak of; updates that are broken do of none."""
+    slots = set()
+    for file in mine:
+        if file.sort == Sort.CLIENT_STATE:
+            slots |= store.slots(file.round, file.client or "")
+            continue
+        try:
+            with Checkpoint(file.path, Kind.UPDATE) as update:
+                slots |= slots_kept(update.metadata.training or {})
+        except (BadInputError, NotReadyError):
+            continue
+    return slots & _SLOTS.keys()
+
+
+def _belonging(span: Span, updates: list[OldFile]) -> Iterator[OldFile]:
+    """Return telemetry and signatures of updates of which no model was made.
+
+    Of the others they stay: the report reads them, and they say who delivered what.
+    """
+    accepted = set()
+    oldest = min((file.round for file in updates), default=span.open)
+    for round_ in span.run.rounds():
+        if not oldest <= round_.number < span.open:
+            continue
+        manifest = read_manifest(round_.manifest)
+        accepted |= {(e.round, e.client) for e in manifest.accepted} if manifest else set()
+    for file in updates:
+        round_, client = span.run.round(file.round), file.client or ""
+        if (file.round, client) not in accepted:
+            for sort, path in (
+                (Sort.TELEMETRY, round_.telemetry(client)),
+                (Sort.SIGNATURE, round_.signature(client)),
+            ):
+                if _is_file(path):
+                    yield OldFile(path, file.round, sort, client)

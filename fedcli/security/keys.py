@@ -1,0 +1,196 @@
+"""Ed25519 keys (RFC 8032): private ones in files, public ones as one line of text.
+
+A private key is a PEM file (PKCS #8, without a password) that its owner alone can read. A public
+key is ``ed25519:`` and the base64 of its 32 bytes. The package ``cryptography`` is imported when
+something is signed or checked, and not before.
+"""
+
+import base64
+import shlex
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedcli.errors import (
+    BadInputError,
+    ConflictError,
+    MissingDependencyError,
+    NotReadyError,
+    OvertakenError,
+    UsageError,
+)
+from fedcli.storage.atomic import atomic_writer, storage_errors, write_all
+from fedcli.text import brief
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+ALGORITHM = "ed25519"
+_PREFIX = f"{ALGORITHM}:"
+_PUBLIC_BYTES = 32
+_SIGNATURE_BYTES = 64
+_PRIVATE_MODE = 0o600
+_MOST_BYTES = 65_536  # of a key's file; one of ours has 119
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """A private key from a file; ``public`` is the line of text that others know it by."""
+
+    path: Path
+    public: str
+    _private: "Ed25519PrivateKey" = field(repr=False)
+
+    def sign(self, message: bytes) -> str:
+        """Return the signature of a message, base64; the same message gives the same one."""
+        return base64.b64encode(self._private.sign(message)).decode()
+
+
+@contextmanager
+def _cryptography() -> Iterator[None]:
+    try:
+        yield
+    except ImportError:
+        raise MissingDependencyError(
+            "signatures are made and checked by cryptography, which is not installed",
+            hint="pip install 'fedcli[sign]'",
+        ) from None
+
+
+def _decoded(text: str, size: int) -> bytes:
+    """Decode base64 in its one canonical spelling; raise ``ValueError``."""
+    raw = base64.b64decode(text.encode(), validate=True)
+    if len(raw) != size or base64.b64encode(raw).decode() != text:
+        raise ValueError(f"expected the base64 of {size} bytes")
+    return raw
+
+
+def check_public_key(text: object, origin: str) -> str:
+    """Return a public key as it was given; raise ``UsageError`` that names ``origin`` otherwise."""
+    try:
+        if isinstance(text, str) and text.startswith(_PREFIX):
+            _decoded(text.removeprefix(_PREFIX), _PUBLIC_BYTES)
+            return text
+    except ValueError:
+        pass
+    raise UsageError(
+        f"{origin}: expected a public key, such as fedcli keygen prints, found {brief(text)}",
+        hint="fedcli keygen FILE makes a key and prints its public part",
+    )
+
+
+def verifies(public: str, message: bytes, signature: str) -> bool:
+    """Say whether a signature (base64) of a message is by a public key (its line of text).
+
+    Raises ``MissingDependencyError``.
+    """
+    with _cryptography():
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    try:
+        raw = _decoded(signature, _SIGNATURE_BYTES)
+        key = Ed25519PublicKey.from_public_bytes(
+            _decoded(public.removeprefix(_PREFIX), _PUBLIC_BYTES)
+        )
+        key.verify(raw, message)
+    except (ValueError, InvalidSignature):
+        return False
+    return True
+
+
+def _check_outside(path: Path, shared: Path) -> None:
+    if path.resolve().is_relative_to(shared.resolve()):
+        raise UsageError(
+            f"{path}: is in the run directory, which others read",
+            hint="keep private keys elsewhere",
+        )
+
+
+def write_new_key(path: Path, *, outside: Path, force: bool = False) -> SigningKey:
+    """Make a private key and write it, readable by its owner alone.
+
+    Raises ``UsageError`` for a place in the directory ``outside``, ``ConflictError`` where a file
+    is there already, unless ``force``, ``StorageError`` and ``MissingDependencyError``.
+    """
+    _check_outside(path, outside)
+    with _cryptography():
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    exists = ConflictError(
+        f"{path}: exists; a key that is replaced is lost",
+        hint="--show prints its public key; another FILE, or --force, makes another one",
+    )
+    if path.exists() and not force:
+        raise exists
+    private = Ed25519PrivateKey.generate()
+    pem = private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    try:
+        with atomic_writer(path, _PRIVATE_MODE, replace=force) as file:
+            write_all(file, pem, 0)
+    except OvertakenError:
+        raise exists from None
+    return _signing_key(path, private)
+
+
+def read_key(path: Path, *, outside: Path) -> SigningKey:
+    """Read a private key.
+
+    Raises ``UsageError`` for one in the directory ``outside``, ``NotReadyError`` where there is no
+    such file, ``BadInputError`` for one that others than its owner can use and for anything but an
+    Ed25519 key without a password, ``StorageError`` and ``MissingDependencyError``.
+    """
+    _check_outside(path, outside)
+    pem = _read_private(path)
+    with _cryptography():
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    try:
+        private = load_pem_private_key(pem, password=None)
+    except TypeError:
+        raise BadInputError(
+            f"{path}: is encrypted, and keys are read without a password",
+            hint=f"openssl pkey -in {shlex.quote(str(path))} prints it without one",
+        ) from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise _no_key(path, "found something else") from None
+    if not isinstance(private, Ed25519PrivateKey):
+        raise _no_key(path, f"found a key of another sort, {type(private).__name__}")
+    return _signing_key(path, private)
+
+
+def _no_key(path: Path, found: str) -> BadInputError:
+    return BadInputError(
+        f"{path}: expected a private key, Ed25519 in PEM form, {found}",
+        hint="fedcli keygen FILE makes one",
+    )
+
+
+def _read_private(path: Path) -> bytes:
+    with storage_errors("read", path):
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            hint = "fedcli keygen FILE makes a key"
+            raise NotReadyError(f"{path}: no such file", hint=hint) from None
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
+            raise _no_key(path, "found something else")
+        mode = stat.S_IMODE(status.st_mode)
+        if mode & ~_PRIVATE_MODE:
+            raise BadInputError(
+                f"{path}: expected mode 0600, found {mode:04o}; a private key is its owner's alone",
+                hint=f"chmod 600 {shlex.quote(str(path))}",
+            )
+        return path.read_bytes()
+
+
+def _signing_key(path: Path, private: "Ed25519PrivateKey") -> SigningKey:
+    raw = private.public_key().public_bytes_raw()
+    return SigningKey(path, _PREFIX + base64.b64encode(raw).decode(), private)

@@ -1,0 +1,226 @@
+"""Who made an update, or a global model: signatures that hold for one run, round and client.
+
+What is signed is a statement: that a file of this SHA-256 has this place in this run. So a copy in
+another place is not signed there. A signature is written before the file that it is of, so that no
+file is without one because its process was killed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fedcli.errors import BadInputError, UsageError
+from fedcli.formats.metadata import Kind
+from fedcli.formats.records import FORMAT, read_record
+from fedcli.run import Run
+from fedcli.run.next_command import aggregate_command, train_command
+from fedcli.run.round import Round
+from fedcli.security.keys import ALGORITHM, SigningKey, read_key, verifies
+from fedcli.storage.atomic import canonical_json, write_json
+from fedcli.text import brief
+
+_DOMAIN = b"fedcli-signature-1\n"  # no other program signs what begins like this
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What is signed: which place in which run a file has. SHA-256s are hex.
+
+    ``client`` is of an update. ``server_state`` is of a global model that the server keeps
+    something beside.
+    """
+
+    kind: str
+    run: str
+    round: int
+    sha256: str
+    client: str | None = None
+    server_state: str | None = None
+
+    def as_json(self) -> dict[str, str | int]:
+        """Return it without what does not apply."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+    def message(self) -> bytes:
+        """Return the bytes that are signed."""
+        return _DOMAIN + canonical_json(self.as_json())
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What the file of a signature holds; ``signature`` is base64."""
+
+    algorithm: str
+    signed: Statement
+    signature: str
+
+
+def member_key(run: Run, clients: Sequence[str], path: Path | None) -> SigningKey | None:
+    """Read the key that the updates of these clients are signed with; None in a run without keys.
+
+    Raises ``UsageError`` where a key is needed and none was given, where none is needed, and for
+    one that is in the run, or not the key of these clients; and what ``read_key`` does.
+    """
+    members = run.info.members
+    if not members:
+        _check_not_given(path, "updates of this run are not signed: init had no --member")
+        return None
+    if path is None:
+        raise UsageError(
+            f"--key: updates of this run are signed; give the private key of client {clients[0]}",
+            hint=train_command(run, clients[:1]),
+        )
+    key = read_key(path, outside=run.root)
+    for client in clients:
+        if key.public != members[client]:
+            raise UsageError(
+                f"--key {path}: is not the key of client {client}: expected {members[client]},"
+                f" found {key.public}"
+            )
+    return key
+
+
+def coordinator_key(run: Run, path: Path | None) -> SigningKey | None:
+    """Read the key that global models are signed with; None in a run that does not sign them.
+
+    Raises as ``member_key`` does.
+    """
+    expected = run.info.coordinator
+    if expected is None:
+        _check_not_given(path, "global models of this run are not signed: init had no --key")
+        return None
+    if path is None:
+        raise UsageError(
+            "--key: global models of this run are signed; give the coordinator's private key",
+            hint=aggregate_command(run),
+        )
+    key = read_key(path, outside=run.root)
+    if key.public != expected:
+        raise UsageError(
+            f"--key {path}: is not the coordinator's key: expected {expected}, found {key.public}"
+        )
+    return key
+
+
+def _check_not_given(path: Path | None, why: str) -> None:
+    if path is not None:
+        raise UsageError(f"--key: {why}", hint="leave --key out")
+
+
+def check_no_partials(run: Run) -> None:
+    """Raise ``UsageError`` in a run with members: nobody can tell who is in a partial mean."""
+    if run.info.members:
+        raise UsageError(
+            "--partial: a partial mean carries no signatures of the updates in it, and this run"
+            " needs them",
+            hint=aggregate_command(run),
+        )
+
+
+def sign_update(run: Run, round_: Round, client: str, sha256: str, key: SigningKey) -> None:
+    """Write the signature of an update of this SHA-256, which is about to appear."""
+    statement = Statement(Kind.UPDATE.value, run.id, round_.number, sha256, client=client)
+    _write(round_.signature(client), statement, key)
+
+
+def sign_global(
+    run: Run, round_: Round, sha256: str, server_state: str | None, key: SigningKey
+) -> None:
+    """Write the signature of a global model of this SHA-256, which is about to appear.
+
+    ``server_state`` is the SHA-256 of what the server keeps beside it.
+    """
+    statement = Statement(
+        Kind.GLOBAL.value, run.id, round_.number, sha256, server_state=server_state
+    )
+    _write(round_.global_signature, statement, key)
+
+
+def _write(path: Path, statement: Statement, key: SigningKey) -> None:
+    values = {
+        "format": FORMAT,
+        "algorithm": ALGORITHM,
+        "signed": statement.as_json(),
+        "signature": key.sign(statement.message()),
+    }
+    write_json(path, values)
+
+
+def signature_fault(run: Run, round_: Round, client: str, sha256: str | None) -> str | None:
+    """Say what is wrong with the signature of an update of this SHA-256; None if nothing is.
+
+    Nor is there anything wrong in a run without members. Without a SHA-256, which takes reading
+    the update, all else is checked. Raises ``StorageError`` and ``MissingDependencyError``.
+    """
+    if not run.info.members:
+        return None
+    if client not in run.info.members:
+        return "is of no member of this run"
+    expected = _place(run, round_, Kind.UPDATE) | {"client": client, "server_state": None}
+    if sha256 is not None:
+        expected["sha256"] = sha256
+    public = run.info.members[client]
+    return _fault(round_.signature(client), expected, public, f"client {client}")
+
+
+def global_fault(run: Run, round_: Round, sha256: str) -> str | None:
+    """Say what is wrong with the signature of a global model of this SHA-256; None if nothing is.
+
+    Nor is there anything wrong in a run without a coordinator. Raises as ``signature_fault`` does.
+    """
+    return _coordinator_fault(run, round_, {"sha256": sha256})
+
+
+def _coordinator_fault(run: Run, round_: Round, claims: Mapping[str, object]) -> str | None:
+    public = run.info.coordinator
+    if public is None:
+        return None
+    expected = {**_place(run, round_, Kind.GLOBAL), "client": None, **claims}
+    return _fault(round_.global_signature, expected, public, "the coordinator")
+
+
+def check_global(run: Run, round_: Round, sha256: str) -> None:
+    """Raise ``BadInputError`` where a global model of this SHA-256 is not the coordinator's.
+
+    Raises also what ``global_fault`` does.
+    """
+    _check(run, round_.global_model, global_fault(run, round_, sha256))
+
+
+def check_server_state(run: Run, round_: Round, sha256: str | None) -> None:
+    """Raise ``BadInputError`` where the server's state of this SHA-256 is not the coordinator's.
+
+    None is for a round that the server keeps nothing of. Raises also what ``global_fault`` does.
+    """
+    _check(run, round_.server_state, _coordinator_fault(run, round_, {"server_state": sha256}))
+
+
+def _check(run: Run, path: Path, fault: str | None) -> None:
+    if fault is not None:
+        raise BadInputError(
+            f"{path}: {fault}",
+            hint=f"ask the coordinator before you use anything of {run.root}",
+        )
+
+
+def _place(run: Run, round_: Round, kind: Kind) -> dict[str, object]:
+    return {"kind": kind.value, "run": run.id, "round": round_.number}
+
+
+def _fault(path: Path, expected: Mapping[str, object], public: str, whose: str) -> str | None:
+    """Say why a file does not hold the signature of a statement; what is not expected is free."""
+    try:
+        found = read_record(Signature, path)
+    except BadInputError as error:
+        return f"has a signature that cannot be read: {error.message.removeprefix(f'{path}: ')}"
+    if found is None:
+        return f"is not signed: {path.name} is missing"
+    if found.algorithm != ALGORITHM:
+        return f"is signed by {brief(found.algorithm)}, expected {ALGORITHM}"
+    for name, value in expected.items():
+        claimed = getattr(found.signed, name)
+        if claimed != value:
+            return f"is signed for {name} {brief(claimed)}, not {brief(value)}"
+    if not verifies(public, found.signed.message(), found.signature):
+        return f"is not signed by the key of {whose}"
+    return None

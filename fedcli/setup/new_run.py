@@ -1,0 +1,265 @@
+"""What ``partition`` and ``init`` share: the model, the plan, round 0, and replacing an old run."""
+
+import re
+import shutil
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from fedcli.errors import (
+    BadInputError,
+    ConflictError,
+    OvertakenError,
+    StorageError,
+    UsageError,
+)
+from fedcli.formats import checkpoint
+from fedcli.formats.metadata import Kind, Metadata, Role
+from fedcli.options import check_seed
+from fedcli.plan import Plan, one_of
+from fedcli.run import Run
+from fedcli.run.info import ModelInfo, RunInfo
+from fedcli.run.sampling import sampled_clients
+from fedcli.security.keys import SigningKey
+from fedcli.security.signatures import sign_global
+from fedcli.storage.atomic import directory_aside, publish_first
+
+if TYPE_CHECKING:
+    from fedcli.models.weights import InitialModel
+
+NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "half": ((0.5,), (0.25,)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+@dataclass(frozen=True)
+class Start:
+    """The model that a run starts from, and the plan that it follows."""
+
+    model: ModelInfo = field(default_factory=lambda: ModelInfo("cnn"))
+    init_from: Path | None = None
+    pretrained: bool = False
+    normalize: str | None = None
+    plan: Plan = field(default_factory=Plan)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be used (``UsageError``)."""
+        if self.normalize is not None:
+            one_of("--normalize", self.normalize, NORMALIZATIONS)
+        if self.init_from is not None and self.pretrained:
+            raise UsageError("--pretrained: --init-from already says which weights to start from")
+        check_seed(self.seed)
+
+    def normalization(
+        self, dtype: str, channels: int
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and standard deviation per channel, for data of this dtype.
+
+        Floating-point data is used as it is. Grey pictures get the mean over the channels: they
+        are normalised before a network is given them as RGB. Raises ``UsageError`` where the
+        constants do not fit.
+        """
+        if dtype != "uint8":
+            if self.normalize is not None:
+                raise UsageError("--normalize: floating-point data is used as it is")
+            return (0.0,), (1.0,)
+        name = self.normalize or ("imagenet" if self.pretrained else "half")
+        mean, std = NORMALIZATIONS[name]
+        if channels == 1:
+            mean, std = ((round(fmean(values), 3),) for values in (mean, std))
+        if len(mean) not in (1, channels):
+            option = f"--normalize {name}" if self.normalize else "--pretrained"
+            raise UsageError(
+                f"{option}: the constants of {name} are for {len(mean)} channels, the pictures"
+                f" have {channels}"
+            )
+        return mean, std
+
+    @property
+    def own_factory(self) -> str | None:
+        """The user's own network, which the person who makes the run has asked for."""
+        return self.model.name if self.model.is_users_own else None
+
+    def origin(self) -> dict[str, Any]:
+        """Return what identifies the starting weights, for ``run.json``."""
+        weights = None if self.init_from is None else checkpoint.digest(self.init_from)
+        return {"init_from": weights, "pretrained": self.pretrained}
+
+
+def existing(root: Path, info: RunInfo, *, force: bool) -> Run | None:
+    """Return the run at ``root`` when it is the very run that ``info`` describes.
+
+    None when there is none, or when ``force`` is to replace it. Raises ``ConflictError`` when
+    it is another, or when rounds are there that no ``run.json`` belongs to, and ``UsageError``
+    when its rounds cannot be sampled as the plan says.
+    """
+    sampled_clients(info, 1)
+    if force:
+        return None
+    if not (root / "run.json").exists():
+        if _trained_rounds(root):
+            raise ConflictError(
+                f"{root / 'rounds'}: holds rounds of a run whose run.json is gone",
+                hint="use another --run, or replace them with --force",
+            )
+        return None
+    try:
+        run = Run.open(root)
+    except BadInputError as error:
+        raise type(error)(error.message, hint="replace it with --force") from None
+    if run.id == info.id:
+        return run
+    raise ConflictError(
+        f"{root / 'run.json'}: there is another run: {_difference(run.info, info)}",
+        hint="use another --run, or replace that run with --force",
+    )
+
+
+def _trained_rounds(root: Path) -> bool:
+    rounds = root / "rounds"
+    models = set(rounds.glob("[0-9]*/global.safetensors"))
+    return any(rounds.glob("[0-9]*/updates/*.safetensors")) or bool(
+        models - {rounds / "0000" / "global.safetensors"}
+    )
+
+
+def _difference(old: RunInfo, new: RunInfo) -> str:
+    """Name the first thing in which two runs differ."""
+    before, after = _flat(old.as_json()), _flat(new.as_json())
+    keys = [key for key in (*before, *after) if key != "id" and before.get(key) != after.get(key)]
+    key = keys[0]
+    return f"its {key} is {_short(before.get(key))}, not {_short(after.get(key))}"
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in values.items():
+        nested = _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else None
+        flat.update(nested or {f"{prefix}{key}": value})
+    return flat
+
+
+def _short(value: Any) -> str:
+    text = repr(list(value) if isinstance(value, tuple) else value)
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+@contextmanager
+def built_aside(root: Path, info: RunInfo, *, force: bool) -> Iterator[Run]:
+    """Give a run aside, in the run directory, that takes its place at ``root``.
+
+    It does so when the block ends well; until then an old run is whole. Where another process has
+    made the same run meanwhile, that stays. Raises ``ConflictError`` where it has made another
+    one, and ``StorageError``.
+    """
+    with directory_aside(root, "new") as aside:
+        run = Run.create(aside, info)
+        yield run
+        try:
+            _take_place(run, root, force=force)
+        except OvertakenError:
+            existing(root, info, force=False)
+        except OSError as error:
+            what, again = "make the run", "the command once the cause is removed"
+            if force:
+                what, again = "replace the old run", "it: parts of the old run are gone"
+            raise StorageError(f"{root}: cannot {what}: {error}", hint=f"repeat {again}") from error
+
+
+def _take_place(run: Run, root: Path, *, force: bool) -> None:
+    """Move the files of a run to ``root``, ``run.json`` last: without it there is no run.
+
+    What a run has left there that was stopped half-way goes; with ``force``, that of any run.
+    """
+    files = [path.relative_to(run.root) for path in run.root.rglob("*") if path.is_file()]
+    marker = Path("run.json")
+    files.remove(marker)
+    if force:
+        (root / marker).unlink(missing_ok=True)
+    elif (root / marker).exists():
+        raise OvertakenError(f"{root / marker}: another process has just written it")
+    _clear(root, keep={root / file for file in files}, rounds=force)
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (run.root / file).replace(root / file)
+    if force:
+        (run.root / marker).replace(root / marker)
+    else:
+        publish_first(run.root / marker, root / marker)
+
+
+def _clear(root: Path, keep: Container[Path], *, rounds: bool) -> None:
+    """Remove the data of an old or half-made run, and its rounds, and nothing else."""
+    data = root / "data"
+    shards = data.glob("client-*.safetensors")
+    for path in (*shards, data / "test.safetensors", data / "partition.json"):
+        if path not in keep:
+            path.unlink(missing_ok=True)
+    for path in (root / "rounds").glob("*") if rounds else ():
+        if re.fullmatch(r"\d{4,}", path.name):
+            shutil.rmtree(path)
+
+
+def plan_of(start: Start, classes: Sequence[str], shape: tuple[int, ...]) -> Plan:
+    """Return the plan of a run: with LoRA, all is frozen that is not to be trained.
+
+    To be trained are the adapters, the last layer, and layers that stay with the client. A plan
+    that freezes something says itself what. Raises ``UsageError`` for a model that is not known or
+    does not fit.
+    """
+    train = start.plan.train
+    if start.model.lora is None or train.freeze:
+        return start.plan
+    from fedcli.client.local_training import local_patterns
+    from fedcli.models import build, check_model, try_model
+    from fedcli.models.lora import all_but_adapters
+    from fedcli.models.weights import roles_of
+    from fedcli.plan.layer_patterns import matching
+
+    check_model(start.model, shape)
+    module = build(start.model, len(classes), shape, own=start.own_factory, seed=0)
+    last_layer = try_model(module, start.model, shape).last_layer
+    roles = roles_of(module)
+    local = local_patterns(train, roles)
+    if any(pattern.startswith("!") for pattern in local):  # "!!" would not put them back
+        local = tuple(sorted(matching(local, module.state_dict())))
+    freeze = all_but_adapters(last_layer, local)
+    return replace(start.plan, train=replace(train, freeze=freeze))
+
+
+def initial_model(start: Start, info: RunInfo) -> "InitialModel":
+    """Build the starting model.
+
+    Raises ``UsageError`` for one that is not known, or does not fit the examples or the plan.
+    """
+    from fedcli.client.local_training import Tensors
+    from fedcli.models.weights import initial_tensors
+
+    model = initial_tensors(
+        start.model,
+        num_classes=len(info.dataset.classes),
+        shape=info.dataset.shape,
+        seed=start.seed,
+        init_from=start.init_from,
+        pretrained=start.pretrained,
+        own_factory=start.own_factory,
+    )
+    Tensors.of(info.plan.train, model.tensors, model.roles)
+    return model
+
+
+def write_round_zero(run: Run, model: "InitialModel", key: SigningKey | None = None) -> None:
+    """Write the starting model, signed by the coordinator where there is a key."""
+
+    def sign(sha256: str, _: int) -> None:
+        if key is not None:
+            sign_global(run, run.round(0), sha256, None, key)
+
+    roles = {name: role for name, role in model.roles.items() if role != Role.PARAMETER}
+    metadata = Metadata(Kind.GLOBAL, run.id, round=0, roles=roles, seed=run.info.seed)
+    checkpoint.save(run.round(0).global_model, model.tensors, metadata, before_publishing=sign)

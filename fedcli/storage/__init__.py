@@ -1,0 +1,1 @@
+"""Bytes on a disk: the only room that touches the file system."""

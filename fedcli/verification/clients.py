@@ -1,0 +1,116 @@
+"""What clients wrote in a round: updates, their telemetry, and the states that they keep."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedcli.aggregation.updates import check_tensors
+from fedcli.evaluation.records import Telemetry
+from fedcli.formats.checkpoint import Checkpoint
+from fedcli.formats.metadata import Kind, Metadata
+from fedcli.run.client_state import belong_together, slots_kept
+from fedcli.run.info import client_order, is_client_id
+from fedcli.run.round import Round
+from fedcli.verification.findings import Problem, Section
+from fedcli.verification.rounds import check_slots
+from fedcli.verification.survey import Claim, Survey, expect_place
+
+
+def clients_of(survey: Survey, round_: Round) -> list[str]:
+    """Return the clients that wrote into a round, or whose update of it a model was made from."""
+    kept = (path.stem for path in (round_.path / "client_state").glob("*.safetensors"))
+    accepted = survey.accepted[round_.number]
+    return client_order([*round_.delivered(), *accepted, *filter(is_client_id, kept)])
+
+
+def check_client(survey: Survey, round_: Round, client: str) -> None:
+    """Check what a client wrote in a round."""
+    update = _check_update(survey, round_, client)
+    if update is not None and not survey.is_rejected(round_.update(client)):
+        _claim_origin(survey, round_, client, update)
+    _check_telemetry(survey, round_, client)
+    _check_state(survey, round_, client, update)
+
+
+def _check_update(survey: Survey, round_: Round, client: str) -> Metadata | None:
+    path, run = round_.update(client), survey.run
+    if client not in survey.accepted[round_.number] and not path.exists():
+        return None  # there is a state only
+
+    def check(found: Checkpoint) -> None:
+        expect_place(run, found.metadata, round_, client)
+        count = found.metadata.num_examples
+        if count is None or count < 1:
+            raise ValueError(f"num_examples: expected 1 or more, found {count}")
+        base = survey.holding(found.metadata)
+        if base is not None:
+            check_tensors(base, base.layout, found)
+
+    missing = (Problem.MISSING, "was deleted; a model was made from it")
+    found = survey.checkpoint(Section.UPDATES, path, Kind.UPDATE, check, missing)
+    if survey.is_rejected(path) and path.exists():
+        survey.add(Problem.NOTE, path, "is in no model")
+    return found
+
+
+def _claim_origin(survey: Survey, round_: Round, client: str, found: Metadata) -> None:
+    path, before = round_.update(client), survey.run.round(round_.number - 1)
+    if found.base is not None:
+        survey.claim(before.global_model, Claim(path, found.base, firm=False))
+    training = found.training or {}
+    if isinstance(server := training.get("server_state"), str):
+        survey.claim(before.server_state, Claim(path, server, firm=False))
+    for sha256 in started_from(training):
+        _find_state(survey, round_, client, sha256)
+
+
+def started_from(training: Mapping[str, Any]) -> list[str]:
+    """Return the SHA-256s of the states that a training says that it started from."""
+    found = training.get("state")
+    return [one for one in (found if isinstance(found, list) else [found]) if type(one) is str]
+
+
+def _find_state(survey: Survey, round_: Round, client: str, sha256: str) -> None:
+    """Look for the state of an earlier round that an update says that it started from."""
+    known = survey.states.get(client, {})
+    if sha256 in known.values() or not known:
+        return  # there are none where clients keep them in folders of their own
+    newest = max(known)
+    for between in survey.run.rounds():
+        if newest < between.number < round_.number and client in clients_of(survey, between):
+            return  # it may be that of a round whose state is not here
+    path = survey.run.round(newest).client_state(client)
+    message = f"has another SHA-256 than {survey.name(round_.update(client))} started from"
+    survey.add(Problem.CHANGED, path, message, sha256, known[newest])
+
+
+def _check_telemetry(survey: Survey, round_: Round, client: str) -> None:
+    path, update = round_.telemetry(client), round_.update(client)
+    telemetry = survey.record(Section.TELEMETRY, path, Telemetry, None, broken=Problem.NOTE)
+    if telemetry is not None and not survey.is_rejected(update):
+        size, examples = telemetry.bytes, telemetry.num_examples
+        survey.claim(update, Claim(path, telemetry.sha256, size, examples))
+
+
+def _check_state(survey: Survey, round_: Round, client: str, update: Metadata | None) -> None:
+    path, run = round_.client_state(client), survey.run
+    keeps = update is not None and bool(slots_kept(update.training or {}))
+    if not keeps and not path.exists():
+        return
+
+    def check(found: Checkpoint) -> None:
+        expect_place(run, found.metadata, round_, client)
+        check_slots(survey, found.layout)
+        if update is not None and not belong_together(found.metadata, update):
+            raise ValueError(
+                f"does not go with {survey.name(round_.update(client))}: they were made from"
+                " different inputs"
+            )
+
+    missing = (Problem.MISSING, "is not in the run: deleted, or in a folder of the client's own")
+    found = survey.checkpoint(Section.CLIENT_STATES, path, Kind.CLIENT_STATE, check, missing)
+    if found is None:
+        return
+    survey.states.setdefault(client, {})[round_.number] = survey.read[path].sha256
+    if found.base is not None:
+        before = run.round(round_.number - 1)
+        survey.claim(before.global_model, Claim(path, found.base, firm=False))

@@ -1,0 +1,107 @@
+"""Aggregate a round again, as its manifest records, and compare the bytes."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fedcli.aggregation.existing_round import Inputs
+from fedcli.errors import FedcliError, NotReadyError, OutOfMemoryError, StorageError
+from fedcli.formats.checkpoint import digest
+from fedcli.formats.manifest import Manifest
+from fedcli.formats.metadata import Kind
+from fedcli.progress import Silence
+from fedcli.run import Run
+from fedcli.run.participation import Participation
+from fedcli.run.round import Round
+from fedcli.steps.aggregate import write_round
+from fedcli.strategies import resolve
+from fedcli.verification.replay_sandbox import (
+    CannotReplayError,
+    DifferenceError,
+    Own,
+    aside,
+    compare,
+)
+
+_PARTS = ("strategy", "reduce", "server_optimizer", "weighting")
+
+
+def replay_aggregation(run: Run, round_: Round, manifest: Manifest, own: Own) -> None:
+    """Aggregate a round again, of the updates that its manifest says were accepted.
+
+    Raises ``CannotReplayError``, ``DifferenceError`` and ``StorageError``.
+    """
+    if ":" in manifest.reduce and own.reduce != manifest.reduce:
+        raise CannotReplayError(f"it was made with {manifest.reduce}; give it with --reduce")
+    _check_here(run, round_, manifest)
+    partials = {entry.name: _partial(run, entry.name, entry.sha256) for entry in manifest.partials}
+    updates = round_.updates.relative_to(run.root)
+    with aside(
+        run, round_, round_.manifest, {"aggregate": _rule(manifest)}, [str(updates)]
+    ) as copy:
+        try:
+            again = _write(copy, copy.round(round_.number), manifest, partials)
+        except (StorageError, OutOfMemoryError):
+            raise
+        except NotReadyError as error:
+            raise CannotReplayError(_here(error, copy)) from None
+        except FedcliError as error:
+            message = f"cannot be made again: {_here(error, copy)}"
+            raise DifferenceError(round_.global_model, message) from None
+        _compare_weights(round_, manifest, again)
+        made = copy.round(round_.number)
+        compare(round_.global_model, made.global_model, Kind.GLOBAL)
+        if manifest.server_state is not None and round_.server_state.exists():
+            compare(round_.server_state, made.server_state, Kind.SERVER_STATE)
+
+
+def _write(copy: Run, round_: Round, manifest: Manifest, partials: dict[str, Path]) -> Manifest:
+    accepted = tuple((entry.round, entry.client) for entry in manifest.accepted)
+    seen = Participation(accepted, (), (), (), manifest.sampled)
+    typed = {"reduce"} if ":" in manifest.reduce else set()  # by the person, who gave the same
+    rule = resolve(copy.info.plan.aggregate, typed)
+    inputs = Inputs(copy, round_, rule, seen, partials, manifest.limits)
+    inputs = replace(inputs, rule=inputs.prepared_rule())
+    return write_round(inputs, diagnostics=False, progress=Silence())
+
+
+def _here(error: FedcliError, copy: Run) -> str:
+    return error.message.replace(f"{copy.root}/", "")
+
+
+def _rule(manifest: Manifest) -> dict[str, Any]:
+    """Return what a manifest records as section ``aggregate`` of a plan."""
+    rule = {key: value for key, value in manifest.options.items() if value is not None}
+    return rule | {key: getattr(manifest, key) for key in _PARTS}
+
+
+def _check_here(run: Run, round_: Round, manifest: Manifest) -> None:
+    """Raise ``CannotReplayError`` for an input that is gone."""
+    before = run.round(round_.number - 1)
+    paths = [before.global_model]
+    for entry in manifest.accepted:
+        paths.append(run.round(entry.round - 1).global_model)
+        paths.append(run.round(entry.round).update(entry.client))
+    for path in paths:
+        if not path.exists():
+            name = path.relative_to(run.root).as_posix()
+            raise CannotReplayError(f"{name} is not in the run")
+
+
+def _partial(run: Run, name: str, sha256: str) -> Path:
+    for path in sorted(run.root.rglob("*.safetensors")):
+        if path.stem == name and path.is_file() and digest(path) == sha256:
+            return path.absolute()
+    raise CannotReplayError(f"the partial mean {name} is not in the run")
+
+
+def _compare_weights(round_: Round, recorded: Manifest, again: Manifest) -> None:
+    """Raise ``DifferenceError`` where a client counts otherwise than the manifest says."""
+    for before, now in zip(recorded.accepted, again.accepted, strict=True):
+        close = abs(before.weight - now.weight) <= 1e-9 * max(1.0, abs(now.weight))
+        if not close or before.kept != now.kept:
+            message = (
+                f"client {before.client} counts {now.weight:.6g} when the model is made again, not"
+                f" {before.weight:.6g}"
+            )
+            raise DifferenceError(round_.manifest, message)

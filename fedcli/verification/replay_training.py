@@ -1,0 +1,127 @@
+"""Train a client again, as its update records, and compare the bytes."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from fedcli.client.existing_update import fingerprint
+from fedcli.datasets.shards import read_shard
+from fedcli.errors import FedcliError, OutOfMemoryError, StorageError, UsageError
+from fedcli.formats.checkpoint import Checkpoint, digest
+from fedcli.formats.metadata import Kind, Metadata
+from fedcli.plan import TrainPlan
+from fedcli.run import Run
+from fedcli.run.round import Round
+from fedcli.steps.train_client import Execution, train_client
+from fedcli.text import brief
+from fedcli.training.devices import choose_device
+from fedcli.verification.clients import started_from
+from fedcli.verification.replay_sandbox import (
+    CannotReplayError,
+    DifferenceError,
+    Own,
+    aside,
+    compare,
+)
+
+_MOST_THREADS = 1024
+
+
+def replay_training(run: Run, round_: Round, client: str, own: Own) -> None:
+    """Train a client again, with the examples of its shard.
+
+    Raises ``CannotReplayError``, ``DifferenceError``, ``OutOfMemoryError`` and ``StorageError``.
+    """
+    path = round_.update(client)
+    try:
+        with Checkpoint(path, Kind.UPDATE) as update:
+            found = update.metadata
+        training = dict(found.training or {})
+        _check_here(run, client, training, own)
+        _check_states(run, round_, client, training)
+    except (StorageError, CannotReplayError):
+        raise
+    except FedcliError as error:
+        raise CannotReplayError(error.message.removeprefix(f"{path}: ")) from None
+    with aside(run, round_, path, {"train": _plan(training)}, ["data"]) as copy:
+        _train(copy, round_, client, found, own)
+        made = copy.round(round_.number)
+        compare(path, made.update(client), Kind.UPDATE)
+        state, again = round_.client_state(client), made.client_state(client)
+        if state.exists() and again.exists():
+            compare(state, again, Kind.CLIENT_STATE)
+
+
+def _check_here(run: Run, client: str, training: Mapping[str, Any], own: Own) -> None:
+    """Raise ``CannotReplayError`` where what the training needs is not on this machine."""
+    if run.info.model.is_users_own and own.model != run.info.model.name:
+        raise CannotReplayError(f"it was trained with {run.info.model.name}; give it with --model")
+    device, threads = training.get("device"), training.get("threads")
+    if not isinstance(device, str) or type(threads) is not int or not 1 <= threads <= _MOST_THREADS:
+        raise CannotReplayError("does not say on which device, and with how many threads")
+    micro_batch = training.get("micro_batch", 1)
+    if type(micro_batch) is not int or micro_batch < 1:
+        raise CannotReplayError(f"micro_batch: expected 1 or more, found {brief(micro_batch)}")
+    if type(training.get("compile", False)) is not bool:
+        raise CannotReplayError(f"compile: expected true, found {brief(training['compile'])}")
+    try:
+        choose_device(device)
+    except UsageError:
+        raise CannotReplayError(f"was trained on {device}, which is not here") from None
+    shard = run.client_shard(client)
+    if not shard.exists():
+        raise CannotReplayError(f"the examples of client {client} are not in the run")
+    if fingerprint(read_shard(shard, run)) != training.get("examples"):
+        raise CannotReplayError(f"was trained on other examples than those of {shard.name}")
+
+
+def _check_states(run: Run, round_: Round, client: str, training: Mapping[str, Any]) -> None:
+    """Raise ``CannotReplayError`` where what the training started from is not in the run."""
+    before = run.round(round_.number - 1)
+    if not before.global_model.exists():
+        raise CannotReplayError(f"the global model of round {before.number} is not in the run")
+    if training.get("server_state") is not None and not before.server_state.exists():
+        raise CannotReplayError(f"the server's state of round {before.number} is not in the run")
+    states = started_from(training)
+    known = {
+        digest(path)
+        for earlier in run.rounds()
+        if states and (path := earlier.client_state(client)).exists()
+    }
+    if not known.issuperset(states):
+        raise CannotReplayError(f"the state that client {client} started from is not in the run")
+
+
+def _plan(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an update records as section ``train`` of a plan."""
+    names = {field.name for field in fields(TrainPlan)}
+    plan = {key: value for key, value in training.items() if key in names}
+    if "epochs" in plan:  # else this many steps were asked for
+        plan.pop("steps", None)
+    return {**plan, "initial_loss": "initial_loss" in training}
+
+
+def _train(copy: Run, round_: Round, client: str, found: Metadata, own: Own) -> None:
+    training = found.training or {}
+    execution = Execution(
+        device=training["device"],
+        threads=training["threads"],
+        micro_batch=training.get("micro_batch"),
+        compile=bool(training.get("compile")),
+    )
+    try:
+        train_client(
+            copy,
+            [client],
+            round_number=round_.number,
+            execution=execution,
+            seed=found.seed,
+            own_model=own.model,
+        )
+    except (StorageError, OutOfMemoryError):
+        raise
+    except (FedcliError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+        # what a file records may be anything; torch says so in errors of all kinds
+        said = error.message if isinstance(error, FedcliError) else str(error)
+        message = f"cannot be made again: {brief(said.replace(f'{copy.root}/', ''))}"
+        raise DifferenceError(round_.update(client), message) from None

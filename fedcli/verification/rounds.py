@@ -1,0 +1,183 @@
+"""The rounds of a run: global models, manifests, what the server keeps, and scores."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from fedcli.aggregation.base_model import Base, slot_dtype
+from fedcli.aggregation.updates import check_tensors
+from fedcli.errors import UsageError
+from fedcli.formats.checkpoint import Checkpoint
+from fedcli.formats.dtypes import DTYPE_NAMES
+from fedcli.formats.manifest import Manifest
+from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.safetensors import Layout, layout_of
+from fedcli.run.participation import COVERED
+from fedcli.run.round import Round
+from fedcli.run.sampling import sampled_clients
+from fedcli.verification.findings import Problem, Section
+from fedcli.verification.survey import Claim, Survey, expect, expect_place
+
+_NAME = re.compile(r"[^/\x00]+")  # of a partial mean
+_NEEDED = (Problem.LOST, "is missing; the rounds after it were made from it")
+
+
+def read_manifests(survey: Survey, rounds: list[Round]) -> None:
+    """Read the manifests of complete rounds, and note who they say was left aside."""
+    for round_ in rounds:
+        if round_.number == 0:
+            continue
+        lost = (Problem.LOST, "is missing; it says what the round's global model was made from")
+        manifest = survey.record(Section.MANIFESTS, round_.manifest, Manifest, lost)
+        if manifest is None:
+            continue
+        if strange := [e.name for e in manifest.partials if not _NAME.fullmatch(e.name)]:
+            survey.add(Problem.CHANGED, round_.manifest, f"{strange[0]!r} is no name of a file")
+            continue
+        survey.manifests[round_.number] = manifest
+        for accepted in manifest.accepted:
+            survey.accepted[accepted.round].add(accepted.client)
+    for number, manifest in survey.manifests.items():
+        for entry in manifest.rejected:
+            if entry.round is None or entry.reason == COVERED:
+                continue
+            if (
+                entry.client in survey.accepted[entry.round]
+            ):  # a fault of it would count for nothing
+                path = survey.run.round(number).manifest
+                survey.add(
+                    Problem.CHANGED,
+                    path,
+                    f"rejected: names client {entry.client} of round {entry.round}, whose update"
+                    " a model was made from",
+                )
+                continue
+            survey.reject(survey.run.round(entry.round).update(entry.client), entry.reason)
+
+
+def check_model(survey: Survey, round_: Round) -> None:
+    """Check the global model of a round, and note what it says of base, updates and partials."""
+    path, run = round_.global_model, survey.run
+
+    def check(found: Checkpoint) -> None:
+        metadata = found.metadata
+        expect_place(run, metadata, round_, None)
+        layout = layout_of({name: (i.dtype, i.shape) for name, i in found.layout.items()})
+        if survey.model is None:
+            survey.model = Base(run, round_, "", metadata, layout, layout, metadata.roles)
+        check_tensors(survey.model, survey.model.whole, found)
+        if round_.number > 0 and (metadata.base is None or metadata.updates is None):
+            raise ValueError("does not say what it was made from")
+
+    found = survey.checkpoint(Section.MODELS, path, Kind.GLOBAL, check, _NEEDED)
+    if found is None or round_.number == 0:
+        return
+    manifest = survey.manifests.get(round_.number)
+    _claim_origin(survey, round_, path, found)
+    if manifest is not None:
+        _compare(survey, round_, found, manifest)
+
+
+def _claim_origin(survey: Survey, round_: Round, source: Path, found: Metadata) -> None:
+    """Note which base and which updates a model, or a server's state, says that it is made of."""
+    run, manifest = survey.run, survey.manifests.get(round_.number)
+    if found.base is not None:
+        survey.claim(run.round(round_.number - 1).global_model, Claim(source, found.base))
+    rounds = {} if manifest is None else {e.client: e.round for e in manifest.accepted}
+    for client, sha256 in (found.updates or {}).items():
+        update = run.round(rounds.get(client, round_.number)).update(client)
+        survey.claim(update, Claim(source, sha256))
+
+
+def _compare(survey: Survey, round_: Round, found: Metadata, manifest: Manifest) -> None:
+    """Compare a manifest with what the global model says of itself."""
+    path = round_.manifest
+
+    def wrong(message: str) -> None:
+        survey.add(Problem.CHANGED, path, message)
+
+    if manifest.round != round_.number:
+        wrong(f"round: expected {round_.number}, found {manifest.round}")
+    for what, said, expected in (
+        ("accepted", {e.client for e in manifest.accepted}, set(found.updates or {})),
+        ("partials", {e.name for e in manifest.partials}, set(found.partials or {})),
+    ):
+        for name in sorted(said ^ expected):
+            where = (path, round_.global_model) if name in said else (round_.global_model, path)
+            here, there = (survey.name(one) for one in where)
+            wrong(f"{what}: {name} is named in {here}, and not in {there}")
+    for partial in manifest.partials:
+        sha256 = (found.partials or {}).get(partial.name, partial.sha256)
+        if sha256 != partial.sha256:
+            message = f"names another SHA-256 of the partial mean {partial.name}"
+            survey.add(Problem.CHANGED, path, message, sha256, partial.sha256)
+    examples = sum(entry.num_examples for entry in manifest.accepted)
+    examples += sum(entry.num_examples for entry in manifest.partials)
+    if found.num_examples is not None and examples != found.num_examples:
+        wrong(f"num_examples: expected {found.num_examples} in all, found {examples}")
+
+
+def check_manifest(survey: Survey, round_: Round) -> None:
+    """Note what a manifest says of other files, and draw its clients again."""
+    manifest, path, run = survey.manifests[round_.number], round_.manifest, survey.run
+    survey.claim(run.round(round_.number - 1).global_model, Claim(path, manifest.base))
+    survey.claim(round_.global_model, Claim(path, manifest.global_model))
+    for entry in manifest.accepted:
+        claim = Claim(path, entry.sha256, entry.bytes, entry.num_examples)
+        survey.claim(run.round(entry.round).update(entry.client), claim)
+    if manifest.sampled is not None:
+        plan, count = run.info.plan.aggregate, len(manifest.sampled)
+        try:
+            plan = replace(plan, fraction=None, clients_per_round=count)
+            drawn = sampled_clients(run.info, round_.number, plan)
+        except UsageError:
+            drawn = ()
+        if drawn != manifest.sampled:
+            message = "sampled: expected what the run's seed draws, {}; found {}".format(
+                *(", ".join(names) or "none" for names in (drawn, manifest.sampled))
+            )
+            survey.add(Problem.CHANGED, path, message)
+
+
+def check_server_state(survey: Survey, round_: Round) -> None:
+    """Check what the server kept at the end of a complete round."""
+    manifest, path = survey.manifests.get(round_.number), round_.server_state
+    if manifest is not None and manifest.server_state is None:
+        if path.exists():
+            survey.look_at(Section.SERVER_STATES, path)
+            message = f"belongs to no model: {survey.name(round_.manifest)} names none"
+            survey.add(Problem.NOTE, path, message)
+        return
+    if manifest is None and not path.exists():
+        return
+
+    def check(found: Checkpoint) -> None:
+        expect_place(survey.run, found.metadata, round_, None)
+        check_slots(survey, found.layout)
+        if manifest is not None:
+            optimizer = (found.metadata.training or {}).get("server_optimizer")
+            expect("server_optimizer", manifest.server_optimizer, optimizer)
+
+    latest = not survey.run.round(round_.number + 1).global_model.exists()
+    missing = (Problem.MISSING, "was deleted")
+    if latest:
+        missing = (Problem.LOST, "is missing; the next round cannot start without it")
+    found = survey.checkpoint(Section.SERVER_STATES, path, Kind.SERVER_STATE, check, missing)
+    if manifest is not None and manifest.server_state is not None:
+        survey.claim(path, Claim(round_.manifest, manifest.server_state))
+    if found is not None:
+        _claim_origin(survey, round_, path, found)
+
+
+def check_slots(survey: Survey, layout: Layout) -> None:
+    """Raise ``ValueError`` for a tensor of a state that belongs to none of the model."""
+    if survey.model is None:
+        return
+    for name, info in layout.items():
+        of = survey.model.whole.get(name.partition("/")[2])
+        if of is None:
+            raise ValueError(f"tensor {name!r} belongs to no tensor of the model")
+        expect(f"tensor {name!r}: shape", list(of.shape), list(info.shape))
+        dtypes = {DTYPE_NAMES[dtype] for dtype in (of.dtype, slot_dtype(of.dtype))}
+        if DTYPE_NAMES[info.dtype] not in dtypes:
+            expect(f"tensor {name!r}: dtype", " or ".join(sorted(dtypes)), DTYPE_NAMES[info.dtype])

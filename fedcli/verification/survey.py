@@ -1,0 +1,255 @@
+"""What was read of a run, what its files say of each other, and what follows from both.
+
+Every file is read once. What one file says of another is noted as a claim; when all is read, the
+claims on a file are compared with each other and with the file. So a file that was changed is
+told from one that says something wrong of it.
+"""
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedcli.aggregation.base_model import Base, Declared
+from fedcli.aggregation.blocks import BLOCK_BYTES
+from fedcli.errors import BadInputError, NotReadyError, StorageError
+from fedcli.formats.checkpoint import Checkpoint
+from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.records import Record, read_record
+from fedcli.progress import Progress
+from fedcli.run import Run
+from fedcli.run.round import Round
+from fedcli.verification.findings import Finding, Problem, Section
+
+if TYPE_CHECKING:
+    from fedcli.formats.manifest import Manifest
+
+Consumer = Callable[[Checkpoint, memoryview, int], None]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What ``source`` says of a file; ``bytes`` and ``examples`` are None where it does not say.
+
+    One that is not ``firm`` does not stand against the file alone: who says so may as well have
+    had another file.
+    """
+
+    source: Path
+    sha256: str
+    bytes: int | None = None
+    examples: int | None = None
+    firm: bool = True
+
+
+@dataclass(frozen=True)
+class ReadFile:
+    """A checkpoint that was read: ``examples`` is what it says that it was trained on."""
+
+    sha256: str
+    bytes: int
+    examples: int | None
+
+
+class Survey:
+    """A check of a run in progress.
+
+    ``manifests`` are those of complete rounds, ``accepted`` the clients whose update of a round a
+    model was made from. ``model`` lays out the run's model, once the first global model was read.
+    ``states`` are the SHA-256s of clients' states, by client and round.
+    """
+
+    def __init__(self, run: Run, progress: Progress) -> None:
+        self.run = run
+        self.progress = progress
+        self.manifests: dict[int, Manifest] = {}
+        self.accepted: defaultdict[int, set[str]] = defaultdict(set)
+        self.model: Base | None = None
+        self.looked_at: dict[Path, Section] = {}
+        self.read: dict[Path, ReadFile] = {}
+        self.states: dict[str, dict[int, str]] = {}
+        self.findings: dict[Finding, None] = {}  # a set in order
+        self._claims: dict[Path, list[Claim]] = {}
+        self._rejected: dict[Path, str] = {}
+
+    def name(self, path: Path) -> str:
+        """Return a file's name relative to the run."""
+        return path.relative_to(self.run.root).as_posix()
+
+    def add(
+        self,
+        problem: Problem,
+        path: Path,
+        message: str,
+        expected: str | None = None,
+        found: str | None = None,
+    ) -> None:
+        """Note a finding, once. Of a rejected update no fault counts: no model was made from it."""
+        if problem == Problem.CHANGED and (reason := self._rejected.get(path)):
+            problem, message = Problem.NOTE, f"{message} (rejected: {reason})"
+        self.findings[Finding(self.name(path), problem, message, expected, found)] = None
+
+    def holding(self, found: Metadata) -> Base | None:
+        """Return the model with what an update, or a partial mean, says that it holds.
+
+        None as long as no model was read. Raises ``ValueError`` where it holds what cannot be.
+        """
+        return None if self.model is None else Declared.of(found).applied_to(self.model)
+
+    def claim(self, path: Path, claim: Claim) -> None:
+        """Note what a file says of another one."""
+        self._claims.setdefault(path, []).append(claim)
+
+    def reject(self, path: Path, reason: str) -> None:
+        """Note that an update has no part in a model, and why."""
+        self._rejected[path] = reason
+
+    def is_rejected(self, path: Path) -> bool:
+        """Whether an update has no part in a model, by a manifest."""
+        return path in self._rejected
+
+    def look_at(self, section: Section, path: Path) -> None:
+        """Count a file that is there, or was expected to be."""
+        if path not in self.looked_at:
+            self.looked_at[path] = section
+            self.progress.advance()
+
+    def record(
+        self,
+        section: Section,
+        path: Path,
+        record: type[Record],
+        missing: tuple[Problem, str] | None,
+        broken: Problem = Problem.CHANGED,
+    ) -> Record | None:
+        """Read a JSON file once; None where it is missing, or cannot be read.
+
+        That is noted as ``missing`` and ``broken`` say; without ``missing`` the file need not be
+        there.
+        """
+        if missing is None and not os.path.lexists(path):
+            return None
+        self.look_at(section, path)
+        try:
+            found = read_record(record, path)
+        except BadInputError as error:
+            self.add(broken, path, error.message.removeprefix(f"{path}: "))
+            return None
+        except StorageError as error:
+            self.add(Problem.LOST, path, error.message.removeprefix(f"{path}: "))
+            return None
+        if found is None and missing is not None:
+            self.add(missing[0], path, missing[1])
+        return found
+
+    def checkpoint(
+        self,
+        section: Section,
+        path: Path,
+        kind: Kind,
+        check: Callable[[Checkpoint], None],
+        missing: tuple[Problem, str],
+        consume: Consumer | None = None,
+    ) -> Metadata | None:
+        """Read a checkpoint once, hash it on the way, and return what it says of itself.
+
+        ``check`` raises ``ValueError`` for what is wrong with it. None where it is missing, which
+        is noted as ``missing`` says, or wrong: what it says then counts for nothing.
+        """
+        self.look_at(section, path)
+        try:
+            with Checkpoint(path, kind) as found:
+                sha256 = read_through(found, consume)
+                self.read[path] = ReadFile(sha256, found.size, found.metadata.num_examples)
+                check(found)
+                return found.metadata
+        except NotReadyError:
+            self.add(missing[0], path, missing[1])
+        except BadInputError as error:
+            self.add(Problem.CHANGED, path, error.message.removeprefix(f"{path}: "))
+        except StorageError as error:
+            self.add(Problem.LOST, path, error.message.removeprefix(f"{path}: "))
+        except ValueError as error:
+            self.add(Problem.CHANGED, path, str(error))
+        return None
+
+    def judge(self) -> None:
+        """Compare what files say of each other with each other and with what was read."""
+        for path, claims in self._claims.items():
+            self._judge(path, claims)
+
+    def _judge(self, path: Path, claims: list[Claim]) -> None:
+        read = self.read.get(path)
+        right = _right(claims, None if read is None else read.sha256)
+        for claim in claims:
+            if claim.sha256 != right:
+                message = f"names another SHA-256 of {self.name(path)}"
+                self.add(Problem.CHANGED, claim.source, message, right, claim.sha256)
+        if read is None:
+            return
+        if read.sha256 != right:
+            sources = [claim.source for claim in claims if claim.sha256 == right]
+            more = f", and {len(sources) - 1} more files" if len(sources) > 1 else ""
+            message = f"another SHA-256 than {self.name(sources[0])} names{more}"
+            self.add(Problem.CHANGED, path, message, right, read.sha256)
+            return
+        for claim in claims:
+            self._judge_facts(path, read, claim)
+
+    def _judge_facts(self, path: Path, read: ReadFile, claim: Claim) -> None:
+        for what, said, found in (
+            ("bytes", claim.bytes, read.bytes),
+            ("examples", claim.examples, read.examples),
+        ):
+            if claim.sha256 == read.sha256 and said is not None and said != found:
+                message = f"says that {self.name(path)} has {said} {what}; it has {found}"
+                self.add(Problem.CHANGED, claim.source, message)
+
+
+def _right(claims: list[Claim], found: str | None) -> str:
+    """Return the SHA-256 that most speak for, the file being one of them.
+
+    Where it is one against one, a file is not believed against a firm claim.
+    """
+    voices = Counter(claim.sha256 for claim in claims)
+    if found is not None:
+        voices[found] += 1
+    most = max(voices.values())
+    best = [sha256 for sha256, count in voices.items() if count == most]
+    firm = [claim.sha256 for claim in claims if claim.firm and claim.sha256 in best]
+    if found in best and (found in firm or not firm):
+        return found
+    return (firm or best)[0]
+
+
+def read_through(checkpoint: Checkpoint, consume: Consumer | None = None) -> str:
+    """Read all bytes of an open checkpoint once, and return their SHA-256, hex.
+
+    ``consume`` is given each piece of what follows the header, and where it starts.
+    """
+    sha256, buffer = hashlib.sha256(checkpoint.header), memoryview(bytearray(BLOCK_BYTES))
+    end = checkpoint.size - checkpoint.data_start
+    for start in range(0, end, BLOCK_BYTES):
+        piece = buffer[: end - start]
+        checkpoint.read_into(piece, start)
+        sha256.update(piece)
+        if consume is not None:
+            consume(checkpoint, piece, start)
+    checkpoint.file.check_unchanged()
+    return sha256.hexdigest()
+
+
+def expect(what: str, expected: object, found: object) -> None:
+    """Raise ``ValueError`` that says what differs."""
+    if expected != found:
+        raise ValueError(f"{what}: expected {expected}, found {found}")
+
+
+def expect_place(run: Run, found: Metadata, round_: Round | None, client: str | None) -> None:
+    """Raise ``ValueError`` where a checkpoint is of another run, round or client than its place."""
+    expect("run", run.id, found.run)
+    expect("round", None if round_ is None else round_.number, found.round)
+    expect("client", client, found.client)

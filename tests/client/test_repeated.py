@@ -1,0 +1,144 @@
+"""Every step again: with the same inputs nothing is touched, with others there is a conflict."""
+
+import json
+from pathlib import Path
+
+import pytest
+from support.behind_faults import Commands, check_readable
+from support.interrupted_steps import ALL, CUT, PARTITION, STEPS, TRAIN, Step, prepare
+from support.small_runs import small_run
+
+from fedcli.formats.manifest import read_manifest
+from fedcli.progress import Silence
+from fedcli.run import Run
+from fedcli.steps.aggregate import aggregate
+from fedcli.steps.train_client import Execution, train_client
+
+AGAIN = {
+    **{name: step for name, step in STEPS.items() if "--force" not in name},
+    "report --html": Step(("report", "--html", "r.html"), (PARTITION, TRAIN, ("aggregate",))),
+    "run": Step(("run", "--rounds", "2", "--threads", "1"), (PARTITION,)),
+}
+OTHERS = {
+    "partition": ("--seed", "1"),
+    "init": ("--seed", "1"),
+    "train-client": ("--lr", "0.5"),
+    "train-client, state": ("--lr", "0.5"),
+    "aggregate": ("--strategy", "median"),
+    "aggregate, state": ("--exclude", "1", "--min-clients", "1"),
+    "aggregate --partial": ("--weighting", "uniform"),
+}
+
+
+def touched(folder: Path) -> dict[str, tuple[int, ...]]:
+    """What changes with everything that is done to a file or a directory."""
+    status = {str(path): path.stat() for path in folder.rglob("*")}
+    return {name: (s.st_ino, s.st_mtime_ns, s.st_ctime_ns) for name, s in status.items()}
+
+
+@pytest.mark.parametrize("name", AGAIN)
+def test_the_same_again_says_so_and_touches_nothing(
+    behind_faults: Commands, name: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    prepare(behind_faults, AGAIN[name], folder)
+    assert behind_faults(folder, *AGAIN[name].words).status == 0
+    before = touched(folder)
+    ended = behind_faults(folder, *AGAIN[name].words)
+    assert ended.status == 0, ended
+    assert "already" in ended.out + ended.err
+    assert touched(folder) == before, ended.calls
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_with_other_inputs_it_is_a_conflict(
+    behind_faults: Commands, name: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    prepare(behind_faults, STEPS[name], folder)
+    assert behind_faults(folder, *STEPS[name].words).status == 0
+    before = touched(folder)
+    ended = behind_faults(folder, *STEPS[name].words, *OTHERS[name])
+    assert ended.status == 5, ended
+    assert "--force" in ended.err
+    assert touched(folder) == before
+
+
+def late(behind_faults: Commands, folder: Path, *plan: str) -> None:
+    """Make a run of which round 1 is complete without client 1, who then delivers for it."""
+    folder.mkdir()
+    for words in (
+        ("partition", *CUT, *plan),
+        ("train-client", "--id", "0", "--threads", "1"),
+        ("aggregate", "--round", "1", *(() if plan else ("--min-clients", "1"))),
+    ):
+        ended = behind_faults(folder, *words)
+        assert ended.status == 0, ended
+
+
+def test_a_late_update_is_kept_and_said_to_be_late(behind_faults: Commands, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    late(behind_faults, folder)
+    round_1 = folder / "fedrun" / "rounds" / "0001"
+    manifest = (round_1 / "aggregate.json").read_bytes()
+    words = ("train-client", "--id", "1", "--round", "1", "--threads", "1")
+    for _ in range(2):  # the second time it was trained before, and is still late
+        ended = behind_faults(folder, *words)
+        assert ended.status == 0
+        assert " ".join(ended.out.split()).endswith(
+            "late: round 1 was complete when this arrived: the update of client 1 is kept, and"
+            " counts in no round; to take part in round 2: fedcli train-client --id 1"
+        )
+        (client,) = json.loads(behind_faults(folder, *words, "--json").out)["clients"]
+        assert client["late"] is True
+    assert (round_1 / "updates" / "1.safetensors").exists()
+    assert (round_1 / "aggregate.json").read_bytes() == manifest
+    check_readable(folder / "fedrun")
+    assert behind_faults(folder, *TRAIN).status == 0
+    ended = behind_faults(folder, "aggregate", "--json")
+    assert [(one["client"], one["round"]) for one in json.loads(ended.out)["late"]] == [("1", 1)]
+
+
+def test_a_late_update_of_an_asynchronous_run_counts_in_the_open_round(
+    behind_faults: Commands, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    late(behind_faults, folder, "--strategy", "fedbuff", "--buffer", "1")
+    words = ("train-client", "--id", "1", "--round", "1", "--threads", "1")
+    said = " ".join(behind_faults(folder, *words).out.split())
+    assert said.endswith("is kept, and counts in round 2, for which it is 1 round late")
+    assert behind_faults(folder, "aggregate").status == 0
+    # what a model was made from has not been late for all
+    assert "late:" not in behind_faults(folder, *words).out
+
+
+def test_who_delivers_in_time_is_not_late(behind_faults: Commands, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    prepare(behind_faults, STEPS["train-client"], folder)
+    for number in (1, 1, 2):
+        ended = behind_faults(folder, "train-client", *ALL, "--round", str(number), "--json")
+        assert not any(one["late"] for one in json.loads(ended.out)["clients"])
+        behind_faults(folder, "aggregate", "--round", str(number))
+
+
+class Completing(Silence):
+    """Progress in whose middle the round is completed, by somebody else."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def say(self, line: str) -> None:
+        if "epoch 1/" in line:
+            aggregate(self.run, min_clients=1)
+
+
+def test_a_client_that_trains_while_its_round_is_completed_is_late(tmp_path: Path) -> None:
+    """It trains for the round that was open when it began."""
+    run, once = small_run(tmp_path / "fedrun", clients=("0", "1")), Execution(threads=1)
+    train_client(run, ["0"], execution=once)
+    result = train_client(run, ["1"], execution=once, progress=Completing(run))
+    assert (result.round, [client.late for client in result.clients]) == (1, [True])
+    assert run.round(1).delivered() == ["0", "1"]
+    manifest = read_manifest(run.round(1).manifest)
+    assert manifest is not None
+    assert [entry.client for entry in manifest.accepted] == ["0"]

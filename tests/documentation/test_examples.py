@@ -1,0 +1,271 @@
+"""The examples, run as a person runs them, but small; and README's line of seven commands."""
+
+import csv
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.pages import README, ROOT, blocks, environment, run_shell, shell_script
+from support.runs import fedcli
+
+CIFAR = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+
+
+def example(name: str, *arguments: str, cwd: Path, **variables: str) -> None:
+    """Run one of the scripts with the program that is tested; nothing is installed."""
+    script = ROOT / "examples" / name
+    words = " ".join(["sh", f"'{script}'", *(f"'{word}'" for word in arguments)])
+    run_shell(words, cwd, FEDCLI_VENV=sys.prefix, **variables)
+
+
+def report_of(*runs: str, cwd: Path) -> dict[str, Any]:
+    """The report of some runs; what holds of every report is checked here."""
+    report = fedcli("report", *runs, "--json", cwd=cwd).json
+    assert len(report["runs"]) == len(report["summary"]) == len(runs)
+    for row in report["summary"]:
+        assert 0 <= row["accuracy"] <= row["best_accuracy"] <= 1
+        assert (row["bytes_total"] == 0) == row["centralised"]
+    return report
+
+
+def files(folder: Path) -> list[str]:
+    """All files below a folder, by their path in it."""
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+def files_of_a_run(clients: int, rounds: int) -> list[str]:
+    """What a simulation that is evaluated every round consists of."""
+    numbers = range(1, rounds + 1)
+    return sorted(
+        [
+            "run.json",
+            "data/partition.json",
+            "data/test.safetensors",
+            *(f"data/client-{client}.safetensors" for client in range(clients)),
+            "rounds/0000/global.safetensors",
+            *(
+                f"rounds/{number:04d}/{name}"
+                for number in numbers
+                for name in ("aggregate.json", "evaluation.json", "global.safetensors")
+            ),
+            *(
+                f"rounds/{number:04d}/updates/{client}.{suffix}"
+                for number, client in itertools.product(numbers, range(clients))
+                for suffix in ("json", "safetensors")
+            ),
+        ]
+    )
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is one HTML page that draws plots and fetches nothing."""
+    text = path.read_text(encoding="utf-8")
+    return text.startswith("<!DOCTYPE html>") and "<svg" in text and 'src="http' not in text
+
+
+def test_the_commands_of_the_readme_work_in_an_empty_directory(tmp_path: Path) -> None:
+    (block,) = blocks(README, "sh")
+    assert block.text.count("fedcli ") == 7
+    run_shell(shell_script(README), tmp_path)
+    assert files(tmp_path) == [f"fedrun/{name}" for name in files_of_a_run(clients=3, rounds=1)]
+
+    status = fedcli("status", "--json", cwd=tmp_path).json
+    assert status["open_round"] == 2
+    assert status["missing"] == ["0", "1", "2"]
+    assert status["evaluated"] == [1]
+    assert status["next"] == "fedcli train-client --id all"
+
+    report = report_of("fedrun", cwd=tmp_path)
+    assert report["summary"][0]["accuracy"] > 0.2  # chance is 0.1
+
+
+def test_quickstart(tmp_path: Path) -> None:
+    example("quickstart.sh", cwd=tmp_path, LIMIT="300")
+    made = [*files_of_a_run(clients=3, rounds=1), "report.html"]
+    assert files(tmp_path) == sorted(f"fedrun/{name}" for name in made)
+    assert is_page(tmp_path / "fedrun" / "report.html")
+
+
+def test_fedavg_loop(tmp_path: Path) -> None:
+    example("fedavg.sh", "loop", "2", cwd=tmp_path, LIMIT="400")
+    assert files(tmp_path / "loop") == files_of_a_run(clients=4, rounds=2)
+    (run,) = report_of("loop", cwd=tmp_path)["runs"]
+    assert [round_["number"] for round_ in run["rounds"]] == [0, 1, 2]
+    assert all(len(round_["clients"]) == 4 for round_ in run["rounds"][1:])
+    assert sum(client["examples"] for client in run["clients"]) == 400
+
+
+def test_three_hospitals(tmp_path: Path) -> None:
+    example(
+        "three-hospitals.sh", "here", cwd=tmp_path, PICTURES="12", WARM_UP="100", IMAGE_SIZE="32"
+    )
+    study = tmp_path / "here" / "study"
+    assert not (study / "data").exists()  # nothing of a hospital's data is in the run
+    (run,) = report_of("here/study", cwd=tmp_path)["runs"]
+    assert {client["client"] for client in run["clients"]} == {"mercy", "st-olav", "charite"}
+    assert [client["examples"] for client in run["clients"]] == [24, 24, 24]
+    scored = [score for round_ in run["rounds"] for score in round_["scores"]]
+    assert {(score["model"], score["client"]) for score in scored} == {
+        ("global", None),
+        ("update", "mercy"),
+    }
+    assert all(score["auc"] is not None for score in scored)
+
+
+def test_fine_tuning(tmp_path: Path) -> None:
+    small = {"COUNT": "10", "WARM_UP": "60", "EPOCHS": "1", "IMAGE_SIZE": "32", "ROUNDS": "1"}
+    example("fine-tuning.sh", "", "here", cwd=tmp_path, **small)
+    assert is_page(tmp_path / "here" / "report.html")
+    report = report_of("all", "last-layer", "lora", cwd=tmp_path / "here")
+    assert all(set(run["classes"]) == {"normal", "nodule"} for run in report["runs"])
+    update = "rounds/0001/updates/0.safetensors"
+    sent = {
+        name: (tmp_path / "here" / name / update).stat().st_size
+        for name in ("all", "last-layer", "lora")
+    }
+    assert 1000 * sent["last-layer"] < sent["all"]
+    assert sent["last-layer"] < sent["lora"] < sent["all"] / 20
+
+
+def draw_cifar(folder: Path) -> None:
+    """Draw stand-ins for CIFAR-10's pictures: each class has a colour of its own, and noise."""
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 12), ("test", 3)):
+        for number, name in enumerate(CIFAR):
+            directory = folder / part / name
+            directory.mkdir(parents=True)
+            for index in range(count):
+                pixels = rng.integers(0, 120, (32, 32, 3)) + 13 * number
+                picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+                picture.save(directory / f"{index:04d}.png")
+
+
+def test_cifar10_experiment(tmp_path: Path) -> None:
+    draw_cifar(tmp_path / "pictures")
+    example("cifar10.sh", "pictures", "runs", cwd=tmp_path, LIMIT="120", ROUNDS="1")
+    runs = tmp_path / "runs"
+    names = sorted(path.name for path in runs.iterdir() if path.is_dir())
+    assert names == [
+        "centralised",
+        "dirichlet-0.5",
+        "iid",
+        "six-classes-centralised",
+        "two-classes-each",
+    ]
+    assert is_page(runs / "report.html")
+    assert (runs / "report.md").read_text(encoding="utf-8").startswith("# Federated learning")
+    with (runs / "report.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["run"] for row in rows} == set(names)
+
+    report = report_of(*names, cwd=runs)
+    centralised = {row["label"] for row in report["summary"] if row["centralised"]}
+    assert centralised == {"centralised", "six-classes-centralised"}
+    split = next(run for run in report["runs"] if run["label"] == "two-classes-each")
+    seen = [
+        [
+            name
+            for name, count in zip(split["classes"], client["label_counts"], strict=True)
+            if count
+        ]
+        for client in split["clients"]
+    ]
+    assert seen == [["airplane", "automobile"], ["bird", "cat"], ["deer", "dog"]]
+    alone = [s for r in split["rounds"] for s in r["scores"] if s["model"] == "update"]
+    assert [score["client"] for score in alone] == ["0", "1", "2"]
+    assert all(len(score["classes"]) == 6 for score in alone)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "printed"),
+    [
+        (
+            "training.py",
+            ["--model", "linear", "--pictures", "128", "--repeat", "1"],
+            "fedcli / plain",
+        ),
+        ("aggregate.py", ["--updates", "2", "--repeat", "1", "--rules", "mean"], "| mean |"),
+        (
+            "trust.py",
+            ["--model", "linear", "--pictures", "30", "--repeat", "1"],
+            "with keys / without",
+        ),
+        (
+            "fine_tuning.py",
+            ["--pictures", "32", "--threads", "1", "--repeat", "1"],
+            "| `--lora 8` |",
+        ),
+    ],
+)
+def test_benchmarks(name: str, options: list[str], printed: str, tmp_path: Path) -> None:
+    process = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "bench" / name), *options],
+        cwd=tmp_path,
+        env=environment(TMPDIR=str(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert printed in process.stdout.splitlines()[-1]
+    assert files(tmp_path) == []
+
+
+def accepted(run: Path, key: str) -> dict[str, Any]:
+    """One figure of every update of round 1, as the manifest has it."""
+    manifest = json.loads((run / "rounds" / "0001" / "aggregate.json").read_text())
+    return {entry["client"]: entry[key] for entry in manifest["accepted"]}
+
+
+def test_robustness_experiment(tmp_path: Path) -> None:
+    process = subprocess.run(
+        [
+            *(sys.executable, str(ROOT / "examples" / "robustness.py"), "here"),
+            *("--rounds", "1", "--limit", "200", "--rules", "fedavg,multi-krum", "--jobs", "1"),
+        ],
+        cwd=tmp_path,
+        env=environment(OMP_NUM_THREADS="1"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    header, _, *rows = process.stdout.split("\n\n")[0].splitlines()
+    assert header == "| rule | none | sign flip ×10 | noise ×10 | noise ×100 | label flip |"
+    assert [row.split(" | ")[0] for row in rows] == ["| fedavg", "| multi-krum --byzantine 2"]
+
+    here = tmp_path / "here"
+    honest, sent = (
+        accepted(here / f"fedavg-{attack}-seed-0", "norm") for attack in ("none", "sign-flip-10")
+    )
+    for client, norm in honest.items():
+        factor = 10 if client in ("8", "9") else 1
+        assert sent[client] == pytest.approx(factor * norm, rel=1e-3)
+    kept = accepted(here / "multi-krum-sign-flip-10-seed-0", "kept")
+    assert [client for client in kept if not kept[client]] == ["8", "9"]
+    labels = accepted(here / "fedavg-label-flip-seed-0", "sha256")
+    changed = accepted(here / "fedavg-none-seed-0", "sha256").items() - labels.items()
+    assert {client for client, _ in changed} == {"8", "9"}
+
+
+def test_niid_bench(tmp_path: Path) -> None:
+    draw_cifar(tmp_path / "pictures")
+    settings = {"LIMIT": "120", "ROUNDS": "1", "EPOCHS": "1"}
+    # ten clients of at least ten examples: Dirichlet's draws hardly ever do it with 120
+    example("niid-bench.sh", "pictures", "runs", cwd=tmp_path, **settings)
+    report = report_of("fedavg", "fedprox-mu-0.01", cwd=tmp_path / "runs")
+    assert [len(run["clients"]) for run in report["runs"]] == [10, 10]
+    for run in report["runs"]:
+        assert all(client["examples"] >= 10 for client in run["clients"])
+    facts = json.loads((tmp_path / "runs" / "fedprox-mu-0.01" / "run.json").read_text())
+    assert facts["plan"]["train"]["mu"] == 0.01

@@ -1,0 +1,103 @@
+"""Patterns that name layers, and what does not travel because of them."""
+
+import pytest
+
+from fedcli.client.local_training import Tensors
+from fedcli.errors import UsageError
+from fedcli.formats.metadata import Role
+from fedcli.models import build
+from fedcli.models.weights import roles_of
+from fedcli.plan import TrainPlan
+from fedcli.plan.layer_patterns import batch_norm_layers, checked, matching, withheld
+from fedcli.run.info import ModelInfo
+
+NAMES = (
+    "conv1.weight",
+    "conv10.weight",
+    "layer1.0.bn1.weight",
+    "layer1.0.bn1.running_mean",
+    "layer2.0.bn1.weight",
+    "fc.weight",
+    "fc.bias",
+)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        ([], ()),
+        (["fc"], ("fc.weight", "fc.bias")),
+        (["fc.bias"], ("fc.bias",)),
+        (["conv1"], ("conv1.weight",)),
+        (["conv*"], ("conv1.weight", "conv10.weight")),
+        (["*.bn1"], NAMES[2:5]),
+        (["layer[12]"], NAMES[2:5]),
+        (["layer1", "fc.bias"], (*NAMES[2:4], "fc.bias")),
+        (["*", "!fc"], NAMES[:5]),
+        (["!fc", "*"], NAMES[:5]),
+        (["*", "!*.weight", "!fc"], ("layer1.0.bn1.running_mean",)),
+        (["!fc"], ()),
+        (["FC"], ()),
+    ],
+)
+def test_patterns_name_tensors_or_their_layers(
+    patterns: list[str], expected: tuple[str, ...]
+) -> None:
+    assert matching(patterns, NAMES) == frozenset(expected)
+    assert withheld({"freeze": patterns}, NAMES) == frozenset(expected)
+    assert withheld({"local_layers": patterns}, NAMES) == frozenset(expected)
+
+
+def test_frozen_and_local_layers_are_both_withheld() -> None:
+    training = {"freeze": ["conv1"], "local_layers": ["fc.bias"], "epochs": 3}
+    assert withheld(training, NAMES) == {"conv1.weight", "fc.bias"}
+    assert withheld({}, NAMES) == frozenset()
+
+
+@pytest.mark.parametrize("pattern", ["head", "!head", "conv"])
+def test_a_pattern_that_names_nothing_is_refused(pattern: str) -> None:
+    with pytest.raises(UsageError, match=f"--freeze {pattern}: no tensor") as caught:
+        checked(["fc", pattern], NAMES, "--freeze")
+    assert "conv1.weight" in (caught.value.hint or "")
+
+
+def test_batch_normalisation_is_found_in_a_resnet() -> None:
+    module = build(ModelInfo("resnet18"), 2, (3, 32, 32), own=None, seed=0)
+    layers = batch_norm_layers(roles_of(module))
+    assert len(layers) == 20
+    assert {"bn1", "layer2.0.downsample.1", "layer4.1.bn2"} <= set(layers)
+
+
+ROLES = {"layer1.0.bn1.running_mean": Role.BUFFER}
+TENSORS = dict.fromkeys(NAMES)
+
+
+def test_fedbn_leaves_batch_normalisation_with_the_client() -> None:
+    plan = TrainPlan(algorithm="fedbn", local_layers=("fc",), freeze=("conv*",))
+    found = Tensors.of(plan, TENSORS, ROLES)
+    assert found.local == {*NAMES[2:4], *NAMES[5:]}
+    assert found.frozen == set(NAMES[:2])
+
+
+@pytest.mark.parametrize(
+    ("plan", "roles", "words"),
+    [
+        (TrainPlan(freeze=("*",)), ROLES, "leave no parameter to train and to send"),
+        (
+            TrainPlan(freeze=("*", "!*.running_mean", "!fc"), local_layers=("fc",)),
+            ROLES,
+            "leave no parameter to train and to send",
+        ),
+        (
+            TrainPlan(freeze=("fc",), local_layers=("fc.bias",)),
+            ROLES,
+            "--freeze and --local-layers: both name fc.bias",
+        ),
+        (TrainPlan(algorithm="fedbn"), {}, "--algorithm fedbn: the model has no batch norm"),
+    ],
+)
+def test_what_leaves_nothing_to_do_is_refused(
+    plan: TrainPlan, roles: dict[str, Role], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        Tensors.of(plan, TENSORS, roles)

@@ -1,0 +1,86 @@
+"""The steps that are killed, failed and repeated, and what comes before each."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from support.behind_faults import Commands
+from support.signing import fixed_key
+
+CUT = ("--clients", "2", "--limit", "24", "--model", "linear", "--epochs", "1", "--batch-size", "8")
+SCAFFOLD = ("--algorithm", "scaffold", "--epochs", "2")
+ALL = ("--id", "all", "--threads", "1")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command after those that come before it; ``calls`` are the fewest that it makes."""
+
+    words: tuple[str, ...]
+    before: tuple[tuple[str, ...], ...] = ()
+    calls: int = 6
+
+
+# The public part of the key that ``prepare`` puts there for the ward.
+WARD = "ed25519:ScgTIdXiWsgpAoSLExomCN9A36q6EtNBw/UmDv6WkXE="
+SIGNED = (
+    *("init", "--classes", "a,b", "--image-size", "8", "--model", "linear", "--epochs", "1"),
+    *("--member", f"ward={WARD}", "--key", "coordinator.key"),
+)
+SIGNED_TRAIN = (
+    *("train-client", "--id", "ward", "--data", "ward.npz", "--key", "ward.key"),
+    *("--threads", "1"),
+)
+PARTITION = ("partition", *CUT)
+TRAIN = ("train-client", *ALL)
+STEPS = {
+    "partition": Step(PARTITION, calls=40),
+    "partition --force": Step(("partition", *CUT, "--seed", "1", "--force"), (PARTITION, TRAIN)),
+    "init": Step(("init", "--classes", "a,b", "--model", "linear", "--clients", "0,1")),
+    "train-client": Step(("train-client", "--id", "0,1", "--threads", "1"), (PARTITION,)),
+    "train-client, state": Step(
+        ("train-client", "--id", "1", "--threads", "1", "--checkpoint-every", "1"),
+        (("partition", *CUT, *SCAFFOLD),),
+    ),
+    "train-client --force": Step(
+        ("train-client", "--id", "1", "--threads", "1", "--lr", "0.5", "--force"),
+        (("partition", *CUT, *SCAFFOLD), TRAIN),
+    ),
+    "aggregate": Step(("aggregate", "--round", "1"), (PARTITION, TRAIN)),
+    "aggregate, state": Step(
+        ("aggregate", "--round", "1"), (("partition", *CUT, *SCAFFOLD), TRAIN)
+    ),
+    "aggregate --force": Step(
+        ("aggregate", "--round", "1", "--strategy", "fedadam", "--server-lr", "0.5", "--force"),
+        (PARTITION, TRAIN, ("aggregate", "--strategy", "fedadam")),
+    ),
+    "aggregate --partial": Step(
+        ("aggregate", "--partial", "0", "1", "-o", "edge.safetensors"), (PARTITION, TRAIN)
+    ),
+    "evaluate": Step(("evaluate", "--round", "all"), (PARTITION, TRAIN, ("aggregate",))),
+    "report": Step(
+        ("report", "--csv", "r.csv", "--markdown", "r.md"), (PARTITION, TRAIN, ("aggregate",))
+    ),
+    "gc": Step(
+        ("gc", "--keep-last", "1"),
+        (("partition", *CUT, *SCAFFOLD), *[TRAIN, ("aggregate",)] * 3),
+    ),
+    "export": Step(("export", "-o", "model.safetensors"), (PARTITION, TRAIN, ("aggregate",))),
+    "init, signed": Step(SIGNED),
+    "train-client, signed": Step(SIGNED_TRAIN, (SIGNED,)),
+    "aggregate, signed": Step(
+        ("aggregate", "--round", "1", "--key", "coordinator.key"), (SIGNED, SIGNED_TRAIN)
+    ),
+}
+
+
+def prepare(behind_faults: Commands, step: Step, folder: Path) -> None:
+    """Write data and keys, and run the commands that come before the step."""
+    folder.mkdir()
+    np.savez(folder / "ward.npz", x=np.zeros((4, 8, 8, 3), np.uint8), y=np.array([0, 1, 0, 1]))
+    fixed_key(folder, "coordinator")
+    assert fixed_key(folder, "ward").public == WARD
+    for words in step.before:
+        ended = behind_faults(folder, *words)
+        assert ended.status == 0, ended.err

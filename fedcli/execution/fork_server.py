@@ -2,13 +2,13 @@
 
 An entry point, like ``__main__``: ``fedcli.execution.local`` starts it. Its standard input is a
 Unix socket. A request is one byte that carries three descriptors: for the standard output and
-standard error of a new process, and a socket from which that process reads what it is to be, and
-on which this one writes its exit status (minus the number of the signal, where one ended it). When the
+standard error of a new process, and a socket from which that process reads what it is to be, and on
+which this one writes its exit status (minus the number of the signal, where one ended it). When the
 other end of the standard input is closed, by intent or with its process, all steps are ended.
 
 Every step starts from the same state, that of a process that has just imported its modules: torch
-has computed nothing here and so has no pool of threads, which a fork would break, and CUDA, which
-a forked process could not use any more, is not initialised.
+has computed nothing here and so has no pool of threads, which a fork would break, and CUDA, which a
+forked process could not use any more, is not initialised.
 """
 
 import contextlib

@@ -6,7 +6,6 @@ from typing import Any
 
 from fedcli.errors import BadInputError
 from fedcli.formats.records import FORMAT, ClientId, Count, read_record
-from fedcli.run.round import Round
 from fedcli.storage.atomic import write_json
 
 
@@ -104,23 +103,3 @@ def read_manifest(path: Path) -> Manifest | None:
         return read_record(Manifest, path)
     except BadInputError:
         return None
-
-
-def check_described(round_: Round, sha256: str) -> None:
-    """Raise ``BadInputError`` where a global model of this SHA-256 is not what its manifest names.
-
-    So does a manifest that cannot be understood. A round without one says nothing of its model.
-    """
-    again = f"fedcli aggregate --round {round_.number}"
-    try:
-        manifest = read_record(Manifest, round_.manifest)
-    except BadInputError as error:
-        hint = f"bring a good copy, or make it again: {again} --force"
-        raise BadInputError(error.message, hint=hint) from None
-    if manifest is not None and manifest.global_model != sha256:
-        raise BadInputError(
-            f"{round_.global_model}: was damaged or changed: SHA-256 {sha256}, and"
-            f" {round_.manifest} names {manifest.global_model}",
-            hint="bring a good copy of both, or make them again, with the options of that round: "
-            f"{again} --strategy {manifest.strategy} --force",
-        )

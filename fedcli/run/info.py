@@ -8,9 +8,9 @@ from typing import Any
 
 from fedcli.errors import RunFormatError, UsageError
 from fedcli.formats.client_ids import check_client_id, client_order, is_client_id
+from fedcli.formats.public_key import check_public_key
 from fedcli.options import ABOVE_0, FROM_1, check_ranges, convert, section_of
 from fedcli.plan import Plan
-from fedcli.security.keys import check_public_key
 from fedcli.storage.atomic import canonical_json
 from fedcli.text import brief
 

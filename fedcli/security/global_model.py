@@ -1,8 +1,9 @@
 """Whether a file that lies where a global model belongs is that model."""
 
 from fedcli.errors import BadInputError
-from fedcli.formats.manifest import check_described
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Metadata
+from fedcli.formats.records import read_record
 from fedcli.run import Run
 from fedcli.run.round import Round
 from fedcli.security.signatures import check_global
@@ -25,3 +26,23 @@ def check_global_model(run: Run, round_: Round, found: Metadata, sha256: str) ->
             )
     check_global(run, round_, sha256)
     check_described(round_, sha256)
+
+
+def check_described(round_: Round, sha256: str) -> None:
+    """Raise ``BadInputError`` where a global model of this SHA-256 is not what its manifest names.
+
+    So does a manifest that cannot be understood. A round without one says nothing of its model.
+    """
+    again = f"fedcli aggregate --round {round_.number}"
+    try:
+        manifest = read_record(Manifest, round_.manifest)
+    except BadInputError as error:
+        hint = f"bring a good copy, or make it again: {again} --force"
+        raise BadInputError(error.message, hint=hint) from None
+    if manifest is not None and manifest.global_model != sha256:
+        raise BadInputError(
+            f"{round_.global_model}: was damaged or changed: SHA-256 {sha256}, and"
+            f" {round_.manifest} names {manifest.global_model}",
+            hint="bring a good copy of both, or make them again, with the options of that round: "
+            f"{again} --strategy {manifest.strategy} --force",
+        )

@@ -22,15 +22,12 @@ from fedcli.errors import (
     OvertakenError,
     UsageError,
 )
+from fedcli.formats.public_key import PREFIX, PUBLIC_BYTES, decoded_base64
 from fedcli.storage.atomic import atomic_writer, storage_errors, write_all
-from fedcli.text import brief
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-ALGORITHM = "ed25519"
-_PREFIX = f"{ALGORITHM}:"
-_PUBLIC_BYTES = 32
 _SIGNATURE_BYTES = 64
 _PRIVATE_MODE = 0o600
 _MOST_BYTES = 65_536  # of a key's file; one of ours has 119
@@ -60,28 +57,6 @@ def _cryptography() -> Iterator[None]:
         ) from None
 
 
-def _decoded(text: str, size: int) -> bytes:
-    """Decode base64 in its one canonical spelling; raise ``ValueError``."""
-    raw = base64.b64decode(text.encode(), validate=True)
-    if len(raw) != size or base64.b64encode(raw).decode() != text:
-        raise ValueError(f"expected the base64 of {size} bytes")
-    return raw
-
-
-def check_public_key(text: object, origin: str) -> str:
-    """Return a public key as it was given; raise ``UsageError`` that names ``origin`` otherwise."""
-    try:
-        if isinstance(text, str) and text.startswith(_PREFIX):
-            _decoded(text.removeprefix(_PREFIX), _PUBLIC_BYTES)
-            return text
-    except ValueError:
-        pass
-    raise UsageError(
-        f"{origin}: expected a public key, such as fedcli keygen prints, found {brief(text)}",
-        hint="fedcli keygen FILE makes a key and prints its public part",
-    )
-
-
 def verifies(public: str, message: bytes, signature: str) -> bool:
     """Say whether a signature (base64) of a message is by a public key (its line of text).
 
@@ -91,9 +66,9 @@ def verifies(public: str, message: bytes, signature: str) -> bool:
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     try:
-        raw = _decoded(signature, _SIGNATURE_BYTES)
+        raw = decoded_base64(signature, _SIGNATURE_BYTES)
         key = Ed25519PublicKey.from_public_bytes(
-            _decoded(public.removeprefix(_PREFIX), _PUBLIC_BYTES)
+            decoded_base64(public.removeprefix(PREFIX), PUBLIC_BYTES)
         )
         key.verify(raw, message)
     except (ValueError, InvalidSignature):
@@ -193,4 +168,4 @@ def _read_private(path: Path) -> bytes:
 
 def _signing_key(path: Path, private: "Ed25519PrivateKey") -> SigningKey:
     raw = private.public_key().public_bytes_raw()
-    return SigningKey(path, _PREFIX + base64.b64encode(raw).decode(), private)
+    return SigningKey(path, PREFIX + base64.b64encode(raw).decode(), private)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from fedcli.errors import BadInputError, UsageError
 from fedcli.formats.metadata import Kind
+from fedcli.formats.public_key import ALGORITHM
 from fedcli.formats.records import FORMAT, read_record
 from fedcli.run import Run
 from fedcli.run.next_command import aggregate_command, train_command
 from fedcli.run.round import Round
-from fedcli.security.keys import ALGORITHM, SigningKey, read_key, verifies
+from fedcli.security.keys import SigningKey, read_key, verifies
 from fedcli.storage.atomic import canonical_json, write_json
 from fedcli.text import brief
 

@@ -1,39 +1,27 @@
 """Combine the updates of a round into the next global model."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fedcli.aggregation.base_model import Base
-from fedcli.aggregation.decide import check_norms, check_suited, decide
-from fedcli.aggregation.diagnostics import Diagnosis, diagnose
-from fedcli.aggregation.existing_round import Inputs, already_made, check_unchanged, replacing
-from fedcli.aggregation.provenance import contributions, made_of, not_read, partial_contributions
+from fedcli.aggregation.commit import write_round
+from fedcli.aggregation.existing_round import Inputs, already_made, check_unchanged
 from fedcli.aggregation.quarantine import set_aside
-from fedcli.aggregation.reduce import Work, combine
 from fedcli.aggregation.request import Request, read_request
-from fedcli.aggregation.server_state import ServerState, open_state, state_layout, state_metadata
-from fedcli.aggregation.updates import Update, check_sources, open_updates
 from fedcli.errors import (
     BadInputError,
     NotReadyError,
     OvertakenError,
     StorageError,
 )
-from fedcli.formats.checkpoint import CheckpointWriter, create
 from fedcli.formats.manifest import Absence, Contribution, Manifest, PartialContribution
-from fedcli.formats.metadata import Kind, Metadata
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
 from fedcli.run.participation import Quorum, participation, wait_for
 from fedcli.run.round import Round
-from fedcli.security.keys import SigningKey
-from fedcli.security.signatures import coordinator_key, sign_global
-from fedcli.storage.atomic import storage_errors
-from fedcli.strategies.combination import Combination, Step, Weights
+from fedcli.security.signatures import coordinator_key
 
 
 @dataclass(frozen=True)
@@ -124,154 +112,6 @@ def _gather(request: Request, quorum: Quorum, wait: float, progress: Progress) -
     seen = wait_for(lambda: participation(invitation), quorum.met, wait, progress)
     limits = invitation.plan.limits
     return Inputs(invitation.run, invitation.round, rule, seen, request.partials, limits)
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The opened inputs of a round, how the rule combines them, and what each of them counts.
-
-    ``recorded`` is what all clients recorded alike for the server optimizer.
-    """
-
-    inputs: Inputs
-    base: Base
-    updates: list[Update]
-    state: ServerState
-    recorded: Mapping[str, float]
-    combination: Combination
-    counts: Weights
-
-    @property
-    def work(self) -> Work:
-        """What is to be computed."""
-        kept = [self.updates[index] for index in self.combination.kept]
-        rule = self.inputs.rule
-        replaces = rule.replaces(self.recorded)
-        return Work(self.base, rule, self.combination, kept, self.state, self.step, replaces)
-
-    @property
-    def step(self) -> Step:
-        """Which step it is that the server takes."""
-        everybody = len(self.inputs.run.info.clients)
-        present = sum(update.contributor.clients for update in self.updates)
-        return Step(self.state.steps + 1, present / everybody if everybody else 1.0)
-
-    @property
-    def clients(self) -> list[Update]:
-        """The updates that are no partial means; they come first."""
-        return [update for update in self.updates if not update.members]
-
-    def metadata(self, digest_of: Callable[[Update], str]) -> Metadata:
-        """Describe the global model."""
-        return made_of(Kind.GLOBAL, self.base, self.updates, digest_of)
-
-    def manifest(
-        self, figures: Sequence[Diagnosis], model: str, state: str | None, seconds: float
-    ) -> Manifest:
-        """Describe everything; ``model`` and ``state`` are the SHA-256s of what was written."""
-        rule, taking_part = self.inputs.rule, self.inputs.taking_part
-        kept = set(self.combination.kept)
-        return Manifest(
-            round=self.inputs.round.number,
-            strategy=rule.strategy,
-            reduce=rule.reduce,
-            server_optimizer=rule.server_optimizer,
-            weighting=rule.weighting,
-            options=dict(rule.options),
-            base=self.base.sha256,
-            global_model=model,
-            server_state=state,
-            sampled=taking_part.sampled,
-            accepted=contributions(self.clients, self.counts, kept, figures),
-            partials=partial_contributions(self.updates, self.counts),
-            missing=taking_part.missing,
-            late=taking_part.late,
-            rejected=taking_part.rejected,
-            seconds=round(seconds, 3),
-            limits=dict(self.inputs.limits),
-        )
-
-
-@contextmanager
-def _decided(inputs: Inputs, progress: Progress) -> Iterator[Decision]:
-    rule, accepted = inputs.rule, inputs.taking_part.accepted
-    files = [inputs.partials[name] for name in sorted(inputs.partials)]
-    most = inputs.limits.get("max_examples")
-    with open_updates(inputs.run, inputs.round, accepted, files, rule.weighting, most) as opened:
-        base, updates = opened.base, opened.updates
-        if "max_norm" in inputs.limits:
-            check_norms(base, updates, inputs.limits["max_norm"], progress)
-        recorded = check_suited(base, updates, rule)
-        with open_state(rule, base, recorded) as state:
-            combination, counts = decide(base, updates, rule, rule.options, state, progress)
-            yield Decision(inputs, base, updates, state, recorded, combination, counts)
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """The files that are being written; ``state`` is None where the server keeps nothing."""
-
-    model: CheckpointWriter
-    state: CheckpointWriter | None
-
-
-@contextmanager
-def _create(decision: Decision, *, replace: bool) -> Iterator[Outputs]:
-    """Start the files; they appear at the end, the model, which commits the round, last."""
-    round_, rule, base = decision.inputs.round, decision.inputs.rule, decision.base
-    metadata = decision.metadata(not_read)
-    with create(round_.global_model, base.whole, metadata, replace=replace) as model:
-        if not (layout := state_layout(rule, base)):
-            yield Outputs(model, None)
-            return
-        described = state_metadata(rule, decision.recorded, metadata, decision.step.number)
-        with create(round_.server_state, layout, described) as state:
-            yield Outputs(model, state)
-
-
-def write_round(
-    inputs: Inputs,
-    diagnostics: bool,
-    progress: Progress,
-    signing: SigningKey | None = None,
-    *,
-    force: bool = False,
-) -> Manifest:
-    """Combine the inputs, whoever decided on them, and write the round, signed with a key if any.
-
-    Raises ``UpdateError``, ``BadInputError``, ``NotReadyError``, ``StorageError``, and, unless
-    ``force`` is to replace it, ``OvertakenError`` where a global model is there.
-    """
-    started = time.perf_counter()
-    with (
-        _decided(inputs, progress) as decision,
-        ExitStack() as undoing,
-        _create(decision, replace=force) as outputs,
-    ):
-        combine(decision.work, outputs.model, outputs.state, progress)
-        clients = decision.clients
-        check_sources(clients)
-        measured = diagnostics and clients
-        figures = diagnose(decision.base, clients, outputs.model, progress) if measured else []
-        metadata, state = decision.metadata(Update.digest), None
-        if outputs.state is not None:
-            described = state_metadata(
-                inputs.rule, decision.recorded, metadata, decision.step.number
-            )
-            state = outputs.state.finish(described)
-        model = outputs.model.finish(metadata)
-        outputs.model.flush()
-        undoing.enter_context(replacing(inputs, model, force=force))
-        for update in decision.updates:
-            update.values.check_in_place()
-        manifest = decision.manifest(figures, model, state, time.perf_counter() - started)
-        manifest.write(inputs.round.manifest)
-        if signing is not None:
-            sign_global(inputs.run, inputs.round, model, state, signing)
-        if state is None:
-            with storage_errors("remove", inputs.round.server_state):
-                inputs.round.server_state.unlink(missing_ok=True)
-    return manifest
 
 
 def _result(round_: Round, manifest: Manifest, already_done: bool = False) -> AggregateResult:

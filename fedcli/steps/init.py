@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedcli.errors import UsageError
+from fedcli.formats.public_key import check_public_key
 from fedcli.run import Run
 from fedcli.run.info import DatasetInfo, RunInfo, check_client_id, client_order
 from fedcli.run.next_command import train_command
 from fedcli.run.sampling import sampled_clients
-from fedcli.security.keys import check_public_key, read_key
+from fedcli.security.keys import read_key
 from fedcli.setup.new_run import (
     Start,
     built_aside,

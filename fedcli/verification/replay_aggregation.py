@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fedcli.aggregation.commit import write_round
 from fedcli.aggregation.existing_round import Inputs
 from fedcli.errors import FedcliError, NotReadyError, OutOfMemoryError, StorageError
 from fedcli.formats.checkpoint import digest
@@ -13,7 +14,6 @@ from fedcli.progress import Silence
 from fedcli.run import Run
 from fedcli.run.participation import Participation
 from fedcli.run.round import Round
-from fedcli.steps.aggregate import write_round
 from fedcli.strategies import resolve
 from fedcli.verification.replay_sandbox import (
     CannotReplayError,

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from fedcli.client.existing_update import fingerprint
+from fedcli.client.train import Execution, train_client
 from fedcli.datasets.shards import read_shard
 from fedcli.errors import FedcliError, OutOfMemoryError, StorageError, UsageError
 from fedcli.formats.checkpoint import Checkpoint, digest
@@ -12,7 +13,6 @@ from fedcli.formats.metadata import Kind, Metadata
 from fedcli.plan import TrainPlan
 from fedcli.run import Run
 from fedcli.run.round import Round
-from fedcli.steps.train_client import Execution, train_client
 from fedcli.text import brief
 from fedcli.training.devices import choose_device
 from fedcli.verification.clients import started_from

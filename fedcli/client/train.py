@@ -1,0 +1,232 @@
+"""Train clients on their own data for one round, and write what they send."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fedcli.client.data import ClientData, open_data
+from fedcli.client.deliver import ClientResult, deliver, was_delivered
+from fedcli.client.existing_update import (
+    check_not_used,
+    check_replaceable,
+    find_delivered,
+    why_unfinished,
+)
+from fedcli.client.local_training import Assignment, Trained, train_locally
+from fedcli.client.resume import LeftOff, Resume, seconds_before
+from fedcli.client.session import (
+    Before,
+    Execution,
+    Session,
+    check_state_is_own,
+    checked_length,
+    kept_before,
+    open_session,
+)
+from fedcli.errors import UsageError
+from fedcli.formats.metadata import Kind, Metadata
+from fedcli.models import build, takes_rgb
+from fedcli.models.weights import load_arrays
+from fedcli.progress import Progress
+from fedcli.randomness import stream_seed
+from fedcli.run import Run
+from fedcli.run.heartbeat import Live
+from fedcli.security.signatures import member_key
+from fedcli.training import Epoch, Normalize, Observer, Stage, Trainer, steps_of
+from fedcli.training.devices import out_of_memory_as_error, peak_memory, reset_peak_memory
+
+__all__ = ["ClientResult", "Execution", "TrainClientResult", "train_client"]
+
+
+@dataclass(frozen=True)
+class TrainClientResult:
+    """What ``train_client`` did: one entry a client, in client order."""
+
+    round: int
+    training: dict[str, Any]
+    device: str
+    clients: tuple[ClientResult, ...]
+
+
+def train_client(
+    run: Run,
+    clients: Sequence[str],
+    *,
+    round_number: int | None = None,
+    data: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    execution: Execution | None = None,
+    seed: int | None = None,
+    own_model: str | None = None,
+    key: Path | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> TrainClientResult:
+    """Train clients one after another and write their updates for a round.
+
+    ``clients`` are ids as ``--id`` takes them. ``data`` is a client's own folder or npz file, in
+    place of its shard in the run. ``options`` are hyper-parameters by their names in
+    ``TrainPlan``, where they differ from the run's plan. ``key`` is the file of the private key of
+    a member. The same inputs on the same machine with the same number of threads give the same
+    bytes, for each client alone or for several at once.
+
+    Raises ``UsageError``, ``NotReadyError``, ``DataError``, ``ConflictError`` (the update exists
+    and was made from other inputs), ``OutOfMemoryError`` and ``StorageError``.
+    """
+    ids = run.choose_clients(clients)
+    if data is not None and len(ids) != 1:
+        raise UsageError(f"--data: belongs to one client, found {len(ids)} in --id")
+    signing = member_key(run, ids, key)
+    session = open_session(
+        run,
+        round_number,
+        options or {},
+        execution or Execution(),
+        seed=seed,
+        own_model=own_model,
+        force=force,
+        key=signing,
+        progress=progress,
+    )
+    check_state_is_own(session)
+    results = tuple(_train_one(session, client, data) for client in ids)
+    return TrainClientResult(session.round.number, session.training, str(session.device), results)
+
+
+def _train_one(session: Session, client: str, data: str | None) -> ClientResult:
+    number, device = session.round.number, session.device
+    examples = open_data(session.run, client, data, session.execution, device, session.progress)
+    before = kept_before(session, client)
+    metadata = _metadata(session, client, examples, before)
+    left_off = LeftOff(session.states.left_off(number, client), metadata)
+    done = None
+    if session.force:
+        check_replaceable(session.round, client)
+    elif done := find_delivered(session.round, client, metadata, session.undecided):
+        fault = why_unfinished(session, client, done)
+        if fault is None:
+            left_off.remove()
+            session.progress.say(f"client {client}: round {number} is already trained")
+            return was_delivered(session, metadata, done)
+        session.progress.say(f"client {client}: {fault}; training again")
+    if done is None and not session.round.update(client).exists():
+        check_not_used(session.run, session.round, client)
+    may_resume = session.trusts_what_was_kept and not session.force
+    resume = left_off.read(session.progress) if may_resume else None
+    started = time.perf_counter()
+    reset_peak_memory(device)
+    with Live(session.round, client, device=str(device), threads=session.threads) as live:
+        observer = _observer(session, client, left_off, live)
+        trained = _fit(session, metadata, examples, before, resume, observer)
+    elapsed = time.perf_counter() - started + seconds_before(resume)
+    facts = {"initial_loss": trained.initial_loss, "micro_batch": trained.micro_batch}
+    measured = {key: value for key, value in facts.items() if value is not None}
+    metadata = replace(metadata, training={**(metadata.training or {}), **measured})
+    again = session.force or done is not None
+    result = deliver(session, metadata, trained, elapsed, again=again)
+    left_off.remove()
+    return result
+
+
+def _metadata(session: Session, client: str, examples: ClientData, before: Before) -> Metadata:
+    """Describe the update; with the states that the client starts from among the inputs."""
+    withheld = session.tensors.frozen | session.tensors.local
+    training = {
+        **session.training,
+        "steps": steps_of(session.plan, examples.count),
+        "examples": examples.fingerprint,
+    }
+    if before.sha256s:
+        one, *others = before.sha256s
+        training["state"] = [one, *others] if others else one
+    if session.plan.algorithm in ("fednova", "scaffold"):
+        length = checked_length(session, training["steps"])
+        if session.plan.algorithm == "fednova":
+            training["normalized_steps"] = length
+    return Metadata(
+        Kind.UPDATE,
+        session.run.id,
+        round=session.round.number,
+        client=client,
+        num_examples=examples.count,
+        base=session.base_digest,
+        roles={name: role for name, role in session.roles.items() if name not in withheld},
+        training=training,
+        seed=session.seed,
+    )
+
+
+def _fit(
+    session: Session,
+    metadata: Metadata,
+    examples: ClientData,
+    before: Before,
+    resume: Resume | None,
+    observer: Observer,
+) -> Trained:
+    info, device, client = session.run.info, session.device, metadata.client or ""
+    # The fresh weights are all overwritten by the base model's.
+    module = build(
+        info.model, len(info.dataset.classes), info.dataset.shape, own=session.own, seed=0
+    )
+    load_arrays(module, session.base, session.run.round(session.round.number - 1).global_model)
+    with out_of_memory_as_error("a smaller --batch-size or --model, or another --device"):
+        given = Assignment(
+            module=module,
+            source=examples.source(device),
+            plan=session.plan,
+            lr=session.lr,
+            tensors=session.tensors,
+            normalize=Normalize.for_dataset(
+                info.dataset, as_rgb=takes_rgb(info.model), device=device
+            ),
+            seed=stream_seed(session.seed, session.round.number, client, "training"),
+            device=device,
+            kept=before.kept,
+            local=before.local,
+            server=session.server,
+            micro_batch=session.execution.micro_batch,
+            compile=session.execution.compile,
+            resume=resume,
+        )
+        return train_locally(given, observer, partial(_say_shrink, session.progress, client))
+
+
+def _observer(session: Session, client: str, left_off: LeftOff, live: Live) -> Observer:
+    progress, every = session.progress, session.execution.checkpoint_every
+    begun: set[str] = set()
+
+    def on_batch(stage: Stage, number: int, images_per_second: float) -> None:
+        if live.due:
+            live.update(
+                epoch=number,
+                epochs=stage.epochs,
+                images_per_second=images_per_second,
+                memory_bytes=peak_memory(session.device),
+            )
+
+    def on_epoch(trainer: Trainer, stage: Stage, epoch: Epoch) -> None:
+        if every is not None and trainer.epochs_done % every == 0 and not trainer.at_end:
+            left_off.write(trainer)
+        if stage.name not in begun:
+            begun.add(stage.name)
+            label = " ".join(filter(None, (f"client {client}", stage.name)))
+            progress.start(label, stage.epochs - epoch.epoch + 1)
+        progress.advance()
+        progress.say(
+            f"client {client}  {stage.name + '  ' if stage.name else ''}"
+            f"epoch {epoch.epoch}/{stage.epochs}  loss {epoch.loss:.4f}"
+            f"  accuracy {epoch.accuracy:.1%}  {epoch.examples / epoch.seconds:.0f} images/s"
+        )
+
+    return Observer(on_epoch, on_batch)
+
+
+def _say_shrink(progress: Progress, client: str, size: int) -> None:
+    progress.say(
+        f"client {client}: out of memory; going on with {size} examples at a time"
+        f" (next time: --micro-batch {size})"
+    )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from fedcli.aggregation.admission import open_updates
 from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.decide import check_norms, check_suited, decide
 from fedcli.aggregation.diagnostics import Diagnosis, diagnose
@@ -12,7 +13,7 @@ from fedcli.aggregation.existing_round import Inputs, replacing
 from fedcli.aggregation.provenance import contributions, made_of, not_read, partial_contributions
 from fedcli.aggregation.reduce import Work, combine
 from fedcli.aggregation.server_state import ServerState, open_state, state_layout, state_metadata
-from fedcli.aggregation.updates import Update, check_sources, open_updates
+from fedcli.aggregation.updates import Update, check_sources
 from fedcli.formats.checkpoint import CheckpointWriter, create
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata

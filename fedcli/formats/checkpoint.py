@@ -26,12 +26,14 @@ from fedcli.text import brief
 # The safetensors library takes 100 MB. What is read of a header takes ten times its size, or more;
 # 16 MB hold 70,000 tensors, or the SHA-256s of 150,000 updates.
 _MAX_HEADER = 16_000_000
+_PIECE = 256 * 1024  # bytes that are read at a time
 
 
 class TensorFile:
     """An open safetensors file, whoever wrote it: its tensors are read on demand.
 
-    ``text`` is what it holds as this program's metadata, None where it holds none.
+    ``layout`` says where each of them lies, ``size`` is that of the file in bytes. ``text`` is what
+    it holds as this program's metadata, None where it holds none.
     """
 
     def __init__(self, path: Path, *, follow: bool = False) -> None:
@@ -42,6 +44,8 @@ class TensorFile:
         """
         self.path = path
         self.file = InputFile(path, follow=follow)
+        self._sha256: hashlib._Hash | None = None
+        self._hashed = 0  # up to which byte of the tensors
         try:
             self._read_header()
         except BaseException:
@@ -58,15 +62,42 @@ class TensorFile:
                 f"{self.path}: its header has {length} bytes, expected at most {_MAX_HEADER}"
             )
         self.data_start = 8 + length
-        self.header = self.file.read(self.data_start, 0)
+        header = self.file.read(self.data_start, 0)
+        self._header_sha256 = hashlib.sha256(header)
         try:
-            self.layout, self.text = parse_header(self.header[8:], self.size - self.data_start)
+            self.layout, self.text = parse_header(header[8:], self.size - self.data_start)
         except ValueError as error:
             raise CheckpointError(f"{self.path}: {error}") from None
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
-        """Fill ``buffer`` (bytes) with what lies ``offset`` bytes after the header."""
+        """Fill ``buffer`` (bytes) with what lies ``offset`` bytes into the tensors."""
         self.file.read_into(buffer, self.data_start + offset)
+        if self._sha256 is not None and offset == self._hashed:
+            self._sha256.update(buffer)
+            self._hashed += len(buffer)
+
+    def hash_as_read(self) -> None:
+        """Compute the SHA-256 on the way where all that follows is read once, in order."""
+        self._sha256, self._hashed = self._header_sha256.copy(), 0
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the SHA-256 still depends on what is read, and in which order."""
+        return self._sha256 is not None and self._hashed < self.size - self.data_start
+
+    def read_through(self, see: Callable[[memoryview, int], None] | None = None) -> str:
+        """Read all tensors once, in order, and return the SHA-256 of the file, hex.
+
+        ``see`` is given each piece, and how many bytes into the tensors it starts.
+        """
+        self.hash_as_read()
+        buffer, end = memoryview(bytearray(_PIECE)), self.size - self.data_start
+        for start in range(0, end, _PIECE):
+            piece = buffer[: end - start]
+            self.read_into(piece, start)
+            if see is not None:
+                see(piece, start)
+        return self.digest()
 
     def tensor(self, name: str) -> Array:
         """Read one tensor."""
@@ -86,16 +117,15 @@ class TensorFile:
 
     def tensors_and_digest(self) -> tuple[dict[str, Array], str]:
         """Read all tensors, and return with them the SHA-256 of the very bytes that were read."""
-        sha256, values = hashlib.sha256(self.header), {}
-        for name in self.layout:
-            values[name] = self.tensor(name)
-            sha256.update(values[name].reshape(-1).view(np.uint8).data)
-        self.file.check_unchanged()
-        return values, sha256.hexdigest()
+        self.hash_as_read()
+        return self.tensors(), self.digest()
 
     def digest(self) -> str:
-        """Return the SHA-256 of the file, hex."""
-        return self.file.digest()
+        """Return the SHA-256 of the file, hex: of the bytes that were read where all were."""
+        if self._sha256 is None or self.in_order:
+            return self.file.digest()
+        self.file.check_unchanged()
+        return self._sha256.hexdigest()
 
     def close(self) -> None:
         """Close the file."""
@@ -111,15 +141,16 @@ class TensorFile:
 class Checkpoint(TensorFile):
     """An open checkpoint of this program, with what it says of itself."""
 
-    def __init__(self, path: Path, kind: Kind | None = None) -> None:
+    def __init__(self, path: Path, kind: Kind | None = None, *, follow: bool = False) -> None:
         """Open ``path``, and require that it is of ``kind`` where one is given.
 
-        A symbolic link is followed to a partial mean only, which lies where a person said.
+        Without ``follow`` a symbolic link is followed to a partial mean only, which lies where a
+        person said.
 
         Raises what ``TensorFile`` does, and ``CheckpointError`` for a file that is none of this
         program, or of another kind.
         """
-        super().__init__(path, follow=kind == Kind.PARTIAL)
+        super().__init__(path, follow=follow or kind == Kind.PARTIAL)
         try:
             self._read_metadata(kind)
         except BaseException:
@@ -130,7 +161,7 @@ class Checkpoint(TensorFile):
         try:
             if self.text is None:
                 raise ValueError("no fedcli metadata: not written by this program")
-            self.metadata = Metadata.decode(self.text)
+            self.metadata, self.text = Metadata.decode(self.text), None
         except ValueError as error:
             raise CheckpointError(f"{self.path}: {error}") from None
         if kind is not None and self.metadata.kind != kind:

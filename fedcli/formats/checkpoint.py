@@ -7,9 +7,8 @@ content gives equal bytes, so a checkpoint is known by the SHA-256 of its file.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from io import FileIO
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -19,7 +18,8 @@ from fedcli.errors import CheckpointError
 from fedcli.formats.dtypes import Array
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.safetensors import Layout, encode_header, layout_of, parse_header
-from fedcli.storage.atomic import atomic_writer, read_all, write_all
+from fedcli.storage.atomic import Draft, draft, read_all, write_all
+from fedcli.storage.commit import commit
 from fedcli.storage.untrusted import InputFile
 from fedcli.text import brief
 
@@ -172,14 +172,18 @@ class Checkpoint(TensorFile):
 
 
 class CheckpointWriter:
-    """Fills a checkpoint piece by piece; made by ``create``."""
+    """Fills a checkpoint piece by piece; made by ``create``.
 
-    def __init__(self, file: FileIO, layout: Layout, metadata: Metadata) -> None:
-        self._file = file
+    ``sha256`` is that of the whole file, hex, once it is finished.
+    """
+
+    def __init__(self, started: Draft, layout: Layout, metadata: Metadata) -> None:
         self.layout = layout
         self.metadata = metadata
+        self.sha256 = ""
+        self._draft = started
+        self._file = started.file
         self._header = encode_header(layout, _notes(metadata))
-        self.finished = False
 
     @property
     def size(self) -> int:
@@ -210,8 +214,28 @@ class CheckpointWriter:
             raise ValueError("the metadata changed its length after tensors had been written")
         write_all(self._file, header, 0)
         self._file.seek(0)
-        self.finished = True
-        return hashlib.file_digest(cast(Any, self._file), "sha256").hexdigest()
+        self.sha256 = hashlib.file_digest(cast(Any, self._file), "sha256").hexdigest()
+        return self.sha256
+
+    def publish(self) -> None:
+        """Have it appear at its place, where it is not there yet."""
+        if not self._draft.published:
+            self._draft.publish()
+
+    def commit(self, beside: Sequence[Path], write: Callable[[], None], *, replaces: bool) -> None:
+        """``write`` what belongs to the finished checkpoint, and then publish it.
+
+        See ``storage.commit``.
+        """
+        path = self._draft.path
+        commit(
+            path,
+            beside,
+            write=write,
+            publish=self.publish,
+            is_done=lambda: path.exists() and digest(path) == self.sha256,
+            replaces=replaces,
+        )
 
 
 def _notes(metadata: Metadata) -> dict[str, str]:
@@ -225,37 +249,38 @@ def create(
     """Write a checkpoint piece by piece; it appears at ``path`` when the block ends well.
 
     The header is written by ``finish``, at the latest when the block ends. ``replace`` is as
-    ``files.atomic_writer`` takes it. Raises ``StorageError`` and ``OvertakenError`` as that does.
+    ``atomic.draft`` takes it. Raises ``StorageError`` and ``OvertakenError`` as that does.
     """
-    with atomic_writer(path, replace=replace) as file:
-        writer = CheckpointWriter(file, layout, metadata)
+    with draft(path, replace=replace) as started:
+        writer = CheckpointWriter(started, layout, metadata)
         yield writer
-        if not writer.finished:
+        if not writer.sha256:
             writer.finish()
+        writer.publish()
 
 
-def save(
-    path: Path,
-    tensors: Mapping[str, Array],
-    metadata: Metadata,
-    before_publishing: Callable[[str, int], None] | None = None,
-    *,
-    replace: bool = True,
-) -> str:
-    """Write a checkpoint in one go and return the SHA-256 of its file, hex.
+@contextmanager
+def prepare(
+    path: Path, tensors: Mapping[str, Array], metadata: Metadata, *, replace: bool = True
+) -> Iterator[CheckpointWriter]:
+    """Write a checkpoint in one go and finish it; it appears when the block ends well.
 
-    ``before_publishing`` is called with the SHA-256 and the size of the whole file just before
-    it is renamed into place. ``replace`` is as ``files.atomic_writer`` takes it.
+    ``replace`` is as ``atomic.draft`` takes it.
     """
     layout = layout_of({name: (array.dtype, array.shape) for name, array in tensors.items()})
     with create(path, layout, metadata, replace=replace) as writer:
         for name, info in layout.items():
             writer.write(tensors[name], info.start)
-        sha256 = writer.finish()
-        if before_publishing is not None:
-            writer.flush()
-            before_publishing(sha256, writer.size)
-    return sha256
+        writer.finish()
+        yield writer
+
+
+def save(
+    path: Path, tensors: Mapping[str, Array], metadata: Metadata, *, replace: bool = True
+) -> str:
+    """Write a checkpoint and return the SHA-256 of its file, hex. Takes what ``prepare`` takes."""
+    with prepare(path, tensors, metadata, replace=replace) as writer:
+        return writer.sha256
 
 
 def digest(path: Path) -> str:

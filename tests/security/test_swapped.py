@@ -15,6 +15,7 @@ from support.small_runs import SMALL, contents, play, small_run
 from support.tampering import flip, resave, rewrite
 
 from fedcli.aggregation import commit
+from fedcli.client import train as training
 from fedcli.errors import BadInputError, ConflictError
 from fedcli.exporting.history import chain
 from fedcli.formats.checkpoint import Checkpoint
@@ -22,14 +23,14 @@ from fedcli.formats.manifest import read_manifest
 from fedcli.formats.metadata import Kind
 from fedcli.plan import Plan
 from fedcli.run import Run
-from fedcli.steps import train_client as training
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.evaluate import evaluate
 from fedcli.steps.export import export
 from fedcli.steps.gc import gc
 from fedcli.steps.train_client import Execution, TrainClientResult, train_client
 from fedcli.steps.verify import verify
-from fedcli.storage.atomic import alone_in, write_json
+from fedcli.storage.atomic import write_json
+from fedcli.storage.commit import alone_in
 from fedcli.storage.untrusted import InputFile
 from fedcli.verification.replay_sandbox import Own
 

@@ -145,7 +145,7 @@ class _Opening:
         return self.agreement.base_of(header.whole, header.declared)
 
     def _refusing(self, base: Base, client: str) -> AbstractContextManager[None]:
-        return _refused(base.round.update(client), way_out(base, client, self._now))
+        return _refused(base.round.update(client), way_out(base, client, self._now), client)
 
     def _add(self, header: _Header, base: Base) -> None:
         update = Update(header.name, base, header.tensors, self._now)
@@ -156,14 +156,14 @@ class _Opening:
 
 
 @contextmanager
-def _refused(path: Path, hint: str) -> Iterator[None]:
+def _refused(path: Path, hint: str, client: str | None = None) -> Iterator[None]:
     """Turn what is wrong with an update into an ``UpdateError``."""
     try:
         yield
     except BadInputError as error:
-        raise UpdateError(error.message, hint=hint, culprit=path) from None
+        raise UpdateError(error.about(path), hint=hint, path=path, client=client) from None
     except ValueError as error:
-        raise UpdateError(f"{path}: {error}", hint=hint, culprit=path) from None
+        raise UpdateError(str(error), hint=hint, path=path, client=client) from None
 
 
 def _check_partial(found: Metadata, weighting: str) -> None:

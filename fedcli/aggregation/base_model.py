@@ -55,7 +55,9 @@ class Base:
         model = Checkpoint(self.path, Kind.GLOBAL)
         if model.file.identity != self.identity:
             model.close()
-            raise BadInputError(f"{self.path}: was replaced while it was used; repeat the command")
+            raise BadInputError(
+                "was replaced while it was used; repeat the command", path=self.path
+            )
         return model
 
     @property

@@ -33,15 +33,16 @@ def check_suited(base: Base, updates: Sequence[Update], rule: Rule) -> dict[str,
     controls = base.controls()
     if controls and CONTROL not in slots:
         raise UpdateError(
-            f"{updates[0].path}: brings control variates, which the server optimizer {name} does"
-            " not add up",
+            f"its updates bring control variates, which the server optimizer {name} does not add"
+            " up",
             hint=base.run.command("aggregate --strategy scaffold"),
+            path=base.round.path,
         )
     if CONTROL in slots and not controls:
         raise UpdateError(
-            f"{updates[0].path}: brings no control variates, which the server optimizer {name}"
-            " adds up",
+            f"its updates bring no control variates, which the server optimizer {name} adds up",
             hint=f"updates made with train-client --algorithm scaffold do; {updates[0].way_out()}",
+            path=base.round.path,
         )
     contributors = [update.contributor for update in updates]
     return {

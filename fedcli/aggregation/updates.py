@@ -74,8 +74,8 @@ class Update:
     def error(self, what: str) -> UpdateError:
         """Return the error of an update that cannot be used; ``what`` says why."""
         if self.members:
-            return UpdateError(f"{self.path}: {what}")
-        return UpdateError(f"{self.path}: {what}", hint=self.way_out(), culprit=self.path)
+            return UpdateError(what, path=self.path)
+        return UpdateError(what, hint=self.way_out(), path=self.path, client=self.name)
 
 
 def way_out(base: Base, client: str, now: int) -> str:

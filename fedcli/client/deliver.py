@@ -140,7 +140,7 @@ def _write(
             if session.force:
                 check_replaceable(round_, client)
             if path.exists() and not again:
-                raise OvertakenError(f"{path}: another process has just written it")
+                raise OvertakenError("another process has just written it", path=path)
             state = states.path(round_.number, client)
             beside = (state, round_.telemetry(client), round_.signature(client))
             update.commit(beside, write, replaces=again)

@@ -49,7 +49,7 @@ def read_record(record: type[Record], path: Path) -> Record | None:
         return None
     except ValueError as error:
         raise BadInputError(
-            f"{path}: {error}", hint="delete the file and repeat the step that wrote it"
+            f"{error}", hint="delete the file and repeat the step that wrote it", path=path
         ) from None
 
 

@@ -193,8 +193,9 @@ def read_evaluations(round_: Round) -> dict[str, dict[str, Any]]:
         return {}
     except (ValueError, KeyError, TypeError) as error:
         raise BadInputError(
-            f"{round_.evaluation}: not a file of evaluations: {error!r}",
+            f"not a file of evaluations: {error!r}",
             hint="delete it and evaluate again",
+            path=round_.evaluation,
         ) from None
 
 

@@ -182,8 +182,9 @@ def _write(files: Mapping[Path, bytes], *, force: bool) -> bool:
     for path in other:
         if path.exists() and not force:
             raise ConflictError(
-                f"{path}: exists, and is not what would be written",
+                "exists, and is not what would be written",
                 hint="--force replaces it; --output names another file",
+                path=path,
             )
     for path in other:
         write_bytes(path, files[path])

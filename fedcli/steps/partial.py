@@ -170,12 +170,15 @@ def _unchanged(output: Path, sums: Sums) -> PartialResult:
             found, sha256 = checkpoint.metadata, checkpoint.digest()
     except CheckpointError as error:
         raise ConflictError(
-            f"{output}: exists, and is no partial mean: {error.message}", hint="--force replaces it"
+            f"exists, and is no partial mean: {error.about(output)}",
+            hint="--force replaces it",
+            path=output,
         ) from None
     if found.encode() != expected.encode():
         raise ConflictError(
-            f"{output}: exists, and was made from other updates or with another weighting",
+            "exists, and was made from other updates or with another weighting",
             hint="--force replaces it",
+            path=output,
         )
     number, total = sums.base.round.number, sums.shares.divisor
     return PartialResult(output, sha256, number, sums.weighting, (), (), total, 0.0, True)

@@ -98,7 +98,8 @@ def _length(client: Contributor) -> float:
         raise UpdateError(
             f"{client.path}: fednova divides by the length of the steps, and finds {length:g} for "
             + ", ".join(f"{name} {value:g}" for name, value in found.items()),
-            culprit=client.path,
+            path=client.path,
+            client=client.name,
         )
     return length
 

@@ -136,10 +136,10 @@ class Survey:
         try:
             found = read_record(record, path)
         except BadInputError as error:
-            self.add(broken, path, error.message.removeprefix(f"{path}: "))
+            self.add(broken, path, error.about(path))
             return None
         except StorageError as error:
-            self.add(Problem.LOST, path, error.message.removeprefix(f"{path}: "))
+            self.add(Problem.LOST, path, error.about(path))
             return None
         if found is None and missing is not None:
             self.add(missing[0], path, missing[1])
@@ -169,9 +169,9 @@ class Survey:
         except NotReadyError:
             self.add(missing[0], path, missing[1])
         except BadInputError as error:
-            self.add(Problem.CHANGED, path, error.message.removeprefix(f"{path}: "))
+            self.add(Problem.CHANGED, path, error.about(path))
         except StorageError as error:
-            self.add(Problem.LOST, path, error.message.removeprefix(f"{path}: "))
+            self.add(Problem.LOST, path, error.about(path))
         except ValueError as error:
             self.add(Problem.CHANGED, path, str(error))
         return None

@@ -11,7 +11,11 @@ THOROUGH = os.environ.get("FEDCLI_THOROUGH", "0") not in ("", "0")
 
 
 def sample(
-    items: Sequence[T], count: int, kind: Callable[[T], Hashable] = lambda item: None
+    items: Sequence[T],
+    count: int,
+    *,
+    kind: Callable[[T], Hashable] = lambda item: None,
+    seed: str = "",
 ) -> list[T]:
     """Return ``count`` of the items in their order, the same ones every time, or all of them.
 
@@ -20,7 +24,7 @@ def sample(
     if THOROUGH or count >= len(items):
         return list(items)
     places = list(range(len(items)))
-    random.Random(len(items)).shuffle(places)
+    random.Random(f"{seed}/{len(items)}").shuffle(places)
     of_kind: dict[Hashable, list[int]] = defaultdict(list)
     for place in places:
         of_kind[kind(items[place])].append(place)

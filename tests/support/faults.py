@@ -232,8 +232,10 @@ def preload() -> None:
         importlib.import_module(f"fedcli.{name}")
     importlib.import_module("fedcli.reporting.page")
     importlib.import_module("fedcli.reporting.plots")
-    # typer would build all commands anew in each of thousands of processes
+    # typer would build the program anew in each of thousands of processes
     cli.app = typer.main.get_command(cli.app)
+    for name in cli.COMMANDS:
+        cli.command_of(name)
 
 
 def main() -> NoReturn:

@@ -66,8 +66,10 @@ def preload() -> None:
     importlib.import_module("fedcli.reporting.page")
     importlib.import_module("fedcli.reporting.plots")
     importlib.import_module("support.faults")
-    # typer would build all commands anew in each of thousands of processes
+    # typer would build the program anew in each of thousands of processes
     cli.app = typer.main.get_command(cli.app)
+    for name in cli.COMMANDS:
+        cli.command_of(name)
 
 
 def become(words: list[str], *kept: int) -> NoReturn:

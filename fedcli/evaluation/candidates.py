@@ -13,6 +13,7 @@ from fedcli.errors import BadInputError, CheckpointError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, digest
 from fedcli.formats.dtypes import Array
 from fedcli.formats.metadata import Kind
+from fedcli.formats.update_tensors import UpdateTensors
 from fedcli.plan.layer_patterns import matching
 from fedcli.run import Run
 from fedcli.run.client_state import LOCAL, StateStore
@@ -71,7 +72,7 @@ def update_models(store: StateStore, rounds: Rounds, clients: Sequence[str]) -> 
         delivered = [round_.number for round_ in run.rounds() if round_.update(client).exists()]
         for number in _chosen(run, delivered, rounds, f"update of client {client}"):
             round_ = run.round(number)
-            with Checkpoint(round_.update(client), Kind.UPDATE) as update:
+            with UpdateTensors(round_.update(client)) as update:
                 sha256 = update.digest()
             read = partial(_read_update, store, round_, client, sha256)
             models.append(Model("update", round_, client, update.path, sha256, read))
@@ -79,7 +80,7 @@ def update_models(store: StateStore, rounds: Rounds, clients: Sequence[str]) -> 
 
 
 def _read_update(store: StateStore, round_: Round, client: str, sha256: str) -> Tensors:
-    with Checkpoint(round_.update(client), Kind.UPDATE) as update:
+    with UpdateTensors(round_.update(client)) as update:
         whole, found = update.tensors_and_digest()
         if found != sha256:
             raise BadInputError(

@@ -276,11 +276,8 @@ def initial_model(start: Start, info: RunInfo) -> "InitialModel":
 
 def write_round_zero(run: Run, model: "InitialModel", key: SigningKey | None = None) -> None:
     """Write the starting model, signed by the coordinator where there is a key."""
-
-    def sign(sha256: str, _: int) -> None:
-        if key is not None:
-            sign_global(run, run.round(0), sha256, None, key)
-
     roles = {name: role for name, role in model.roles.items() if role != Role.PARAMETER}
     metadata = Metadata(Kind.GLOBAL, run.id, round=0, roles=roles, seed=run.info.seed)
-    checkpoint.save(run.round(0).global_model, model.tensors, metadata, before_publishing=sign)
+    with checkpoint.prepare(run.round(0).global_model, model.tensors, metadata) as written:
+        if key is not None:
+            sign_global(run, run.round(0), written.sha256, None, key)

@@ -22,12 +22,13 @@ from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.manifest import read_manifest
 from fedcli.formats.metadata import Kind
 from fedcli.plan import Plan
+from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.evaluate import evaluate
 from fedcli.steps.export import export
 from fedcli.steps.gc import gc
-from fedcli.steps.train_client import Execution, TrainClientResult, train_client
+from fedcli.steps.train_client import TrainClientResult, train_client
 from fedcli.steps.verify import verify
 from fedcli.storage.atomic import write_json
 from fedcli.storage.commit import alone_in

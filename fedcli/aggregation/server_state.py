@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedcli.aggregation.base_model import CONTROL, Base, slot_dtype
 from fedcli.aggregation.block_files import BlockFile, write_block
@@ -25,9 +24,8 @@ from fedcli.run import Run
 from fedcli.run.round import Round
 from fedcli.security.signatures import check_server_state
 from fedcli.strategies import Rule
+from fedcli.strategies.server_optimizers import SlotValues
 from fedcli.text import brief
-
-State = dict[str, NDArray[np.float64]]
 
 
 def _prefix(slot: str) -> str:
@@ -47,7 +45,7 @@ class ServerState:
     sources: Mapping[str, BlockFile]
     steps: int
 
-    def read(self, block: Block, reader: Reader) -> State:
+    def read(self, block: Block, reader: Reader) -> SlotValues:
         """Read a block of every slot, in float64."""
         state = {}
         for slot, start in self.slots.items():

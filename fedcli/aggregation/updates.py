@@ -16,7 +16,7 @@ from fedcli.formats.update_tensors import UpdateTensors
 from fedcli.run.next_command import train_command
 from fedcli.security.signatures import signature_fault
 from fedcli.storage.atomic import read_json
-from fedcli.strategies.combination import Contributor
+from fedcli.strategies.decision import Contributor
 from fedcli.text import brief
 
 NO_DIGEST = "0" * 64  # as long as a digest, until it is known

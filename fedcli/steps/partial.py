@@ -28,7 +28,7 @@ from fedcli.run import Run
 from fedcli.run.next_command import train_command
 from fedcli.run.participation import participation
 from fedcli.security.signatures import check_no_partials
-from fedcli.strategies.combination import Shares
+from fedcli.strategies.decision import Shares
 
 
 @dataclass(frozen=True)

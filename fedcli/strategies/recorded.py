@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fedcli.errors import UpdateError
-from fedcli.strategies.combination import Contributor
+from fedcli.strategies.decision import Contributor
 
 TOO_LARGE = 1e30  # for a loss, a rate or a number of steps that somebody reports
 

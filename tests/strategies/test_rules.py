@@ -8,7 +8,7 @@ from support.decisions import RNG, decide, inputs, result, size
 
 from fedcli.errors import ExitStatus, NotReadyError, UsageError
 from fedcli.strategies import REDUCERS
-from fedcli.strategies.combination import Linear
+from fedcli.strategies.decision import Linear
 
 seeds = st.integers(0, 2**32)
 ON_INNER_PRODUCTS = {

@@ -16,7 +16,7 @@ from fedcli.strategies import (
     WEIGHTINGS,
     Rule,
 )
-from fedcli.strategies.combination import Clients, CoordinateWise, Measures, Shares
+from fedcli.strategies.decision import Clients, CoordinateWise, Measures, Shares
 
 OPTIONS = {part.name for part in fields(AggregatePlan)} - {
     *("strategy", "reduce", "server_optimizer", "weighting"),

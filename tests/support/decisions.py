@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedcli.strategies import REDUCERS
-from fedcli.strategies.combination import Clients, Combination, Linear, Shares
+from fedcli.strategies.decision import Clients, Combination, Linear, Shares
 
 RNG = np.random.default_rng(2026)
 UPDATES = {

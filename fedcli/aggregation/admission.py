@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedcli.aggregation.base_model import Agreement, Base, Declared, read_base
+from fedcli.aggregation.base_model import Agreement, Base, Contents, read_base
 from fedcli.aggregation.updates import Update, check_tensors, way_out
 from fedcli.errors import BadInputError, UpdateError
 from fedcli.formats.metadata import Kind, Metadata
@@ -60,7 +60,7 @@ class _Header:
     name: str
     whole: Base
     tensors: UpdateTensors
-    declared: Declared
+    declared: Contents
 
 
 class _Opening:
@@ -120,13 +120,13 @@ class _Opening:
                 raise ValueError(f"has num_examples {found.num_examples}, expected {most} at most")
             if fault := signature_fault(whole.run, whole.round, client, None):
                 raise ValueError(fault)
-            return _Header(client, whole, tensors, Declared.of(found))
+            return _Header(client, whole, tensors, Contents.of(found))
 
     def _read_partial(self, path: Path) -> _Header:
         tensors, whole = self._open(path, Kind.PARTIAL), self._whole[self._now]
         with _refused(path, _AGAIN):
             _check_origin(whole, tensors.metadata)
-            return _Header(path.stem, whole, tensors, Declared.of(tensors.metadata))
+            return _Header(path.stem, whole, tensors, Contents.of(tensors.metadata))
 
     def _open(self, path: Path, kind: Kind) -> UpdateTensors:
         tensors = self._files.enter_context(UpdateTensors(path, kind))

@@ -124,7 +124,7 @@ def read_base(run: Run, round_: Round) -> Base:
 
 
 @dataclass(frozen=True)
-class Declared:
+class Contents:
     """What an update says of what it holds: patterns of tensors withheld, names of controls."""
 
     freeze: tuple[str, ...]
@@ -132,7 +132,7 @@ class Declared:
     controls: frozenset[str]
 
     @classmethod
-    def of(cls, found: Metadata) -> "Declared":
+    def of(cls, found: Metadata) -> "Contents":
         """Read it; raise ``ValueError`` that says what is wrong."""
         training, patterns = found.training or {}, {}
         for key in WITHHOLDING:
@@ -165,11 +165,11 @@ class Agreement:
     """
 
     bases: Mapping[int, Base]
-    declared: Declared | None = None
+    declared: Contents | None = None
     whose: str = ""
 
     @classmethod
-    def of(cls, bases: Mapping[int, Base], said: Sequence[tuple[str, Declared]]) -> "Agreement":
+    def of(cls, bases: Mapping[int, Base], said: Sequence[tuple[str, Contents]]) -> "Agreement":
         """Decide by majority what updates hold; of equally many, the first tells.
 
         ``bases`` hold all tensors of the models, ``said`` is whose update says what. What cannot
@@ -183,7 +183,7 @@ class Agreement:
                 return cls(agreed, declared, first if its == declared else "most of the updates")
         return cls(bases)
 
-    def base_of(self, whole: Base, declared: Declared) -> Base:
+    def base_of(self, whole: Base, declared: Contents) -> Base:
         """Return the base of an update that was trained from ``whole``, with what updates hold.
 
         Raises ``ValueError`` where the update says that it holds something else.

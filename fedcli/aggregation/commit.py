@@ -70,7 +70,7 @@ class OpenRound:
         return state_metadata(self.inputs.rule, self.recorded, model, self.step.number)
 
     def manifest(
-        self, figures: Sequence[Diagnosis], outputs: "Outputs", seconds: float
+        self, figures: Sequence[Diagnosis], outputs: "RoundFiles", seconds: float
     ) -> Manifest:
         """Describe everything; ``outputs`` are finished."""
         rule, taking_part = self.inputs.rule, self.inputs.taking_part
@@ -112,7 +112,7 @@ def _open(inputs: Inputs, progress: Progress) -> Iterator[OpenRound]:
 
 
 @dataclass(frozen=True)
-class Outputs:
+class RoundFiles:
     """The files that are written aside; ``state`` is None where the server keeps nothing."""
 
     model: CheckpointWriter
@@ -127,17 +127,17 @@ class Outputs:
 
 
 @contextmanager
-def _create(opened: OpenRound, *, replace: bool) -> Iterator[Outputs]:
+def _create(opened: OpenRound, *, replace: bool) -> Iterator[RoundFiles]:
     """Start the files aside."""
     round_, rule, base = opened.inputs.round, opened.inputs.rule, opened.base
     metadata = opened.metadata(not_read)
     with create(round_.global_model, base.whole, metadata, replace=replace) as model:
         if not (layout := state_layout(rule, base)):
-            yield Outputs(model, None)
+            yield RoundFiles(model, None)
             return
         described = opened.state_metadata(metadata)
         with create(round_.server_state, layout, described) as state:
-            yield Outputs(model, state)
+            yield RoundFiles(model, state)
 
 
 def write_round(
@@ -170,7 +170,7 @@ def write_round(
 
 def _commit(
     opened: OpenRound,
-    outputs: Outputs,
+    outputs: RoundFiles,
     manifest: Manifest,
     signing: SigningKey | None,
     *,

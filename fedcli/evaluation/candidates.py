@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from fedcli.aggregation.base_model import Declared
+from fedcli.aggregation.base_model import Contents
 from fedcli.algorithms import ALGORITHMS
 from fedcli.errors import BadInputError, CheckpointError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, digest
@@ -89,7 +89,7 @@ def _read_update(store: StateStore, round_: Round, client: str, sha256: str) -> 
         # what an algorithm sends beside the model is named <slot>/<tensor>
         tensors = {name: values for name, values in whole.items() if "/" not in name}
         try:
-            declared = Declared.of(update.metadata)
+            declared = Contents.of(update.metadata)
         except ValueError as error:
             raise CheckpointError(str(error), path=update.path) from None
     if not declared.freeze and not declared.local_layers:

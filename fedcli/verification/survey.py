@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedcli.aggregation.base_model import Base, Declared
+from fedcli.aggregation.base_model import Base, Contents
 from fedcli.errors import BadInputError, NotReadyError, StorageError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.metadata import Kind, Metadata
@@ -97,7 +97,7 @@ class Survey:
 
         None as long as no model was read. Raises ``ValueError`` where it holds what cannot be.
         """
-        return None if self.model is None else Declared.of(found).applied_to(self.model)
+        return None if self.model is None else Contents.of(found).applied_to(self.model)
 
     def claim(self, path: Path, claim: Claim) -> None:
         """Note what a file says of another one."""

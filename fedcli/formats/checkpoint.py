@@ -1,4 +1,4 @@
-"""The one reader and writer of safetensors checkpoints.
+"""Checkpoints: read tensor by tensor, written piece by piece.
 
 A checkpoint is a safetensors file whose tensor names are the model's ``state_dict`` names.
 Its metadata is one key, ``fedcli``, holding canonical JSON. Nothing volatile goes in: equal

@@ -1,6 +1,6 @@
 """A run on disk: every path, what ``run.json`` says, which rounds there are and which is open.
 
-The layout is specified in ``docs/run-directory.md``. Nothing else in the program joins paths.
+The layout is specified in ``docs/run-directory.md``.
 """
 
 import re

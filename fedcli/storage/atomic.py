@@ -1,4 +1,4 @@
-"""The one way a file comes to be: written aside, flushed to disk, renamed into place.
+"""Write a file aside, flush it to the disk, and rename it into place.
 
 A reader sees the old file, the new one, or none; never half of one.
 """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedcli.errors import ConflictError, FedcliError, LostError, OvertakenError
 from fedcli.formats.checkpoint import digest
-from fedcli.formats.manifest import Manifest, read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.run import Run
 from fedcli.run.participation import Participation
 from fedcli.run.round import Round
@@ -67,7 +67,7 @@ def check_unchanged(inputs: Inputs) -> Manifest:
     ``Inputs.prepared_rule`` raises.
     """
     run, round_ = inputs.run, inputs.round
-    manifest = read_manifest(round_.manifest)
+    manifest = Manifest.try_read(round_.manifest)
     if manifest is None:
         raise _lost(round_, f"{round_.manifest} does not tell what it was made from")
     if manifest.global_model != digest(round_.global_model):
@@ -190,7 +190,7 @@ def replacing(inputs: Inputs, sha256: str, *, force: bool) -> Iterator[None]:
         is_other = path.exists() and not _is(path, sha256)
         if is_other and not force:
             raise OvertakenError(f"{path}: another process has just written it")
-        before = read_manifest(round_.manifest)
+        before = Manifest.try_read(round_.manifest)
         is_as_it_was = before is not None and before.global_model == sha256
         if is_other and not is_as_it_was:
             check_replaceable(inputs.run, round_)

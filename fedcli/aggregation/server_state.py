@@ -18,7 +18,7 @@ from fedcli.aggregation.blocks import Block, Reader
 from fedcli.errors import BadInputError, CheckpointError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, CheckpointWriter, digest
 from fedcli.formats.dtypes import Array
-from fedcli.formats.manifest import Manifest, read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.safetensors import Layout, layout_of
 from fedcli.run import Run
@@ -139,7 +139,7 @@ def _no_manifest(before: Round, what: str) -> NotReadyError:
 
 def _manifest(run: Run, before: Round, sha256: str) -> Manifest | None:
     """Read what goes with the model of a round, of this SHA-256; None where nothing was kept."""
-    manifest = read_manifest(before.manifest)
+    manifest = Manifest.try_read(before.manifest)
     if manifest is None and before.server_state.exists():
         wrong = f"does not tell whether {before.server_state} belongs to {before.global_model}"
     elif manifest is not None and manifest.global_model != sha256:

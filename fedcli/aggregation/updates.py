@@ -15,11 +15,11 @@ from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.dtypes import DTYPE_NAMES
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.safetensors import Layout
+from fedcli.formats.telemetry import Telemetry
 from fedcli.run import Run
 from fedcli.run.next_command import train_command
 from fedcli.run.round import Round
 from fedcli.security.signatures import signature_fault
-from fedcli.storage.atomic import read_json
 from fedcli.strategies.combination import Contributor
 from fedcli.text import brief
 
@@ -274,9 +274,10 @@ def _source_fault(update: Update) -> str | None:
     if base.run.info.members:  # anybody can write a note; of the signature's own author is the rest
         return signature_fault(base.run, base.round, update.name, sha256)
     try:
-        noted = read_json(base.round.telemetry(update.name)).get("sha256")
-    except (FileNotFoundError, ValueError, BadInputError, StorageError):
-        noted = None
-    if isinstance(noted, str) and noted != sha256:
-        return f"was changed after the client wrote it: SHA-256 {sha256}, expected {brief(noted)}"
-    return None
+        told = Telemetry.read(base.round.telemetry(update.name))
+    except (BadInputError, StorageError):
+        return None
+    if told is None or told.sha256 == sha256:
+        return None
+    noted = brief(told.sha256)
+    return f"was changed after the client wrote it: SHA-256 {sha256}, expected {noted}"

@@ -11,7 +11,7 @@ import numpy as np
 from fedcli.datasets.shards import Examples
 from fedcli.errors import CheckpointError, ConflictError
 from fedcli.formats.checkpoint import Checkpoint
-from fedcli.formats.manifest import read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata, Role
 from fedcli.run import Run
 from fedcli.run.round import Round
@@ -87,7 +87,7 @@ def check_not_used(run: Run, round_: Round, client: str) -> None:
     if not round_.global_model.exists():
         return
     since = (one for one in run.complete_rounds() if one.number >= round_.number)
-    manifests = (read_manifest(one.manifest) for one in since)
+    manifests = (Manifest.try_read(one.manifest) for one in since)
     used = ((e.round, e.client) for m in manifests if m is not None for e in m.accepted)
     if (round_.number, client) in used:
         raise ConflictError(

@@ -7,7 +7,7 @@ from typing import Any
 
 from fedcli.errors import BadInputError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, digest
-from fedcli.formats.manifest import Manifest, read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind
 from fedcli.plan import TrainPlan
 from fedcli.run import Run
@@ -78,7 +78,7 @@ def _base_of(run: Run, number: int) -> str | None:
         with Checkpoint(run.round(number).global_model, Kind.GLOBAL) as model:
             return model.metadata.base
     except (BadInputError, NotReadyError):
-        manifest = read_manifest(run.round(number).manifest)
+        manifest = Manifest.try_read(run.round(number).manifest)
         if manifest is not None:
             return manifest.base
         before = run.round(number - 1).global_model
@@ -97,7 +97,7 @@ def stretches(rounds: list[Made]) -> Iterator[list[Made]]:
 
 
 def _made(run: Run, number: int) -> Made:
-    manifest = read_manifest(run.round(number).manifest)
+    manifest = Manifest.try_read(run.round(number).manifest)
     found: dict[bytes, Mapping[str, Any]] = {}
     for entry in () if manifest is None else manifest.accepted:
         try:

@@ -14,7 +14,7 @@ from fedcli.algorithms import ALGORITHMS
 from fedcli.errors import BadInputError, CheckpointError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, digest, save
 from fedcli.formats.dtypes import Array, is_float
-from fedcli.formats.manifest import Manifest, read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.run.directory import Run
 from fedcli.run.info import client_order, is_client_id
@@ -98,7 +98,7 @@ class StateStore:
         for number in self._rounds(1, round_number - 1):
             manifest = None
             if server_optimizer is not None:
-                manifest = read_manifest(self.run.round(number).manifest)
+                manifest = Manifest.try_read(self.run.round(number).manifest)
             if manifest is not None and manifest.server_optimizer != server_optimizer:
                 return None
             if (manifest is None or _has(manifest, client)) and self._kept(number, client, slot):

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedcli.aggregation.updates import check_tensors
-from fedcli.evaluation.records import Telemetry
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.telemetry import Telemetry
 from fedcli.run.client_state import belong_together, slots_kept
 from fedcli.run.info import client_order, is_client_id
 from fedcli.run.round import Round

@@ -14,7 +14,7 @@ from support.runs import fedcli
 from fedcli.algorithms import ALGORITHMS
 from fedcli.cli import execute
 from fedcli.formats.checkpoint import Checkpoint, digest, save
-from fedcli.formats.manifest import read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.models.weights import initial_tensors
 from fedcli.plan import Plan
@@ -125,7 +125,7 @@ def test_steps_and_the_loss_at_the_start_are_recorded(run: Run, cli: Cli) -> Non
 def test_a_plan_with_qfedavg_asks_for_the_loss_at_the_start(run: Run, cli: Cli) -> None:
     found, _, _ = cli("run", "--rounds", 1, "--strategy", "qfedavg", "--epochs", 1)
     assert found == 0
-    manifest = read_manifest(run.round(1).manifest)
+    manifest = Manifest.try_read(run.round(1).manifest)
     assert manifest is not None
     assert (manifest.strategy, manifest.options["q"]) == ("qfedavg", 1.0)
 
@@ -376,7 +376,7 @@ def test_the_list_of_algorithms_needs_no_run(
 def test_an_algorithm_that_is_typed_brings_its_strategy(run: Run, cli: Cli) -> None:
     found, _, err = cli("run", "--rounds", 2, *SCAFFOLD, "--epochs", 1, "--no-evaluate")
     assert found == 0, err
-    manifest = read_manifest(run.round(2).manifest)
+    manifest = Manifest.try_read(run.round(2).manifest)
     assert manifest is not None
     assert (manifest.strategy, manifest.server_optimizer) == ("scaffold", "scaffold")
     found, _, err = cli("run", "--rounds", 3, *SCAFFOLD, "--strategy", "fedavg")

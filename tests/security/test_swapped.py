@@ -18,7 +18,7 @@ from fedcli.aggregation import base_model as bases
 from fedcli.errors import BadInputError, ConflictError
 from fedcli.exporting.history import chain
 from fedcli.formats.checkpoint import Checkpoint
-from fedcli.formats.manifest import read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind
 from fedcli.plan import Plan
 from fedcli.run import Run
@@ -304,7 +304,7 @@ def test_reasons_in_a_manifest_are_short(tiny_run: Run) -> None:
         deliver(tiny_run, client, tensors(1))
     resave(tiny_run.round(1).update("0"), run="x" * 5000)
     aggregate(tiny_run, min_clients=2)
-    manifest = read_manifest(tiny_run.round(1).manifest)
+    manifest = Manifest.try_read(tiny_run.round(1).manifest)
     assert manifest is not None
     assert len(manifest.rejected[0].reason) <= 300
 

@@ -49,7 +49,7 @@ class Update:
         self.bytes = checkpoint.size
         self.members = members
         self.num_examples = checkpoint.metadata.num_examples or 0
-        self.training = checkpoint.metadata.training or {}
+        self.training = checkpoint.metadata.training
         self.staleness = now - base.round.number
         self.values = BlockFile(
             checkpoint, base.layout, floats=_partial_dtype if members else None, hashed=True

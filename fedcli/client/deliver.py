@@ -68,7 +68,7 @@ def deliver(
     try:
         sha256 = _write(session, metadata, trained, note, again=again)
     except OvertakenError:
-        done = find_delivered(session.round, client, metadata, session.undecided)
+        done = find_delivered(session, metadata)
         if done is None or signature_fault(session.run, session.round, client, done.sha256):
             raise
         session.progress.say(f"client {client}: another process has delivered it meanwhile")

@@ -9,6 +9,8 @@ from fedcli.errors import BadInputError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, digest
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind
+from fedcli.formats.records import encode
+from fedcli.formats.training_record import TrainingRecord
 from fedcli.plan import TrainPlan
 from fedcli.run import Run
 from fedcli.run.info import client_order
@@ -102,16 +104,16 @@ def _made(run: Run, number: int) -> Made:
     for entry in () if manifest is None else manifest.accepted:
         try:
             with Checkpoint(run.round(entry.round).update(entry.client), Kind.UPDATE) as update:
-                training = _hyperparameters(update.metadata.training or {})
+                training = _hyperparameters(update.metadata.training)
         except (BadInputError, NotReadyError):
             continue
         found[canonical_json(training)] = training
     return Made(number, manifest, tuple(found[key] for key in sorted(found)))
 
 
-def _hyperparameters(training: Mapping[str, Any]) -> dict[str, Any]:
+def _hyperparameters(training: TrainingRecord) -> dict[str, Any]:
     """Return what somebody chose; the number of steps that epochs come to is not among it."""
-    chosen = {key: value for key, value in training.items() if key in _RECORDED}
+    chosen = {key: value for key, value in encode(training).items() if key in _RECORDED}
     chosen.pop("initial_loss", None)
     if "epochs" in chosen:
         chosen.pop("steps", None)

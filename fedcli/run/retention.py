@@ -204,7 +204,7 @@ def _slots_in(store: StateStore, mine: list[OldFile]) -> Set[str]:
             continue
         try:
             with Checkpoint(file.path, Kind.UPDATE) as update:
-                slots |= slots_kept(update.metadata.training or {})
+                slots |= slots_kept(update.metadata.training)
         except (BadInputError, NotReadyError):
             continue
     return slots & _SLOTS.keys()

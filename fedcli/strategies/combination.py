@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcli.formats.dtypes import Array
+from fedcli.formats.training_record import TrainingRecord
 
 Weights = NDArray[np.float64]
 Options = Mapping[str, Any]
@@ -41,7 +42,7 @@ class Contributor:
     num_examples: int
     clients: int = 1
     staleness: int = 0
-    training: Mapping[str, Any] = field(default_factory=dict)
+    training: TrainingRecord = field(default_factory=TrainingRecord)
 
 
 @dataclass(frozen=True)

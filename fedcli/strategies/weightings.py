@@ -86,7 +86,7 @@ def _length(client: Contributor) -> float:
     check_every_step("fednova needs the number of steps", client)
     how = "train-client of this version"
     steps, training = recorded_count(client, "steps", how), client.training
-    own = "mu" if training.get("algorithm") == "fedprox" else "proximal"
+    own = "mu" if training.algorithm == "fedprox" else "proximal"
     pull = {}
     if training.get(own) is not None:
         pull = {"lr": recorded(client, "lr", how), "proximal": recorded(client, own, how)}

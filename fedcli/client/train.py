@@ -19,7 +19,6 @@ from fedcli.client.local_training import Assignment, Trained, train_locally
 from fedcli.client.resume import LeftOff, Resume, seconds_before
 from fedcli.client.session import (
     Before,
-    Execution,
     Session,
     check_state_is_own,
     checked_length,
@@ -31,6 +30,7 @@ from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.records import encode
 from fedcli.models import build, takes_rgb
 from fedcli.models.weights import load_arrays
+from fedcli.plan.execution import Execution
 from fedcli.progress import Progress
 from fedcli.randomness import stream_seed
 from fedcli.run import Run
@@ -39,7 +39,7 @@ from fedcli.security.signatures import member_key
 from fedcli.training import Epoch, Normalize, Observer, Stage, Trainer, steps_of
 from fedcli.training.devices import out_of_memory_as_error, peak_memory, reset_peak_memory
 
-__all__ = ["ClientResult", "Execution", "TrainClientResult", "train_client"]
+__all__ = ["ClientResult", "TrainClientResult", "train_client"]
 
 
 @dataclass(frozen=True)
@@ -148,10 +148,8 @@ def _metadata(session: Session, client: str, examples: ClientData, before: Befor
         examples=examples.fingerprint,
         state=before.sha256s[0] if len(before.sha256s) == 1 else before.sha256s,
     )
-    if session.plan.algorithm in ("fednova", "scaffold"):
-        length = checked_length(session, steps)
-        if session.plan.algorithm == "fednova":
-            training = replace(training, normalized_steps=length)
+    if session.plan.local.divides_by_length:
+        training = training.plus(session.plan.local.recorded(checked_length(session, steps)))
     return Metadata(
         Kind.UPDATE,
         session.run.id,

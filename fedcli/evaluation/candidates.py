@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from fedcli.aggregation.base_model import Declared
+from fedcli.algorithms import ALGORITHMS
 from fedcli.errors import BadInputError, CheckpointError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, digest
 from fedcli.formats.dtypes import Array
@@ -129,9 +130,15 @@ def personal_models(
         raise NotReadyError(
             f"--personal: {store.path(numbers[-1], '0').parent.parent}: there is no model of"
             f" {who}'s own up to round {numbers[-1]}",
-            hint="train-client keeps one with --algorithm ditto or fedbn, or --local-layers",
+            hint=f"train-client keeps one with --algorithm {' or '.join(_keeping())}, or with"
+            " --local-layers",
         )
     return models
+
+
+def _keeping() -> list[str]:
+    """Return the algorithms with which a client has a model of its own."""
+    return [name for name, row in ALGORITHMS.items() if row.keeps == PERSONAL or row.keeps_layers]
 
 
 def _personal_model(store: StateStore, round_: Round, client: str) -> Model | None:

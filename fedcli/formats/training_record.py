@@ -6,9 +6,9 @@ A client and the server meet in it: rules of aggregation, the next round's train
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
-from fedcli.formats.records import Sparse
+from fedcli.formats.records import Sparse, decode, encode
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,10 @@ class TrainingRecord(Sparse):
     def get(self, key: str) -> Any:
         """Return what is recorded under a key of the file; None where nothing is."""
         return vars(self).get(key, self.options.get(key))
+
+    def plus(self, more: Mapping[str, Any]) -> Self:
+        """Return it with more recorded, by keys of the file. Raises ``ValueError``."""
+        return decode(type(self), {**encode(self), **more})
 
     @property
     def started_from(self) -> tuple[str, ...]:

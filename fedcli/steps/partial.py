@@ -22,7 +22,6 @@ from fedcli.errors import (
 from fedcli.formats.checkpoint import Checkpoint, create, digest
 from fedcli.formats.manifest import Contribution, PartialContribution
 from fedcli.formats.metadata import Kind, Metadata
-from fedcli.formats.records import decode
 from fedcli.formats.training_record import TrainingRecord
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
@@ -121,7 +120,7 @@ class Sums:
             roles=self.base.roles,
             updates={**(made.updates or {}), **members},
             weighting=self.weighting,
-            training=decode(TrainingRecord, {**withheld, **self.recorded}),
+            training=TrainingRecord().plus({**withheld, **self.recorded}),
         )
 
 

@@ -4,7 +4,7 @@ from dataclasses import fields
 from typing import Any
 
 from fedcli.client.existing_update import fingerprint
-from fedcli.client.train import Execution, train_client
+from fedcli.client.train import train_client
 from fedcli.datasets.shards import read_shard
 from fedcli.errors import FedcliError, OutOfMemoryError, StorageError, UsageError
 from fedcli.formats.checkpoint import Checkpoint, digest
@@ -12,6 +12,7 @@ from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.records import encode
 from fedcli.formats.training_record import TrainingRecord
 from fedcli.plan import TrainPlan
+from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.run.round import Round
 from fedcli.text import brief

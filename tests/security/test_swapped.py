@@ -15,6 +15,8 @@ from support.small_runs import SMALL, contents, play, small_run
 from support.tampering import flip, resave, rewrite
 
 from fedcli.aggregation import base_model as bases
+from fedcli.aggregation import commit
+from fedcli.client import train as training
 from fedcli.errors import BadInputError, ConflictError
 from fedcli.exporting.history import chain
 from fedcli.formats.checkpoint import Checkpoint
@@ -22,13 +24,13 @@ from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind
 from fedcli.formats.records import encode
 from fedcli.plan import Plan
+from fedcli.plan.execution import Execution
 from fedcli.run import Run
-from fedcli.steps import train_client as training
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.evaluate import evaluate
 from fedcli.steps.export import export
 from fedcli.steps.gc import gc
-from fedcli.steps.train_client import Execution, TrainClientResult, train_client
+from fedcli.steps.train_client import TrainClientResult, train_client
 from fedcli.steps.verify import verify
 from fedcli.storage.atomic import alone_in, write_json
 from fedcli.storage.untrusted import InputFile
@@ -121,16 +123,14 @@ def test_an_update_that_is_replaced_while_it_is_averaged(
     path = tiny_run.round(1).update("1")
 
     def late(*arguments: Any) -> Any:
-        from fedcli.steps import aggregate as step
-
-        diagnose = step.diagnose
+        diagnose = commit.diagnose
 
         def replaced(*given: Any) -> Any:
             found = diagnose(*given)
             exchange(path)
             return found
 
-        monkeypatch.setattr(step, "diagnose", replaced)
+        monkeypatch.setattr(commit, "diagnose", replaced)
         return really(*arguments)
 
     monkeypatch.setattr(bases, "read_base", late)

@@ -10,15 +10,17 @@ import typer
 from rich.console import RenderableType
 from rich.table import Table
 
+from fedcli.cli.options.groups import comma_list
+from fedcli.cli.options.sections import MachineOptions
 from fedcli.cli.options.shared import (
     ForceOption,
-    MachineOptions,
     OutputOptions,
+    OwnModelOption,
     RunOption,
-    comma_list,
 )
 from fedcli.cli.render.output import Output, figures_table
 from fedcli.errors import UsageError
+from fedcli.options import NONE
 from fedcli.reporting.words import model_named
 from fedcli.run import DEFAULT_RUN, Run
 
@@ -71,7 +73,8 @@ def evaluate(
             "--classes", help="Score on the examples of these classes only.", metavar="NAMES"
         ),
     ] = None,
-    machine: MachineOptions = MachineOptions(),
+    machine: MachineOptions = NONE,
+    own_model: OwnModelOption = None,
     force: ForceOption = False,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
@@ -89,9 +92,8 @@ def evaluate(
             data=data,
             classes=None if classes is None else comma_list(classes),
             state=state,
-            device=machine.device,
-            threads=machine.threads,
-            own_model=machine.model,
+            **machine,
+            own_model=own_model,
             force=force,
             progress=output,
         )

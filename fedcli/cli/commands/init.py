@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 
-from fedcli.cli.options.aggregation import AggregationOptions
-from fedcli.cli.options.new_run import (
-    ModelOptions,
+from fedcli.cli.options.building import make_plan, make_start
+from fedcli.cli.options.sections import AggregationOptions, ModelOptions, TrainingOptions
+from fedcli.cli.options.shared import (
+    ForceOption,
     NewSeedOption,
+    OutputOptions,
     PlanOption,
-    make_plan,
-    make_start,
+    RunOption,
 )
-from fedcli.cli.options.shared import ForceOption, OutputOptions, RunOption
-from fedcli.cli.options.training import TrainingOptions
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
+from fedcli.options import NONE
 from fedcli.run import DEFAULT_RUN
 from fedcli.text import brief
 
@@ -66,10 +66,10 @@ def init(
     channels: Annotated[
         int, typer.Option(help="Channels of the pictures: 3 (RGB) or 1 (grey).", metavar="N")
     ] = 3,
-    model: ModelOptions = ModelOptions(),
+    model: ModelOptions = NONE,
     plan: PlanOption = None,
-    training: TrainingOptions = TrainingOptions(),
-    aggregation: AggregationOptions = AggregationOptions(),
+    training: TrainingOptions = NONE,
+    aggregation: AggregationOptions = NONE,
     seed: NewSeedOption = 0,
     force: ForceOption = False,
     printing: OutputOptions = OutputOptions(),

@@ -6,24 +6,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import RenderableType
 
-from fedcli.cli.options.aggregation import AggregationOptions
-from fedcli.cli.options.new_run import (
+from fedcli.cli.options.building import make_plan, make_scheme, make_start
+from fedcli.cli.options.sections import (
+    AggregationOptions,
+    DataOptions,
     ModelOptions,
+    SchemeOptions,
+    TrainingOptions,
+)
+from fedcli.cli.options.shared import (
+    ForceOption,
     NewSeedOption,
+    OutputOptions,
     PlanOption,
-    make_plan,
-    make_start,
+    RunOption,
 )
-from fedcli.cli.options.partition import (
-    CuttingOptions,
-    DataSetOptions,
-    make_scheme,
-    make_source,
-)
-from fedcli.cli.options.shared import ForceOption, OutputOptions, RunOption
-from fedcli.cli.options.training import TrainingOptions
 from fedcli.cli.render.label_table import label_table
 from fedcli.cli.render.output import Output, size_of
+from fedcli.options import NONE
 from fedcli.run import DEFAULT_RUN
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ def partition(
     list_schemes: Annotated[
         bool, typer.Option("--list", help="Print every scheme with its options and its source.")
     ] = False,
-    data: DataSetOptions = DataSetOptions(),
-    cutting: CuttingOptions = CuttingOptions(),
-    model: ModelOptions = ModelOptions(),
+    data: DataOptions = NONE,
+    cutting: SchemeOptions = NONE,
+    model: ModelOptions = NONE,
     plan: PlanOption = None,
-    training: TrainingOptions = TrainingOptions(),
-    aggregation: AggregationOptions = AggregationOptions(),
+    training: TrainingOptions = NONE,
+    aggregation: AggregationOptions = NONE,
     plot: Annotated[
         Path | None,
         typer.Option(help="Draw the label distribution, as .png, .svg or .pdf.", metavar="FILE"),
@@ -58,9 +58,10 @@ def partition(
 
             output.result(schemes(), render_schemes)
             return
+        from fedcli.setup.data_source import DataSource
         from fedcli.steps.partition import partition as step
 
-        source, scheme = make_source(data), make_scheme(cutting)
+        source, scheme = DataSource.of(data), make_scheme(cutting)
         start = make_start(model, make_plan(plan, training, aggregation), seed)
         if plot is not None:
             _check_plot(plot)

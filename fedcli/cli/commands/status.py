@@ -6,10 +6,11 @@ import typer
 from rich.console import RenderableType
 from rich.table import Table
 
-from fedcli.cli.options.aggregation import SamplingOptions
+from fedcli.cli.options.sections import SamplingOptions
 from fedcli.cli.options.shared import OutputOptions, RoundOption, RunOption
 from fedcli.cli.render.output import Output, figures_table, size_of
 from fedcli.errors import UsageError
+from fedcli.options import NONE
 from fedcli.run import DEFAULT_RUN, Run
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def status(
             " takes them.",
         ),
     ] = False,
-    sampling: SamplingOptions = SamplingOptions(),
+    sampling: SamplingOptions = NONE,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Tell where the run stands: who has delivered, who is missing, what to type next."""
@@ -36,7 +37,7 @@ def status(
 
     opened = Run.open(run)
     with Output("status", printing) as output:
-        result = step(opened, round_number, sampling.given())
+        result = step(opened, round_number, sampling)
         if sampled and not result.clients:
             raise UsageError("--sampled: this run was made without a list of clients")
         output.result(result, _render_sampled if sampled else _render)

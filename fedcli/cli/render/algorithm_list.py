@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from fedcli.algorithms import ALGORITHMS, Algorithm
+from fedcli.algorithms import ALGORITHMS, LocalAlgorithm
 from fedcli.plan.schedules import SCHEDULES
 from fedcli.plan.train import AUGMENTATIONS, OPTIMIZERS
 
@@ -37,8 +37,8 @@ def _described(row: Any) -> dict[str, Any]:
     return {"summary": row.summary, "source": row.source, "options": {}}
 
 
-def _algorithm(row: Algorithm) -> dict[str, Any]:
-    return {**_described(row), "options": row.options, "strategy": row.strategy}
+def _algorithm(row: type[LocalAlgorithm]) -> dict[str, Any]:
+    return {**_described(row), "options": row().options, "strategy": row.strategy}
 
 
 def render_algorithms(listed: Listed) -> list[RenderableType]:

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fedcli.plan import AggregatePlan
-from fedcli.strategies import STRATEGIES, resolve
+from fedcli.plan.rule import resolve
+from fedcli.strategies import STRATEGIES
 from fedcli.strategies.reducers import REDUCERS
 from fedcli.strategies.server_optimizers import SERVER_OPTIMIZERS
 from fedcli.strategies.weightings import WEIGHTINGS

@@ -26,7 +26,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Made:
+class RoundHistory:
     """How one round was made. ``trainings`` are the hyper-parameters that its clients recorded.
 
     There is one of them where all clients trained alike, and none where the updates are gone.
@@ -85,18 +85,18 @@ def _base_of(run: Run, number: int) -> str | None:
         return digest(before) if before.exists() else None
 
 
-def history(run: Run, last: int) -> list[Made]:
+def history(run: Run, last: int) -> list[RoundHistory]:
     """Return how the rounds up to one were made."""
     return [_made(run, round_.number) for round_ in run.rounds() if 1 <= round_.number <= last]
 
 
-def stretches(rounds: list[Made]) -> Iterator[list[Made]]:
+def stretches(rounds: list[RoundHistory]) -> Iterator[list[RoundHistory]]:
     """Yield stretches of rounds that were made with the same options."""
-    for _, group in groupby(rounds, Made.alike):
+    for _, group in groupby(rounds, RoundHistory.alike):
         yield list(group)
 
 
-def _made(run: Run, number: int) -> Made:
+def _made(run: Run, number: int) -> RoundHistory:
     manifest = read_manifest(run.round(number).manifest)
     found: dict[bytes, Mapping[str, Any]] = {}
     for entry in () if manifest is None else manifest.accepted:
@@ -106,7 +106,7 @@ def _made(run: Run, number: int) -> Made:
         except (BadInputError, NotReadyError):
             continue
         found[canonical_json(training)] = training
-    return Made(number, manifest, tuple(found[key] for key in sorted(found)))
+    return RoundHistory(number, manifest, tuple(found[key] for key in sorted(found)))
 
 
 def _hyperparameters(training: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def _hyperparameters(training: Mapping[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def clients_of(rounds: list[Made]) -> dict[str, tuple[int, int]]:
+def clients_of(rounds: list[RoundHistory]) -> dict[str, tuple[int, int]]:
     """Return for each client in how many rounds its update was, and its examples in the last."""
     found: dict[str, tuple[int, int]] = {}
     for made in rounds:

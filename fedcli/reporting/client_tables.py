@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 from fedcli.formats.manifest import PartialContribution
-from fedcli.reporting.columns import CLIENTS, PARTICIPATION, UPDATES, Update
-from fedcli.reporting.layout import Heading, Kind, Table, tabulate
+from fedcli.reporting.columns import CLIENTS, PARTICIPATION, UPDATES, UpdateRow
+from fedcli.reporting.layout import CellKind, Heading, Table, tabulate
 from fedcli.reporting.model import ClientReport, ClientRound, RoundReport, RunReport
 from fedcli.reporting.standouts import marks_of
 from fedcli.text import printable
 
-_CLIENT = Heading("client", Kind.TEXT)
+_CLIENT = Heading("client", CellKind.TEXT)
 
 
 def clients_table(run: RunReport) -> Table:
@@ -27,9 +27,11 @@ def updates_table(run: RunReport) -> Table:
     if round_ is None:
         return Table("Updates", (_CLIENT,), ())
     marks = {client: found.words for client, found in marks_of(round_).items()}
-    updates = [Update(round_, client, marks.get(client.client)) for client in round_.clients]
+    updates = [UpdateRow(round_, client, marks.get(client.client)) for client in round_.clients]
     updates.sort(key=lambda update: update.marks is None)
-    updates += [Update(round_, _as_client(partial, round_.number)) for partial in round_.partials]
+    updates += [
+        UpdateRow(round_, _as_client(partial, round_.number)) for partial in round_.partials
+    ]
     rows = ((printable(update.client.client), update) for update in updates)
     return tabulate(f"Updates of round {round_.number}", _CLIENT, UPDATES, rows)
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from fedcli.evaluation.records import ClassScore, Score
 from fedcli.partitioning import Heterogeneity
 from fedcli.reporting.layout import (
+    CellKind,
     Column,
-    Kind,
     duration,
     megabytes,
     percent,
@@ -25,7 +25,7 @@ from fedcli.reporting.sparkline import bars
 from fedcli.text import printable
 
 
-class Update(NamedTuple):
+class UpdateRow(NamedTuple):
     """One update of a round, and in words what makes it stand out."""
 
     round: RoundReport
@@ -34,7 +34,7 @@ class Update(NamedTuple):
 
 
 _Score, _Class, _Round = Column[Score], Column[ClassScore], Column[RoundReport]
-_Update, _Client = Column[Update], Column[ClientReport]
+_Update, _Client = Column[UpdateRow], Column[ClientReport]
 
 ACCURACY = _Score("acc. (%)", "accuracy", percent, "accuracy", side_by_side="Accuracy (%) by round")
 LOSS = _Score("loss", "loss", three_decimals, "loss", side_by_side="Loss by round")
@@ -107,23 +107,23 @@ ROUNDS = (
 )
 
 
-def _late_round(update: Update) -> int | None:
+def _late_round(update: UpdateRow) -> int | None:
     own = update.client.update_round
     return own if own < update.round.number else None
 
 
-def _kept(update: Update) -> str | None:
+def _kept(update: UpdateRow) -> str | None:
     """Say whether the rule used an update; None in a round where it used all."""
     if all(client.kept for client in update.round.clients):
         return None
     return "yes" if update.client.kept else "no"
 
 
-def _kept_as_number(update: Update) -> int | None:
+def _kept_as_number(update: UpdateRow) -> int | None:
     return int(update.client.kept) if update.round.strategy else None
 
 
-def _staleness(update: Update) -> int | None:
+def _staleness(update: UpdateRow) -> int | None:
     return update.round.number - update.client.update_round if update.round.strategy else None
 
 
@@ -157,7 +157,7 @@ UPDATES = (
     ),
     _Update("round", _late_round, legend="round: that a late update was trained for"),
     _Update("kept", _kept, legend="kept: whether the rule used it"),
-    _Update("stands out", "marks", legend="×: times the median", kind=Kind.TEXT),
+    _Update("stands out", "marks", legend="×: times the median", kind=CellKind.TEXT),
     _Update("", _kept_as_number, measure="update_kept"),
     _Update("", _staleness, measure="staleness"),
     _Update("", "client.local_loss", measure="local_loss"),
@@ -171,7 +171,7 @@ CLIENTS = (
         "label_counts",
         bars,
         legend="labels: examples of each class, in order",
-        kind=Kind.BARS,
+        kind=CellKind.BARS,
     ),
     _Client("loss", "local_loss", three_decimals, legend="loss, acc.: local, after the last epoch"),
     _Client("acc. (%)", "local_accuracy", percent),
@@ -202,7 +202,7 @@ CLIENTS = (
     _Client("weight", "weight", three_decimals),
     _Client("up (MB)", "bytes_up", megabytes, legend="up: all rounds added up"),
     _Client("time (s)", "seconds", duration, legend="time: all rounds added up"),
-    _Client("device", "device", printable, kind=Kind.TEXT),
+    _Client("device", "device", printable, kind=CellKind.TEXT),
 )
 
 PARTICIPATION = (

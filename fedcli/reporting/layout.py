@@ -14,7 +14,7 @@ Row = TypeVar("Row")
 Other = TypeVar("Other")
 
 
-class Kind(Enum):
+class CellKind(Enum):
     """What the cells of a column hold, which decides how they are aligned and broken."""
 
     FIGURE = "figure"
@@ -27,7 +27,7 @@ class Heading:
     """The head of a column; ``width`` is where a terminal breaks long names, in characters."""
 
     text: str
-    kind: Kind = Kind.FIGURE
+    kind: CellKind = CellKind.FIGURE
     width: int | None = None
 
 
@@ -56,7 +56,7 @@ class Column(Generic[Row]):
     show: Callable[[Any], str] = str
     measure: str = ""
     legend: str = ""
-    kind: Kind = Kind.FIGURE
+    kind: CellKind = CellKind.FIGURE
     side_by_side: str = ""
     summed: str = ""
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from fedcli.reporting.layout import Kind, Table
+from fedcli.reporting.layout import CellKind, Table
 from fedcli.reporting.model import Note, Report
 from fedcli.reporting.tables import run_tables, shared_tables, summary_table
 from fedcli.text import printable
@@ -28,7 +28,7 @@ def escape(text: str) -> str:
 
 
 def _table(table: Table) -> str:
-    marks = ("---:" if heading.kind == Kind.FIGURE else "---" for heading in table.headings)
+    marks = ("---:" if heading.kind == CellKind.FIGURE else "---" for heading in table.headings)
     lines = [_row([escape(heading.text) for heading in table.headings]), _row(marks)]
     lines += [_row(map(escape, row)) for row in table.rows]
     note = f"\n\n{escape(table.note)}" if table.note else ""

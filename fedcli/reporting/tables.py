@@ -18,9 +18,9 @@ from fedcli.reporting.columns import (
 from fedcli.reporting.headline import subjects
 from fedcli.reporting.layout import (
     UNKNOWN,
+    CellKind,
     Column,
     Heading,
-    Kind,
     Table,
     duration,
     percent,
@@ -32,14 +32,14 @@ from fedcli.text import printable
 RUN_WIDTH = 22  # characters, after which the name of a run is broken in the main table
 
 _LONG = 24  # characters; a longer list of classes is given below its table
-_RUN = Heading("run", Kind.TEXT, width=34)
-_CLASS, _EVALUATION = Heading("class", Kind.TEXT), Heading("evaluation", Kind.TEXT)
+_RUN = Heading("run", CellKind.TEXT, width=34)
+_CLASS, _EVALUATION = Heading("class", CellKind.TEXT), Heading("evaluation", CellKind.TEXT)
 
 
 def summary_table(report: Report) -> Table:
     """Return method, accuracy and communication, one row a run."""
     rows = ((_method(row.label, row.centralised), row) for row in report.summary)
-    return tabulate("", Heading("method", Kind.TEXT, RUN_WIDTH), SUMMARY, rows, keep_empty=True)
+    return tabulate("", Heading("method", CellKind.TEXT, RUN_WIDTH), SUMMARY, rows, keep_empty=True)
 
 
 def _method(label: str, centralised: bool) -> str:
@@ -212,7 +212,7 @@ def _class_scores(run: RunReport, headline: Subject | None) -> dict[str, ClassSc
 def heterogeneity_table(runs: Sequence[RunReport]) -> Table:
     """Return how much the clients' examples differ, one row a run of several clients."""
     columns = (
-        Column[RunReport]("cut by", "scheme", printable, kind=Kind.TEXT),
+        Column[RunReport]("cut by", "scheme", printable, kind=CellKind.TEXT),
         Column[RunReport]("clients", lambda run: len(run.clients)),
         *(column.through(attrgetter("heterogeneity")) for column in HETEROGENEITY),
     )

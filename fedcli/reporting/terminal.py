@@ -13,7 +13,7 @@ from rich.text import Text
 from fedcli.reporting.client_tables import clients_table, participation_table, updates_table
 from fedcli.reporting.layout import (
     UNKNOWN,
-    Kind,
+    CellKind,
     Table,
     first_rows,
     has_values,
@@ -154,8 +154,8 @@ def _draw(table: Table) -> RenderableType:
         name = heading.text
         drawn.add_column(
             Text(name.replace(" ", "\n", 1) if wide else _folded(name, folded)),
-            justify="right" if heading.kind == Kind.FIGURE else "left",
-            no_wrap=heading.kind != Kind.TEXT,
+            justify="right" if heading.kind == CellKind.FIGURE else "left",
+            no_wrap=heading.kind != CellKind.TEXT,
             overflow="fold",
         )
     for row in table.rows:

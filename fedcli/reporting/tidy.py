@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from fedcli.evaluation.records import Score
-from fedcli.reporting.columns import CLASSES, HETEROGENEITY, ROUNDS, SCORES, UPDATES, Update
+from fedcli.reporting.columns import CLASSES, HETEROGENEITY, ROUNDS, SCORES, UPDATES, UpdateRow
 from fedcli.reporting.layout import Column, Row
 from fedcli.reporting.model import Report, RoundReport, RunReport
 
@@ -74,7 +74,7 @@ def _run(run: RunReport) -> Iterator[Cells]:
 def _round(round_: RoundReport) -> Iterator[Cells]:
     yield from _measured(ROUNDS, round_)
     for client in round_.clients:
-        for row in _measured(UPDATES, Update(round_, client)):
+        for row in _measured(UPDATES, UpdateRow(round_, client)):
             yield {"client": client.client, **row}
     for name in ("missing", "late", "rejected"):
         times = Counter(absence.client for absence in getattr(round_, name))

@@ -90,9 +90,9 @@ def aggregate(
     """Combine the open round's updates into the next global model."""
     with Output("aggregate", printing) as output:
         if list_rules:
-            from fedcli.cli.render.rule_list import render_rules, rules
+            from fedcli.cli.render.choices import rules, show
 
-            output.result(rules(), render_rules)
+            show(rules(), output)
             return
         _check_partial(partial, output_file)
         if partial:

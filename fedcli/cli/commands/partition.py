@@ -54,9 +54,9 @@ def partition(
     """Cut a data set into clients; write the run and the starting model (round 0)."""
     with Output("partition", printing) as output:
         if list_schemes:
-            from fedcli.cli.render.scheme_list import render_schemes, schemes
+            from fedcli.cli.render.choices import schemes, show
 
-            output.result(schemes(), render_schemes)
+            show(schemes(), output)
             return
         from fedcli.steps.partition import partition as step
 

@@ -67,9 +67,9 @@ def train_client(
     """Train one client, or several one after another, on their own data for the open round."""
     with Output("train-client", printing) as output:
         if list_algorithms:
-            from fedcli.cli.render.algorithm_list import algorithms, render_algorithms
+            from fedcli.cli.render.choices import algorithms, show
 
-            output.result(algorithms(), render_algorithms)
+            show(algorithms(), output)
             return
         if not ids:
             raise UsageError("--id: say who trains: an id, a list (0,3), a range (0-9), or all")

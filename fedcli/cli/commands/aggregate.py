@@ -17,7 +17,7 @@ from fedcli.cli.options.shared import (
     RoundOption,
     RunOption,
 )
-from fedcli.cli.render.aggregate_result import render, render_partial
+from fedcli.cli.render.aggregate import render, render_partial
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
 from fedcli.run import DEFAULT_RUN, Run

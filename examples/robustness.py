@@ -31,15 +31,17 @@ from fedcli.errors import FedcliError
 from fedcli.formats.checkpoint import Checkpoint, save
 from fedcli.partitioning import Scheme
 from fedcli.plan import Plan, TrainPlan
+from fedcli.plan.execution import Execution
 from fedcli.randomness import stream
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo
 from fedcli.run.round import Round
+from fedcli.setup.data_source import DataSource
 from fedcli.setup.new_run import Start
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.evaluate import evaluate
-from fedcli.steps.partition import Source, partition
-from fedcli.steps.train_client import Execution, train_client
+from fedcli.steps.partition import partition
+from fedcli.steps.train_client import train_client
 from fedcli.storage.atomic import read_json, write_json
 
 CLIENTS = 10
@@ -119,7 +121,7 @@ def first_updates(arguments: argparse.Namespace, seed: int) -> Path:
         scheme = Scheme("dirichlet", clients=CLIENTS, alpha=arguments.alpha, min_size=10)
     plan = Plan(train=TRAINING[arguments.model])
     start = Start(ModelInfo(arguments.model), plan=plan, seed=seed)
-    partition(root, Source("synthetic", limit=arguments.limit), scheme, start)
+    partition(root, DataSource("synthetic", limit=arguments.limit), scheme, start)
     train_client(Run.open(root), ["all"], execution=Execution(threads=1))
     return root
 

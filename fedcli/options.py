@@ -1,10 +1,32 @@
-"""Values of a plan: ranges, known names, and what a file says checked against a type."""
+"""What an option is: type, range, default, help and panel, declared once where it belongs.
 
+A declaration is an annotated field of a frozen dataclass (a *section*), or an annotated
+keyword-only parameter of a function::
+
+    trim: Annotated[float, Option("Share cut off at each end.", "SHARE", at_least=0, below=0.5)]
+
+The command line, the keys of a plan file, the check of ranges, the help text and the tables of the
+documentation derive from it.
+"""
+
+import dataclasses
+import inspect
 import math
 import types
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, fields, replace
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, replace
+from functools import cache
+from types import MappingProxyType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from fedcli.errors import UsageError
 from fedcli.text import brief
@@ -16,22 +38,154 @@ if TYPE_CHECKING:
 else:
     Section = TypeVar("Section")
 
-Range = tuple[str, Callable[[float], bool]]
-ABOVE_0: Range = ("a number above 0", lambda value: 0 < value < math.inf)
-FROM_0: Range = ("a number of at least 0", lambda value: 0 <= value < math.inf)
+Given = Mapping[str, Any]  # options that were given, by name; what is not there was not given
+NONE: Given = MappingProxyType({})
 _LARGEST = 10**9  # of whole numbers: no count of anything here comes near
-FROM_1: Range = ("1 or more", lambda value: value >= 1)
-BELOW_1: Range = ("a number from 0 to below 1", lambda value: 0 <= value < 1)
 
 
-def check_ranges(section: object, ranges: Mapping[str, Range]) -> None:
-    """Refuse numbers of a section that are set and out of range (``UsageError``)."""
-    for name, (expected, holds) in ranges.items():
-        value = getattr(section, name)
-        if type(value) is int and value > _LARGEST:
-            raise UsageError(f"{option_of(name)}: expected at most {_LARGEST}, found {value}")
-        if value is not None and not holds(value):
-            raise UsageError(f"{option_of(name)}: expected {expected}, found {value}")
+@dataclass(frozen=True)
+class Option:
+    """What is declared of one option besides its name, type and default.
+
+    ``panel`` is the heading that it stands under in ``--help``, by default the section's.
+    ``above``, ``at_least``, ``below`` and ``at_most`` bound a number, or each number of a list,
+    which messages call ``what``; ``choices`` are the values that text or numbers may have.
+    ``unset`` stands for the default in the help, where that is None or depends. A ``flag`` has no
+    ``--no-`` form, and one to ``repeat`` is given once for each item. It is typed as ``--name``
+    unless ``word`` says otherwise, or ``short``; ``envvar`` is the environment variable that gives
+    it too.
+    """
+
+    help: str
+    metavar: str | None = None
+    panel: str | None = None
+    above: float | None = None
+    at_least: float | None = None
+    below: float | None = None
+    at_most: float | None = None
+    what: str = "number"
+    choices: Iterable[Any] | None = None
+    unset: str | None = None
+    flag: bool = False
+    repeat: bool = False
+    word: str | None = None
+    short: str | None = None
+    envvar: str | None = None
+
+    def holds(self, value: float) -> bool:
+        """Say whether a number is within the bounds."""
+        return math.isfinite(value) and (
+            (self.above is None or value > self.above)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.below is None or value < self.below)
+            and (self.at_most is None or value <= self.at_most)
+        )
+
+    def range_in_words(self, kind: type[Any]) -> str:
+        """Return what is expected of a number of this type: ``a share from 0 to below 0.5``."""
+        least, most = _first(self.at_least, self.above), _first(self.at_most, self.below)
+        upper = "" if most is None else f"{'at most' if self.at_most is not None else 'below'} "
+        if least is None or most is None:
+            if least is None:
+                return f"a {self.what} {upper}{most:g}" if most is not None else f"a {self.what}"
+            if self.above is not None:
+                return f"a {self.what} above {least:g}"
+            return f"{least:g} or more" if kind is int else f"a {self.what} of at least {least:g}"
+        if self.above is not None:
+            return f"a {self.what} above {least:g}, {upper}{most:g}"
+        return f"a {self.what} from {least:g} to {upper.replace('at most ', '')}{most:g}"
+
+
+def _first(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One declared option: ``kind`` is its type, or that of its items where it takes ``many``.
+
+    ``hint`` is the whole type, as it was written; ``default`` is MISSING where there is none.
+    """
+
+    name: str
+    hint: Any
+    kind: Any
+    many: bool
+    default: Any
+    option: Option
+
+    @property
+    def words(self) -> str:
+        """How it is typed: ``--clip-grad``."""
+        return self.option.word or option_of(self.name)
+
+    def check(self, value: Any) -> None:
+        """Refuse (``UsageError``) a value that is out of range, or no choice; None is unset."""
+        for item in value if self.many and value is not None else (value,):
+            if item is not None and not isinstance(item, bool):
+                self._check_item(item)
+
+    def _check_item(self, item: Any) -> None:
+        option = self.option
+        if option.choices is not None and type(item) is int:
+            if item not in option.choices:
+                expected = " or ".join(map(str, option.choices))
+                raise UsageError(f"{self.words}: expected {expected}, found {item}")
+        elif option.choices is not None:
+            if item not in option.choices:
+                known = ", ".join(map(str, option.choices))
+                raise UsageError(f"{self.words}: unknown value {item!r}; known: {known}")
+        elif type(item) is int and item > _LARGEST:
+            raise UsageError(f"{self.words}: expected at most {_LARGEST}, found {item}")
+        elif isinstance(item, int | float) and not option.holds(item):
+            expected = option.range_in_words(type(item))
+            raise UsageError(f"{self.words}: expected {expected}, found {item}")
+
+
+def declared(owner: Any) -> dict[str, Declared]:
+    """Return the options that a dataclass or a function declares, by name, in their order."""
+    return _declared_by(owner)
+
+
+@cache
+def _declared_by(owner: Any) -> dict[str, Declared]:
+    hints = get_type_hints(owner, include_extras=True)
+    defaults = _defaults(owner)
+    return {
+        name: _declared(name, hint, option, defaults.get(name, MISSING))
+        for name, hint in hints.items()
+        if (option := _option_in(hint)) is not None
+    }
+
+
+def _defaults(owner: Any) -> dict[str, Any]:
+    if dataclasses.is_dataclass(owner):
+        return {
+            f.name: f.default if f.default_factory is MISSING else f.default_factory()
+            for f in dataclasses.fields(owner)
+        }
+    parameters = inspect.signature(owner).parameters.values()
+    return {p.name: MISSING if p.default is p.empty else p.default for p in parameters}
+
+
+def _option_in(hint: Any) -> Option | None:
+    extras = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    return next((extra for extra in extras if isinstance(extra, Option)), None)
+
+
+def _declared(name: str, annotated: Any, option: Option, default: Any) -> Declared:
+    hint = get_args(annotated)[0]
+    kind = hint
+    if get_origin(kind) in (Union, types.UnionType):
+        kind = get_args(kind)[0]
+    many = get_origin(kind) is tuple
+    return Declared(name, hint, get_args(kind)[0] if many else kind, many, default, option)
+
+
+def check(section: "DataclassInstance") -> None:
+    """Refuse (``UsageError``) the first option of a section that is out of range, or no choice."""
+    for name, one in declared(type(section)).items():
+        one.check(getattr(section, name))
 
 
 def check_seed(seed: int) -> int:
@@ -46,36 +200,41 @@ def option_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def one_of(option: str, value: str, known: Mapping[str, object]) -> str:
+def one_of(option: str, value: str, known: Iterable[str]) -> str:
     """Return ``value`` when it is known; raise ``UsageError`` that lists what is."""
     if value not in known:
         raise UsageError(f"{option}: unknown value {value!r}; known: {', '.join(known)}")
     return value
 
 
-def updated(section: Section, values: Mapping[str, Any], without: Sequence[str] = ()) -> Section:
+def updated(section: Section, values: Given, without: Sequence[str] = (), **others: Any) -> Section:
     """Return the section with the values that are given (not None) in place of its own.
 
-    The keys of ``without`` that are not given become None.
+    The keys of ``without`` that are not given become None; ``others`` are values that need no
+    check of their type.
     """
     hints = get_type_hints(type(section))
     given = {key: value for key, value in values.items() if value is not None}
     checked = {key: convert(hints[key], value, option_of(key)) for key, value in given.items()}
-    return replace(section, **{**dict.fromkeys(without), **checked})
+    return replace(section, **{**dict.fromkeys(without), **checked, **others})
 
 
-def section_of(cls: type[Section], values: Any, origin: str) -> Section:
+def section_of(
+    cls: type[Section], values: Any, origin: str, known: Iterable[str] | None = None
+) -> Section:
     """Build a section from an object of JSON or a table of TOML; lists become tuples.
 
-    Raises ``UsageError`` that names ``origin`` and the key.
+    ``known`` are the keys that a message names, by default all fields. Raises ``UsageError`` that
+    names ``origin`` and the key.
     """
     if not isinstance(values, Mapping):
         raise UsageError(f"{origin}: expected an object, found {brief(values)}")
     hints = get_type_hints(cls)
+    known = list(hints if known is None else known)
     for key in values:
-        if key not in hints:
-            raise UsageError(f"{origin} has an unknown key {brief(key)}; known: {', '.join(hints)}")
-    for each in fields(cls):
+        if key not in hints or key not in known:
+            raise UsageError(f"{origin} has an unknown key {brief(key)}; known: {', '.join(known)}")
+    for each in dataclasses.fields(cls):
         if each.name not in values and each.default is MISSING and each.default_factory is MISSING:
             raise UsageError(f"{origin} has no {each.name!r}")
     return cls(
@@ -100,6 +259,7 @@ def convert(expected: Any, value: Any, origin: str) -> Any:
         if value is None:
             return None
         expected = get_args(expected)[0]
+        return convert(expected, value, origin)
     if expected is float and type(value) is int:
         return float(value)
     if type(value) is not expected:
@@ -109,7 +269,7 @@ def convert(expected: Any, value: Any, origin: str) -> Any:
     return value
 
 
-def option_words(options: Mapping[str, Any]) -> list[str]:
+def option_words(options: Given) -> list[str]:
     """Write options by their keys as the words of a command line, without those that are None."""
     words = []
     for name, value in options.items():
@@ -120,3 +280,41 @@ def option_words(options: Mapping[str, Any]) -> list[str]:
             text = ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
             words += [option, text]
     return words
+
+
+def help_text(one: Declared) -> str:
+    """Return the help of an option with its default."""
+    default = default_text(one)
+    return f"{one.option.help} (default: {default})" if default else one.option.help
+
+
+def default_text(one: Declared) -> str:
+    """Return the default of an option as people read it; empty where it has none."""
+    if one.option.unset is not None:
+        return one.option.unset
+    if one.default is MISSING or one.default is None or one.default == ():
+        return ""
+    if isinstance(one.default, bool):
+        return "" if one.option.flag else "yes" if one.default else "no"
+    if isinstance(one.default, tuple):
+        return ",".join(map(str, one.default))
+    return f"{one.default:g}" if isinstance(one.default, float) else str(one.default)
+
+
+def owned(owners: Mapping[str, Declared]) -> Declared:
+    """Return an option as all that have it declare it: the help says whose it is.
+
+    It has no default of its own, since that depends on the owner.
+    """
+    by_help: dict[str, dict[str, Declared]] = {}
+    for owner, one in owners.items():
+        by_help.setdefault(one.option.help, {})[owner] = one
+    text = " ".join(_owned_help(text, its) for text, its in by_help.items())
+    one = next(iter(owners.values()))
+    return replace(one, default=MISSING, option=replace(one.option, help=text, unset=None))
+
+
+def _owned_help(text: str, owners: Mapping[str, Declared]) -> str:
+    defaults = [text for text in dict.fromkeys(map(default_text, owners.values())) if text]
+    default = f" (default: {'; '.join(defaults)})" if defaults else ""
+    return f"{', '.join(owners)}: {text[0].lower()}{text[1:]}{default}"

@@ -2,12 +2,12 @@
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from support import warm
 from support.runs import ROLES, run_info, tensors
 
 from fedcli.formats.checkpoint import save
@@ -26,6 +26,11 @@ settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
+def pytest_sessionfinish() -> None:
+    """End the process that commands were forked from."""
+    warm.stop()
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     """What a test draws without a seed does not depend on which tests ran before it."""
@@ -40,12 +45,11 @@ def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def behind_faults() -> Iterator["Commands"]:
+def behind_faults() -> "Commands":
     """Run ``fedcli`` in forks of a process that has imported torch, behind ``faults``."""
-    from support.behind_faults import commands
+    from support.behind_faults import Commands
 
-    with commands() as run:
-        yield run
+    return Commands()
 
 
 @pytest.fixture

@@ -2,17 +2,18 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from fedcli.aggregation.admission import open_updates
 from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.decide import check_norms, check_suited, decide
 from fedcli.aggregation.diagnostics import Diagnosis, diagnose
-from fedcli.aggregation.existing_round import Inputs, replacing
+from fedcli.aggregation.existing_round import Inputs, check_free
 from fedcli.aggregation.provenance import contributions, made_of, not_read, partial_contributions
 from fedcli.aggregation.reduce import Work, combine
 from fedcli.aggregation.server_state import ServerState, open_state, state_layout, state_metadata
-from fedcli.aggregation.updates import Update, check_sources, open_updates
+from fedcli.aggregation.updates import Update, check_sources
 from fedcli.formats.checkpoint import CheckpointWriter, create
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata
@@ -20,6 +21,7 @@ from fedcli.progress import Progress
 from fedcli.security.keys import SigningKey
 from fedcli.security.signatures import sign_global
 from fedcli.storage.atomic import storage_errors
+from fedcli.storage.commit import alone_in
 from fedcli.strategies.combination import Combination, Step, Weights
 
 
@@ -62,10 +64,14 @@ class Decision:
         """Describe the global model."""
         return made_of(Kind.GLOBAL, self.base, self.updates, digest_of)
 
+    def state_metadata(self, model: Metadata) -> Metadata:
+        """Describe what the server keeps with a global model."""
+        return state_metadata(self.inputs.rule, self.recorded, model, self.step.number)
+
     def manifest(
-        self, figures: Sequence[Diagnosis], model: str, state: str | None, seconds: float
+        self, figures: Sequence[Diagnosis], outputs: "Outputs", seconds: float
     ) -> Manifest:
-        """Describe everything; ``model`` and ``state`` are the SHA-256s of what was written."""
+        """Describe everything; ``outputs`` are finished."""
         rule, taking_part = self.inputs.rule, self.inputs.taking_part
         kept = set(self.combination.kept)
         return Manifest(
@@ -76,8 +82,8 @@ class Decision:
             weighting=rule.weighting,
             options=dict(rule.options),
             base=self.base.sha256,
-            global_model=model,
-            server_state=state,
+            global_model=outputs.model.sha256,
+            server_state=outputs.state.sha256 if outputs.state else None,
             sampled=taking_part.sampled,
             accepted=contributions(self.clients, self.counts, kept, figures),
             partials=partial_contributions(self.updates, self.counts),
@@ -106,22 +112,29 @@ def _decided(inputs: Inputs, progress: Progress) -> Iterator[Decision]:
 
 @dataclass(frozen=True)
 class Outputs:
-    """The files that are being written; ``state`` is None where the server keeps nothing."""
+    """The files that are written aside; ``state`` is None where the server keeps nothing."""
 
     model: CheckpointWriter
     state: CheckpointWriter | None
 
+    def finish(self, decision: Decision) -> None:
+        """Write the headers, which name what was read."""
+        metadata = decision.metadata(Update.digest)
+        if self.state is not None:
+            self.state.finish(decision.state_metadata(metadata))
+        self.model.finish(metadata)
+
 
 @contextmanager
 def _create(decision: Decision, *, replace: bool) -> Iterator[Outputs]:
-    """Start the files; they appear at the end, the model, which commits the round, last."""
+    """Start the files aside."""
     round_, rule, base = decision.inputs.round, decision.inputs.rule, decision.base
     metadata = decision.metadata(not_read)
     with create(round_.global_model, base.whole, metadata, replace=replace) as model:
         if not (layout := state_layout(rule, base)):
             yield Outputs(model, None)
             return
-        described = state_metadata(rule, decision.recorded, metadata, decision.step.number)
+        described = decision.state_metadata(metadata)
         with create(round_.server_state, layout, described) as state:
             yield Outputs(model, state)
 
@@ -142,30 +155,45 @@ def write_round(
     started = time.perf_counter()
     with (
         _decided(inputs, progress) as decision,
-        ExitStack() as undoing,
         _create(decision, replace=force) as outputs,
     ):
         combine(decision.work, outputs.model, outputs.state, progress)
-        clients = decision.clients
-        check_sources(clients)
-        measured = diagnostics and clients
-        figures = diagnose(decision.base, clients, outputs.model, progress) if measured else []
-        metadata, state = decision.metadata(Update.digest), None
-        if outputs.state is not None:
-            described = state_metadata(
-                inputs.rule, decision.recorded, metadata, decision.step.number
-            )
-            state = outputs.state.finish(described)
-        model = outputs.model.finish(metadata)
-        outputs.model.flush()
-        undoing.enter_context(replacing(inputs, model, force=force))
+        check_sources(decision.clients)
+        measured = diagnostics and decision.clients
+        figures = (
+            diagnose(decision.base, decision.clients, outputs.model, progress) if measured else []
+        )
+        outputs.finish(decision)
+        manifest = decision.manifest(figures, outputs, time.perf_counter() - started)
+        _commit(decision, outputs, manifest, signing, force=force)
+    return manifest
+
+
+def _commit(
+    decision: Decision,
+    outputs: Outputs,
+    manifest: Manifest,
+    signing: SigningKey | None,
+    *,
+    force: bool,
+) -> None:
+    """Write the manifest, the signature and the state, and then the model, alone in the round."""
+    run, round_ = decision.inputs.run, decision.inputs.round
+
+    def write() -> None:
         for update in decision.updates:
             update.values.check_in_place()
-        manifest = decision.manifest(figures, model, state, time.perf_counter() - started)
-        manifest.write(inputs.round.manifest)
+        manifest.write(round_.manifest)
         if signing is not None:
-            sign_global(inputs.run, inputs.round, model, state, signing)
-        if state is None:
-            with storage_errors("remove", inputs.round.server_state):
-                inputs.round.server_state.unlink(missing_ok=True)
-    return manifest
+            sign_global(run, round_, manifest.global_model, manifest.server_state, signing)
+        if outputs.state is not None:
+            outputs.state.publish()
+        else:
+            with storage_errors("remove", round_.server_state):
+                round_.server_state.unlink(missing_ok=True)
+
+    outputs.model.flush()  # publishing it takes no time then
+    with alone_in(round_.path):  # else two could each write a part of what belongs together
+        replaces = check_free(decision.inputs, manifest.global_model, force=force)
+        beside = (round_.server_state, round_.global_signature, round_.manifest)
+        outputs.model.commit(beside, write, replaces=replaces)

@@ -1,7 +1,6 @@
 """Whether a round has its global model already, and was made from the same inputs."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from fedcli.run import Run
 from fedcli.run.participation import Participation
 from fedcli.run.round import Round
 from fedcli.security.signatures import global_fault
-from fedcli.storage.atomic import alone_in, put_back_on_failure, storage_errors
 from fedcli.strategies import Rule
 
 
@@ -175,29 +173,18 @@ def check_replaceable(run: Run, round_: Round) -> None:
             )
 
 
-@contextmanager
-def replacing(inputs: Inputs, sha256: str, *, force: bool) -> Iterator[None]:
-    """Write what belongs to a global model of this SHA-256 in the block, before it is in place.
-
-    Another model that is there is taken away first, so that nobody finds it with what belongs to
-    the new one. Where that does not get there, all is put back.
+def check_free(inputs: Inputs, sha256: str, *, force: bool) -> bool:
+    """Return whether a global model of this SHA-256 has to replace another one.
 
     Raises ``OvertakenError`` where another model is there without ``force``, and ``ConflictError``
     where a later round was trained from it, unless this one is what the manifest names.
     """
     round_, path = inputs.round, inputs.round.global_model
-    with alone_in(round_.path):  # else two could each write a part of what belongs together
-        is_other = path.exists() and not _is(path, sha256)
-        if is_other and not force:
-            raise OvertakenError(f"{path}: another process has just written it")
-        before = read_manifest(round_.manifest)
-        is_as_it_was = before is not None and before.global_model == sha256
-        if is_other and not is_as_it_was:
-            check_replaceable(inputs.run, round_)
-        beside = (round_.server_state, round_.global_signature, round_.manifest)
-        files = (*beside, path) if is_other else beside
-        with put_back_on_failure(*files, unless=lambda: _is(path, sha256)):
-            if is_other:
-                with storage_errors("replace", path):
-                    path.unlink(missing_ok=True)
-            yield
+    if not path.exists() or _is(path, sha256):
+        return False
+    if not force:
+        raise OvertakenError(f"{path}: another process has just written it")
+    before = read_manifest(round_.manifest)
+    if before is None or before.global_model != sha256:
+        check_replaceable(inputs.run, round_)
+    return True

@@ -60,12 +60,12 @@ def squares(
     """
 
     def reduce(block: Block, reader: Reader) -> Weights:
-        taken = take_bases(block, reader, bases)
         found = np.zeros(len(updates))
+        if block.counters:
+            return found
+        taken = read_bases(block, reader, bases)
         for index, update in enumerate(updates):
-            values = as_float(reader.take())
-            if block.counters:
-                continue
+            values = as_float(reader.read(update.values))
             difference = reader.scratch.array("difference", block.size, np.float64)
             np.subtract(values, taken[update.base.round.number], out=difference)
             for place in block.buffers:
@@ -93,21 +93,20 @@ def products(
     The result does not depend on the number of threads. Raises ``UpdateError`` for values that
     are not finite.
     """
-    count = len(updates) + (center is not None)
+    sources = [*(update.values for update in updates), *([] if center is None else [center])]
+    count = len(sources)
     low, high = _ROW_BYTES
     size = min(high, max(low, _STACK_BYTES // count // low * low))
     with open_bases(u.base for u in updates) as bases, threadpool_limits(limits=1, user_api="blas"):
 
         def reduce(block: Block, reader: Reader) -> Weights:
-            taken = take_bases(block, reader, bases)
             if block.counters:
-                for _ in range(count):
-                    reader.take()
                 return np.zeros((count, count))
+            taken = read_bases(block, reader, bases)
             dtype = np.float64 if block.dtype == np.float64 else np.float32
             stack = reader.scratch.array("stack", (count, block.size), dtype)
-            for row in stack:
-                reader.take_into(row)
+            for row, source in zip(stack, sources, strict=True):
+                reader.read_into(source, row)
             own = [taken[update.base.round.number] for update in updates]
             found = _multiply(block, stack, own, reader)
             # A sum of squares shows what is not finite; only of buffers there is none.
@@ -115,11 +114,11 @@ def products(
                 raise bad_values(updates, block) or _too_far(updates, block, stack, own)
             return found
 
-        sources: list[BlockSource] = [*bases.values(), *(u.values for u in updates)]
-        sources += [center] if center else []
         blocks = blocks_of(base.layout, base.roles, size)
         total = np.zeros((count, count))
-        return _added_up(sources, blocks, reduce, total, progress, threads_for(size * count))
+        return _added_up(
+            [*bases.values(), *sources], blocks, reduce, total, progress, threads_for(size * count)
+        )
 
 
 def _multiply(
@@ -156,13 +155,13 @@ def _finite_buffers(block: Block, stack: Array) -> bool:
     return all(np.isfinite(stack[:, place]).all() for place in block.buffers)
 
 
-def take_bases(
+def read_bases(
     block: Block, reader: Reader, bases: Mapping[int, BlockFile]
 ) -> dict[int, NDArray[np.float64]]:
-    """Take a block of every base model, in float64, by the number of its round."""
+    """Read a block of every base model, in float64, by the number of its round."""
     taken = {}
-    for number in bases:
-        values = as_float(reader.take())
+    for number, base in bases.items():
+        values = as_float(reader.read(base))
         taken[number] = reader.scratch.array(f"base {number}", block.size, np.float64)
         np.copyto(taken[number], values, casting="unsafe")
     return taken

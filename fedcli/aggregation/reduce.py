@@ -17,7 +17,7 @@ from fedcli.aggregation.blocks import (
     reduce_blocks,
     threads_for,
 )
-from fedcli.aggregation.gram import open_bases, take_bases
+from fedcli.aggregation.gram import open_bases, read_bases
 from fedcli.aggregation.nonfinite import not_finite
 from fedcli.aggregation.server_state import ServerState, State, write_state
 from fedcli.aggregation.updates import Update
@@ -44,6 +44,11 @@ class Work:
     state: ServerState
     step: Step
     replaces: bool
+
+    @property
+    def sources(self) -> list[BlockSource]:
+        """The values of the updates."""
+        return [update.values for update in self.kept]
 
     @property
     def needs_base(self) -> bool:
@@ -74,14 +79,13 @@ def combine(
             if block.counters:
                 return _counters(work, block, reader), {}
             reduced = linear.reduce(block, reader) if linear else _stacked(work, block, reader)
-            taken = take_bases(block, reader, bases)
-            before = work.state.take(block, reader)
+            taken = read_bases(block, reader, bases)
+            before = work.state.read(block, reader)
             if linear:
                 linear.add_bases(block, reduced, taken, before)
             return _optimize(work, block, reduced, taken, before)
 
-        sources: list[BlockSource] = [*(u.values for u in work.kept), *bases.values()]
-        sources += work.state.sources.values()
+        sources = [*work.sources, *bases.values(), *work.state.sources.values()]
         blocks = blocks_of(work.base.layout, work.base.roles, size)
         _copy_withheld(work.base, model)
         progress.start(f"combining {len(work.kept)} updates", len(blocks))
@@ -118,10 +122,10 @@ def _copy_withheld(base: Base, model: CheckpointWriter) -> None:
 def _counters(work: Work, block: Block, reader: Reader) -> Array:
     """Combine integers: the largest over the clients, or their lower median in a robust rule."""
     if isinstance(work.combination, Linear) and not work.combination.median_buffers:
-        return largest(reader, len(work.kept))
+        return largest(reader, work.sources)
     stack = reader.scratch.array("stack", (len(work.kept), block.size), block.dtype)
-    for row in stack:
-        reader.take_into(row)
+    for row, source in zip(stack, work.sources, strict=True):
+        reader.read_into(source, row)
     return middle(stack)
 
 
@@ -130,8 +134,8 @@ def _stacked(work: Work, block: Block, reader: Reader) -> Values:
     assert isinstance(work.combination, CoordinateWise)
     dtype = np.float64 if block.dtype == np.float64 else np.float32
     stack = reader.scratch.array("stack", (len(work.kept), block.size), dtype)
-    for row in stack:
-        reader.take_into(row)
+    for row, source in zip(stack, work.sources, strict=True):
+        reader.read_into(source, row)
     # A value that is not finite may hide among those that the rule does not use. It shows in the
     # sum, which is quicker, but may overflow by itself.
     if not (np.isfinite(stack.sum()) or np.isfinite(stack).all()):

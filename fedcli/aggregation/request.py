@@ -8,11 +8,12 @@ from typing import Any
 from fedcli.errors import UsageError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.metadata import Kind
+from fedcli.plan.rule import resolve
 from fedcli.run import Run
 from fedcli.run.info import client_order
 from fedcli.run.participation import Invitation
 from fedcli.security.signatures import check_no_partials
-from fedcli.strategies import Rule, resolve
+from fedcli.strategies import Rule
 
 
 @dataclass(frozen=True)

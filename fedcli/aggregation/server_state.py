@@ -47,13 +47,13 @@ class ServerState:
     sources: Mapping[str, BlockFile]
     steps: int
 
-    def take(self, block: Block, reader: Reader) -> State:
-        """Take a block of every slot, in float64."""
+    def read(self, block: Block, reader: Reader) -> State:
+        """Read a block of every slot, in float64."""
         state = {}
         for slot, start in self.slots.items():
             values = np.full(block.size, start)
             if slot in self.sources:
-                np.copyto(values, reader.take())
+                np.copyto(values, reader.read(self.sources[slot]))
             state[slot] = values
         return state
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.block_files import write_block
-from fedcli.aggregation.blocks import Block, Reader, blocks_of, reduce_blocks
+from fedcli.aggregation.blocks import Block, BlockSource, Reader, blocks_of, reduce_blocks
 from fedcli.aggregation.nonfinite import not_finite
 from fedcli.aggregation.updates import Update
 from fedcli.formats.checkpoint import CheckpointWriter
@@ -26,14 +26,15 @@ State = Mapping[str, Values]
 def weighted_sum(
     block: Block,
     reader: Reader,
+    sources: Sequence[BlockSource],
     factors: Sequence[float],
     watch: Callable[[Array], None] | None = None,
 ) -> Values:
-    """Return Σ f_i y_i in float64, in the order of the sources; ``watch`` sees each y_i."""
+    """Return Σ f_i y_i of the sources in float64, in their order; ``watch`` sees each y_i."""
     total = reader.scratch.array("total", block.size, np.float64)
     term = reader.scratch.array("term", block.size, np.float64)
-    for index, factor in enumerate(factors):
-        values = as_float(reader.take())
+    for index, (source, factor) in enumerate(zip(sources, factors, strict=True)):
+        values = as_float(reader.read(source))
         # Widened before it is multiplied; faster than to let numpy do both at once. The first
         # product is not added to 0, which would turn -0 into 0.
         product = term if index else total
@@ -47,17 +48,17 @@ def weighted_sum(
     return total
 
 
-def largest(reader: Reader, count: int) -> Array:
-    """Return the largest value of the next sources, in their own dtype.
+def largest(reader: Reader, sources: Sequence[BlockSource]) -> Array:
+    """Return the largest value of the sources, in their own dtype.
 
     This is how integers are combined. A counter such as BatchNorm's ``num_batches_tracked`` says
     how many batches a tensor has seen. It is no quantity to average: a mean would have to be
     rounded, and a float64 cannot hold every int64. The largest never runs backwards from round
     to round, and is the client's own value where there is one client.
     """
-    result = reader.take().copy()
-    for _ in range(count - 1):
-        np.maximum(result, reader.take(), out=result)
+    result = reader.read(sources[0]).copy()
+    for source in sources[1:]:
+        np.maximum(result, reader.read(source), out=result)
     return result
 
 
@@ -73,18 +74,19 @@ def add_up(
     A partial mean among the updates was multiplied before, and enters as it is.
     """
     factors = [1.0 if u.members else f for u, f in zip(updates, factors, strict=True)]
+    sources = [update.values for update in updates]
 
     def reduce(block: Block, reader: Reader) -> Array:
         if block.counters:
-            return largest(reader, len(updates))
-        total = weighted_sum(block, reader, factors)
+            return largest(reader, sources)
+        total = weighted_sum(block, reader, sources, factors)
         if not np.isfinite(total).all():
             raise not_finite(base, updates, block, total)
         return total.copy()
 
     blocks = blocks_of(base.layout, base.roles)
     progress.start(f"adding up {len(updates)} updates", len(blocks))
-    with closing(reduce_blocks([u.values for u in updates], blocks, reduce)) as done:
+    with closing(reduce_blocks(sources, blocks, reduce)) as done:
         for block, values in done:
             write_block(writer, block, values)
             progress.advance()
@@ -113,6 +115,7 @@ class LinearSum:
         if not any(update.members for update in kept):
             shares = _lowest_terms(shares)
         weights = shares.weights[list(combination.kept)].tolist()
+        self._sources = [update.values for update in kept]
         # A partial mean holds values that were multiplied by their weights already.
         self._factors = [1.0 if u.members else w for u, w in zip(kept, weights, strict=True)]
         self._divisor = shares.divisor
@@ -137,7 +140,7 @@ class LinearSum:
                 copies.append(values[place].copy())
 
         watch = remember if self._median_buffers else None
-        total = weighted_sum(block, reader, self._factors, watch)
+        total = weighted_sum(block, reader, self._sources, self._factors, watch)
         combined = [
             median(np.stack(copies)) if copies else total[place] / self._weight
             for copies, place in zip(buffers, block.buffers, strict=True)

@@ -1,88 +1,31 @@
 """Local algorithms, by name: what a client does with the model of the round.
 
-This is the catalogue, which needs no torch. What an algorithm adds to local training is in the
-module of its name; ``fedcli.algorithms.local`` maps one to the other.
+One file an algorithm, with its row, its options, its mathematics and what it keeps. It becomes one
+of fedcli's by a line in ``ALGORITHMS``.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
 
+from fedcli.algorithms.base import LocalAlgorithm
+from fedcli.algorithms.ditto import Ditto
+from fedcli.algorithms.fedavg import FedAvg
+from fedcli.algorithms.fedbn import FedBN
+from fedcli.algorithms.feddyn import FedDyn
+from fedcli.algorithms.fednova import FedNova
+from fedcli.algorithms.fedprox import FedProx
+from fedcli.algorithms.moon import Moon
+from fedcli.algorithms.scaffold import Scaffold
+from fedcli.options import Declared, declared
 
-@dataclass(frozen=True)
-class Algorithm:
-    """A row of ``ALGORITHMS``.
+__all__ = ["ALGORITHMS", "LocalAlgorithm", "owners_of"]
 
-    ``options`` are its own keys of ``TrainPlan``, with their defaults; ``refuses`` are keys that
-    make no sense with it, and why. One with ``sgd_only`` reads the gradients off the way that SGD
-    went. ``strategy`` is how its updates are aggregated, which ``needs_strategy`` when the server
-    does the other half of the algorithm. ``keeps`` is what it calls the state that a client keeps
-    from round to round, which starts anew with another value of a key of ``anew_with``; ``reads``
-    is the slot of the server's state that clients read.
-    """
-
-    summary: str
-    source: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    refuses: Mapping[str, str] = field(default_factory=dict)
-    strategy: str = "fedavg"
-    needs_strategy: bool = False
-    sgd_only: bool = False
-    keeps: str | None = None
-    anew_with: tuple[str, ...] = ()
-    reads: str | None = None
-
-
-ALGORITHMS: dict[str, Algorithm] = {
-    "fedavg": Algorithm("local steps, nothing else", "McMahan et al. 2017, algorithm 1"),
-    "fedprox": Algorithm(
-        "a proximal term keeps the model near the global one",
-        "Li et al. 2020 (FedProx), equation 2",
-        {"mu": 0.01},
-        {"proximal": "has this term already, with --mu"},
-    ),
-    "scaffold": Algorithm(
-        "control variates correct each step for the drift of the client",
-        "Karimireddy et al. 2020, algorithm 1",
-        {"scaffold_option": 2},
-        strategy="scaffold",
-        needs_strategy=True,
-        sgd_only=True,
-        keeps="control",
-        reads="control",
-    ),
-    "fednova": Algorithm(
-        "updates are divided by the length of their local steps",
-        "Wang et al. 2020 (FedNova), section 4",
-        strategy="fednova",
-        sgd_only=True,
-    ),
-    "fedbn": Algorithm(
-        "batch normalisation stays with the client", "Li et al. 2021 (FedBN), algorithm 1"
-    ),
-    "feddyn": Algorithm(
-        "a linear and a proximal term align the clients' optima with the global one",
-        "Acar et al. 2021, algorithm 1",
-        {"feddyn_alpha": 0.01},
-        {"proximal": "has a proximal term already, with --feddyn-alpha"},
-        strategy="feddyn",
-        needs_strategy=True,
-        keeps="dual",
-        anew_with=("feddyn_alpha",),
-    ),
-    "moon": Algorithm(
-        "features stay near those of the global model, away from the client's last one",
-        "Li et al. 2021 (MOON), equation 3",
-        {"mu": 1.0, "temperature": 0.5},
-        {"local_layers": "compares whole models, which are then not the same at all clients"},
-        keeps="previous",
-    ),
-    "ditto": Algorithm(
-        "a personal model beside the shared one, drawn towards it",
-        "Li et al. 2021 (Ditto), algorithm 1",
-        {"ditto_lambda": 0.1},
-        {"local_layers": "keeps a whole model with the client"},
-        keeps="personal",
-    ),
+ALGORITHMS: dict[str, type[LocalAlgorithm]] = {
+    row.name: row for row in (FedAvg, FedProx, Scaffold, FedNova, FedBN, FedDyn, Moon, Ditto)
 }
-OPTIONS = tuple(dict.fromkeys(name for row in ALGORITHMS.values() for name in row.options))
+
+
+def owners_of(option: str) -> Iterator[tuple[str, Declared]]:
+    """Yield the algorithms that have an option, with what each declares of it."""
+    for name, row in ALGORITHMS.items():
+        if option in declared(row):
+            yield name, declared(row)[option]

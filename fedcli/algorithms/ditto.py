@@ -11,20 +11,42 @@ model that the client is given.
 """
 
 import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
-from fedcli.algorithms.base import Kept, LocalAlgorithm, Personal, Start
+from fedcli.algorithms.base import Kept, LocalAlgorithm, Personal, RoundStart, Term
 from fedcli.algorithms.fedprox import Proximal
+from fedcli.options import Option
 
 
+@dataclass(frozen=True)
 class Ditto(LocalAlgorithm):
+    """Minimise F_k(w), then F_k(v) + λ/2 ‖v − w_t‖²."""
+
+    name = "ditto"
+    summary = "a personal model beside the shared one, drawn towards it"
+    source = "Li et al. 2021 (Ditto), algorithm 1"
+    refuses: ClassVar[Mapping[str, str]] = {"local_layers": "keeps a whole model with the client"}
+    keeps = "personal"
+
+    ditto_lambda: Annotated[
+        float, Option("Pull of the global model on the personal one.", "L", at_least=0)
+    ] = 0.1
+
+    def begin(self, start: RoundStart) -> Term:
+        """Leave the shared model alone."""
+        return PersonalModel(start, self.ditto_lambda)
+
+
+class PersonalModel(Term):
     """Leaves the shared model alone, and trains a personal one after it."""
 
-    def __init__(self, start: Start) -> None:
-        assert start.plan.ditto_lambda is not None
+    def __init__(self, start: RoundStart, pull: float) -> None:
         self.module = copy.deepcopy(start.module)
         parameters = dict(self.module.named_parameters())
         mine = [parameters[name] for name in start.shared]
-        self.term = Proximal(start.plan.ditto_lambda, mine, start.shared.values())
+        self.term = Proximal(pull, mine, start.shared.values())
         if start.kept:
             self.module.load_state_dict(dict(start.kept))
 

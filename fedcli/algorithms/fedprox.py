@@ -8,43 +8,58 @@ with the squared norm, so that the term's gradient is ``μ (w − w_t)``. It is 
 that are trained and sent: for others there is no global model to be near to.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import torch
-from torch import Tensor
+from fedcli.algorithms.base import LocalAlgorithm, RoundStart, Term
+from fedcli.options import Option
 
-from fedcli.algorithms.base import LocalAlgorithm, Start
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
-class Proximal(LocalAlgorithm):
+@dataclass(frozen=True)
+class FedProx(LocalAlgorithm):
+    """Minimise F_k(w) + μ/2 ‖w − w_t‖²."""
+
+    name = "fedprox"
+    summary = "a proximal term keeps the model near the global one"
+    source = "Li et al. 2020 (FedProx), equation 2"
+    refuses: ClassVar[Mapping[str, str]] = {"proximal": "has this term already, with --mu"}
+    proximal_option = "mu"
+
+    mu: Annotated[float, Option("Weight of the proximal term.", "MU", at_least=0)] = 0.01
+
+    def begin(self, start: RoundStart) -> Term:
+        """Keep the model near the global one."""
+        return proximal(start, self.mu)
+
+
+class Proximal(Term):
     """Adds ``μ/2 ‖w − center‖²`` over the parameters that ``center`` goes with."""
 
-    def __init__(self, mu: float, parameters: Iterable[Tensor], center: Iterable[Tensor]) -> None:
+    def __init__(
+        self, mu: float, parameters: "Iterable[Tensor]", center: "Iterable[Tensor]"
+    ) -> None:
         self.mu = mu
         self.center = {
             parameter: value.detach().clone()
             for parameter, value in zip(parameters, center, strict=True)
         }
 
-    @torch.no_grad()
-    def gradient(self, gradients: list[Tensor], parameters: list[Tensor]) -> list[Tensor]:
+    def gradient(self, gradients: "list[Tensor]", parameters: "list[Tensor]") -> "list[Tensor]":
         """Add ``μ (w − center)``."""
         if not self.mu:
             return gradients
         return [
-            torch.add(gradient, parameter - self.center[parameter], alpha=self.mu)
+            gradient.add(parameter - self.center[parameter], alpha=self.mu)
             if parameter in self.center
             else gradient
             for gradient, parameter in zip(gradients, parameters, strict=True)
         ]
 
 
-def fedprox(start: Start) -> Proximal:
-    """Keep the model near the global one, with the plan's ``mu``."""
-    assert start.plan.mu is not None
-    return proximal(start, start.plan.mu)
-
-
-def proximal(start: Start, mu: float) -> Proximal:
+def proximal(start: RoundStart, mu: float) -> Proximal:
     """Keep the model near the global one, beside whatever else an algorithm adds."""
     return Proximal(mu, start.shared.values(), start.shared.values())

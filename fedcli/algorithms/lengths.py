@@ -1,7 +1,5 @@
 """How far local steps go: the normalised number of steps of FedNova."""
 
-import numpy as np
-
 
 def normalized_steps(
     steps: int, *, momentum: float = 0.0, lr: float = 0.0, proximal: float = 0.0
@@ -13,6 +11,8 @@ def normalized_steps(
     where ``x ← x + v`` is the way so far. Wang et al. 2020 (FedNova), section 3.1, has both, each
     for itself.
     """
+    import numpy as np  # which the command line does not wait for
+
     back = lr * proximal
     step = np.array([[1 - back, momentum, 1.0], [-back, momentum, 1.0], [0.0, 0.0, 1.0]])
     # (x, v, 1) after one step; squaring keeps an absurd number of steps from taking for ever

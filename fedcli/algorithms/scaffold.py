@@ -15,44 +15,74 @@ in common. In option II, K is the normalised number of steps: with momentum, K e
 move the model further than K η, and with a proximal term, which draws it back, less far.
 """
 
-import torch
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
-from fedcli.algorithms.base import Kept, LocalAlgorithm, Start
+from fedcli.algorithms.base import Kept, LocalAlgorithm, RoundStart, Term
 from fedcli.algorithms.lengths import normalized_steps
+from fedcli.options import Option
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
+@dataclass(frozen=True)
 class Scaffold(LocalAlgorithm):
+    """Correct each step by c − c_i."""
+
+    name = "scaffold"
+    summary = "control variates correct each step for the drift of the client"
+    source = "Karimireddy et al. 2020, algorithm 1"
+    strategy = "scaffold"
+    needs_strategy = True
+    sgd_only = True
+    divides_by_length = True
+    keeps = "control"
+    reads = "control"
+
+    scaffold_option: Annotated[
+        int,
+        Option(
+            "Control variate from the gradient at the start (1), or from the way (2).",
+            "N",
+            choices=(1, 2),
+        ),
+    ] = 2
+
+    def begin(self, start: RoundStart) -> Term:
+        """RoundStart from the control variates of the client and of the server."""
+        return ControlVariates(start, from_start=self.scaffold_option == 1)
+
+
+class ControlVariates(Term):
     """Adds ``c − c_i`` to every gradient; c_i is the mean gradient of the client's last round."""
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: RoundStart, *, from_start: bool) -> None:
         self.start = start
         self.own = start.state(start.kept)
         self.server = start.state(start.server)
         self.initial = start.initial()
-        self.at_start = start.full_gradient() if start.plan.scaffold_option == 1 else None
+        self.at_start = start.full_gradient() if from_start else None
         self._drift = {
             p: (self.own[name] - self.server[name]).to(p.dtype) for name, p in start.shared.items()
         }
 
-    @torch.no_grad()
-    def gradient(self, gradients: list[Tensor], parameters: list[Tensor]) -> list[Tensor]:
+    def gradient(self, gradients: "list[Tensor]", parameters: "list[Tensor]") -> "list[Tensor]":
         """Take ``c_i − c`` off."""
         return [
             gradient - self._drift[parameter] if parameter in self._drift else gradient
             for gradient, parameter in zip(gradients, parameters, strict=True)
         ]
 
-    @torch.no_grad()
     def finish(self, steps: int) -> Kept:
         """Keep ``c_i⁺`` and send ``Δc_i``."""
         new = self._from_way(steps) if self.at_start is None else self.start.state(self.at_start)
         return Kept(new, {f"control/{name}": new[name] - self.own[name] for name in new})
 
-    def _from_way(self, steps: int) -> dict[str, Tensor]:
-        plan, lr = self.start.plan, self.start.lr
+    def _from_way(self, steps: int) -> "dict[str, Tensor]":
+        lr, momentum = self.start.lr, self.start.momentum
         length = lr * normalized_steps(
-            steps, momentum=plan.momentum, lr=lr, proximal=plan.proximal or 0.0
+            steps, momentum=momentum, lr=lr, proximal=self.start.proximal
         )
         # in the state's precision: a step of bfloat16 weights may need more digits than they have
         before, now = (self.start.state(values) for values in (self.initial, self.start.shared))

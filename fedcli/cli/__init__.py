@@ -1,58 +1,85 @@
 """The command line: ``main`` is the console script and the one place that ends the process."""
 
+import importlib
 import os
 import sys
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from functools import cache
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from fedcli import __version__
-from fedcli.cli.commands import (
-    aggregate,
-    evaluate,
-    export,
-    gc,
-    init,
-    inspect,
-    keygen,
-    partition,
-    report,
-    run,
-    status,
-    train_client,
-    verify,
-)
 from fedcli.cli.options.groups import flattened
 from fedcli.cli.render.output import print_json
 from fedcli.errors import ExitStatus, FedcliError
 from fedcli.text import printable
 
+COMMANDS = (
+    "partition",
+    "init",
+    "train-client",
+    "aggregate",
+    "evaluate",
+    "report",
+    "run",
+    "status",
+    "keygen",
+    "verify",
+    "inspect",
+    "gc",
+    "export",
+)
+
+
+def command_function(name: str) -> Callable[..., None]:
+    """Import the function of a command."""
+    function = name.replace("-", "_")
+    module = importlib.import_module(f"fedcli.cli.commands.{function}")
+    command: Callable[..., None] = getattr(module, function)
+    return command
+
+
+@cache
+def command_of(name: str) -> Any:
+    """Build a command with its options."""
+    program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    settings = {"help_option_names": ["-h", "--help"]}
+    program.command(name, context_settings=settings)(flattened(command_function(name)))
+    return typer.main.get_command(program)
+
+
+class _Commands(TyperGroup):
+    """The commands, each built when it is asked for: one needs none of what the others import."""
+
+    _listing = False
+
+    def __init__(self, *arguments: Any, **others: Any) -> None:
+        super().__init__(*arguments, **others)
+        self.commands = dict.fromkeys(COMMANDS, TyperCommand("built when it is asked for"))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        if self._listing:  # no option is shown there
+            return TyperCommand(cmd_name, help=command_function(cmd_name).__doc__)
+        return command_of(cmd_name)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self._listing = True
+        super().format_help(ctx, formatter)
+
+
 app = typer.Typer(
     name="fedcli",
+    cls=_Commands,
     help="Federated learning as plain commands: one step, one process, one file.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-COMMANDS: dict[str, Callable[..., None]] = {
-    "partition": partition.partition,
-    "init": init.init,
-    "train-client": train_client.train_client,
-    "aggregate": aggregate.aggregate,
-    "evaluate": evaluate.evaluate,
-    "report": report.report,
-    "run": run.run,
-    "status": status.status,
-    "keygen": keygen.keygen,
-    "verify": verify.verify,
-    "inspect": inspect.inspect,
-    "gc": gc.gc,
-    "export": export.export,
-}
-for _name, _function in COMMANDS.items():
-    app.command(_name)(flattened(_function))
 
 
 def _print_version(wanted: bool) -> None:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 
 from fedcli.client.existing_update import fingerprint
-from fedcli.client.session import Execution
 from fedcli.cores import available_cores
 from fedcli.datasets.shards import Examples, read_shard
 from fedcli.errors import NotReadyError, UsageError
+from fedcli.plan.execution import Execution
 from fedcli.progress import Progress
 from fedcli.run import Run
 from fedcli.run.next_command import train_command

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedcli.algorithms.base import LocalAlgorithm, Start
-from fedcli.algorithms.local import begin
+from fedcli.algorithms.base import RoundStart, Term
+from fedcli.algorithms.fedprox import proximal
 from fedcli.errors import CheckpointError, UsageError
 from fedcli.formats.dtypes import Array
 from fedcli.formats.metadata import Role
 from fedcli.models.weights import to_array, to_arrays, to_tensors
 from fedcli.plan import TrainPlan
-from fedcli.plan.layer_patterns import batch_norm_layers, checked
+from fedcli.plan.layer_patterns import checked
 from fedcli.randomness import stream_seed
 from fedcli.run.client_state import LOCAL, NOTHING
 from fedcli.training import (
@@ -62,16 +62,11 @@ class Tensors:
 
 
 def local_patterns(plan: TrainPlan, roles: Mapping[str, Role]) -> tuple[str, ...]:
-    """Return the patterns of the layers that stay with the client, those of FedBN included.
+    """Return the patterns of the layers that stay with the client, the algorithm's own included.
 
-    Raises ``UsageError`` for FedBN without batch normalisation.
+    Raises ``UsageError`` where the model has none that the algorithm needs.
     """
-    if plan.algorithm != "fedbn":
-        return plan.local_layers
-    layers = batch_norm_layers(roles)
-    if not layers:
-        raise UsageError("--algorithm fedbn: the model has no batch normalisation")
-    return tuple(dict.fromkeys([*plan.local_layers, *layers]))
+    return tuple(dict.fromkeys([*plan.local_layers, *plan.local.local_layers(roles)]))
 
 
 @dataclass(frozen=True)
@@ -140,9 +135,9 @@ def train_locally(
     trainable = _trainable(module, given.tensors)
     _check_trainable(given, trainable)
     gradients = Gradients(given.plan, device, given.micro_batch, on_shrink, compiled=given.compile)
-    algorithms = begin(_start(given, trainable, gradients))
+    terms = terms_of(given.plan, _start(given, trainable, gradients))
     task = Task(given.source, given.plan, given.lr, given.normalize, given.seed, device)
-    stages = _stages(given, trainable, algorithms)
+    stages = _stages(given, trainable, terms)
     trainer = Trainer(task, stages, gradients, observer)
     if given.resume is not None:
         tensors, facts, path = given.resume
@@ -153,7 +148,7 @@ def train_locally(
                 f"{path}: {error}", hint="train-client --force begins this training anew"
             ) from None
     trainer.run()
-    return _trained(given, trainer, algorithms, initial_loss)
+    return _trained(given, trainer, terms, initial_loss)
 
 
 def _trainable(module: nn.Module, tensors: Tensors) -> dict[str, nn.Parameter]:
@@ -179,7 +174,9 @@ def _check_trainable(given: Assignment, trainable: Mapping[str, nn.Parameter]) -
         )
 
 
-def _start(given: Assignment, trainable: Mapping[str, nn.Parameter], gradients: Gradients) -> Start:
+def _start(
+    given: Assignment, trainable: Mapping[str, nn.Parameter], gradients: Gradients
+) -> RoundStart:
     shared = {name: p for name, p in trainable.items() if name not in given.tensors.local}
 
     def full_gradient() -> dict[str, Tensor]:
@@ -195,7 +192,22 @@ def _start(given: Assignment, trainable: Mapping[str, nn.Parameter], gradients: 
         return dict(zip(shared, found, strict=True))
 
     kept, server = _on(given.device, given.kept), _on(given.device, given.server)
-    return Start(given.plan, given.lr, given.module, shared, kept, server, full_gradient)
+    return RoundStart(
+        given.lr,
+        given.plan.momentum,
+        given.plan.proximal or 0.0,
+        given.module,
+        shared,
+        kept,
+        server,
+        full_gradient,
+    )
+
+
+def terms_of(plan: TrainPlan, start: RoundStart) -> list[Term]:
+    """Return what the plan's algorithm adds, and the proximal term that the plan adds to it."""
+    more = [proximal(start, plan.proximal)] if plan.proximal else []
+    return [plan.local.begin(start), *more]
 
 
 def _on(device: torch.device, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
@@ -205,7 +217,7 @@ def _on(device: torch.device, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
 def _stages(
     given: Assignment,
     trainable: Mapping[str, nn.Parameter],
-    algorithms: list[LocalAlgorithm],
+    terms: list[Term],
 ) -> list[Stage]:
     plan, module = given.plan, given.module
     epochs = epochs_of(plan, len(given.source))
@@ -215,9 +227,9 @@ def _stages(
         head = [p for name, p in trainable.items() if name in given.tensors.local]
         shared = [p for name, p in trainable.items() if name not in given.tensors.local]
         stages.append(Stage("head", module, head, plan.head_epochs, frozen=frozen))
-    stages.append(Stage("", module, shared, epochs, plan.steps, algorithms, frozen))
-    for algorithm in algorithms:
-        if personal := algorithm.personal():
+    stages.append(Stage("", module, shared, epochs, plan.steps, terms, frozen))
+    for term in terms:
+        if personal := term.personal():
             mine = _trainable(personal.module, given.tensors).values()
             layers = _frozen_layers(personal.module, given.tensors.frozen)
             stages.append(
@@ -248,14 +260,15 @@ def _frozen_layers(module: nn.Module, frozen: frozenset[str]) -> list[nn.Module]
 def _trained(
     given: Assignment,
     trainer: Trainer,
-    algorithms: list[LocalAlgorithm],
+    terms: list[Term],
     initial_loss: float | None,
 ) -> Trained:
     figures = {
         stage.name: epochs for stage, epochs in zip(trainer.stages, trainer.epochs, strict=True)
     }
     index = [stage.name for stage in trainer.stages].index("")
-    left = [algorithm.finish(trainer.steps[index]) for algorithm in algorithms]
+    with torch.no_grad():
+        left = [term.finish(trainer.steps[index]) for term in terms]
     whole, tensors = to_arrays(given.module), given.tensors
     sent = {n: v for n, v in whole.items() if n not in tensors.frozen | tensors.local}
     kept = {f"{LOCAL}/{name}": whole[name] for name in sorted(tensors.local)}

@@ -5,7 +5,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,8 @@ from fedcli.formats.dtypes import Array
 from fedcli.formats.metadata import Kind, Role
 from fedcli.options import check_seed
 from fedcli.plan import TrainPlan
-from fedcli.plan.schedules import KEYS as SCHEDULE_KEYS
-from fedcli.plan.schedules import learning_rate
+from fedcli.plan.execution import Execution
+from fedcli.plan.train import SCHEDULE_KEYS
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
 from fedcli.run.client_state import LOCAL, NOTHING, StateStore
@@ -28,28 +27,6 @@ from fedcli.run.round import Round
 from fedcli.security.global_model import check_global_model
 from fedcli.security.keys import SigningKey
 from fedcli.training.devices import choose_device, limit_memory, set_threads
-
-
-@dataclass(frozen=True)
-class Execution:
-    """How training is executed, which is not meant to change what is learned.
-
-    ``micro_batch`` is how many examples are put through at a time, None for whole batches.
-    ``gpu_memory_fraction`` is the most of a GPU's memory that is taken. ``checkpoint_every`` is
-    the number of epochs after which the training is kept, to be taken up when it is interrupted.
-    ``state`` is the folder where clients keep their state, by default the run. ``stream`` decodes
-    a client's own data batch by batch, in ``num_workers`` processes, None for what suits.
-    """
-
-    device: str = "auto"
-    threads: int | None = None
-    micro_batch: int | None = None
-    gpu_memory_fraction: float | None = None
-    compile: bool = False
-    checkpoint_every: int | None = None
-    state: Path | None = None
-    stream: bool = False
-    num_workers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +55,7 @@ class Session:
     @property
     def lr(self) -> float:
         """The learning rate of this round."""
-        return learning_rate(self.plan, self.round.number)
+        return self.plan.learning_rate(self.round.number)
 
     @property
     def training(self) -> dict[str, Any]:
@@ -145,7 +122,7 @@ def kept_before(session: Session, client: str) -> Before:
         other_half = row.strategy if row.needs_strategy else None
         state = session.states.before(number, client, row.keeps, server_optimizer=other_half)
     if state is not None and any(
-        state.training.get(key) != getattr(session.plan, key) for key in row.anew_with
+        state.training.get(key) != getattr(row, key) for key in row.anew_with
     ):
         state = None
     if session.tensors.local:
@@ -211,7 +188,7 @@ def open_session(
     device = choose_device(execution.device)
     limit_memory(device, execution.gpu_memory_fraction)
     round_ = run.training_round(round_number)
-    learning_rate(plan, round_.number)  # one that cannot be is refused before anything is read
+    plan.learning_rate(round_.number)  # one that cannot be is refused before anything is read
     server, server_digest = _server_slot(run, round_.number, plan)
     base_round = run.round(round_.number - 1)
     with Checkpoint(base_round.global_model, Kind.GLOBAL) as base:
@@ -248,7 +225,9 @@ def _server_slot(run: Run, number: int, plan: TrainPlan) -> tuple[dict[str, Arra
 
 
 def _check_compile(plan: TrainPlan) -> None:
-    if plan.algorithm == "moon":
-        raise UsageError("--compile: moon looks into the network, which compiling closes")
+    if plan.local.watches_layers:
+        raise UsageError(
+            f"--compile: {plan.algorithm} looks into the network, which compiling closes"
+        )
     if not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
         raise MissingDependencyError("--compile: needs a C++ compiler, and there is none")

@@ -19,7 +19,6 @@ from fedcli.client.local_training import Assignment, Trained, train_locally
 from fedcli.client.resume import LeftOff, Resume, seconds_before
 from fedcli.client.session import (
     Before,
-    Execution,
     Session,
     check_state_is_own,
     checked_length,
@@ -30,6 +29,7 @@ from fedcli.errors import UsageError
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.models import build, takes_rgb
 from fedcli.models.weights import load_arrays
+from fedcli.plan.execution import Execution
 from fedcli.progress import Progress
 from fedcli.randomness import stream_seed
 from fedcli.run import Run
@@ -38,7 +38,7 @@ from fedcli.security.signatures import member_key
 from fedcli.training import Epoch, Normalize, Observer, Stage, Trainer, steps_of
 from fedcli.training.devices import out_of_memory_as_error, peak_memory, reset_peak_memory
 
-__all__ = ["ClientResult", "Execution", "TrainClientResult", "train_client"]
+__all__ = ["ClientResult", "TrainClientResult", "train_client"]
 
 
 @dataclass(frozen=True)
@@ -142,10 +142,9 @@ def _metadata(session: Session, client: str, examples: ClientData, before: Befor
     if before.sha256s:
         one, *others = before.sha256s
         training["state"] = [one, *others] if others else one
-    if session.plan.algorithm in ("fednova", "scaffold"):
+    if session.plan.local.divides_by_length:
         length = checked_length(session, training["steps"])
-        if session.plan.algorithm == "fednova":
-            training["normalized_steps"] = length
+        training |= session.plan.local.recorded(length)
     return Metadata(
         Kind.UPDATE,
         session.run.id,

@@ -1,12 +1,14 @@
 """Data sets by name, and a person's own pictures or arrays."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from fedcli.datasets import from_torchvision, imagefolder, npz, synthetic
-from fedcli.datasets.base import DataOptions, Dataset, Part
+from fedcli.datasets.base import DataOptions, Dataset, DatasetReader, Part
 from fedcli.datasets.own import load_examples, open_examples
 from fedcli.errors import UsageError
+from fedcli.options import option_of
 
 __all__ = [
     "DATASETS",
@@ -18,26 +20,42 @@ __all__ = [
     "open_examples",
 ]
 
-DATASETS: dict[str, Callable[[str, DataOptions], Dataset]] = {
-    "synthetic": synthetic.load,
-    "imagefolder": imagefolder.load,
-    "npz": npz.load,
-    **{name: partial(from_torchvision.load, name) for name in from_torchvision.SOURCES},
+DATASETS: dict[str, DatasetReader] = {
+    "synthetic": DatasetReader(synthetic.load),
+    "imagefolder": DatasetReader(imagefolder.load, "PATH"),
+    "npz": DatasetReader(
+        npz.load, "PATH", refuses={"group": "its groups are in its array 'group'"}
+    ),
+    **{
+        name: DatasetReader(partial(from_torchvision.load, name))
+        for name in from_torchvision.SOURCES
+    },
 }
 
 
-def load_dataset(spec: str, options: DataOptions) -> Dataset:
+def load_dataset(spec: str, options: DataOptions, own: Mapping[str, Any] | None = None) -> Dataset:
     """Read what a data set is: classes, labels and shape; pictures are decoded when asked for.
 
-    ``spec`` is ``NAME`` or ``NAME:PATH``. Raises ``UsageError`` for a name that is not known,
-    ``NotReadyError`` when files are missing, ``DataError`` when they do not fit.
+    ``spec`` is ``NAME`` or ``NAME:PATH``; ``own`` are options of that data set alone. Raises
+    ``UsageError`` for a name that is not known, ``NotReadyError`` when files are missing,
+    ``DataError`` when they do not fit.
     """
     name, _, argument = spec.partition(":")
     if name not in DATASETS:
         raise UsageError(f"--dataset: unknown data set {spec!r}; known: {', '.join(DATASETS)}")
-    if name in ("imagefolder", "npz") and not argument:
-        raise UsageError(f"--dataset {spec}: expected {name}:PATH")
-    if options.group is not None and name != "imagefolder":
-        own = "its groups are in its array 'group'" if name == "npz" else f"{name} has no groups"
-        raise UsageError(f"--group {options.group}: it is for imagefolder:PATH; {own}")
-    return DATASETS[name](argument, options)
+    reader = DATASETS[name]
+    if reader.takes and not argument:
+        raise UsageError(f"--dataset {spec}: expected {name}:{reader.takes}")
+    if argument and not reader.takes:
+        raise UsageError(f"--dataset {spec}: {name} takes no argument")
+    for option, value in (own or {}).items():
+        if option not in reader.declared:
+            why = reader.refuses.get(option, f"{name} has none")
+            raise UsageError(f"{option_of(option)} {value}: it is for {_owners(option)}; {why}")
+    return reader.load(argument, options, **(own or {}))
+
+
+def _owners(option: str) -> str:
+    """Name the data sets that have an option."""
+    owners = {name: reader for name, reader in DATASETS.items() if option in reader.declared}
+    return ", ".join(f"{name}:{row.takes}" if row.takes else name for name, row in owners.items())

@@ -1,16 +1,16 @@
 """What every data set is to the rest of the program: labels that are known, pictures on demand."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcli.errors import UsageError
 from fedcli.formats.checkpoint import digest
 from fedcli.formats.dtypes import Array
+from fedcli.options import Declared, Option, check, declared
 from fedcli.partitioning import stratified_sample
 from fedcli.progress import Progress, Silence
 from fedcli.randomness import stream
@@ -63,28 +63,51 @@ class Dataset:
     group_names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """How a data set is found and read; see ``fedcli partition --help``."""
+    """How a data set is found and read."""
 
-    data_dir: Path = Path("data")
-    download: bool = False
-    image_size: int | None = None
-    test_fraction: float = 0.2
+    data_dir: Annotated[Path, Option("Where torchvision's data sets are.", "DIR")] = Path("data")
+    download: Annotated[bool, Option("Download a torchvision data set first.", flag=True)] = False
+    image_size: Annotated[
+        int | None,
+        Option(
+            "Make pictures N×N.",
+            "N",
+            at_least=4,
+            at_most=4096,
+            what="number of pixels",
+            unset="the size of the first, its shorter side at most 224",
+        ),
+    ] = None
+    test_fraction: Annotated[
+        float, Option("Test share of data that has no test part.", "F", above=0, below=1)
+    ] = 0.2
     seed: int = 0
     progress: Progress = field(default_factory=Silence)
-    group: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be used (``UsageError``)."""
-        if not 0 < self.test_fraction < 1:
-            raise UsageError(
-                f"--test-fraction: expected a number between 0 and 1, found {self.test_fraction}"
-            )
-        if self.image_size is not None and not 4 <= self.image_size <= 4096:
-            raise UsageError(
-                f"--image-size: expected a number of pixels from 4 to 4096, found {self.image_size}"
-            )
+        check(self)
+
+
+@dataclass(frozen=True)
+class DatasetReader:
+    """A row of ``DATASETS``: how a data set is read.
+
+    ``load`` is called as ``load(argument, options, **own)`` and declares the options of its own;
+    ``takes`` is what the argument is, where it has one, as in ``npz:PATH``; ``refuses`` are
+    options of other data sets, and what it has in their place.
+    """
+
+    load: Callable[..., Dataset]
+    takes: str | None = None
+    refuses: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def declared(self) -> dict[str, Declared]:
+        """The options of its own, by name."""
+        return declared(getattr(self.load, "func", self.load))  # of a partial function
 
 
 def split_off_test(part: Part, options: DataOptions) -> tuple[Part, Part, dict[str, Any]]:

@@ -24,7 +24,7 @@ from fedcli.datasets.base import (
     numbered_classes,
     split_off_test,
 )
-from fedcli.errors import DataError, MissingDependencyError, NotReadyError, UsageError
+from fedcli.errors import DataError, MissingDependencyError, NotReadyError
 from fedcli.progress import Progress
 
 Arguments = Mapping[str, Any]
@@ -34,7 +34,7 @@ _WHOLE: tuple[Arguments] = ({},)
 
 
 @dataclass(frozen=True)
-class Source:
+class InTorchvision:
     """How torchvision holds a data set.
 
     ``parts`` has the arguments of the training and the test part, or of the one part there is;
@@ -49,45 +49,51 @@ class Source:
     downloads: bool = True
 
 
-SOURCES: dict[str, Source] = {
-    "mnist": Source("MNIST", _BY_FLAG, "targets", channels=1),
-    "fashion-mnist": Source("FashionMNIST", _BY_FLAG, "targets", channels=1),
-    "kmnist": Source("KMNIST", _BY_FLAG, "targets", channels=1),
-    "qmnist": Source("QMNIST", _BY_FLAG, "targets", channels=1),
-    "emnist": Source(
+SOURCES: dict[str, InTorchvision] = {
+    "mnist": InTorchvision("MNIST", _BY_FLAG, "targets", channels=1),
+    "fashion-mnist": InTorchvision("FashionMNIST", _BY_FLAG, "targets", channels=1),
+    "kmnist": InTorchvision("KMNIST", _BY_FLAG, "targets", channels=1),
+    "qmnist": InTorchvision("QMNIST", _BY_FLAG, "targets", channels=1),
+    "emnist": InTorchvision(
         "EMNIST",
         ({"split": "balanced", "train": True}, {"split": "balanced", "train": False}),
         "targets",
         channels=1,
     ),
-    "usps": Source("USPS", _BY_FLAG, "targets", channels=1),
-    "semeion": Source("SEMEION", _WHOLE, "labels", channels=1),
-    "cifar10": Source("CIFAR10", _BY_FLAG, "targets"),
-    "cifar100": Source("CIFAR100", _BY_FLAG, "targets"),
-    "svhn": Source("SVHN", _BY_SPLIT, "labels", needs="scipy"),
-    "stl10": Source("STL10", _BY_SPLIT, "labels"),
-    "gtsrb": Source("GTSRB", _BY_SPLIT, "_samples"),
-    "eurosat": Source("EuroSAT", _WHOLE, "targets"),
-    "pcam": Source("PCAM", _BY_SPLIT, "h5", needs="h5py"),
-    "fer2013": Source("FER2013", ({"split": "train"},), "_samples", channels=1, downloads=False),
-    "flowers102": Source("Flowers102", _BY_SPLIT, "_labels", needs="scipy"),
-    "oxford-iiit-pet": Source(
+    "usps": InTorchvision("USPS", _BY_FLAG, "targets", channels=1),
+    "semeion": InTorchvision("SEMEION", _WHOLE, "labels", channels=1),
+    "cifar10": InTorchvision("CIFAR10", _BY_FLAG, "targets"),
+    "cifar100": InTorchvision("CIFAR100", _BY_FLAG, "targets"),
+    "svhn": InTorchvision("SVHN", _BY_SPLIT, "labels", needs="scipy"),
+    "stl10": InTorchvision("STL10", _BY_SPLIT, "labels"),
+    "gtsrb": InTorchvision("GTSRB", _BY_SPLIT, "_samples"),
+    "eurosat": InTorchvision("EuroSAT", _WHOLE, "targets"),
+    "pcam": InTorchvision("PCAM", _BY_SPLIT, "h5", needs="h5py"),
+    "fer2013": InTorchvision(
+        "FER2013", ({"split": "train"},), "_samples", channels=1, downloads=False
+    ),
+    "flowers102": InTorchvision("Flowers102", _BY_SPLIT, "_labels", needs="scipy"),
+    "oxford-iiit-pet": InTorchvision(
         "OxfordIIITPet", ({"split": "trainval"}, {"split": "test"}), "_labels"
     ),
-    "food101": Source("Food101", _BY_SPLIT, "_labels"),
-    "dtd": Source("DTD", _BY_SPLIT, "_labels"),
-    "country211": Source("Country211", _BY_SPLIT, "targets"),
-    "fgvc-aircraft": Source("FGVCAircraft", ({"split": "trainval"}, {"split": "test"}), "_labels"),
-    "stanford-cars": Source("StanfordCars", _BY_SPLIT, "_samples", needs="scipy", downloads=False),
-    "rendered-sst2": Source("RenderedSST2", _BY_SPLIT, "_samples"),
-    "imagenette": Source("Imagenette", ({"split": "train"}, {"split": "val"}), "_samples"),
-    "imagenet": Source(
+    "food101": InTorchvision("Food101", _BY_SPLIT, "_labels"),
+    "dtd": InTorchvision("DTD", _BY_SPLIT, "_labels"),
+    "country211": InTorchvision("Country211", _BY_SPLIT, "targets"),
+    "fgvc-aircraft": InTorchvision(
+        "FGVCAircraft", ({"split": "trainval"}, {"split": "test"}), "_labels"
+    ),
+    "stanford-cars": InTorchvision(
+        "StanfordCars", _BY_SPLIT, "_samples", needs="scipy", downloads=False
+    ),
+    "rendered-sst2": InTorchvision("RenderedSST2", _BY_SPLIT, "_samples"),
+    "imagenette": InTorchvision("Imagenette", ({"split": "train"}, {"split": "val"}), "_samples"),
+    "imagenet": InTorchvision(
         "ImageNet", ({"split": "train"}, {"split": "val"}), "targets", downloads=False
     ),
-    "caltech101": Source("Caltech101", _WHOLE, "y"),
-    "caltech256": Source("Caltech256", _WHOLE, "y"),
-    "sun397": Source("SUN397", _WHOLE, "_labels"),
-    "lfw": Source("LFWPeople", _WHOLE, "targets"),
+    "caltech101": InTorchvision("Caltech101", _WHOLE, "y"),
+    "caltech256": InTorchvision("Caltech256", _WHOLE, "y"),
+    "sun397": InTorchvision("SUN397", _WHOLE, "_labels"),
+    "lfw": InTorchvision("LFWPeople", _WHOLE, "targets"),
 }
 
 
@@ -97,8 +103,6 @@ def load(name: str, argument: str, options: DataOptions) -> Dataset:
     Raises ``NotReadyError`` when its files are missing, ``MissingDependencyError``, and
     ``DataError`` for a picture that does not decode.
     """
-    if argument:
-        raise UsageError(f"--dataset {name}:{argument}: {name} takes no argument")
     source = SOURCES[name]
     if source.needs and importlib.util.find_spec(source.needs) is None:
         raise MissingDependencyError(
@@ -124,7 +128,7 @@ def load(name: str, argument: str, options: DataOptions) -> Dataset:
     return Dataset(name, classes, shape, np.dtype("u1"), train, test, identity)
 
 
-def _open(name: str, source: Source, arguments: Arguments, options: DataOptions) -> Any:
+def _open(name: str, source: InTorchvision, arguments: Arguments, options: DataOptions) -> Any:
     import torchvision.datasets
 
     make: Callable[..., Any] = partial(
@@ -144,7 +148,7 @@ def _open(name: str, source: Source, arguments: Arguments, options: DataOptions)
             raise NotReadyError(f"--download {name}: could not be downloaded: {error}") from error
 
 
-def _not_ready(name: str, source: Source, options: DataOptions) -> NotReadyError:
+def _not_ready(name: str, source: InTorchvision, options: DataOptions) -> NotReadyError:
     hint = f"add --download, or say where it is with --data-dir (torchvision's {source.name})"
     if not source.downloads:
         hint = f"get its files as the documentation of torchvision.datasets.{source.name} says"

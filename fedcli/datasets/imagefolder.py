@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from fedcli.datasets.base import (
     split_off_test,
 )
 from fedcli.errors import DataError, NotReadyError
+from fedcli.options import Option
 from fedcli.progress import Progress
 from fedcli.storage.atomic import storage_errors
 
@@ -177,7 +179,19 @@ def _shape(first: Path, options: DataOptions) -> tuple[int, int, int]:
     return (3, height, width)
 
 
-def load(argument: str, options: DataOptions) -> Dataset:
+def load(
+    argument: str,
+    options: DataOptions,
+    *,
+    group: Annotated[
+        str | None,
+        Option(
+            "Where the pictures come from, for --scheme natural: folder, or a column of the CSV"
+            " file beside them.",
+            "NAME",
+        ),
+    ] = None,
+) -> Dataset:
     """Read the listing of ``imagefolder:PATH``; pictures are decoded to RGB when asked for.
 
     PATH holds ``train/`` and ``test/``, or class folders from which a test part is split.
@@ -186,7 +200,7 @@ def load(argument: str, options: DataOptions) -> Dataset:
     """
     root = Path(argument).expanduser()
     halves = _halves(root)
-    listings, grouping = _read_listings(root, halves, options)
+    listings, grouping = _read_listings(root, halves, group, options.progress)
     first = listings[0]
     shape = _shape(first.root / first.names[0], options)
     identity = {
@@ -222,17 +236,17 @@ def _halves(root: Path) -> list[str]:
 
 
 def _read_listings(
-    root: Path, halves: Sequence[str], options: DataOptions
+    root: Path, halves: Sequence[str], group: str | None, progress: Progress
 ) -> tuple[list[Listing], groups.Grouping]:
     folders = [root / half for half in halves]
-    if options.group == groups.FOLDER:
-        return _read_nested(folders, options.progress)
+    if group == groups.FOLDER:
+        return _read_nested(folders, progress)
     classes = class_folders(folders[0])
-    listings = [list_folder(folder, classes, options.progress) for folder in folders]
-    if options.group is None:
+    listings = [list_folder(folder, classes, progress) for folder in folders]
+    if group is None:
         return listings, groups.Grouping((), (None,) * len(listings))
     names = {half: one.names for half, one in zip(halves, listings, strict=True)}
-    return listings, groups.from_csv(root, options.group, names)
+    return listings, groups.from_csv(root, group, names)
 
 
 def _read_nested(

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 from fedcli.aggregation.base_model import Declared
+from fedcli.algorithms import ALGORITHMS
 from fedcli.errors import BadInputError, CheckpointError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, digest
 from fedcli.formats.dtypes import Array
 from fedcli.formats.metadata import Kind
+from fedcli.formats.update_tensors import UpdateTensors
 from fedcli.plan.layer_patterns import matching
 from fedcli.run import Run
 from fedcli.run.client_state import LOCAL, StateStore
@@ -70,7 +72,7 @@ def update_models(store: StateStore, rounds: Rounds, clients: Sequence[str]) -> 
         delivered = [round_.number for round_ in run.rounds() if round_.update(client).exists()]
         for number in _chosen(run, delivered, rounds, f"update of client {client}"):
             round_ = run.round(number)
-            with Checkpoint(round_.update(client), Kind.UPDATE) as update:
+            with UpdateTensors(round_.update(client)) as update:
                 sha256 = update.digest()
             read = partial(_read_update, store, round_, client, sha256)
             models.append(Model("update", round_, client, update.path, sha256, read))
@@ -78,7 +80,7 @@ def update_models(store: StateStore, rounds: Rounds, clients: Sequence[str]) -> 
 
 
 def _read_update(store: StateStore, round_: Round, client: str, sha256: str) -> Tensors:
-    with Checkpoint(round_.update(client), Kind.UPDATE) as update:
+    with UpdateTensors(round_.update(client)) as update:
         whole, found = update.tensors_and_digest()
         if found != sha256:
             raise BadInputError(
@@ -129,9 +131,15 @@ def personal_models(
         raise NotReadyError(
             f"--personal: {store.path(numbers[-1], '0').parent.parent}: there is no model of"
             f" {who}'s own up to round {numbers[-1]}",
-            hint="train-client keeps one with --algorithm ditto or fedbn, or --local-layers",
+            hint=f"train-client keeps one with --algorithm {' or '.join(_keeping())}, or with"
+            " --local-layers",
         )
     return models
+
+
+def _keeping() -> list[str]:
+    """Return the algorithms with which a client has a model of its own."""
+    return [name for name, row in ALGORITHMS.items() if row.keeps == PERSONAL or row.keeps_layers]
 
 
 def _personal_model(store: StateStore, round_: Round, client: str) -> Model | None:

@@ -7,9 +7,10 @@ import importlib
 import io
 from contextlib import redirect_stdout
 
-from fedcli.cli import execute
 from fedcli.models import MODELS
 
+# Steps are command lines of this program, which is known by its name here as in `python -m`.
+_PROGRAM = "fedcli.cli"
 # What steps import at their start, or where they first need it.
 _MODULES = (
     "fedcli.evaluation.scorer",
@@ -27,4 +28,7 @@ def preload(model: str) -> None:
     if model not in MODELS and ":" not in model:
         importlib.import_module("fedcli.models.from_torchvision")
     with redirect_stdout(io.StringIO()):  # else steps would begin with what it prints
-        execute(["status", "--json"])  # typer imports most of what it needs at the first command
+        program = importlib.import_module(_PROGRAM)
+        program.execute(
+            ["status", "--json"]
+        )  # typer imports most of what it needs at the first command

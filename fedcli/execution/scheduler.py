@@ -12,7 +12,7 @@ from fedcli.cores import available_cores
 from fedcli.errors import FedcliError
 from fedcli.execution.jobs import jobs_by_cores, jobs_by_memory, threads_each
 from fedcli.execution.local import Steps
-from fedcli.execution.step_arguments import Options
+from fedcli.execution.step_arguments import StepOptions
 from fedcli.progress import Progress
 from fedcli.run import Run
 from fedcli.run.next_command import train_command
@@ -28,7 +28,7 @@ class Room:
     make an update another one.
     """
 
-    def __init__(self, steps: Steps, jobs: int | None, options: Options) -> None:
+    def __init__(self, steps: Steps, jobs: int | None, options: StepOptions) -> None:
         self._steps, self._jobs, self._device = steps, jobs, options.device
         self._threads = options.threads or _threads_of_environment()
         self._fraction = options.execution.get("gpu_memory_fraction")
@@ -91,7 +91,7 @@ class Trainer:
     run: Run
     steps: Steps
     room: Room
-    options: Options
+    options: StepOptions
     progress: Progress
 
     def train(self, number: int, clients: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from fedcli.options import option_words
 
 
 @dataclass(frozen=True)
-class Options:
+class StepOptions:
     """What ``run_rounds`` passes on to the steps; None leaves it to the plan or the machine.
 
     ``training`` holds hyper-parameters by their names in ``TrainPlan``, ``aggregation`` options by

@@ -7,14 +7,15 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from fedcli.algorithms import ALGORITHMS
 from fedcli.errors import UsageError
 from fedcli.exporting.history import RoundHistory, stretches
 from fedcli.options import option_words
 from fedcli.plan import Plan, TrainPlan
 from fedcli.plan.aggregate import PARTS
+from fedcli.plan.rule import resolve
 from fedcli.run import Run
 from fedcli.run.info import RunInfo
-from fedcli.strategies import resolve
 from fedcli.text import printable
 
 _OWN_PATH = ("imagefolder", "npz")
@@ -144,7 +145,7 @@ def _training(plan: TrainPlan, made: RoundHistory) -> dict[str, Any]:
     }
     if plan.lr_schedule == "constant" and used.get("lr") != plan.lr:
         options["lr"] = used.get("lr")
-    if plan.algorithm == "fedbn" or used.get("algorithm") == "fedbn":
+    if ALGORITHMS[str(used.get("algorithm", plan.algorithm))].keeps_layers:
         options.pop("local_layers", None)  # which the algorithm says itself
     return options
 

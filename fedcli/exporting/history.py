@@ -1,7 +1,7 @@
 """How a global model came to be, as far as the files of its run tell."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -9,12 +9,12 @@ from fedcli.errors import BadInputError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, digest
 from fedcli.formats.manifest import Manifest, read_manifest
 from fedcli.formats.metadata import Kind
-from fedcli.plan import TrainPlan
+from fedcli.plan.train import TRAIN_OPTIONS
 from fedcli.run import Run
 from fedcli.run.info import client_order
 from fedcli.storage.atomic import canonical_json
 
-_RECORDED = {field.name for field in fields(TrainPlan)} | {"threads", "device", "compile"}
+_RECORDED = TRAIN_OPTIONS.keys() | {"threads", "device", "compile"}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from fedcli.partitioning.heterogeneity import Heterogeneity, heterogeneity
 from fedcli.partitioning.labels import label_lists
 from fedcli.partitioning.partitioners import PARTITIONERS, Partitioner
 from fedcli.partitioning.pool import Cut, Indices, Labels, Pool, Rng
-from fedcli.partitioning.schemes import Scheme, cut, feature_change, scheme_for
+from fedcli.partitioning.schemes import Scheme, cut, feature_change, scheme_for, scheme_options
 
 __all__ = [
     "PARTITIONERS",
@@ -29,5 +29,6 @@ __all__ = [
     "label_counts",
     "label_lists",
     "scheme_for",
+    "scheme_options",
     "stratified_sample",
 ]

@@ -3,19 +3,42 @@
 from bisect import bisect
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedcli.options import Option
 from fedcli.partitioning.counts import joined
 from fedcli.partitioning.pool import Cut, Indices, Labels, Pool, Rng
-from fedcli.partitioning.sizes import client_sizes
+from fedcli.partitioning.sizes import (
+    TO_A_MILLION,
+    LogDeviation,
+    MinSize,
+    Quantity,
+    Sizes,
+    client_sizes,
+)
 
 _DRAWS = 1000
 
+Alpha = Annotated[
+    float,
+    Option("The smaller, the more skewed.", "A", above=0, at_most=TO_A_MILLION),
+]
+
 
 def dirichlet(
-    pool: Pool, clients: int, rng: Rng, *, alpha: float, min_size: int, balance: bool
+    pool: Pool,
+    clients: int,
+    rng: Rng,
+    *,
+    alpha: Alpha = 0.5,
+    min_size: MinSize = 1,
+    balance: Annotated[
+        bool,
+        Option("A client that has its even share gets nothing of further classes.", flag=True),
+    ] = False,
 ) -> Cut:
     """Divide each class between the clients in proportions drawn from a Dirichlet distribution.
 
@@ -44,11 +67,11 @@ def inner_dirichlet(
     clients: int,
     rng: Rng,
     *,
-    alpha: float,
-    quantity: str,
-    sizes: Sequence[int],
-    sigma: float,
-    min_size: int,
+    alpha: Alpha = 0.5,
+    quantity: Quantity = "even",
+    sizes: Sizes = (),
+    sigma: LogDeviation = 0.3,
+    min_size: MinSize = 1,
 ) -> Cut:
     """Give each client its number of examples, with a label mix of its own.
 

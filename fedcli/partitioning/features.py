@@ -5,14 +5,17 @@ of the same shape and dtype. It depends on nothing but the run's seed, the clien
 data set and these numbers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from fedcli.errors import UsageError
 from fedcli.formats.dtypes import Array
+from fedcli.options import Option
 from fedcli.partitioning.pool import Indices
+from fedcli.partitioning.sizes import TO_A_MILLION
 from fedcli.randomness import stream_seed
 
 Change = Callable[[Array, Indices], Array]
@@ -32,7 +35,14 @@ class Place:
     shape: tuple[int, ...]
 
 
-def noise(place: Place, *, sigma: float) -> Change:
+def noise(
+    place: Place,
+    *,
+    sigma: Annotated[
+        float,
+        Option("Variance of the last client's noise, of 1.", "S", above=0, at_most=TO_A_MILLION),
+    ] = 0.1,
+) -> Change:
     """Add Gaussian noise of variance ``sigma`` · i / N for client i of N, counted from 1.
 
     Pictures (uint8) are noised on the scale from 0 to 1 and clipped to it; other data in its own
@@ -57,7 +67,14 @@ def noise(place: Place, *, sigma: float) -> Change:
     return change
 
 
-def rotation(place: Place, *, angles: Sequence[float]) -> Change:
+def rotation(
+    place: Place,
+    *,
+    angles: Annotated[
+        tuple[float, ...],
+        Option("Degrees for each client, such as 0,90,180,270.", "LIST", unset="evenly spaced"),
+    ] = (),
+) -> Change:
     """Turn pictures counter-clockwise: client i by angle i, in degrees, from the first again.
 
     Without ``angles`` they are 0, 360 / N, …, for N clients. After Ghosh et al., "An Efficient

@@ -1,17 +1,32 @@
 """Label skew by classes: each client holds few of them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import numpy as np
 
 from fedcli.errors import UsageError
+from fedcli.options import Option
 from fedcli.partitioning.counts import joined
 from fedcli.partitioning.pool import Cut, Indices, Pool, Rng
 
 ASSIGNMENTS = {"random": "drawn for each client", "deterministic": "client i: i, i + 1, …"}
 
 
-def by_labels(pool: Pool, clients: int, rng: Rng, *, labels: Sequence[Sequence[str]]) -> Cut:
+def by_labels(
+    pool: Pool,
+    clients: int,
+    rng: Rng,
+    *,
+    labels: Annotated[
+        tuple[tuple[str, ...], ...],
+        Option(
+            "The classes of one client, such as 0,1 or cat,dog; once for each client.",
+            "LIST",
+            repeat=True,
+        ),
+    ] = (),
+) -> Cut:
     """Give each client the classes of its list; clients that name a class share it evenly.
 
     Examples of a class that is in no list are left out. Raises ``UsageError`` for a class that
@@ -34,7 +49,15 @@ def by_labels(pool: Pool, clients: int, rng: Rng, *, labels: Sequence[Sequence[s
 
 
 def pathological(
-    pool: Pool, clients: int, rng: Rng, *, classes_per_client: int, assignment: str
+    pool: Pool,
+    clients: int,
+    rng: Rng,
+    *,
+    classes_per_client: Annotated[int, Option("The classes of each client.", "K", at_least=1)] = 2,
+    assignment: Annotated[
+        str,
+        Option("random, or deterministic (client i: i, i + 1, …).", "NAME", choices=ASSIGNMENTS),
+    ] = "random",
 ) -> Cut:
     """Give each client ``classes_per_client`` classes; the clients of a class share it evenly.
 
@@ -69,7 +92,13 @@ def pathological(
     return Cut(_shared(pool, owners, clients, rng))
 
 
-def shards(pool: Pool, clients: int, rng: Rng, *, shards_per_client: int) -> Cut:
+def shards(
+    pool: Pool,
+    clients: int,
+    rng: Rng,
+    *,
+    shards_per_client: Annotated[int, Option("Pieces for each client.", "S", at_least=1)] = 2,
+) -> Cut:
     """Sort by label, cut into equal shards, and deal these out at random.
 
     The shards' sizes differ by at most one example. After McMahan et al., "Communication-

@@ -1,91 +1,84 @@
 """One scheme with its options, and the cut that it makes."""
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 
 from fedcli.errors import UsageError
-from fedcli.options import FROM_1, Range, check_ranges, one_of, option_of
+from fedcli.options import Declared, Option, declared, one_of, option_of, owned
 from fedcli.partitioning.features import Change, Place
-from fedcli.partitioning.labels import ASSIGNMENTS, label_lists
+from fedcli.partitioning.labels import label_lists
 from fedcli.partitioning.natural import groups_of
 from fedcli.partitioning.partitioners import PARTITIONERS
 from fedcli.partitioning.pool import Cut, Pool
-from fedcli.partitioning.sizes import QUANTITIES
 from fedcli.randomness import stream
 
 _CLIENTS = 3  # where nothing says how many
-_TO_A_MILLION: Range = ("a number above 0, at most 1e6", lambda value: 0 < value <= 1e6)
-_RANGES: dict[str, Range] = {
-    "clients": FROM_1,
-    "alpha": _TO_A_MILLION,
-    "min_size": FROM_1,
-    "classes_per_client": FROM_1,
-    "shards_per_client": FROM_1,
-    "sigma": _TO_A_MILLION,
-}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Scheme:
-    """Which partitioner cuts the data, and with what; None and () stand for its defaults.
+    """Which partitioner cuts the data, for how many clients, and with which options.
 
-    ``labels`` holds the classes of each client, by name or number, as they were typed.
+    What is None, () or not given is left to the partitioner's defaults.
     """
 
-    name: str = "iid"
-    clients: int | None = None
-    labels: tuple[tuple[str, ...], ...] = ()
-    alpha: float | None = None
-    min_size: int | None = None
-    balance: bool | None = None
-    classes_per_client: int | None = None
-    assignment: str | None = None
-    shards_per_client: int | None = None
-    quantity: str | None = None
-    sizes: tuple[int, ...] = ()
-    sigma: float | None = None
-    angles: tuple[float, ...] = ()
+    name: str
+    clients: int | None
+    given: Mapping[str, Any]
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        name: Annotated[
+            str,
+            Option(
+                "How to cut; --list prints all.",
+                "NAME",
+                unset="the first in the list that uses the options given, else iid",
+                word="--scheme",
+            ),
+        ] = "iid",
+        clients: Annotated[
+            int | None,
+            Option(
+                "Number of clients.",
+                "N",
+                at_least=1,
+                unset="3; the number of --labels, of --sizes, or of groups",
+            ),
+        ] = None,
+        **options: Any,
+    ) -> None:
         """Refuse what the scheme does not use or cannot cut with (``UsageError``)."""
-        known = PARTITIONERS[one_of("--scheme", self.name, PARTITIONERS)].options
-        for option in self._given():
+        known = PARTITIONERS[one_of("--scheme", name, PARTITIONERS)].declared
+        given = {key: value for key, value in options.items() if value not in (None, ())}
+        for field, value in {"name": name, "clients": clients, "given": given}.items():
+            object.__setattr__(self, field, value)
+        for option, value in given.items():
             if option not in known:
-                raise UsageError(f"{option_of(option)}: scheme {self.name} does not use it")
-        check_ranges(self, _RANGES)
-        for option, values in (("assignment", ASSIGNMENTS), ("quantity", QUANTITIES)):
-            if getattr(self, option) is not None:
-                one_of(option_of(option), getattr(self, option), values)
-        if any(size < 1 for size in self.sizes):
-            raise UsageError(f"--sizes: expected numbers of 1 or more, found {min(self.sizes)}")
-        if not all(map(math.isfinite, self.angles)):
-            raise UsageError(f"--angles: expected numbers of degrees, found {self.angles}")
+                raise UsageError(f"{option_of(option)}: scheme {name} does not use it")
+            known[option].check(value)
+        declared(Scheme.__init__)["clients"].check(clients)
         self._check_together()
-
-    def _given(self) -> dict[str, Any]:
-        """The options that are not left to their defaults."""
-        values = {option.name: getattr(self, option.name) for option in fields(self)[2:]}
-        return {name: value for name, value in values.items() if value not in (None, ())}
 
     def _check_together(self) -> None:
         """Refuse options that say the same thing twice, or of which one is needed."""
-        if self.name == "labels" and not self.labels:
+        given = self.given
+        if self.name == "labels" and "labels" not in given:
             raise UsageError(
                 "--scheme labels: say which classes each client has",
                 hint="fedcli partition --labels 0,1 --labels 2,3 --labels 4,5",
             )
-        if self.sizes:
+        if "sizes" in given:
             for option in ("quantity", "sigma", "min_size"):
-                if getattr(self, option) is not None:
+                if option in given:
                     raise UsageError(f"{option_of(option)}: --sizes says how many examples")
-        elif self.sigma is not None and self.options.get("quantity", "log-normal") != "log-normal":
+        elif "sigma" in given and self.options.get("quantity", "log-normal") != "log-normal":
             raise UsageError("--sigma: with this scheme, only --quantity log-normal uses it")
         for option, what in (("labels", "--labels lists"), ("sizes", "--sizes")):
-            number = len(getattr(self, option))
+            number = len(given.get(option, ()))
             if number and self.clients not in (None, number):
                 raise UsageError(
                     f"--clients {self.clients}: there are {number} {what}; give one for each client"
@@ -94,7 +87,7 @@ class Scheme:
     @property
     def options(self) -> dict[str, Any]:
         """The options of the partitioner, as given or by default."""
-        return {**PARTITIONERS[self.name].options, **self._given()}
+        return {**PARTITIONERS[self.name].options, **self.given}
 
     def number_of_clients(self, pool: Pool) -> int:
         """Return how many clients there are; ``natural`` asks the pool. Raises ``UsageError``."""
@@ -102,7 +95,7 @@ class Scheme:
             return self.clients
         if self.name == "natural":
             return len(groups_of(pool)[0])
-        return len(self.labels) or len(self.sizes) or _CLIENTS
+        return len(self.given.get("labels") or self.given.get("sizes") or range(_CLIENTS))
 
     def parameters(self, pool: Pool) -> dict[str, Any]:
         """Return what the cut is made with, for ``run.json``: classes by name.
@@ -110,14 +103,14 @@ class Scheme:
         Options that are off, or that another one leaves without a meaning, are left out.
         """
         values = self.options
-        if self.sizes:
+        if "sizes" in self.given:
             unused = {"quantity", "sigma", "min_size"}
         else:
             unused = {"sigma"} if values.get("quantity", "log-normal") != "log-normal" else set()
-        if self.labels:
-            lists = label_lists(self.labels, pool.classes)
+        if "labels" in self.given:
+            lists = label_lists(self.given["labels"], pool.classes)
             values["labels"] = [[pool.classes[label] for label in chosen] for chosen in lists]
-        elif not self.sizes:
+        elif "sizes" not in self.given:
             values["clients"] = self.number_of_clients(pool)
         return {k: v for k, v in values.items() if k not in unused and v is not False and v != ()}
 
@@ -130,6 +123,17 @@ def scheme_for(options: Iterable[str]) -> str:
             return name
     named = " and ".join(map(option_of, asked))
     raise UsageError(f"{named}: no scheme uses them together", hint="fedcli partition --list")
+
+
+def scheme_options() -> dict[str, Declared]:
+    """Return the options of all schemes, with whose they are and their defaults."""
+    names = dict.fromkeys(name for row in PARTITIONERS.values() for name in row.declared)
+    owners = {
+        name: {n: row.declared[name] for n, row in PARTITIONERS.items() if name in row.declared}
+        for name in names
+    }
+    own = {name: owned(rows) for name, rows in owners.items()}
+    return {**declared(Scheme.__init__), **own}
 
 
 def cut(pool: Pool, scheme: Scheme, seed: int) -> Cut:

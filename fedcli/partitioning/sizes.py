@@ -1,11 +1,13 @@
 """Quantity skew: how many examples each client has, whatever their labels."""
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedcli.errors import UsageError
+from fedcli.options import Option
 from fedcli.partitioning.pool import Cut, Labels, Pool, Rng
 
 Weights = NDArray[np.float64]
@@ -27,15 +29,35 @@ QUANTITIES: dict[str, Callable[[int, float, Rng], Weights]] = {
 }
 
 
+TO_A_MILLION = 1e6
+
+MinSize = Annotated[int, Option("The least examples of a client.", "N", at_least=1)]
+Quantity = Annotated[
+    str, Option(f"How sizes go: {', '.join(QUANTITIES)}.", "NAME", choices=QUANTITIES)
+]
+Sizes = Annotated[
+    tuple[int, ...], Option("The sizes themselves, such as 100,200,700.", "LIST", at_least=1)
+]
+LogDeviation = Annotated[
+    float,
+    Option(
+        "With --quantity log-normal, the deviation of the logarithm.",
+        "S",
+        above=0,
+        at_most=TO_A_MILLION,
+    ),
+]
+
+
 def quantity(
     pool: Pool,
     clients: int,
     rng: Rng,
     *,
-    quantity: str,
-    sizes: Sequence[int],
-    sigma: float,
-    min_size: int,
+    quantity: Quantity = "linear",
+    sizes: Sizes = (),
+    sigma: LogDeviation = 0.3,
+    min_size: MinSize = 1,
 ) -> Cut:
     """Give each client its number of examples, drawn at random; see ``client_sizes``."""
     wanted, repaired = client_sizes(

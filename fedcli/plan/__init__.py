@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any, Self, get_type_hints
 
 from fedcli.errors import NotReadyError, StorageError, UsageError
-from fedcli.options import convert, one_of, section_of, updated
 from fedcli.plan.aggregate import PARTS, AggregatePlan
-from fedcli.plan.combinations import check_halves
 from fedcli.plan.train import AUGMENTATIONS, TrainPlan
 
 __all__ = [
@@ -22,10 +20,7 @@ __all__ = [
     "TrainPlan",
     "asks_for_rule",
     "check_halves",
-    "convert",
-    "one_of",
     "read_toml",
-    "updated",
 ]
 
 
@@ -76,7 +71,7 @@ class Plan:
         for name, section in values.items():
             if name not in known or not isinstance(section, Mapping):
                 raise UsageError(f"{origin}: unknown section [{name}]; known: {', '.join(known)}")
-            sections[name] = section_of(known[name], section, f"{origin}: [{name}]")
+            sections[name] = known[name].from_mapping(section, f"{origin}: [{name}]")
         plan = cls(**sections)
         if asks_for_rule(values.get("aggregate", {})):
             return plan
@@ -103,3 +98,14 @@ def read_toml(path: Path) -> dict[str, Any]:
 def asks_for_rule(aggregation: Mapping[str, Any]) -> bool:
     """Whether these options of ``aggregate`` name a strategy, or parts of one."""
     return any(aggregation.get(name) is not None for name in ("strategy", *PARTS))
+
+
+def check_halves(plan: TrainPlan, server_optimizer: str) -> None:
+    """Refuse (``UsageError``) a rule that lacks the server's half of the plan's algorithm."""
+    row = plan.local
+    if row.needs_strategy and server_optimizer != row.strategy:
+        raise UsageError(
+            f"--algorithm {plan.algorithm}: its other half is the server optimizer {row.strategy},"
+            f" and the rule has {server_optimizer}",
+            hint=f"--strategy {row.strategy}",
+        )

@@ -1,55 +1,131 @@
 """Section ``aggregate`` of the plan."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any, Self
 
 from fedcli.errors import UsageError
-from fedcli.options import ABOVE_0, BELOW_1, FROM_0, FROM_1, Range, check_ranges, updated
+from fedcli.options import Given, Option, check, declared, section_of, updated
 
 PARTS = ("reduce", "server_optimizer", "weighting")
 SAMPLING = ("clients_per_round", "fraction")
 LIMITS = ("max_norm", "max_examples")
 _OF_EVERY_RULE = (*SAMPLING, *LIMITS)
 
+_SERVER = "Server optimizer"
+_SAMPLING = "Sampling of clients"
+_LIMITS = "Limits of updates"
+
 
 @dataclass(frozen=True)
 class AggregatePlan:
     """How updates are combined, and how many clients take part in a round.
 
-    What is None is left to the strategy. ``strategies.resolve`` says whether the names exist and
-    which options the rule has.
+    What is None is left to the strategy: which options a rule has, with which defaults, its rows
+    in ``fedcli.strategies`` say.
     """
 
-    strategy: str = "fedavg"
-    reduce: str | None = None
-    server_optimizer: str | None = None
-    weighting: str | None = None
-    trim: float | None = None
-    byzantine: int | None = None
-    keep: int | None = None
-    clip_norm: float | None = None
-    iterations: int | None = None
-    smoothing: float | None = None
-    server_lr: float | None = None
-    server_momentum: float | None = None
-    beta1: float | None = None
-    beta2: float | None = None
-    tau: float | None = None
-    bias_correction: bool | None = None
-    q: float | None = None
-    buffer: int | None = None
-    max_staleness: int | None = None
-    clients_per_round: int | None = None
-    fraction: float | None = None
-    max_norm: float | None = None
-    max_examples: int | None = None
+    strategy: Annotated[
+        str,
+        Option(
+            "A reducer and a server optimizer by one name; fedcli aggregate --list prints them"
+            " all.",
+            "NAME",
+        ),
+    ] = "fedavg"
+    reduce: Annotated[
+        str | None,
+        Option(
+            "How the clients' models become one: a reducer, or package.module:function.", "NAME"
+        ),
+    ] = None
+    weighting: Annotated[str | None, Option("What a client's weight is made of.", "NAME")] = None
+    trim: Annotated[
+        float | None,
+        Option("Share cut off at each end.", "SHARE", at_least=0, below=0.5, what="share"),
+    ] = None
+    byzantine: Annotated[
+        int | None, Option("How many clients may be hostile.", "F", at_least=0)
+    ] = None
+    keep: Annotated[int | None, Option("How many clients are averaged.", "M", at_least=1)] = None
+    clip_norm: Annotated[float | None, Option("The longest step.", "C", above=0)] = None
+    iterations: Annotated[int | None, Option("Number of iterations.", "N", at_least=1)] = None
+    smoothing: Annotated[float | None, Option("The least distance that counts.", "NU", above=0)] = (
+        None
+    )
+    q: Annotated[float | None, Option("0 is the plain mean, more is fairer.", "Q", at_least=0)] = (
+        None
+    )
+    buffer: Annotated[int | None, Option("Updates that make a round.", "K", at_least=1)] = None
+    max_staleness: Annotated[
+        int | None, Option("Rounds that an update may be behind.", "S", at_least=0)
+    ] = None
+    server_optimizer: Annotated[
+        str | None, Option("How the server steps towards the result.", "NAME", _SERVER)
+    ] = None
+    server_lr: Annotated[
+        float | None, Option("Learning rate of the server optimizer.", "RATE", _SERVER, above=0)
+    ] = None
+    server_momentum: Annotated[
+        float | None,
+        Option("Momentum of the server's SGD.", "M", _SERVER, at_least=0, below=1),
+    ] = None
+    beta1: Annotated[
+        float | None, Option("Decay of the mean.", "B", _SERVER, at_least=0, below=1)
+    ] = None
+    beta2: Annotated[
+        float | None, Option("Decay of the mean square.", "B", _SERVER, at_least=0, below=1)
+    ] = None
+    tau: Annotated[float | None, Option("Added to the denominator.", "T", _SERVER, above=0)] = None
+    bias_correction: Annotated[
+        bool | None, Option("Correct for the zeros they start from.", panel=_SERVER)
+    ] = None
+    clients_per_round: Annotated[
+        int | None,
+        Option("Clients drawn for each round.", "N", _SAMPLING, at_least=1, unset="all"),
+    ] = None
+    fraction: Annotated[
+        float | None,
+        Option(
+            "The same as a share of the clients.",
+            "C",
+            _SAMPLING,
+            above=0,
+            at_most=1,
+            what="share",
+            unset="1",
+        ),
+    ] = None
+    max_norm: Annotated[
+        float | None,
+        Option(
+            "Leave out updates whose change has a larger norm.",
+            "NORM",
+            _LIMITS,
+            above=0,
+            unset="any",
+        ),
+    ] = None
+    max_examples: Annotated[
+        int | None,
+        Option(
+            "Leave out updates that say they are of more examples.",
+            "N",
+            _LIMITS,
+            at_least=1,
+            unset="1e9",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range (``UsageError``)."""
-        check_ranges(self, _RANGES)
+        check(self)
         if self.clients_per_round is not None and self.fraction is not None:
             raise UsageError("--clients-per-round and --fraction: give one of them")
+
+    @classmethod
+    def from_mapping(cls, values: Any, origin: str) -> Self:
+        """Build it from a section of a plan file. Raises ``UsageError`` that names ``origin``."""
+        return section_of(cls, values, origin)
 
     @property
     def parts(self) -> dict[str, str]:
@@ -61,7 +137,7 @@ class AggregatePlan:
         """What an update must not exceed."""
         return {name: getattr(self, name) for name in LIMITS if getattr(self, name) is not None}
 
-    def with_options(self, typed: Mapping[str, Any]) -> "AggregatePlan":
+    def with_options(self, typed: Given) -> "AggregatePlan":
         """Return the plan with what was typed (not None) in place of its own.
 
         Another strategy starts from its own defaults; another way to say how many clients take
@@ -76,23 +152,6 @@ class AggregatePlan:
         return updated(kept, given)
 
 
-_RANGES: dict[str, Range] = {
-    "trim": ("a share from 0 to below 0.5", lambda value: 0 <= value < 0.5),
-    "byzantine": FROM_0,
-    "keep": FROM_1,
-    "clip_norm": ABOVE_0,
-    "iterations": FROM_1,
-    "smoothing": ABOVE_0,
-    "server_lr": ABOVE_0,
-    "server_momentum": BELOW_1,
-    "beta1": BELOW_1,
-    "beta2": BELOW_1,
-    "tau": ABOVE_0,
-    "q": FROM_0,
-    "buffer": FROM_1,
-    "max_staleness": FROM_0,
-    "clients_per_round": FROM_1,
-    "fraction": ("a share above 0, at most 1", lambda value: 0 < value <= 1),
-    "max_norm": ABOVE_0,
-    "max_examples": FROM_1,
-}
+SERVER_OPTIONS = tuple(
+    name for name, one in declared(AggregatePlan).items() if one.option.panel == _SERVER
+)

@@ -6,7 +6,6 @@ from fnmatch import translate
 from typing import Any
 
 from fedcli.errors import UsageError
-from fedcli.formats.metadata import Role
 
 _MOST_WILD = 200
 _LONGEST = 500  # characters of a pattern
@@ -68,15 +67,6 @@ def checked(patterns: Sequence[str], names: Iterable[str], option: str) -> froze
                 hint=f"names are such as {', '.join(names[:3])}",
             )
     return matching(patterns, names)
-
-
-def batch_norm_layers(roles: Mapping[str, Role]) -> tuple[str, ...]:
-    """Return the layers that keep running statistics, which FedBN leaves with the client.
-
-    They are told by their buffers' names, as ``torch.nn.BatchNorm2d`` gives them.
-    """
-    end = ".running_mean"
-    return tuple(sorted(name.removesuffix(end) for name in roles if name.endswith(end)))
 
 
 def withheld(training: Mapping[str, Any], names: Iterable[str]) -> frozenset[str]:

@@ -3,85 +3,79 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from fedcli.errors import UsageError
-
-if TYPE_CHECKING:
-    from fedcli.plan import TrainPlan
+from fedcli.options import Given, option_of
 
 
 @dataclass(frozen=True)
 class Schedule:
     """A row of ``SCHEDULES``.
 
-    ``factor`` is given the rounds since the warm-up and the plan; ``needs`` are the keys of the
-    plan that it reads.
+    ``factor`` is given the rounds since the warm-up and the options of the plan; ``needs`` are
+    those that it reads.
     """
 
     summary: str
-    factor: Callable[[int, Any], float]
+    factor: Callable[[int, Given], float]
     needs: tuple[str, ...] = ()
     source: str = ""
 
 
-def _cosine(done: int, plan: Any) -> float:
+def _cosine(done: int, given: Given) -> float:
     """(1 + cos(π t / T)) / 2, never down to 0."""
-    rounds = plan.lr_rounds - (plan.lr_warmup or 0)
+    rounds = given["lr_rounds"] - given["lr_warmup"]
     return (1 + math.cos(math.pi * min(done, rounds - 1) / rounds)) / 2
 
 
+def _step(done: int, given: Given) -> float:
+    factor: float = given["lr_decay"] ** (done // given["lr_every"])
+    return factor
+
+
+def _exponential(done: int, given: Given) -> float:
+    factor: float = given["lr_decay"] ** done
+    return factor
+
+
 SCHEDULES: dict[str, Schedule] = {
-    "constant": Schedule("the same rate in every round", lambda done, plan: 1.0),
+    "constant": Schedule("the same rate in every round", lambda done, given: 1.0),
     "cosine": Schedule(
         "falls along half a cosine",
         _cosine,
         ("lr_rounds",),
         "Loshchilov & Hutter 2017, equation 5",
     ),
-    "step": Schedule(
-        "lower by a factor after every few rounds",
-        lambda done, plan: plan.lr_decay ** (done // plan.lr_every),
-        ("lr_decay", "lr_every"),
-    ),
-    "exponential": Schedule(
-        "lower by a factor after every round",
-        lambda done, plan: plan.lr_decay**done,
-        ("lr_decay",),
-    ),
+    "step": Schedule("lower by a factor after every few rounds", _step, ("lr_decay", "lr_every")),
+    "exponential": Schedule("lower by a factor after every round", _exponential, ("lr_decay",)),
 }
-OPTIONS = ("lr_rounds", "lr_every", "lr_decay")
-KEYS = ("lr_schedule", "lr_warmup", *OPTIONS)
 
 
-def check_schedule(plan: "TrainPlan") -> None:
+def check_schedule(name: str, given: Given) -> None:
     """Refuse (``UsageError``) a schedule that misses an option, or has one too many."""
-    schedule = SCHEDULES[plan.lr_schedule]
-    for name in OPTIONS:
-        if (getattr(plan, name) is not None) != (name in schedule.needs):
-            problem = "needs it" if name in schedule.needs else "does not use it"
-            option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option}: the schedule {plan.lr_schedule} {problem}")
-    warmup = plan.lr_warmup or 0
-    if plan.lr_rounds is not None and plan.lr_rounds <= warmup:
+    for option in ("lr_rounds", "lr_every", "lr_decay"):
+        if (given[option] is not None) != (option in SCHEDULES[name].needs):
+            problem = "needs it" if option in SCHEDULES[name].needs else "does not use it"
+            raise UsageError(f"{option_of(option)}: the schedule {name} {problem}")
+    rounds, warmup = given["lr_rounds"], given["lr_warmup"]
+    if rounds is not None and rounds <= warmup:
         raise UsageError(
-            f"--lr-rounds: expected more than the {warmup} of --lr-warmup, found {plan.lr_rounds}"
+            f"--lr-rounds: expected more than the {warmup} of --lr-warmup, found {rounds}"
         )
 
 
-def learning_rate(plan: "TrainPlan", round_number: int) -> float:
-    """Return the learning rate of a round, counted from 1.
+def learning_rate(name: str, lr: float, given: Given, round_number: int) -> float:
+    """Return the learning rate of a round, counted from 1, where ``lr`` is the full rate.
 
     A warm-up of W rounds takes the rate up in W equal steps; the schedule starts after it. Raises
     ``UsageError`` for a rate that is too small for a float.
     """
-    warmup = plan.lr_warmup or 0
+    warmup: int = given["lr_warmup"]
     if round_number <= warmup:
-        rate = plan.lr * (round_number / warmup)
+        rate = lr * (round_number / warmup)
     else:
-        rate = plan.lr * SCHEDULES[plan.lr_schedule].factor(round_number - 1 - warmup, plan)
+        rate = lr * SCHEDULES[name].factor(round_number - 1 - warmup, given)
     if rate == 0:
-        needs = ("lr", *SCHEDULES[plan.lr_schedule].needs)
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in needs)
+        options = ", ".join(map(option_of, ("lr", *SCHEDULES[name].needs)))
         raise UsageError(f"{options}: the learning rate of round {round_number} is 0")
     return rate

@@ -1,23 +1,29 @@
 """Section ``train`` of the plan."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Annotated, Any, Self
 
-from fedcli.algorithms import ALGORITHMS, OPTIONS, Algorithm
+from fedcli.algorithms import ALGORITHMS, LocalAlgorithm, owners_of
 from fedcli.errors import UsageError
 from fedcli.options import (
-    ABOVE_0,
-    FROM_0,
-    FROM_1,
-    Range,
-    check_ranges,
-    one_of,
+    Declared,
+    Given,
+    Option,
+    check,
+    convert,
+    declared,
+    option_of,
+    owned,
+    section_of,
     updated,
 )
-from fedcli.plan.combinations import check_algorithm
-from fedcli.plan.schedules import OPTIONS as SCHEDULE_OPTIONS
-from fedcli.plan.schedules import SCHEDULES, check_schedule
+from fedcli.plan.schedules import SCHEDULES, check_schedule, learning_rate
+
+_RATE = "Learning rate over rounds"
+_ALGORITHM = "Local algorithm"
+_LAYERS = "Layers"
 
 
 @dataclass(frozen=True)
@@ -51,75 +57,169 @@ PRECISIONS: dict[str, str] = {
 class TrainPlan:
     """The hyper-parameters of local training.
 
-    What is None is off, or left to the algorithm; 0 is off too where a range begins with it.
-    ``steps``, where given, counts instead of ``epochs``. ``freeze`` and ``local_layers`` are
-    patterns as ``fedcli.plan.layer_patterns`` reads them.
+    What is None is off; 0 is off too where a range begins with it. ``steps``, where given, counts
+    instead of ``epochs``. ``freeze`` and ``local_layers`` are patterns as
+    ``fedcli.plan.layer_patterns`` reads them. ``algorithm_options`` are the options of the
+    algorithm that are not left to its defaults; a plan file and the command line have them beside
+    the others.
     """
 
-    epochs: int = 5
-    steps: int | None = None
-    lr: float = 0.01
-    batch_size: int = 64
-    optimizer: str = "sgd"
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    lr_schedule: str = "constant"
-    lr_rounds: int | None = None
-    lr_every: int | None = None
-    lr_decay: float | None = None
-    lr_warmup: int | None = None
-    clip_grad: float | None = None
-    label_smoothing: float | None = None
-    augment: tuple[str, ...] = ()
-    mixup: float | None = None
-    algorithm: str = "fedavg"
-    mu: float | None = None
-    scaffold_option: int | None = None
-    feddyn_alpha: float | None = None
-    temperature: float | None = None
-    ditto_lambda: float | None = None
-    proximal: float | None = None
-    local_layers: tuple[str, ...] = ()
-    head_epochs: int | None = None
-    freeze: tuple[str, ...] = ()
-    precision: str = "fp32"
-    initial_loss: bool = False
+    epochs: Annotated[int, Option("Local epochs a round.", "N", at_least=1)] = 5
+    steps: Annotated[
+        int | None, Option("Local steps a round, in place of epochs.", "N", at_least=1)
+    ] = None
+    lr: Annotated[float, Option("Learning rate.", "RATE", above=0)] = 0.01
+    batch_size: Annotated[int, Option("Examples a batch.", "N", at_least=1)] = 64
+    optimizer: Annotated[str, Option("sgd, adam or adamw.", "NAME", choices=OPTIMIZERS)] = "sgd"
+    momentum: Annotated[
+        float, Option("Momentum of SGD, or β₁ of Adam.", "M", at_least=0, below=1)
+    ] = 0.9
+    weight_decay: Annotated[
+        float, Option("Weight decay: L2, or decoupled with adamw.", "W", at_least=0)
+    ] = 0.0
+    clip_grad: Annotated[
+        float | None, Option("Scale gradients down to this norm.", "NORM", at_least=0)
+    ] = None
+    label_smoothing: Annotated[
+        float | None,
+        Option("Share of the label that all classes get.", "E", at_least=0, below=1, what="share"),
+    ] = None
+    augment: Annotated[
+        tuple[str, ...],
+        Option(
+            "Augmentation: flip, crop, cutout, several with commas, or none.",
+            "NAMES",
+            choices=AUGMENTATIONS,
+            unset="none",
+        ),
+    ] = ()
+    mixup: Annotated[
+        float | None,
+        Option("Blend pairs of examples, by shares from Beta(A, A).", "A", at_least=0),
+    ] = None
+    precision: Annotated[
+        str, Option("fp32, or bf16 or fp16 by autocast.", "NAME", choices=PRECISIONS)
+    ] = "fp32"
+    initial_loss: Annotated[
+        bool,
+        Option("Record the loss of the model that training starts from, which q-FedAvg needs."),
+    ] = False
+    lr_schedule: Annotated[
+        str,
+        Option("constant, cosine, step or exponential.", "NAME", _RATE, choices=SCHEDULES),
+    ] = "constant"
+    lr_rounds: Annotated[
+        int | None, Option("cosine: rounds until the rate is near 0.", "N", _RATE, at_least=1)
+    ] = None
+    lr_every: Annotated[
+        int | None, Option("step: rounds from one decay to the next.", "N", _RATE, at_least=1)
+    ] = None
+    lr_decay: Annotated[
+        float | None,
+        Option(
+            "step, exponential: factor of a decay.", "F", _RATE, above=0, at_most=1, what="factor"
+        ),
+    ] = None
+    lr_warmup: Annotated[
+        int | None,
+        Option("Rounds in which the rate climbs to its full value.", "N", _RATE, at_least=0),
+    ] = None
+    algorithm: Annotated[
+        str,
+        Option(
+            f"The local algorithm: {', '.join(ALGORITHMS)}.", "NAME", _ALGORITHM, choices=ALGORITHMS
+        ),
+    ] = "fedavg"
+    algorithm_options: Mapping[str, Any] = field(default_factory=dict)
+    proximal: Annotated[
+        float | None,
+        Option("Add FedProx's term, with this μ, to the algorithm.", "MU", _ALGORITHM, at_least=0),
+    ] = None
+    local_layers: Annotated[
+        tuple[str, ...],
+        Option(
+            "Layers that stay with the client, such as 'fc' or 'layer4.*.bn1,fc'.",
+            "PATTERNS",
+            _LAYERS,
+        ),
+    ] = ()
+    head_epochs: Annotated[
+        int | None,
+        Option(
+            "Train these layers alone first, for N epochs, then the others (FedRep).",
+            "N",
+            _LAYERS,
+            at_least=0,
+        ),
+    ] = None
+    freeze: Annotated[
+        tuple[str, ...],
+        Option(
+            "Layers that are not trained, not sent and not averaged, such as 'conv1,layer1', or"
+            " '*,!fc' for all but one.",
+            "PATTERNS",
+            _LAYERS,
+        ),
+    ] = ()
 
     def __post_init__(self) -> None:
         """Refuse values out of range and combinations that make no sense (``UsageError``)."""
-        check_ranges(self, _RANGES)
-        one_of("--optimizer", self.optimizer, OPTIMIZERS)
-        one_of("--precision", self.precision, PRECISIONS)
-        one_of("--algorithm", self.algorithm, ALGORITHMS)
-        one_of("--lr-schedule", self.lr_schedule, SCHEDULES)
-        for name in self.augment:
-            one_of("--augment", name, AUGMENTATIONS)
-        check_schedule(self)
-        check_algorithm(self)
+        check(self)
+        check_schedule(self.lr_schedule, self._schedule_options)
+        _check_algorithm_options(self.algorithm, self.algorithm_options)
+        _check_algorithm(self)
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """Return the default plan with these values; options of the algorithm are given by name."""
+        return cls().with_options(values)
+
+    @classmethod
+    def from_mapping(cls, values: Any, origin: str) -> Self:
+        """Build it from a section of a plan file. Raises ``UsageError`` that names ``origin``."""
+        if not isinstance(values, Mapping):
+            return section_of(cls, values, origin)
+        own = {key: values[key] for key in values if key in _ALGORITHM_OPTIONS}
+        rest = {key: value for key, value in values.items() if key not in own}
+        plan = section_of(cls, rest, origin, known=TRAIN_OPTIONS)
+        checked = {
+            key: convert(_ALGORITHM_OPTIONS[key].hint, value, f"{origin} {key}")
+            for key, value in own.items()
+        }
+        return replace(plan, algorithm_options=_set(checked))
+
+    @cached_property
+    def local(self) -> LocalAlgorithm:
+        """The algorithm with its options, as given or by default."""
+        return ALGORITHMS[self.algorithm](**self.algorithm_options)
 
     @property
-    def local(self) -> Algorithm:
-        """The row of the algorithm."""
-        return ALGORITHMS[self.algorithm]
+    def _schedule_options(self) -> dict[str, Any]:
+        options = {name: getattr(self, name) for name in _SCHEDULE_OPTIONS}
+        return {**options, "lr_warmup": self.lr_warmup or 0}
+
+    def learning_rate(self, round_number: int) -> float:
+        """Return the learning rate of a round, counted from 1; see ``schedules``."""
+        return learning_rate(self.lr_schedule, self.lr, self._schedule_options, round_number)
 
     @property
     def keeps_layers(self) -> bool:
         """Whether layers stay with the client."""
-        return bool(self.local_layers) or self.algorithm == "fedbn"
+        return bool(self.local_layers) or self.local.keeps_layers
 
     def as_json(self) -> dict[str, Any]:
         """Return what is set, by key: without what is off, and epochs where steps count."""
         values = asdict(self)
+        values |= values.pop("algorithm_options")
         if self.steps is not None:
             del values["epochs"]
         return {key: value for key, value in values.items() if not _is_off(key, value)}
 
-    def resolved(self) -> "TrainPlan":
+    def resolved(self) -> Self:
         """Return the plan with the algorithm's own defaults where it says nothing."""
-        values = {k: v for k, v in self.local.options.items() if getattr(self, k) is None}
-        return replace(self, **values)
+        return replace(self, algorithm_options=self.local.options)
 
-    def with_options(self, typed: Mapping[str, Any]) -> "TrainPlan":
+    def with_options(self, typed: Given) -> Self:
         """Return the plan with what was typed (not None) in place of its own.
 
         Another algorithm or schedule starts from its own defaults; ``steps`` and ``epochs``
@@ -129,47 +229,86 @@ class TrainPlan:
         if {"steps", "epochs"} <= given.keys():
             raise UsageError("--epochs and --steps: give one of them")
         dropped: tuple[str, ...] = ("steps",) if "epochs" in given else ()
-        if given.get("algorithm", self.algorithm) != self.algorithm:
-            dropped += OPTIONS
+        own = {key: given.pop(key) for key in tuple(given) if key in _ALGORITHM_OPTIONS}
+        if given.get("algorithm", self.algorithm) == self.algorithm:
+            own = {**self.algorithm_options, **own}
         if given.get("lr_schedule", self.lr_schedule) != self.lr_schedule:
-            dropped += SCHEDULE_OPTIONS
+            dropped += _SCHEDULE_OPTIONS
+        own = {
+            key: convert(_ALGORITHM_OPTIONS[key].hint, value, option_of(key))
+            for key, value in own.items()
+        }
         # at once: what is left of the old plan need not go with only some of the new values
-        return updated(self, given, without=dropped)
+        return updated(self, given, without=dropped, algorithm_options=own)
 
 
-_OFF_AT_0 = (
-    "lr_warmup",
-    "clip_grad",
-    "label_smoothing",
-    "mixup",
-    "proximal",
-    "head_epochs",
-)
+_SCHEDULE_OPTIONS = ("lr_rounds", "lr_every", "lr_decay")
+SCHEDULE_KEYS = ("lr_schedule", "lr_warmup", *_SCHEDULE_OPTIONS)
+
+
+def _set(values: Given) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _is_off(key: str, value: Any) -> bool:
-    return value is None or value is False or value == () or (key in _OFF_AT_0 and not value)
+    if value is None or value is False or value == ():
+        return True
+    one = TRAIN_OPTIONS[key]
+    return not value and one.default is None and one.option.at_least == 0
 
 
-_RANGES: dict[str, Range] = {
-    "epochs": FROM_1,
-    "steps": FROM_1,
-    "lr": ABOVE_0,
-    "batch_size": FROM_1,
-    "momentum": ("a number from 0 to below 1", lambda value: 0 <= value < 1),
-    "weight_decay": FROM_0,
-    "lr_rounds": FROM_1,
-    "lr_every": FROM_1,
-    "lr_decay": ("a factor above 0, at most 1", lambda value: 0 < value <= 1),
-    "lr_warmup": FROM_0,
-    "clip_grad": FROM_0,
-    "label_smoothing": ("a share from 0 to below 1", lambda value: 0 <= value < 1),
-    "mixup": FROM_0,
-    "mu": FROM_0,
-    "scaffold_option": ("1 or 2", lambda value: value in (1, 2)),
-    "feddyn_alpha": FROM_0,
-    "temperature": ABOVE_0,
-    "ditto_lambda": FROM_0,
-    "proximal": FROM_0,
-    "head_epochs": FROM_0,
-}
+def _algorithm_options() -> dict[str, Declared]:
+    """Return the options of all algorithms, each with the help of all that have it."""
+    names = dict.fromkeys(name for row in ALGORITHMS.values() for name in declared(row))
+    return {name: owned(dict(owners_of(name))) for name in names}
+
+
+_ALGORITHM_OPTIONS = _algorithm_options()
+
+
+def _in_order() -> dict[str, Declared]:
+    """Return all options of training: those of the algorithms after ``algorithm``."""
+    options: dict[str, Declared] = {}
+    for name, one in declared(TrainPlan).items():
+        options[name] = one
+        if name == "algorithm":
+            options |= {
+                key: replace(own, option=replace(own.option, panel=_ALGORITHM))
+                for key, own in _ALGORITHM_OPTIONS.items()
+            }
+    return options
+
+
+TRAIN_OPTIONS = _in_order()
+
+
+def _check_algorithm_options(name: str, options: Given) -> None:
+    """Refuse (``UsageError``) an option that is not the algorithm's, or is out of range."""
+    known = declared(ALGORITHMS[name])
+    for key, value in options.items():
+        if key not in known:
+            owners = [owner for owner, _ in owners_of(key)]
+            raise UsageError(
+                f"{option_of(key)}: no option of {name}; it belongs to {', '.join(owners)}"
+            )
+        known[key].check(value)
+
+
+def _check_algorithm(plan: TrainPlan) -> None:
+    """Refuse (``UsageError``) what the plan's algorithm cannot stand."""
+    name, row = plan.algorithm, plan.local
+    for key, why in row.refuses.items():
+        if getattr(plan, key):
+            raise UsageError(f"{option_of(key)}: {name} {why}")
+    if row.sgd_only and plan.optimizer != "sgd":
+        raise UsageError(
+            f"--optimizer {plan.optimizer}: {name} reads gradients off the steps of sgd"
+        )
+    if row.sgd_only and plan.precision == "fp16":
+        raise UsageError(
+            f"--precision fp16: leaves out steps that overflow, and {name} counts them"
+        )
+    if plan.head_epochs and not plan.keeps_layers:
+        raise UsageError(
+            "--head-epochs: trains the layers of --local-layers alone, and there are none"
+        )

@@ -4,12 +4,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from fedcli.errors import RunFormatError, UsageError
 from fedcli.formats.client_ids import check_client_id, client_order, is_client_id
 from fedcli.formats.public_key import check_public_key
-from fedcli.options import ABOVE_0, FROM_1, check_ranges, convert, section_of
+from fedcli.options import Option, check, convert, section_of
 from fedcli.plan import Plan
 from fedcli.storage.atomic import canonical_json
 from fedcli.text import brief
@@ -54,15 +54,37 @@ class ModelInfo:
     ``lora`` is the rank of its adapters, None without any; ``lora_alpha`` is α, None for the rank.
     """
 
-    name: str
-    stem: str = "imagenet"
-    norm: str = "batch"
-    lora: int | None = None
-    lora_alpha: float | None = None
+    name: Annotated[
+        str,
+        Option(
+            "cnn, linear, resnet18, a torchvision classifier, or package.module:factory.",
+            "NAME",
+            word="--model",
+        ),
+    ] = "cnn"
+    stem: Annotated[
+        str,
+        Option("First layers of resnet18: imagenet, or cifar (3×3, no max-pool).", "NAME"),
+    ] = "imagenet"
+    norm: Annotated[str, Option("Normalisation layers of resnet18: batch or group.", "NAME")] = (
+        "batch"
+    )
+    lora: Annotated[
+        int | None,
+        Option(
+            "Train adapters of this rank beside the weights (LoRA), and the last layer.",
+            "RANK",
+            at_least=1,
+        ),
+    ] = None
+    lora_alpha: Annotated[
+        float | None,
+        Option("LoRA: adapters count A / RANK times.", "A", above=0, unset="the rank"),
+    ] = None
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range (``UsageError``)."""
-        check_ranges(self, {"lora": FROM_1, "lora_alpha": ABOVE_0})
+        check(self)
         if self.lora is None and self.lora_alpha is not None:
             raise UsageError("--lora-alpha: belongs to --lora")
 

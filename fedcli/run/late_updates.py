@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from fedcli.errors import BadInputError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.metadata import Kind
+from fedcli.plan.rule import resolve
 from fedcli.run.directory import Run
 from fedcli.run.next_command import train_command
 from fedcli.run.round import Round
-from fedcli.strategies import resolve
 
 
 def is_late(run: Run, round_: Round, client: str, sha256: str) -> bool:

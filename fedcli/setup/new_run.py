@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fedcli.errors import (
     BadInputError,
@@ -18,8 +18,8 @@ from fedcli.errors import (
 )
 from fedcli.formats import checkpoint
 from fedcli.formats.metadata import Kind, Metadata, Role
-from fedcli.options import check_seed
-from fedcli.plan import Plan, one_of
+from fedcli.options import Option, check, check_seed
+from fedcli.plan import Plan
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo, RunInfo
 from fedcli.run.sampling import sampled_clients
@@ -41,16 +41,37 @@ class Start:
     """The model that a run starts from, and the plan that it follows."""
 
     model: ModelInfo = field(default_factory=lambda: ModelInfo("cnn"))
-    init_from: Path | None = None
-    pretrained: bool = False
-    normalize: str | None = None
+    init_from: Annotated[
+        Path | None,
+        Option(
+            "Start from the weights in a .safetensors or .pth file. The last layer is kept when it"
+            " has the same number of classes, else drawn anew.",
+            "FILE",
+        ),
+    ] = None
+    pretrained: Annotated[
+        bool,
+        Option(
+            "Start from torchvision's ImageNet weights. The last layer is drawn anew, unless there"
+            " are 1000 classes.",
+            flag=True,
+        ),
+    ] = False
+    normalize: Annotated[
+        str | None,
+        Option(
+            "Mean and deviation of pixels: half (0.5, 0.25) or imagenet.",
+            "NAME",
+            choices=NORMALIZATIONS,
+            unset="half; imagenet with --pretrained",
+        ),
+    ] = None
     plan: Plan = field(default_factory=Plan)
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be used (``UsageError``)."""
-        if self.normalize is not None:
-            one_of("--normalize", self.normalize, NORMALIZATIONS)
+        check(self)
         if self.init_from is not None and self.pretrained:
             raise UsageError("--pretrained: --init-from already says which weights to start from")
         check_seed(self.seed)
@@ -255,11 +276,8 @@ def initial_model(start: Start, info: RunInfo) -> "InitialModel":
 
 def write_round_zero(run: Run, model: "InitialModel", key: SigningKey | None = None) -> None:
     """Write the starting model, signed by the coordinator where there is a key."""
-
-    def sign(sha256: str, _: int) -> None:
-        if key is not None:
-            sign_global(run, run.round(0), sha256, None, key)
-
     roles = {name: role for name, role in model.roles.items() if role != Role.PARAMETER}
     metadata = Metadata(Kind.GLOBAL, run.id, round=0, roles=roles, seed=run.info.seed)
-    checkpoint.save(run.round(0).global_model, model.tensors, metadata, before_publishing=sign)
+    with checkpoint.prepare(run.round(0).global_model, model.tensors, metadata) as written:
+        if key is not None:
+            sign_global(run, run.round(0), written.sha256, None, key)

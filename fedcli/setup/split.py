@@ -22,13 +22,6 @@ from fedcli.partitioning import (
 from fedcli.partitioning.client_tests import by_group, like_training
 from fedcli.randomness import stream
 
-# Who has test examples.
-TEST_SPLITS = {
-    "server": "one test set for all",
-    "client": "each client its own, distributed like its training examples",
-    "both": "the same examples as one test set, and shared out",
-}
-
 
 @dataclass(frozen=True)
 class Client:

@@ -18,7 +18,7 @@ from fedcli.formats.checkpoint import Checkpoint, digest
 from fedcli.formats.dtypes import Array
 from fedcli.formats.metadata import Kind
 from fedcli.formats.records import read_record
-from fedcli.plan import one_of
+from fedcli.options import one_of
 from fedcli.run import Run
 from fedcli.run.round import Round
 from fedcli.security.global_model import check_global_model

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fedcli.aggregation.admission import open_updates
 from fedcli.aggregation.base_model import WITHHOLDING, Base
 from fedcli.aggregation.decide import check_suited
 from fedcli.aggregation.provenance import contributions, made_of, not_read, partial_contributions
 from fedcli.aggregation.request import Request, read_request
-from fedcli.aggregation.updates import Update, check_sources, open_updates
+from fedcli.aggregation.updates import Update, check_sources
 from fedcli.aggregation.weighted_sums import add_up
 from fedcli.errors import (
     CheckpointError,

@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fedcli.datasets import DataOptions, Dataset, Part, load_dataset
-from fedcli.errors import BadInputError, UsageError
+from fedcli.datasets import Dataset, Part, load_dataset
+from fedcli.errors import BadInputError
 from fedcli.partitioning import Heterogeneity, Scheme, heterogeneity
-from fedcli.plan import one_of
 from fedcli.progress import Progress, Silence
 from fedcli.randomness import stream
 from fedcli.run import Run
 from fedcli.run.info import DatasetInfo, RunInfo
 from fedcli.run.sampling import sampled_clients
+from fedcli.setup.data_source import DataSource
 from fedcli.setup.new_run import (
     Start,
     built_aside,
@@ -23,34 +23,9 @@ from fedcli.setup.new_run import (
     write_round_zero,
 )
 from fedcli.setup.partition_files import damaged_file, read_partition, write_data
-from fedcli.setup.split import TEST_SPLITS, Division, divide, pool_of
+from fedcli.setup.split import Division, divide, pool_of
 
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Source:
-    """Which data a run is made from, and how much of it."""
-
-    spec: str = "synthetic"
-    data_dir: Path = Path("data")
-    download: bool = False
-    image_size: int | None = None
-    test_fraction: float = 0.2
-    val_fraction: float = 0.0
-    limit: int | None = None
-    group: str | None = None
-    test_split: str = "server"
-
-    def __post_init__(self) -> None:
-        """Refuse values that cannot be used (``UsageError``)."""
-        if not 0 <= self.val_fraction < 1:
-            raise UsageError(
-                f"--val-fraction: expected a number from 0 to below 1, found {self.val_fraction}"
-            )
-        if self.limit is not None and self.limit < 1:
-            raise UsageError(f"--limit: expected 1 or more, found {self.limit}")
-        one_of("--test-split", self.test_split, TEST_SPLITS)
 
 
 @dataclass(frozen=True)
@@ -84,7 +59,7 @@ class Partition:
 
 def partition(
     root: Path,
-    source: Source | None = None,
+    source: DataSource | None = None,
     scheme: Scheme | None = None,
     start: Start | None = None,
     *,
@@ -97,7 +72,7 @@ def partition(
     nothing is touched; where files of its ``data/`` are gone, they are written again. Raises
     ``UsageError``, ``NotReadyError``, ``DataError``, ``ConflictError`` and ``StorageError``.
     """
-    source, scheme, start = source or Source(), scheme or Scheme(), start or Start()
+    source, scheme, start = source or DataSource(), scheme or Scheme(), start or Start()
     progress = progress or Silence()
     dataset = _dataset(source, start.seed, progress)
     division = divide(dataset, scheme, source.val_fraction, source.test_split, start.seed)
@@ -114,18 +89,10 @@ def partition(
     return _result(Run.open(root), already_done=False)
 
 
-def _dataset(source: Source, seed: int, progress: Progress) -> Dataset:
+def _dataset(source: DataSource, seed: int, progress: Progress) -> Dataset:
     """Read the data set, cut down to ``--limit``."""
-    options = DataOptions(
-        source.data_dir,
-        source.download,
-        source.image_size,
-        source.test_fraction,
-        seed,
-        progress,
-        source.group,
-    )
-    dataset = load_dataset(source.spec, options)
+    reading = replace(source, seed=seed, progress=progress)
+    dataset = load_dataset(source.spec, reading, source.options)
     size = len(dataset.train.labels)
     if source.limit is None or source.limit >= size:
         return dataset
@@ -142,7 +109,7 @@ def _sampled(part: Part, count: int, seed: int, purpose: str) -> Part:
     return part.subset(part.sample(count, stream(seed, purpose)))
 
 
-def _info(division: Division, source: Source, start: Start) -> RunInfo:
+def _info(division: Division, source: DataSource, start: Start) -> RunInfo:
     dataset, scheme = division.dataset, division.scheme
     mean, std = start.normalization(dataset.dtype.name, dataset.shape[0])
     return RunInfo(

@@ -7,16 +7,17 @@ from typing import Any
 from fedcli.errors import UsageError
 from fedcli.execution.local import Steps
 from fedcli.execution.scheduler import Room, Trainer
-from fedcli.execution.step_arguments import Options
+from fedcli.execution.step_arguments import StepOptions
 from fedcli.plan import check_halves
+from fedcli.plan.rule import resolve
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
 from fedcli.run.next_command import train_command
 from fedcli.run.participation import Invitation, Quorum
 from fedcli.run.sampling import sampled_clients
-from fedcli.strategies import Rule, resolve
+from fedcli.strategies import Rule
 
-__all__ = ["Options", "RoundSummary", "RunResult", "run_rounds"]
+__all__ = ["StepOptions", "RoundSummary", "RunResult", "run_rounds"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class RunResult:
 def run_rounds(
     run: Run,
     rounds: int,
-    options: Options | None = None,
+    options: StepOptions | None = None,
     *,
     jobs: int | None = None,
     evaluate: bool = True,
@@ -60,7 +61,7 @@ def run_rounds(
     and what a step reports; the message names the client. An interrupt
     stops the processes; the next call goes on from there.
     """
-    progress, options = progress or Silence(), _with_strategy(run, options or Options())
+    progress, options = progress or Silence(), _with_strategy(run, options or StepOptions())
     rule = _checked_rule(run, options)
     taking_part = _taking_part(run, rule, options, rounds)
     if rule.weigher.needs_initial_loss:
@@ -95,7 +96,7 @@ def _round(trainer: Trainer, number: int, clients: list[str], *, evaluate: bool)
     return RoundSummary(number, delivered, scores.get("loss"), scores.get("accuracy"), seconds)
 
 
-def _with_strategy(run: Run, options: Options) -> Options:
+def _with_strategy(run: Run, options: StepOptions) -> StepOptions:
     """Ask for the strategy that an algorithm which was typed brings along."""
     plan = run.info.plan.with_options(options.training, options.aggregation)
     if plan.aggregate.strategy == run.info.plan.aggregate.strategy:
@@ -104,7 +105,7 @@ def _with_strategy(run: Run, options: Options) -> Options:
     return replace(options, aggregation={**options.aggregation, **strategy})
 
 
-def _checked_rule(run: Run, options: Options) -> Rule:
+def _checked_rule(run: Run, options: StepOptions) -> Rule:
     """Return the rule. Raises ``UsageError`` for options that no step would accept."""
     plan = run.info.plan.with_options(options.training, options.aggregation)
     rule = resolve(plan.aggregate, options.aggregation.keys())
@@ -123,7 +124,7 @@ def _checked_rule(run: Run, options: Options) -> Rule:
     return rule
 
 
-def _taking_part(run: Run, rule: Rule, options: Options, rounds: int) -> dict[int, list[str]]:
+def _taking_part(run: Run, rule: Rule, options: StepOptions, rounds: int) -> dict[int, list[str]]:
     """Return the clients of each round that is to be done.
 
     Raises ``UsageError`` and ``NotReadyError`` where a round would end with too few of them.
@@ -159,7 +160,7 @@ def _unscored(run: Run, rounds: int) -> list[int]:
     return [round_.number for round_ in complete if not round_.evaluation.exists()]
 
 
-def _evaluate(run: Run, steps: Steps, number: int, options: Options) -> dict[str, Any]:
+def _evaluate(run: Run, steps: Steps, number: int, options: StepOptions) -> dict[str, Any]:
     if not run.has_test_data:
         return {}
     result = steps.launch("evaluate", *options.for_evaluation(number))

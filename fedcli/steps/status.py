@@ -7,6 +7,7 @@ from typing import Any
 
 from fedcli.errors import UsageError
 from fedcli.plan import AggregatePlan
+from fedcli.plan.rule import resolve
 from fedcli.run import Run
 from fedcli.run.heartbeat import Training, read_training
 from fedcli.run.info import client_order
@@ -19,7 +20,6 @@ from fedcli.run.next_command import (
 from fedcli.run.participation import Invitation, Quorum, participation
 from fedcli.run.round import Round
 from fedcli.run.sampling import sampled_clients
-from fedcli.strategies import resolve
 
 _WAIT = 3600  # seconds, in the command that waits for clients that are training
 

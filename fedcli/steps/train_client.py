@@ -1,5 +1,5 @@
 """The step of ``fedcli train-client``."""
 
-from fedcli.client.train import ClientResult, Execution, TrainClientResult, train_client
+from fedcli.client.train import ClientResult, TrainClientResult, train_client
 
-__all__ = ["ClientResult", "Execution", "TrainClientResult", "train_client"]
+__all__ = ["ClientResult", "TrainClientResult", "train_client"]

@@ -4,20 +4,16 @@ A strategy is a name for a combination of these with defaults; every combination
 can be asked for by the parts' own names.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedcli.errors import UsageError
-from fedcli.plan import AggregatePlan, one_of
-from fedcli.plan.aggregate import LIMITS, PARTS, SAMPLING
 from fedcli.strategies.combination import Measures, Options
-from fedcli.strategies.reducers import REDUCERS, Reducer, of_function
+from fedcli.strategies.reducers import REDUCERS, Reducer
 from fedcli.strategies.server_optimizers import SERVER_OPTIMIZERS, ServerOptimizer
 from fedcli.strategies.weightings import WEIGHTINGS, Weighting
-from fedcli.user_code import load_attribute
 
-_NOT_OF_THE_RULE = {"strategy", *PARTS, *SAMPLING, *LIMITS}
+__all__ = ["REDUCERS", "SERVER_OPTIMIZERS", "STRATEGIES", "WEIGHTINGS", "Rule", "Strategy"]
 
 
 @dataclass(frozen=True)
@@ -121,69 +117,3 @@ class Rule:
         """Return what is kept from round to round for each parameter, and what it starts from."""
         center = {"center": 0.0} if self.reducer.keeps_center else {}
         return {**self.optimizer.start(self.options), **center}
-
-
-def resolve(plan: AggregatePlan, typed: Set[str] = frozenset()) -> Rule:
-    """Return the rule that a plan asks for.
-
-    ``typed`` names what was asked for here and now: such an option has to belong to the rule, and
-    only a function that was typed is imported. Raises ``UsageError``.
-    """
-    one_of("--strategy", plan.strategy, STRATEGIES)
-    strategy = STRATEGIES[plan.strategy]
-    reduce = plan.reduce or strategy.reduce
-    reducer = _reducer(reduce, "reduce" in typed)
-    server_optimizer = plan.server_optimizer or strategy.server_optimizer
-    one_of("--server-optimizer", server_optimizer, SERVER_OPTIMIZERS)
-    optimizer = SERVER_OPTIMIZERS[server_optimizer]
-    weighting = _weighting(plan, strategy.weighting, reduce, reducer)
-    weigher = WEIGHTINGS[weighting]
-    options = {**reducer.options, **optimizer.options, **weigher.options}
-    for name in options:
-        given = getattr(plan, name)
-        options[name] = strategy.options.get(name, options[name]) if given is None else given
-    for name in sorted(typed - _NOT_OF_THE_RULE - options.keys()):
-        parts = f"{reduce}, {server_optimizer}, {weighting}"
-        raise UsageError(
-            f"--{name.replace('_', '-')}: no option of this rule ({parts})",
-            hint="fedcli aggregate --list tells which rule has which option",
-        )
-    rule = Rule(
-        plan.strategy, reduce, server_optimizer, weighting, options, reducer, optimizer, weigher
-    )
-    if optimizer.of_mean and not rule.adds_up:
-        raise UsageError(
-            f"--{'weighting' if reduce == 'mean' else 'reduce'}: {server_optimizer} is defined"
-            " for the mean weighted by examples or uniform, not for"
-            f" {reduce} with weighting {weighting}"
-        )
-    return rule
-
-
-def _reducer(name: str, typed: bool) -> Reducer:
-    if ":" not in name:
-        return REDUCERS[one_of("--reduce", name, REDUCERS)]
-    if not typed:
-        raise UsageError(
-            f"--reduce: the run's plan names {name}, and code is only run that was typed",
-            hint=f"add --reduce {name}",
-        )
-    function = load_attribute(name, "--reduce")
-    if not callable(function):
-        raise UsageError(f"--reduce {name}: expected a function, found {type(function).__name__}")
-    return of_function(function, name)
-
-
-def _weighting(plan: AggregatePlan, usual: str, reduce: str, reducer: Reducer) -> str:
-    asked, allowed = plan.weighting, reducer.weightings or tuple(WEIGHTINGS)
-    if asked is None and (usual in allowed or usual == "examples"):
-        return usual if usual in allowed else allowed[0]
-    weighting = one_of("--weighting", asked or usual, WEIGHTINGS)
-    if weighting not in allowed:
-        option, whose = "--weighting", ""
-        if asked is None:  # it is what makes the strategy
-            option, whose = "--reduce", f", the weighting of {plan.strategy}"
-        raise UsageError(
-            f"{option}: {reduce} is defined for {' or '.join(allowed)}, not for {weighting}{whose}"
-        )
-    return weighting

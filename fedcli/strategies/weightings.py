@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fedcli.algorithms import ALGORITHMS, LocalAlgorithm
 from fedcli.algorithms.lengths import normalized_steps
 from fedcli.errors import UpdateError
 from fedcli.strategies.combination import Contributor, Measures, Options, Shares, Weights
@@ -86,7 +87,8 @@ def _length(client: Contributor) -> float:
     check_every_step("fednova needs the number of steps", client)
     how = "train-client of this version"
     steps, training = recorded_count(client, "steps", how), client.training
-    own = "mu" if training.get("algorithm") == "fedprox" else "proximal"
+    algorithm = ALGORITHMS.get(str(training.get("algorithm")), LocalAlgorithm)
+    own = algorithm.proximal_option
     pull = {}
     if training.get(own) is not None:
         pull = {"lr": recorded(client, "lr", how), "proximal": recorded(client, own, how)}

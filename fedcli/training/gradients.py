@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from fedcli.algorithms.base import LocalAlgorithm
+from fedcli.algorithms.base import Term
 from fedcli.errors import DataError, FedcliError, OutOfMemoryError
 from fedcli.plan import TrainPlan
 from fedcli.training.augmentation import Normalize, Targets, channels_last
@@ -131,7 +131,7 @@ class Gradients:
         parameters: Sequence[Tensor],
         inputs: Tensor,
         targets: Targets,
-        terms: Sequence[LocalAlgorithm],
+        terms: Sequence[Term],
     ) -> BatchResult:
         """Return the gradients of the mean loss of a batch, terms of the algorithms included."""
         if id(module) not in self._before:
@@ -191,7 +191,7 @@ class Gradients:
         parameters: Sequence[Tensor],
         inputs: Tensor,
         targets: Targets,
-        terms: Sequence[LocalAlgorithm],
+        terms: Sequence[Term],
     ) -> BatchResult:
         count = len(targets)
         gradients: list[Tensor] = []

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedcli.algorithms.base import LocalAlgorithm
+from fedcli.algorithms.base import Term
 from fedcli.errors import FedcliError
 from fedcli.formats.records import Count, decode
 from fedcli.plan import TrainPlan
@@ -45,7 +45,7 @@ class Stage:
     parameters: Sequence[Tensor]
     epochs: int
     steps: int | None = None
-    terms: Sequence[LocalAlgorithm] = ()
+    terms: Sequence[Term] = ()
     frozen: Sequence[nn.Module] = ()
 
 
@@ -177,8 +177,9 @@ class Trainer:
         return result
 
     def _step(self, stage: Stage, gradients: list[Tensor]) -> None:
-        for term in stage.terms:
-            gradients = term.gradient(gradients, self.optimizer.parameters)
+        with torch.no_grad():
+            for term in stage.terms:
+                gradients = term.gradient(gradients, self.optimizer.parameters)
         if self.task.plan.clip_grad:
             gradients = clip(gradients, self.task.plan.clip_grad)
         self.optimizer.step(gradients)

@@ -10,11 +10,11 @@ from fedcli.errors import FedcliError, NotReadyError, OutOfMemoryError, StorageE
 from fedcli.formats.checkpoint import digest
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind
+from fedcli.plan.rule import resolve
 from fedcli.progress import Silence
 from fedcli.run import Run
 from fedcli.run.participation import Participation
 from fedcli.run.round import Round
-from fedcli.strategies import resolve
 from fedcli.verification.replay_sandbox import (
     CannotReplayError,
     DifferenceError,

@@ -5,12 +5,13 @@ from dataclasses import fields
 from typing import Any
 
 from fedcli.client.existing_update import fingerprint
-from fedcli.client.train import Execution, train_client
+from fedcli.client.train import train_client
 from fedcli.datasets.shards import read_shard
 from fedcli.errors import FedcliError, OutOfMemoryError, StorageError, UsageError
 from fedcli.formats.checkpoint import Checkpoint, digest
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.plan import TrainPlan
+from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.run.round import Round
 from fedcli.text import brief

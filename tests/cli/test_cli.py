@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from support.runs import fedcli
 
-from fedcli import __version__
+from fedcli import __version__, cli
 from fedcli import errors as errors_module
-from fedcli.cli import app, execute
+from fedcli.cli import command_of, execute
 from fedcli.errors import ExitStatus, FedcliError, error_from_json
 from fedcli.run import Run
 
-COMMANDS = sorted(command.name or "" for command in app.registered_commands)
+COMMANDS = sorted(cli.COMMANDS)
 LIGHT = ("status", "aggregate", "report", "verify", "inspect")
 
 
@@ -31,8 +30,7 @@ def test_the_commands_are_those_of_the_design() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_the_common_options(command: str) -> None:
-    group: Any = typer.main.get_command(app)
-    parameters = group.commands[command].params
+    parameters = command_of(command).params
     options = {name for parameter in parameters for name in parameter.opts}
     assert {"--run", "-r", "--json", "--quiet", "--debug"} <= options
     assert all(parameter.help for parameter in parameters)
@@ -210,8 +208,7 @@ def test_every_option_of_a_rule_is_an_option_of_aggregate(
         for rule in kinds[kind].values()
         for name in rule["options"]
     }
-    program: Any = typer.main.get_command(app)
-    assert options <= {parameter.name for parameter in program.commands["aggregate"].params}
+    assert options <= {parameter.name for parameter in command_of("aggregate").params}
 
 
 @pytest.mark.parametrize("line", ["--partial", "-o edge.safetensors", "--partial 0,1"])

@@ -21,9 +21,10 @@ from fedcli.formats.checkpoint import save
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.models.weights import initial_tensors
 from fedcli.plan import Plan, TrainPlan
+from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.run.info import DatasetInfo, ModelInfo, RunInfo
-from fedcli.steps.train_client import ClientResult, Execution, train_client
+from fedcli.steps.train_client import ClientResult, train_client
 from fedcli.storage.atomic import canonical_json
 from fedcli.training import Epoch, Stage, Trainer
 
@@ -77,7 +78,7 @@ def assert_same(a: Trained, b: Trained) -> None:
 
 @pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES.keys())
 def test_from_the_end_of_any_epoch_the_bytes_are_the_same(changes: dict[str, Any]) -> None:
-    plan = replace(PLAN, **changes)
+    plan = PLAN.with_options(changes)
     states = []
 
     def keep(trainer: Trainer, stage: Stage, epoch: Epoch) -> None:
@@ -235,7 +236,8 @@ def test_a_killed_process_has_left_what_the_next_one_needs(run: Run, uninterrupt
 import os, signal, sys
 from pathlib import Path
 from fedcli.run import Run
-from fedcli.steps.train_client import Execution, train_client
+from fedcli.plan.execution import Execution
+from fedcli.steps.train_client import train_client
 
 class Killing:
     def start(self, label, total): pass

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from support.pages import README, ROOT, blocks, environment, run_shell, shell_script
+from support.pages import README, ROOT, blocks, environment, run_shell, shell_script, venv
 from support.runs import fedcli
 
 CIFAR = (
@@ -23,7 +23,7 @@ def example(name: str, *arguments: str, cwd: Path, **variables: str) -> None:
     """Run one of the scripts with the program that is tested; nothing is installed."""
     script = ROOT / "examples" / name
     words = " ".join(["sh", f"'{script}'", *(f"'{word}'" for word in arguments)])
-    run_shell(words, cwd, FEDCLI_VENV=sys.prefix, **variables)
+    run_shell(words, cwd, FEDCLI_VENV=str(venv()), **variables)
 
 
 def report_of(*runs: str, cwd: Path) -> dict[str, Any]:

@@ -21,10 +21,11 @@ from fedcli.models.weights import initial_tensors
 from fedcli.plan import Plan, TrainPlan
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo
+from fedcli.setup.data_source import DataSource
 from fedcli.setup.new_run import Start
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.evaluate import evaluate
-from fedcli.steps.partition import Source, partition
+from fedcli.steps.partition import partition
 from fedcli.steps.train_client import train_client
 
 RGB = (3, 64, 64)
@@ -249,7 +250,7 @@ def test_init_from_takes_over_the_weights_beside_fresh_adapters(tmp_path: Path) 
         assert "merge" in str(caught.value.hint)
 
 
-SMALL = Source(limit=40)
+SMALL = DataSource(limit=40)
 
 
 def start(model: ModelInfo, **train: Any) -> Start:

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from fedcli.errors import UsageError
 from fedcli.plan import TrainPlan
-from fedcli.plan.schedules import SCHEDULES, learning_rate
+from fedcli.plan.schedules import SCHEDULES
 
 
 def rates(count: int, **options: Any) -> list[float]:
     plan = TrainPlan(lr=0.8, **options)
-    return [learning_rate(plan, number) for number in range(1, count + 1)]
+    return [plan.learning_rate(number) for number in range(1, count + 1)]
 
 
 def test_constant() -> None:
@@ -58,10 +58,10 @@ def test_every_rate_is_above_0_and_at_most_the_full_one(
     data: st.DataObject, name: str, warmup: int, number: int
 ) -> None:
     plan = TrainPlan(lr=0.8, lr_schedule=name, lr_warmup=warmup, **data.draw(OPTIONS[name]))
-    rate = learning_rate(plan, number)
+    rate = plan.learning_rate(number)
     assert 0 < rate <= 0.8
     if number > warmup:
-        assert rate >= learning_rate(plan, number + 1)
+        assert rate >= plan.learning_rate(number + 1)
     else:
         assert rate == pytest.approx(0.8 * number / warmup)
 

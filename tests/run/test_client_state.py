@@ -16,10 +16,11 @@ from fedcli.errors import BadInputError, ConflictError, NotReadyError, UsageErro
 from fedcli.formats.checkpoint import digest, save
 from fedcli.formats.manifest import read_manifest
 from fedcli.plan import Plan
+from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.run.client_state import StateStore
 from fedcli.steps.aggregate import aggregate
-from fedcli.steps.train_client import Execution, TrainClientResult, train_client
+from fedcli.steps.train_client import TrainClientResult, train_client
 
 pytestmark = pytest.mark.usefixtures("unsynced")
 SCAFFOLD: tuple[dict[str, Any], dict[str, Any]] = (
@@ -384,7 +385,7 @@ def test_the_memory_of_each_client_is_counted_from_its_own_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[str] = []
-    name = "fedcli.steps.train_client.reset_peak_memory"
+    name = "fedcli.client.train.reset_peak_memory"
     monkeypatch.setattr(name, lambda device: found.append(str(device)))
     run = small_run(tmp_path / "run")
     train_client(run, ["all"], execution=Execution(device="cpu", threads=1))
@@ -495,7 +496,7 @@ def test_fednova_records_the_length_of_its_steps(tmp_path: Path) -> None:
 
 
 def test_an_algorithm_that_is_typed_replaces_the_plans_with_its_options(tmp_path: Path) -> None:
-    plan = replace(SMALL, algorithm="fedprox", mu=0.5)
+    plan = SMALL.with_options({"algorithm": "fedprox", "mu": 0.5})
     run = small_run(tmp_path / "run", Plan(plan))
     train(run, "0")
     assert (facts(run, 1, "0")["algorithm"], facts(run, 1, "0")["mu"]) == ("fedprox", 0.5)

@@ -21,7 +21,8 @@ from fedcli.errors import (
     NotReadyError,
     UsageError,
 )
-from fedcli.security.keys import SigningKey, check_public_key, verifies
+from fedcli.formats.public_key import check_public_key
+from fedcli.security.keys import SigningKey, verifies
 from fedcli.security.keys import read_key as read_key_outside
 from fedcli.security.keys import write_new_key as write_new_key_outside
 

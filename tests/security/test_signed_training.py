@@ -15,13 +15,14 @@ from fedcli.errors import BadInputError, ConflictError, UsageError
 from fedcli.formats.checkpoint import Checkpoint, digest, save
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.plan import Plan, TrainPlan
+from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo
 from fedcli.security.keys import SigningKey
 from fedcli.security.signatures import check_global, sign_update, signature_fault
 from fedcli.setup.new_run import Start
 from fedcli.steps.init import InitResult, init
-from fedcli.steps.train_client import Execution, train_client
+from fedcli.steps.train_client import train_client
 
 pytestmark = pytest.mark.usefixtures("unsynced")
 START = Start(ModelInfo("linear"), plan=Plan(TrainPlan(epochs=1, batch_size=16)))

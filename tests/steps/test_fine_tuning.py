@@ -18,9 +18,10 @@ from fedcli.models.weights import initial_tensors, load_arrays
 from fedcli.plan import Plan, TrainPlan
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo
+from fedcli.setup.data_source import DataSource
 from fedcli.setup.new_run import Start
 from fedcli.steps.aggregate import aggregate
-from fedcli.steps.partition import Source, partition
+from fedcli.steps.partition import partition
 from fedcli.steps.train_client import train_client
 
 RGB = (3, 64, 64)
@@ -94,7 +95,7 @@ def tensors(path: Path) -> dict[str, Any]:
 
 def make(root: Path, model: ModelInfo = RESNET, **train: Any) -> Run:
     plan = Plan(train=TrainPlan(**{"epochs": 1, "lr": 0.05, **train}))
-    partition(root, Source(limit=45), start=Start(model, plan=plan))
+    partition(root, DataSource(limit=45), start=Start(model, plan=plan))
     return Run.open(root)
 
 

@@ -17,8 +17,9 @@ from support.behind_faults import (
     leftovers,
     restore,
 )
+from support.thorough import times
 
-CLIENTS, TRAINERS, AGGREGATORS, ROUNDS = 4, 16, 4, 3
+CLIENTS, TRAINERS, AGGREGATORS, ROUNDS = 4, 16, 4, times(3, 2)
 CUT = ("--limit", "32", "--clients", str(CLIENTS), "--model", "linear", "--epochs", "2")
 TRAIN = ("train-client", "--threads", "1", "--checkpoint-every", "1", "--id")
 # A file system on which renaming takes its time, and names are listed late, or as they were.
@@ -113,7 +114,7 @@ def test_two_aggregations_of_different_updates_at_once_make_one_round(
     folder = tmp_path / "folder"
     kinds = [("--exclude", str(index % 3)) for index in range(6)]
     words = ("aggregate", "--round", "1", "--min-clients", "3")
-    for _ in range(4):
+    for _ in range(times(4, 2)):
         restore(folder, cut)
         assert behind_faults(folder, *TRAIN, "all").status == 0
         ended = at_once(
@@ -131,7 +132,7 @@ def test_the_same_run_made_by_several_processes_at_once(
     behind_faults: Commands, cut: Path, tmp_path: Path
 ) -> None:
     words = ("partition", *CUT, "--algorithm", "scaffold")
-    for _ in range(3):
+    for _ in range(times(3, 1)):
         ended = at_once([lambda: behind_faults(tmp_path, *words, slow=0.02)] * 4)
         assert statuses(ended) == {0}
         assert contents(tmp_path) == contents(cut)

@@ -1,13 +1,11 @@
 """A step that is killed at any of its calls to the file system, and repeated, ends well.
 
 A process is killed before its first call, between each and the next, after the last, and with half
-of the bytes of each write written. After each of these points the run can be read and is sound;
-then the command is repeated, and every file is what an undisturbed command made. ``pytest -s``
-prints how many points there are.
+of the bytes of each write written; unless ``FEDCLI_THOROUGH=1``, at some of these points, of every
+kind of call. After each the run can be read and is sound; then the command is repeated, and every
+file is what an undisturbed command made. ``pytest -s`` prints how many points there are.
 """
 
-import os
-import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +30,7 @@ from support.interrupted_steps import (
 )
 from support.runs import deliver, tensors
 from support.sample_runs import telemetry
+from support.thorough import sample
 
 from fedcli.errors import UpdateError
 from fedcli.run import Run
@@ -59,6 +58,7 @@ def test_a_step_killed_at_any_call_and_repeated(
     points = [(number, "before") for number in range(len(calls))]
     points += [(number, "half") for number, call in enumerate(calls) if call.startswith("pwrite")]
     points.append((len(calls) - 1, "after"))
+    points = sample(points, 12, kind=lambda point: (point[1], calls[point[0]].split()[0]))
     for number, how in points:
         restore(folder, before)
         ended = behind_faults(folder, *step.words, at=number, how=how)
@@ -123,9 +123,7 @@ def test_a_run_interrupted_at_any_moment_and_repeated(
 ) -> None:
     calls, whole = two_rounds
     folder = tmp_path / "folder"
-    every = int(os.environ.get("FEDCLI_EVERY_MOMENT", "0"))
-    chance = random.Random(f"{fault}")
-    for at in range(len(calls)) if every else sorted(chance.sample(range(len(calls)), 5)):
+    for at in sample(range(len(calls)), 4, seed=f"{fault}"):
         restore(folder, cut)
         ended = behind_faults(folder, *ROUNDS, at=at, **fault)
         assert ended.status in statuses, (at, calls[at], ended)

@@ -1,7 +1,8 @@
 """A disk that is full, or that may not be written to, or that fails: at every call that writes.
 
-The command ends with 1 and one line that names a file; nothing is half-written, and the same
-command ends well once the cause is removed.
+Unless ``FEDCLI_THOROUGH=1``, at some of these calls, of every kind. The command ends with 1 and one
+line that names a file; nothing is half-written, and the same command ends well once the cause is
+removed.
 """
 
 import contextlib
@@ -10,7 +11,6 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from support.behind_faults import (
     state_of,
 )
 from support.interrupted_steps import STEPS, prepare
+from support.thorough import sample
 
 FULL = {"how": "full", "number": errno.ENOSPC}
 QUOTA = {"how": "full", "number": errno.EDQUOT}
@@ -51,16 +52,13 @@ SEVERAL = {
     "gc",
     "export",
 }
-EVERY = bool(os.environ.get("FEDCLI_EVERY_FAULT"))  # else the faults of a call take turns
 
 
-def faults_of(calls: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def faults_of(calls: list[str]) -> list[tuple[int, dict[str, Any]]]:
     """The calls by number, each with what goes wrong."""
-    turns = {name: cycle(faults) for name, faults in FAULTS.items()}
-    for number, call in enumerate(calls):
-        name = call.split()[0]
-        for fault in FAULTS[name] if EVERY else (next(turns[name]),):
-            yield number, fault
+    names = [call.split()[0] for call in calls]
+    found = [(number, fault) for number, name in enumerate(names) for fault in FAULTS[name]]
+    return sample(found, 12, kind=lambda one: (names[one[0]], one[1]["how"]))
 
 
 @pytest.mark.parametrize("name", [name for name in STEPS if name != "partition"])

@@ -8,13 +8,13 @@ import pytest
 
 from fedcli.errors import ExitStatus, UsageError
 from fedcli.plan import AggregatePlan
+from fedcli.plan.rule import resolve
 from fedcli.strategies import (
     REDUCERS,
     SERVER_OPTIMIZERS,
     STRATEGIES,
     WEIGHTINGS,
     Rule,
-    resolve,
 )
 from fedcli.strategies.combination import Clients, CoordinateWise, Measures, Shares
 

@@ -4,13 +4,11 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedcli.execution.local import ForkServer
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.metadata import Kind
 from fedcli.run import Run
@@ -18,6 +16,7 @@ from fedcli.steps.status import status
 from fedcli.steps.verify import verify
 from fedcli.storage.atomic import canonical_json, read_json
 from support.faults import Fault
+from support.warm import server
 
 _PASSING = re.compile(r"\.tmp(/|$)|/training/[^/]+\.json$")
 _VOLATILE = {"seconds", "images_per_second", "peak_memory_bytes", "created"}
@@ -37,9 +36,6 @@ class Ended:
 class Commands:
     """Runs commands in forks of one process, which has imported all that they need."""
 
-    def __init__(self, server: ForkServer) -> None:
-        self._server = server
-
     def __call__(self, folder: Path, *words: object, **fault: Any) -> Ended:
         """Run one to its end, and to that of all processes that came of it, in ``folder``."""
         with (
@@ -50,32 +46,14 @@ class Commands:
             reading, writing = os.pipe()  # its end tells that all of them are gone
             with os.fdopen(reading, "rb") as said:
                 with os.fdopen(writing, "wb") as err:
-                    status = self._server.run(
-                        ["support.faults", spec, *map(str, words)], None, out, err
+                    status = server().run(
+                        ["support", "faults", spec, *map(str, words)], None, out, err
                     )
                 err_text = said.read().decode()
             out.seek(0)
             calls = [line.strip() for line in log.read().splitlines()]
             assert not [call for call in calls if call.startswith("UNSEEN")], calls
             return Ended(status, out.read().decode(), err_text, calls)
-
-
-@contextmanager
-def commands() -> Iterator[Commands]:
-    """Start the process that commands are forked from, and end it."""
-    here = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
-    changed = {"PYTHONPATH": here, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    server, before = ForkServer("support.faults"), dict(os.environ)
-    run = Commands(server)
-    try:
-        os.environ.update(changed, COLUMNS="80")
-        with tempfile.TemporaryDirectory() as folder:
-            run(Path(folder), "--version")  # it starts with the first
-        os.environ.clear()
-        os.environ.update(before)
-        yield run
-    finally:
-        server.stop()
 
 
 def contents(folder: Path) -> Contents:

@@ -1,30 +1,23 @@
 """A layer between the program and the file system, which lets a chosen call go wrong.
 
-``python -m support.faults SPEC ARGUMENTS…`` is ``fedcli ARGUMENTS…`` in ``root``, behind this
+``python -m support faults SPEC ARGUMENTS…`` is ``fedcli ARGUMENTS…`` in ``root``, behind this
 layer. It sees the system calls below ``root`` that change the file system, and numbers them across
 all processes that come of the command. Which of them goes wrong, and how, says SPEC, a ``Fault`` as
 JSON.
 """
 
-import importlib
 import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
-import typer
-
-from fedcli import cli
-from fedcli.execution import fork_server
-from fedcli.execution import local as processes
-from fedcli.execution.preload import preload as preload_steps
+from support.forked import become
 
 _OF_DESCRIPTORS = ("write", "pwrite", "writev", "pwritev", "fsync", "fdatasync", "ftruncate")
 _OF_PATHS = (
@@ -192,65 +185,9 @@ def _age(path: Path, now: float) -> float:
         return 0.0
 
 
-class ForkedServer:
-    """What ``fedcli run`` forks its steps from, itself a fork: it has imported torch already.
-
-    It stands for the ``subprocess.Popen`` of ``fedcli.execution.local``.
-    """
-
-    def __init__(self, command: list[str], *, stdin: int, **_: Any) -> None:
-        assert "fedcli.execution.fork_server" in command
-        self.stderr = None
-        self.pid = os.fork()
-        if self.pid == 0:
-            os.setsid()
-            os.dup2(stdin, 0)
-            self._become_new()
-            fork_server.main([])
-
-    def _become_new(self) -> None:
-        """Close and reset what a new program would not get: above all, the end of its input."""
-        os.closerange(3, Layer.log)
-        os.closerange(Layer.log + 1, os.sysconf("SC_OPEN_MAX"))
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-
-    def terminate(self) -> None:
-        """As it is: nothing is being imported."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.waitpid(self.pid, 0)
-
-
-def preload() -> None:
-    """Import what the commands import; nothing is computed."""
-    preload_steps("linear")
-    for name in ("steps.partition", "steps.init", "steps.partial", "steps.report", "steps.run"):
-        importlib.import_module(f"fedcli.{name}")
-    importlib.import_module("fedcli.reporting.page")
-    importlib.import_module("fedcli.reporting.plots")
-    # typer would build all commands anew in each of thousands of processes
-    cli.app = typer.main.get_command(cli.app)
-
-
 def main() -> NoReturn:
     """Be ``fedcli`` behind the layer."""
     fault = Fault(**json.loads(sys.argv[1]))
-    sys.argv = ["fedcli", *sys.argv[2:]]
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored under nohup and the like
-    processes.subprocess = _Processes  # its only use is Popen
     os.chdir(fault.root)
     Layer(fault).install()
-    cli.main()
-
-
-class _Processes:
-    Popen = ForkedServer
-    DEVNULL, PIPE = subprocess.DEVNULL, subprocess.PIPE
-
-
-if __name__ == "__main__":
-    importlib.import_module("support.faults").main()
+    become(sys.argv[2:], Layer.log)

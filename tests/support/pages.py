@@ -8,6 +8,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from support import warm
+from support.thorough import THOROUGH
+
 ROOT = Path(__file__).parent.parent.parent
 TESTS = ROOT / "tests"
 README = ROOT / "README.md"
@@ -69,10 +72,15 @@ def shell_script(page: Path) -> str:
     return "\n".join(parts) + "\n"
 
 
+def venv() -> Path:
+    """Where ``bin/fedcli`` is: forked, or in a thorough run that of the virtual environment."""
+    return Path(sys.prefix) if THOROUGH else warm.folder_of_script()
+
+
 def environment(**more: str) -> dict[str, str]:
     """The environment of a person who has just installed fedcli and set nothing."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("FEDCLI_")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
+    path = os.pathsep.join([str(venv() / "bin"), str(Path(sys.executable).parent), own["PATH"]])
     return {**own, "PATH": path, "COLUMNS": "80", **more}
 
 

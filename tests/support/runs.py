@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from fedcli.formats.metadata import Kind, Metadata, Role
 from fedcli.plan import Plan
 from fedcli.run import Run
 from fedcli.run.info import DatasetInfo, ModelInfo, RunInfo
+from support import warm
+from support.thorough import THOROUGH
 
 ROLES = {
     "bn.running_mean": Role.BUFFER,
@@ -65,13 +68,13 @@ def deliver(
     return save(run.round(round_number).update(client), values, replace(metadata, **changes))
 
 
+@dataclass(frozen=True)
 class Finished:
     """A finished process: its status and what it printed."""
 
-    def __init__(self, process: subprocess.CompletedProcess[str]) -> None:
-        self.status = process.returncode
-        self.out = process.stdout
-        self.err = process.stderr
+    status: int
+    out: str
+    err: str
 
     @property
     def json(self) -> dict[str, Any]:
@@ -83,17 +86,31 @@ class Finished:
 
 
 def fedcli(*arguments: object, cwd: Path, **environment: str) -> Finished:
-    """Run the program as a process of its own, as a user does."""
-    command = [sys.executable, "-m", "fedcli", *map(str, arguments)]
-    variables = {k: v for k, v in os.environ.items() if not k.startswith("FEDCLI_")}
-    return Finished(
-        subprocess.run(
-            command,
-            cwd=cwd,
-            env={**variables, "COLUMNS": "80", **environment},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+    """Run the program as a user does, in a fork; in a thorough run in a process of its own."""
+    if THOROUGH:
+        return new_fedcli(*arguments, cwd=cwd, **environment)
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        words = list(map(str, arguments))
+        status = warm.run(words, cwd, _variables(environment), out, err)
+        out.seek(0)
+        err.seek(0)
+        return Finished(status, out.read(), err.read())
+
+
+def new_fedcli(*arguments: object, cwd: Path, **environment: str) -> Finished:
+    """Run the program as a process of its own, which imports all that it needs."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fedcli", *map(str, arguments)],
+        cwd=cwd,
+        env=_variables(environment),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def _variables(more: dict[str, str]) -> dict[str, str]:
+    own = {name: value for name, value in os.environ.items() if not name.startswith("FEDCLI_")}
+    return {**own, "COLUMNS": "80", **more}

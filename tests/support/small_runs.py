@@ -10,10 +10,11 @@ from fedcli.formats.checkpoint import Checkpoint, save
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.models.weights import initial_tensors
 from fedcli.plan import Plan, TrainPlan
+from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.run.info import DatasetInfo, ModelInfo, RunInfo
 from fedcli.steps.aggregate import aggregate
-from fedcli.steps.train_client import Execution, train_client
+from fedcli.steps.train_client import train_client
 from support.networks import pictures
 
 THREE = ("0", "1", "2")

@@ -21,9 +21,10 @@ from fedcli.formats.metadata import Kind, Metadata
 from fedcli.models import build
 from fedcli.models.weights import initial_tensors
 from fedcli.plan import Plan, TrainPlan
+from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.run.info import DatasetInfo, ModelInfo, RunInfo
-from fedcli.steps.train_client import Execution, train_client
+from fedcli.steps.train_client import train_client
 from fedcli.training import Gradients, InMemory, in_order
 from fedcli.training.devices import choose_device, is_out_of_memory, limit_memory
 
@@ -31,8 +32,8 @@ PLANS = {
     "sgd": TrainPlan(epochs=2, batch_size=16, lr=0.05),
     "adam, clipped": TrainPlan(epochs=2, batch_size=16, optimizer="adam", lr=1e-3, clip_grad=0.5),
     "mixup and smoothing": TrainPlan(epochs=2, batch_size=16, mixup=0.4, label_smoothing=0.1),
-    "fedprox": TrainPlan(epochs=2, batch_size=16, algorithm="fedprox", mu=0.1),
-    "scaffold": TrainPlan(epochs=2, batch_size=16, algorithm="scaffold", scaffold_option=1),
+    "fedprox": TrainPlan.of(epochs=2, batch_size=16, algorithm="fedprox", mu=0.1),
+    "scaffold": TrainPlan.of(epochs=2, batch_size=16, algorithm="scaffold", scaffold_option=1),
     "moon": TrainPlan(epochs=2, batch_size=16, algorithm="moon"),
     "ditto": TrainPlan(epochs=2, batch_size=16, algorithm="ditto"),
     "augmented": TrainPlan(epochs=2, batch_size=16, augment=("flip", "crop", "cutout")),

@@ -1,13 +1,12 @@
 """``fedcli aggregate``."""
 
 import shlex
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fedcli.cli.options.aggregation import AggregationOptions, ServerOptions
+from fedcli.cli.options.sections import AggregationOptions
 from fedcli.cli.options.shared import (
     ExcludeOption,
     ForceOption,
@@ -20,6 +19,7 @@ from fedcli.cli.options.shared import (
 from fedcli.cli.render.aggregate import render, render_partial
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
+from fedcli.options import NONE, Given, option_of
 from fedcli.run import DEFAULT_RUN, Run
 
 _HIERARCHY = "Hierarchy"
@@ -40,7 +40,7 @@ def aggregate(
     list_rules: Annotated[
         bool, typer.Option("--list", help="Print every rule with its options and its paper.")
     ] = False,
-    aggregation: AggregationOptions = AggregationOptions(),
+    aggregation: AggregationOptions = NONE,
     min_clients: MinClientsOption = None,
     wait: Annotated[
         float | None,
@@ -108,7 +108,7 @@ def aggregate(
                 members or (),
                 output_file,
                 round_number=round_number,
-                options=aggregation.given(),
+                options=aggregation,
                 exclude=exclude or (),
                 force=force,
                 progress=output,
@@ -122,7 +122,7 @@ def aggregate(
         result = step(
             opened,
             round_number=round_number,
-            options=aggregation.given(),
+            options=aggregation,
             members=members or (),
             min_clients=min_clients,
             wait=wait or 0,
@@ -144,7 +144,7 @@ def _check_partial(partial: bool, file: Path | None) -> None:
 
 
 def _check_only_adds_up(
-    aggregation: AggregationOptions,
+    aggregation: Given,
     min_clients: int | None,
     wait: float | None,
     diagnostics: bool,
@@ -152,22 +152,24 @@ def _check_only_adds_up(
     for option, value in (("--min-clients", min_clients), ("--wait", wait)):
         if value is not None:
             raise UsageError(f"{option}: has no meaning with --partial, which waits for nobody")
-    for field in fields(ServerOptions):
-        if field.name in aggregation.given():
+    from fedcli.plan.aggregate import SERVER_OPTIONS
+
+    for name in aggregation:
+        if name in SERVER_OPTIONS:
             raise UsageError(
-                f"--{field.name.replace('_', '-')}: has no meaning with --partial, which only adds"
+                f"{option_of(name)}: has no meaning with --partial, which only adds"
                 " up; it belongs to the aggregate that makes the global model"
             )
     if not diagnostics:
         raise UsageError("--no-diagnostics: has no meaning with --partial, which measures nothing")
 
 
-def _use_of_partial(file: Path, round_number: int | None, aggregation: AggregationOptions) -> str:
+def _use_of_partial(file: Path, round_number: int | None, aggregation: Given) -> str:
     """Return how the partial mean becomes part of a global model, with what was typed for it."""
     typed = {
         "round": round_number,
-        "strategy": aggregation.strategy,
-        "weighting": aggregation.weighting,
+        "strategy": aggregation.get("strategy"),
+        "weighting": aggregation.get("weighting"),
     }
     words = [f"--{name} {value}" for name, value in typed.items() if value is not None]
     return " ".join(["aggregate", *words, shlex.quote(str(file))])

@@ -5,15 +5,17 @@ from typing import Annotated
 
 import typer
 
+from fedcli.cli.options.groups import comma_list
 from fedcli.cli.options.parsing import parse_rounds
+from fedcli.cli.options.sections import MachineOptions
 from fedcli.cli.options.shared import (
     ForceOption,
-    MachineOptions,
     OutputOptions,
+    OwnModelOption,
     RunOption,
-    comma_list,
 )
 from fedcli.cli.render.output import Output
+from fedcli.options import NONE
 from fedcli.run import DEFAULT_RUN, Run
 
 
@@ -62,7 +64,8 @@ def evaluate(
             "--classes", help="Score on the examples of these classes only.", metavar="NAMES"
         ),
     ] = None,
-    machine: MachineOptions = MachineOptions(),
+    machine: MachineOptions = NONE,
+    own_model: OwnModelOption = None,
     force: ForceOption = False,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
@@ -81,9 +84,8 @@ def evaluate(
             data=data,
             classes=None if classes is None else comma_list(classes),
             state=state,
-            device=machine.device,
-            threads=machine.threads,
-            own_model=machine.model,
+            **machine,
+            own_model=own_model,
             force=force,
             progress=output,
         )

@@ -5,18 +5,19 @@ from typing import Annotated
 
 import typer
 
-from fedcli.cli.options.aggregation import AggregationOptions
-from fedcli.cli.options.new_run import (
-    ModelOptions,
-    NewSeedOption,
-    PlanOption,
-    make_plan,
-    make_start,
-)
+from fedcli.cli.options.building import make_plan, make_start
+from fedcli.cli.options.groups import comma_list
 from fedcli.cli.options.parsing import parse_classes, parse_members
-from fedcli.cli.options.shared import ForceOption, OutputOptions, RunOption, comma_list
-from fedcli.cli.options.training import TrainingOptions
+from fedcli.cli.options.sections import AggregationOptions, ModelOptions, TrainingOptions
+from fedcli.cli.options.shared import (
+    ForceOption,
+    NewSeedOption,
+    OutputOptions,
+    PlanOption,
+    RunOption,
+)
 from fedcli.cli.render.output import Output
+from fedcli.options import NONE
 from fedcli.run import DEFAULT_RUN
 
 
@@ -60,10 +61,10 @@ def init(
     channels: Annotated[
         int, typer.Option(help="Channels of the pictures: 3 (RGB) or 1 (grey).", metavar="N")
     ] = 3,
-    model: ModelOptions = ModelOptions(),
+    model: ModelOptions = NONE,
     plan: PlanOption = None,
-    training: TrainingOptions = TrainingOptions(),
-    aggregation: AggregationOptions = AggregationOptions(),
+    training: TrainingOptions = NONE,
+    aggregation: AggregationOptions = NONE,
     seed: NewSeedOption = 0,
     force: ForceOption = False,
     printing: OutputOptions = OutputOptions(),

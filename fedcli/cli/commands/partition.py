@@ -5,23 +5,23 @@ from typing import Annotated
 
 import typer
 
-from fedcli.cli.options.aggregation import AggregationOptions
-from fedcli.cli.options.new_run import (
+from fedcli.cli.options.building import make_plan, make_scheme, make_start
+from fedcli.cli.options.sections import (
+    AggregationOptions,
+    DataOptions,
     ModelOptions,
+    SchemeOptions,
+    TrainingOptions,
+)
+from fedcli.cli.options.shared import (
+    ForceOption,
     NewSeedOption,
+    OutputOptions,
     PlanOption,
-    make_plan,
-    make_start,
+    RunOption,
 )
-from fedcli.cli.options.partition import (
-    CuttingOptions,
-    DataSetOptions,
-    make_scheme,
-    make_source,
-)
-from fedcli.cli.options.shared import ForceOption, OutputOptions, RunOption
-from fedcli.cli.options.training import TrainingOptions
 from fedcli.cli.render.output import Output
+from fedcli.options import NONE
 from fedcli.run import DEFAULT_RUN
 
 
@@ -30,12 +30,12 @@ def partition(
     list_schemes: Annotated[
         bool, typer.Option("--list", help="Print every scheme with its options and its source.")
     ] = False,
-    data: DataSetOptions = DataSetOptions(),
-    cutting: CuttingOptions = CuttingOptions(),
-    model: ModelOptions = ModelOptions(),
+    data: DataOptions = NONE,
+    cutting: SchemeOptions = NONE,
+    model: ModelOptions = NONE,
     plan: PlanOption = None,
-    training: TrainingOptions = TrainingOptions(),
-    aggregation: AggregationOptions = AggregationOptions(),
+    training: TrainingOptions = NONE,
+    aggregation: AggregationOptions = NONE,
     plot: Annotated[
         Path | None,
         typer.Option(help="Draw the label distribution, as .png, .svg or .pdf.", metavar="FILE"),
@@ -53,9 +53,10 @@ def partition(
             return
         from fedcli.cli.render.partition import render
         from fedcli.reporting.plots import check_picture_path, label_distribution, save_figure
+        from fedcli.setup.data_source import DataSource
         from fedcli.steps.partition import partition as step
 
-        source, scheme = make_source(data), make_scheme(cutting)
+        source, scheme = DataSource.of(data), make_scheme(cutting)
         start = make_start(model, make_plan(plan, training, aggregation), seed)
         if plot is not None:
             check_picture_path(plot)

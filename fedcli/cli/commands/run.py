@@ -5,19 +5,18 @@ from typing import Annotated
 
 import typer
 
-from fedcli.cli.options.aggregation import AggregationOptions
-from fedcli.cli.options.execution import ExecutionOptions
 from fedcli.cli.options.parsing import parse_jobs
+from fedcli.cli.options.sections import AggregationOptions, PassedOnOptions, TrainingOptions
 from fedcli.cli.options.shared import (
     ExcludeOption,
-    MachineOptions,
     MinClientsOption,
     OutputOptions,
+    OwnModelOption,
     RunOption,
     SeedOption,
 )
-from fedcli.cli.options.training import TrainingOptions
 from fedcli.cli.render.output import Output
+from fedcli.options import NONE
 from fedcli.run import DEFAULT_RUN, Run
 
 
@@ -48,18 +47,19 @@ def run(
             metavar="N",
         ),
     ] = None,
-    training: TrainingOptions = TrainingOptions(),
-    aggregation: AggregationOptions = AggregationOptions(),
+    training: TrainingOptions = NONE,
+    aggregation: AggregationOptions = NONE,
     min_clients: MinClientsOption = None,
     exclude: ExcludeOption = None,
-    machine: MachineOptions = MachineOptions(),
-    execution: ExecutionOptions = ExecutionOptions(),
+    execution: PassedOnOptions = NONE,
+    own_model: OwnModelOption = None,
     seed: SeedOption = None,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Do many rounds with one command, from where the run stands, by launching the same steps."""
     from fedcli.cli.render.run import render
-    from fedcli.steps.run import Options, run_rounds
+    from fedcli.execution.step_arguments import StepOptions
+    from fedcli.steps.run import run_rounds
 
     opened = Run.open(run)
     # What schedulers and closed terminals send is Ctrl-C to us: stop the steps, keep the rest.
@@ -67,16 +67,14 @@ def run(
         if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves SIGHUP
             signal.signal(number, signal.default_int_handler)
     with Output("run", printing) as output:
-        options = Options(
-            training=training.given(),
-            aggregation=aggregation.given(),
-            execution=execution.given(),
+        options = StepOptions(
+            training=training,
+            aggregation=aggregation,
+            execution=execution,
             min_clients=min_clients,
             exclude=exclude or (),
-            device=machine.device,
-            threads=machine.threads,
             seed=seed,
-            own_model=machine.model,
+            own_model=own_model,
         )
         result = run_rounds(
             opened,

@@ -4,10 +4,11 @@ from typing import Annotated
 
 import typer
 
-from fedcli.cli.options.aggregation import SamplingOptions
+from fedcli.cli.options.sections import SamplingOptions
 from fedcli.cli.options.shared import OutputOptions, RoundOption, RunOption
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
+from fedcli.options import NONE
 from fedcli.run import DEFAULT_RUN, Run
 
 
@@ -22,7 +23,7 @@ def status(
             " takes them.",
         ),
     ] = False,
-    sampling: SamplingOptions = SamplingOptions(),
+    sampling: SamplingOptions = NONE,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Tell where the run stands: who has delivered, who is missing, what to type next."""
@@ -31,7 +32,7 @@ def status(
 
     opened = Run.open(run)
     with Output("status", printing) as output:
-        result = step(opened, round_number, sampling.given())
+        result = step(opened, round_number, sampling)
         if sampled and not result.clients:
             raise UsageError("--sampled: this run was made without a list of clients")
         output.result(result, render_sampled if sampled else render)

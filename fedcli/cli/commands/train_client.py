@@ -4,19 +4,19 @@ from typing import Annotated
 
 import typer
 
-from fedcli.cli.options.execution import ExecutionOptions
+from fedcli.cli.options.sections import ExecutionOptions, TrainingOptions
 from fedcli.cli.options.shared import (
     ForceOption,
     KeyOption,
-    MachineOptions,
     OutputOptions,
+    OwnModelOption,
     RoundOption,
     RunOption,
     SeedOption,
 )
-from fedcli.cli.options.training import TrainingOptions
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
+from fedcli.options import NONE
 from fedcli.run import DEFAULT_RUN, Run
 
 
@@ -39,25 +39,9 @@ def train_client(
             metavar="PATH",
         ),
     ] = None,
-    stream: Annotated[
-        bool,
-        typer.Option(
-            "--stream",
-            help="Decode --data batch by batch, where it is too large to be held in memory.",
-        ),
-    ] = False,
-    num_workers: Annotated[
-        int | None,
-        typer.Option(
-            "--num-workers",
-            min=0,
-            help="Processes that decode for --stream; by default up to 4, one a core.",
-            metavar="N",
-        ),
-    ] = None,
-    training: TrainingOptions = TrainingOptions(),
-    machine: MachineOptions = MachineOptions(),
-    execution: ExecutionOptions = ExecutionOptions(),
+    training: TrainingOptions = NONE,
+    execution: ExecutionOptions = NONE,
+    own_model: OwnModelOption = None,
     seed: SeedOption = None,
     key: KeyOption = None,
     force: ForceOption = False,
@@ -74,7 +58,7 @@ def train_client(
             raise UsageError("--id: say who trains: an id, a list (0,3), a range (0-9), or all")
         opened = Run.open(run)  # before torch is imported: most mistakes are found here
         from fedcli.cli.render.train_client import render
-        from fedcli.steps.train_client import Execution
+        from fedcli.plan.execution import Execution
         from fedcli.steps.train_client import train_client as step
         from fedcli.training.devices import keep_heap
 
@@ -84,16 +68,10 @@ def train_client(
             ids,
             round_number=round_,
             data=data,
-            options=training.given(),
-            execution=Execution(
-                machine.device,
-                machine.threads,
-                **execution.given(),
-                stream=stream,
-                num_workers=num_workers,
-            ),
+            options=training,
+            execution=Execution(**execution),
             seed=seed,
-            own_model=machine.model,
+            own_model=own_model,
             key=key,
             force=force,
             progress=output,

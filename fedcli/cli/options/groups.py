@@ -1,27 +1,43 @@
 """Groups of options: a command takes each as one value, the command line as options of their own.
 
-A group is a frozen dataclass whose fields are declared as parameters of a typer command are.
+A command's parameter of the type ``Annotated[Given, Takes(...)]`` stands for all options that are
+declared there; it is given those that were typed, by name. One whose type is a section, a dataclass
+that declares options, is given an instance of it.
 """
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, is_dataclass
 from functools import wraps
 from inspect import Parameter, Signature
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import typer
+
+from fedcli.errors import UsageError
+from fedcli.options import Declared, declared, help_text
 
 
 @dataclass(frozen=True)
-class Group:
-    """The base of all groups. Every field needs a default: an option can be left out."""
+class Takes:
+    """Which options a parameter stands for; they are looked up when a command is built."""
 
-    def given(self) -> dict[str, Any]:
-        """Return the values that were typed, by the names of their fields.
+    options: Callable[[], Mapping[str, Declared]]
+    panel: str | None = None
 
-        It is for groups whose defaults are None, which stands for an option that was not typed.
-        """
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
+    def value(self, given: dict[str, Any]) -> Any:
+        """Return what the command is given."""
+        return given
+
+
+@dataclass(frozen=True)
+class _Builds(Takes):
+    """A parameter whose value is a section that is built of the options."""
+
+    section: Callable[..., Any] = dict
+
+    def value(self, given: dict[str, Any]) -> Any:
+        return self.section(**given)
 
 
 def flattened(command: Callable[..., None]) -> Callable[..., None]:
@@ -30,21 +46,19 @@ def flattened(command: Callable[..., None]) -> Callable[..., None]:
     They stand where the group stands. Raises ``ValueError`` for two options of one name.
     """
     hints = get_type_hints(command, include_extras=True)
-    groups = {name: hint for name, hint in hints.items() if _is_group(hint)}
+    groups = {name: takes for name, hint in hints.items() if (takes := _group(hint)) is not None}
+    options = {name: dict(takes.options()) for name, takes in groups.items()}
     parameters: list[Parameter] = []
     for parameter in inspect.signature(command).parameters.values():
-        if parameter.name in groups:
-            parameters += _options(groups[parameter.name])
+        if takes := groups.get(parameter.name):
+            parameters += [_parameter(one, takes) for one in options[parameter.name].values()]
         else:
             kept = parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[parameter.name])
             parameters.append(kept)
 
     @wraps(command)
     def call(**values: Any) -> None:
-        packed = {
-            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
-            for name, group in groups.items()
-        }
+        packed = {name: takes.value(typed(options[name], values)) for name, takes in groups.items()}
         command(**values, **packed)
 
     seen: Any = call  # typer reads these two attributes
@@ -53,15 +67,65 @@ def flattened(command: Callable[..., None]) -> Callable[..., None]:
     return call
 
 
-def _is_group(hint: Any) -> bool:
-    return isinstance(hint, type) and issubclass(hint, Group)
+def _group(hint: Any) -> Takes | None:
+    if isinstance(hint, type) and is_dataclass(hint):
+        return _Builds(lambda: declared(hint), section=hint)
+    extras = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    return next((extra for extra in extras if isinstance(extra, Takes)), None)
 
 
-def _options(group: type[Group]) -> list[Parameter]:
-    hints = get_type_hints(group, include_extras=True)
-    return [
-        Parameter(
-            field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
-        )
-        for field in fields(group)
-    ]
+def _parameter(one: Declared, takes: Takes) -> Parameter:
+    """Return an option as typer declares it; None is that it was not typed."""
+    option = one.option
+    words = [one.words, *([option.short] if option.short else [])]
+    if one.kind is bool and not option.flag:
+        words = [f"{one.words}/--no-{one.words.removeprefix('--')}"]
+    kind: Any = (list[str] if option.repeat else str) if one.many else one.kind
+    declaration = typer.Option(
+        *words,
+        help=help_text(one),
+        metavar=option.metavar,
+        envvar=option.envvar,
+        rich_help_panel=option.panel or takes.panel,
+    )
+    hint: Any = Annotated[kind | None, declaration]
+    return Parameter(_key(one), Parameter.KEYWORD_ONLY, default=None, annotation=hint)
+
+
+def _key(one: Declared) -> str:
+    """Return the name that an option has among all of a command."""
+    return one.words.removeprefix("--").replace("-", "_")
+
+
+def typed(options: Mapping[str, Declared], values: dict[str, Any]) -> dict[str, Any]:
+    """Take what was typed out of the values of a command line, each as its declaration wants it.
+
+    Raises ``UsageError`` for a list that is none.
+    """
+    found = {name: values.pop(_key(one), None) for name, one in options.items()}
+    return {
+        name: _items(options[name], value) if options[name].many else value
+        for name, value in found.items()
+        if value is not None and value != []
+    }
+
+
+def _items(one: Declared, typed: Any) -> tuple[Any, ...]:
+    """Read a list: one text with commas, in which ``none`` is the empty list, or one a time."""
+    if one.option.repeat:  # an empty name is left in, so that it is refused as none
+        return tuple(tuple(name.strip() for name in text.split(",")) for text in typed)
+    parts = comma_list("" if typed == "none" else typed)
+    if one.kind is str:
+        return parts
+    try:
+        numbers = tuple(map(one.kind, parts))
+    except ValueError:
+        numbers = ()
+    if not numbers:
+        raise UsageError(f"{one.words}: expected numbers such as 100,200,700, found {typed!r}")
+    return numbers
+
+
+def comma_list(text: str) -> tuple[str, ...]:
+    """Split ``a,b,c``; the empty string is the empty list."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())

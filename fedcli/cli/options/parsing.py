@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fedcli.cli.options.shared import comma_list
+from fedcli.cli.options.groups import comma_list
 from fedcli.errors import UsageError
 from fedcli.text import brief
 

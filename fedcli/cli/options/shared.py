@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fedcli.cli.options.groups import Group
+from fedcli.options import Option
 
 RunOption = Annotated[
     Path,
@@ -50,38 +50,30 @@ ExcludeOption = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class MachineOptions(Group):
-    """Where torch computes, and the code of a model that fedcli does not know."""
-
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", metavar="NAME")] = (
-        "auto"
-    )
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="CPU threads; by default all cores.", metavar="N"),
-    ] = None
-    model: Annotated[
-        str | None,
-        typer.Option(
-            envvar="FEDCLI_MODEL",
-            help="package.module:factory, for a run of a model of your own; it must name the same.",
-            metavar="NAME",
-        ),
-    ] = None
+OwnModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        envvar="FEDCLI_MODEL",
+        help="package.module:factory, for a run of a model of your own; it must name the same.",
+        metavar="NAME",
+    ),
+]
+PlanOption = Annotated[
+    Path | None,
+    typer.Option("--plan", help="Read the run's plan from a TOML file.", metavar="FILE"),
+]
+NewSeedOption = Annotated[
+    int, typer.Option("--seed", min=0, help="The seed of the run.", metavar="N")
+]
 
 
 @dataclass(frozen=True)
-class OutputOptions(Group):
+class OutputOptions:
     """What is printed; ``debug`` is read by ``fedcli.cli.execute``, as ``json`` is on errors."""
 
     json: Annotated[
-        bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")
+        bool, Option("Print exactly one JSON object on standard output.", flag=True)
     ] = False
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when it fails.")] = False
-
-
-def comma_list(text: str) -> tuple[str, ...]:
-    """Split ``a,b,c``; the empty string is the empty list."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    quiet: Annotated[bool, Option("Show no progress.", flag=True, short="-q")] = False
+    debug: Annotated[bool, Option("Show a traceback when it fails.", flag=True)] = False

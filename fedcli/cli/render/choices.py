@@ -12,9 +12,10 @@ from fedcli.algorithms import ALGORITHMS
 from fedcli.cli.render.output import Output
 from fedcli.partitioning import PARTITIONERS
 from fedcli.plan import AggregatePlan
+from fedcli.plan.rule import resolve
 from fedcli.plan.schedules import SCHEDULES
 from fedcli.plan.train import AUGMENTATIONS, OPTIMIZERS
-from fedcli.strategies import STRATEGIES, Rule, resolve
+from fedcli.strategies import STRATEGIES, Rule
 from fedcli.strategies.reducers import REDUCERS
 from fedcli.strategies.server_optimizers import SERVER_OPTIMIZERS
 from fedcli.strategies.weightings import WEIGHTINGS
@@ -133,7 +134,8 @@ def algorithms() -> Catalogue:
 
 
 def _algorithms() -> Iterator[tuple[str, Entry]]:
-    for name, row in ALGORITHMS.items():
+    for name, algorithm in ALGORITHMS.items():
+        row = algorithm()
         lines = options_in_words(row.options)
         if row.strategy != "fedavg":
             lines.append(f"aggregated with --strategy {row.strategy}")

@@ -2,13 +2,14 @@
 
 import pytest
 
+from fedcli.algorithms.fedbn import FedBN
 from fedcli.client.local_training import Tensors
 from fedcli.errors import UsageError
 from fedcli.formats.metadata import Role
 from fedcli.models import build
 from fedcli.models.weights import roles_of
 from fedcli.plan import TrainPlan
-from fedcli.plan.layer_patterns import batch_norm_layers, checked, matching, withheld
+from fedcli.plan.layer_patterns import checked, matching, withheld
 from fedcli.run.info import ModelInfo
 
 NAMES = (
@@ -63,7 +64,7 @@ def test_a_pattern_that_names_nothing_is_refused(pattern: str) -> None:
 
 def test_batch_normalisation_is_found_in_a_resnet() -> None:
     module = build(ModelInfo("resnet18"), 2, (3, 32, 32), own=None, seed=0)
-    layers = batch_norm_layers(roles_of(module))
+    layers = FedBN().local_layers(roles_of(module))
     assert len(layers) == 20
     assert {"bn1", "layer2.0.downsample.1", "layer4.1.bn2"} <= set(layers)
 

@@ -25,7 +25,7 @@ def counted(labels, parts, classes=4):
 def test_labels_gives_each_client_its_classes_and_shares_evenly(labels, seed):
     labels = np.concatenate([labels, [0, 1, 1, 1, 2]])  # something for everyone
     lists = (("ant", "1"), ("bee", "2"), ("bee",))
-    parts = made(labels, Scheme("labels", 3, lists), seed).clients
+    parts = made(labels, Scheme("labels", 3, labels=lists), seed).clients
     disjoint_and_sorted(parts)
     counts = label_counts(labels, 4)
     table = counted(labels, parts)
@@ -48,7 +48,7 @@ def test_a_class_that_is_not_there_or_named_twice_is_refused(chosen):
 
 def test_a_client_whose_classes_have_no_example_is_an_error_that_names_it():
     with pytest.raises(UsageError, match="client 1"):
-        made(np.zeros(9, np.int64), Scheme("labels", 2, (("ant",), ("bee",))))
+        made(np.zeros(9, np.int64), Scheme("labels", 2, labels=(("ant",), ("bee",))))
 
 
 # pathological

@@ -8,38 +8,45 @@ from typing import Annotated, Any
 import pytest
 import typer
 
-from fedcli.cli import app, execute
-from fedcli.cli.options.aggregation import AggregationOptions
-from fedcli.cli.options.groups import Group, flattened
-from fedcli.cli.options.training import TrainingOptions
+from fedcli.cli import command_of, execute
+from fedcli.cli.options.groups import Takes, flattened
+from fedcli.errors import UsageError
+from fedcli.options import Given, Option, check, declared
 from fedcli.plan import AggregatePlan, Plan, TrainPlan
+from fedcli.plan.rule import aggregate_options
+from fedcli.plan.train import TRAIN_OPTIONS
 from fedcli.run import Run
 
-PROGRAM: Any = typer.main.get_command(app)
+TRAINING_KEYS, RULE_KEYS = set(TRAIN_OPTIONS), set(aggregate_options())
 
 
 @dataclass(frozen=True)
-class Shape(Group):
-    width: Annotated[int | None, typer.Option("--width", "-w", min=1, help="How wide.")] = None
-    filled: Annotated[bool | None, typer.Option(help="Whether it is filled.")] = None
-    tags: Annotated[list[str] | None, typer.Option("--tag", help="A tag.")] = None
+class Shape:
+    width: Annotated[int | None, Option("How wide.", "W", at_least=1, short="-w")] = None
+    filled: Annotated[bool, Option("Whether it is filled.")] = False
+    tags: Annotated[tuple[str, ...], Option("Tags.")] = ()
+    sides: Annotated[tuple[int, ...], Option("Sides.", at_least=1)] = ()
+    lists: Annotated[tuple[tuple[str, ...], ...], Option("Lists.", repeat=True)] = ()
 
 
 @dataclass(frozen=True)
-class Pen(Group):
-    colour: Annotated[str, typer.Option(help="The colour.")] = "black"
+class Pen:
+    colour: Annotated[str, Option("The colour.", choices=("black", "red"))] = "black"
+    dry: Annotated[bool, Option("Whether it is dry.", flag=True)] = False
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def draw(
     name: Annotated[str, typer.Argument(help="The name.")],
     *,
-    shape: Shape,
+    shape: Annotated[Given, Takes(lambda: declared(Shape), "Shape")],
     times: Annotated[int, typer.Option(help="How often.")] = 1,
     pen: Pen,
 ) -> None:
     """Draw a shape."""
-    values = {"name": name, "times": times, "shape": asdict(shape), "given": shape.given()}
-    print(json.dumps({**values, "pen": asdict(pen)}))
+    print(json.dumps({"name": name, "times": times, "shape": dict(shape), "pen": asdict(pen)}))
 
 
 def drawn(line: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -51,27 +58,44 @@ def drawn(line: str, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 
 def test_a_command_gets_its_groups_whole(capsys: pytest.CaptureFixture[str]) -> None:
-    values = drawn("box -w 3 --no-filled --tag a --tag b --times 2 --colour red", capsys)
-    typed = {"width": 3, "filled": False, "tags": ["a", "b"]}
-    assert values == {
+    line = "box -w 3 --no-filled --tags a,b --sides 1,2 --lists x,y --lists ,z --times 2"
+    assert drawn(line, capsys) == {
         "name": "box",
         "times": 2,
-        "shape": typed,
-        "given": typed,
-        "pen": {"colour": "red"},
+        "shape": {
+            "width": 3,
+            "filled": False,
+            "tags": ["a", "b"],
+            "sides": [1, 2],
+            "lists": [["x", "y"], ["", "z"]],
+        },
+        "pen": {"colour": "black", "dry": False},
     }
 
 
 def test_what_was_not_typed_is_not_given(capsys: pytest.CaptureFixture[str]) -> None:
-    values = drawn("box", capsys)
-    assert values["given"] == {}
-    assert values["shape"] == {"width": None, "filled": None, "tags": None}
-    assert values["pen"] == {"colour": "black"}
+    values = drawn("box --tags none", capsys)
+    assert values["shape"] == {"tags": []}
+    assert values["pen"] == {"colour": "black", "dry": False}
 
 
-@pytest.mark.parametrize("line", ["box --width 0", "box --width wide", "box --shape 1", ""])
+@pytest.mark.parametrize("line", ["box --width wide", "box --shape 1", "box --no-dry", ""])
 def test_a_wrong_option_is_refused_by_typer(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.TyperException):
+        drawn(line, capsys)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("box --sides 1,x", "--sides: expected numbers such as 100,200,700, found '1,x'"),
+        ("box --colour blue", "--colour: unknown value 'blue'; known: black, red"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_declaration(
+    line: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError, match=words):
         drawn(line, capsys)
 
 
@@ -80,12 +104,14 @@ def test_options_stand_where_their_group_stands() -> None:
     program.command()(flattened(draw))
     seen: Any = typer.main.get_command(program)
     names = [parameter.name for parameter in seen.params]
-    assert names == ["name", "width", "filled", "tags", "times", "colour"]
+    shape = ["width", "filled", "tags", "sides", "lists"]
+    assert names == ["name", *shape, "times", "colour", "dry"]
+    assert {p.rich_help_panel for p in seen.params if p.name in shape} == {"Shape"}
     assert seen.help == "Draw a shape."
 
 
 def test_two_options_of_one_name_are_a_mistake() -> None:
-    def command(*, shape: Shape, width: int = 1) -> None:
+    def command(*, shape: Annotated[Given, Takes(lambda: declared(Shape))], width: int = 1) -> None:
         """Never called."""
 
     with pytest.raises(ValueError, match="width"):
@@ -94,7 +120,7 @@ def test_two_options_of_one_name_are_a_mistake() -> None:
 
 # --- the plan ----------------------------------------------------------------------------------
 
-TRAINING = TrainPlan(
+TRAINING = TrainPlan.of(
     epochs=2,
     lr=0.5,
     batch_size=8,
@@ -116,9 +142,9 @@ TRAINING = TrainPlan(
     initial_loss=True,
 )
 OTHERS = [
-    TrainPlan(steps=7, algorithm="scaffold", scaffold_option=1),
-    TrainPlan(algorithm="feddyn", feddyn_alpha=0.5, optimizer="adamw"),
-    TrainPlan(algorithm="ditto", ditto_lambda=0.5, lr_schedule="step", lr_every=3, lr_decay=0.5),
+    TrainPlan.of(steps=7, algorithm="scaffold", scaffold_option=1),
+    TrainPlan.of(algorithm="feddyn", feddyn_alpha=0.5, optimizer="adamw"),
+    TrainPlan.of(algorithm="ditto", ditto_lambda=0.5, lr_schedule="step", lr_every=3, lr_decay=0.5),
     TrainPlan(local_layers=("fc.bias",), head_epochs=1),
 ]
 RULES = [
@@ -142,10 +168,15 @@ RULES = [
 ]
 
 
+def flat(section: TrainPlan | AggregatePlan) -> dict[str, Any]:
+    values = asdict(section)
+    return values | values.pop("algorithm_options", {})
+
+
 def options_of(section: TrainPlan | AggregatePlan) -> str:
     """The options of which all are typed that are not None."""
     line = []
-    values = asdict(section)
+    values = flat(section)
     if values.get("steps") is not None:
         del values["epochs"]  # they replace each other
     for name, value in values.items():
@@ -158,27 +189,25 @@ def options_of(section: TrainPlan | AggregatePlan) -> str:
     return " ".join(line)
 
 
-@pytest.mark.parametrize(
-    ("group", "section"), [(TrainingOptions, TrainPlan), (AggregationOptions, AggregatePlan)]
-)
-def test_every_key_of_the_plan_is_an_option(group: type[Any], section: type[Any]) -> None:
-    assert {field.name for field in fields(group)} == {field.name for field in fields(section)}
-    assert all(field.default is None for field in fields(group))
+def test_every_key_of_the_plan_is_an_option() -> None:
+    assert flat(TRAINING).keys() <= TRAINING_KEYS
+    assert {field.name for field in fields(AggregatePlan)} == RULE_KEYS
 
 
 @pytest.mark.parametrize(
-    ("command", "groups"),
+    ("command", "keys"),
     [
-        ("partition", (TrainingOptions, AggregationOptions)),
-        ("init", (TrainingOptions, AggregationOptions)),
-        ("run", (TrainingOptions, AggregationOptions)),
-        ("train-client", (TrainingOptions,)),
-        ("aggregate", (AggregationOptions,)),
+        ("partition", TRAINING_KEYS | RULE_KEYS),
+        ("init", TRAINING_KEYS | RULE_KEYS),
+        ("run", TRAINING_KEYS | RULE_KEYS),
+        ("train-client", TRAINING_KEYS),
+        ("aggregate", RULE_KEYS),
     ],
 )
-def test_commands_have_the_groups(command: str, groups: tuple[type[Any], ...]) -> None:
-    names = {parameter.name for parameter in PROGRAM.commands[command].params}
-    assert {field.name for group in groups for field in fields(group)} <= names
+def test_commands_have_the_groups(command: str, keys: set[str]) -> None:
+    parameters = command_of(command).params
+    assert keys <= {parameter.name for parameter in parameters}
+    assert {p.default for p in parameters if p.name in keys} == {None}
 
 
 def plan_of(options: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
@@ -191,8 +220,8 @@ def plan_of(options: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 @pytest.mark.parametrize("sections", [RULES, [TRAINING, *OTHERS]], ids=["rules", "training"])
 def test_the_plans_above_use_every_option(sections: list[AggregatePlan | TrainPlan]) -> None:
-    used = {name for one in sections for name, value in asdict(one).items() if value is not None}
-    assert used == {field.name for field in fields(sections[0])}
+    used = {name for one in sections for name, value in flat(one).items() if value is not None}
+    assert used == (RULE_KEYS if isinstance(sections[0], AggregatePlan) else TRAINING_KEYS)
 
 
 @pytest.mark.parametrize("training", OTHERS, ids=options_of)

@@ -23,8 +23,9 @@ from fedcli.errors import (
 from fedcli.formats.dtypes import BFLOAT16, as_float, from_float
 from fedcli.formats.metadata import Role
 from fedcli.plan import AggregatePlan
+from fedcli.plan.rule import resolve
 from fedcli.run import Run
-from fedcli.strategies import STRATEGIES, resolve
+from fedcli.strategies import STRATEGIES
 from fedcli.strategies.combination import Measures
 
 pytestmark = pytest.mark.usefixtures("unsynced")

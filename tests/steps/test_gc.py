@@ -14,11 +14,12 @@ from support.small_runs import play, small_run
 
 from fedcli.errors import NotReadyError, StorageError, UsageError
 from fedcli.formats.checkpoint import digest
+from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.run.client_state import StateStore
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.gc import GcResult, gc
-from fedcli.steps.train_client import Execution, train_client
+from fedcli.steps.train_client import train_client
 from fedcli.steps.verify import verify
 from fedcli.storage.atomic import write_json
 

@@ -16,9 +16,10 @@ from fedcli.formats.checkpoint import save
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.models.weights import initial_tensors
 from fedcli.plan import AggregatePlan, Plan, TrainPlan
+from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.run.info import DatasetInfo, ModelInfo, RunInfo
-from fedcli.steps.train_client import Execution, train_client
+from fedcli.steps.train_client import train_client
 
 SHAPE = (3, 12, 12)
 PLANS = {

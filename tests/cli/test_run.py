@@ -170,9 +170,9 @@ def test_a_script_without_a_main_guard_runs_once(made: Run, tmp_path: Path) -> N
     script.write_text(
         "from pathlib import Path\n"
         "from fedcli.run import Run\n"
-        "from fedcli.steps.run import Options, run_rounds\n"
+        "from fedcli import StepOptions, run_rounds\n"
         "print('starts')\n"
-        "result = run_rounds(Run.open(Path('fedrun')), 1, Options(threads=1), evaluate=False)\n"
+        "result = run_rounds(Run.open(Path('fedrun')), 1, StepOptions(threads=1), evaluate=False)\n"
         "print(result.rounds_complete)\n"
     )
     done = subprocess.run(

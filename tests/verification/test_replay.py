@@ -17,10 +17,11 @@ from support.tampering import resave, rewrite, send
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.metadata import Role
 from fedcli.plan import Plan
+from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.partial import partial
-from fedcli.steps.train_client import Execution, train_client
+from fedcli.steps.train_client import train_client
 from fedcli.steps.verify import VerifyResult, verify
 from fedcli.strategies import STRATEGIES
 from fedcli.verification.replay_sandbox import Own

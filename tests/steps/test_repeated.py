@@ -9,10 +9,11 @@ from support.interrupted_steps import ALL, CUT, PARTITION, STEPS, TRAIN, Step, p
 from support.small_runs import small_run
 
 from fedcli.formats.manifest import read_manifest
+from fedcli.plan.execution import Execution
 from fedcli.progress import Silence
 from fedcli.run import Run
 from fedcli.steps.aggregate import aggregate
-from fedcli.steps.train_client import Execution, train_client
+from fedcli.steps.train_client import train_client
 
 AGAIN = {
     **{name: step for name, step in STEPS.items() if "--force" not in name},

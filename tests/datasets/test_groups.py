@@ -41,7 +41,8 @@ def of_numbers(data: Dataset, part: Part) -> list[str]:
 
 
 def load(root: Path, group: str | None, **options: float) -> Dataset:
-    return load_dataset(f"imagefolder:{root}", DataOptions(group=group, **options))
+    own = {} if group is None else {"group": group}
+    return load_dataset(f"imagefolder:{root}", DataOptions(**options), own)
 
 
 # folders of folders
@@ -302,7 +303,7 @@ def test_an_array_that_does_not_fit_is_named(tmp_path, content, message):
 @pytest.mark.parametrize("spec", ["synthetic", "npz:a.npz", "cifar10"])
 def test_only_image_folders_are_grouped_by_name(spec):
     with pytest.raises(UsageError, match="--group site: it is for imagefolder:PATH"):
-        load_dataset(spec, DataOptions(group="site"))
+        load_dataset(spec, DataOptions(), {"group": "site"})
 
 
 def test_data_without_groups_has_none(tmp_path):

@@ -16,7 +16,8 @@ from PIL import Image
 from support.runs import fedcli
 
 import fedcli.steps.partition as partition_module
-from fedcli.cli.options.partition import CuttingOptions, make_scheme
+from fedcli.cli.options.building import make_scheme
+from fedcli.cli.options.groups import typed
 from fedcli.cli.render.label_table import grouped, label_table, short
 from fedcli.datasets import pictures
 from fedcli.datasets.shards import read_shard
@@ -30,16 +31,17 @@ from fedcli.errors import (
 )
 from fedcli.formats import checkpoint
 from fedcli.formats.metadata import Kind
-from fedcli.partitioning import PARTITIONERS, Scheme
+from fedcli.partitioning import PARTITIONERS, Scheme, scheme_options
 from fedcli.plan import Plan, TrainPlan
 from fedcli.progress import Silence
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo
+from fedcli.setup.data_source import DataSource
 from fedcli.setup.new_run import Start
-from fedcli.steps.partition import Source, partition
+from fedcli.steps.partition import partition
 
 LINEAR = Start(ModelInfo("linear"))
-SMALL = Source(limit=60)
+SMALL = DataSource(limit=60)
 
 
 def contents(root: Path) -> dict[str, tuple[bytes, int]]:
@@ -72,7 +74,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_every_picture_is_in_one_shard_with_its_label(tmp_path, folder):
-    source = Source(f"imagefolder:{folder}", val_fraction=0.2)
+    source = DataSource(f"imagefolder:{folder}", val_fraction=0.2)
     result = partition(tmp_path / "run", source, Scheme("dirichlet", 3, min_size=2), LINEAR)
     run = Run.open(tmp_path / "run")
     clients = [read_shard(run.client_shard(client)) for client in run.info.clients]
@@ -145,7 +147,7 @@ def test_two_runs_with_one_test_set_have_its_content_in_common(tmp_path):
 
 def test_run_json_holds_no_path(tmp_path, folder):
     weights = tmp_path / "run0" / "rounds" / "0000" / "global.safetensors"
-    source = Source(f"imagefolder:{folder}")
+    source = DataSource(f"imagefolder:{folder}")
     partition(tmp_path / "run0", source, Scheme(), LINEAR)
     partition(tmp_path / "run1", source, Scheme(), replace(LINEAR, init_from=weights, seed=3))
     text = (tmp_path / "run1" / "run.json").read_text()
@@ -155,7 +157,7 @@ def test_run_json_holds_no_path(tmp_path, folder):
 
 
 def test_a_limit_keeps_the_classes_and_the_share_of_the_test_set(tmp_path):
-    result = partition(tmp_path / "run", Source(limit=600), Scheme("iid", 1), LINEAR)
+    result = partition(tmp_path / "run", DataSource(limit=600), Scheme("iid", 1), LINEAR)
     assert result.label_counts == {"0": [60] * 10}
     assert result.test_label_counts == [10] * 10
 
@@ -166,7 +168,7 @@ def test_many_clients_need_few_open_files(tmp_path):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(64, hard), hard))
     try:
-        partition(tmp_path / "run", Source(limit=400), Scheme("iid", 200), LINEAR)
+        partition(tmp_path / "run", DataSource(limit=400), Scheme("iid", 200), LINEAR)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert len(list((tmp_path / "run" / "data").iterdir())) == 202
@@ -177,7 +179,7 @@ def test_many_clients_need_few_open_files(tmp_path):
 
 @pytest.mark.parametrize("split", ["client", "both"])
 def test_each_client_has_test_examples_like_its_training_examples(tmp_path, folder, split):
-    source = Source(f"imagefolder:{folder}", test_split=split, val_fraction=0.2)
+    source = DataSource(f"imagefolder:{folder}", test_split=split, val_fraction=0.2)
     scheme = Scheme("labels", labels=(("ant", "bee"), ("bee",)))
     result = partition(tmp_path / "run", source, scheme, LINEAR)
     run = Run.open(tmp_path / "run")
@@ -197,7 +199,7 @@ def test_each_client_has_test_examples_like_its_training_examples(tmp_path, fold
 
 def test_a_client_that_no_test_example_is_left_for_is_named(tmp_path):
     said = Lines()
-    source = Source(limit=120, test_split="client")  # of 120 and 20
+    source = DataSource(limit=120, test_split="client")  # of 120 and 20
     scheme = Scheme("quantity", sizes=(110, 5, 5))
     result = partition(tmp_path / "run", source, scheme, LINEAR, progress=said)
     untested = {"0", "1", "2"} - set(result.client_test_label_counts)
@@ -226,7 +228,7 @@ def test_what_nobody_gets_is_said(tmp_path):
     """Of 120 examples, 12 of each class: five classes are in no list, and 40 are in no size."""
     said = Lines()
     lists = (("0", "1"), ("2", "3", "4"))
-    source = Source(limit=120)
+    source = DataSource(limit=120)
     partition(tmp_path / "lists", source, Scheme("labels", labels=lists), LINEAR, progress=said)
     assert said.lines == [
         "no client gets: plus, cross, triangle, bars, crescent (the test set keeps them)"
@@ -254,7 +256,9 @@ def hospitals(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("clients", [None, 2])
 def test_the_clients_of_a_natural_cut_hold_whole_groups(tmp_path, hospitals, clients):
-    source = Source(f"imagefolder:{hospitals}", group="folder", test_split="client")
+    source = DataSource(
+        f"imagefolder:{hospitals}", options={"group": "folder"}, test_split="client"
+    )
     result = partition(tmp_path / "run", source, Scheme("natural", clients), LINEAR)
     order = ["north", "south", "east"]
     expected = (
@@ -276,7 +280,7 @@ def test_the_clients_of_a_natural_cut_hold_whole_groups(tmp_path, hospitals, cli
 
 
 def test_the_same_again_touches_nothing_and_decodes_nothing(tmp_path, folder, monkeypatch):
-    source = Source(f"imagefolder:{folder}", image_size=8)
+    source = DataSource(f"imagefolder:{folder}", image_size=8)
     first = partition(tmp_path / "run", source, Scheme(), LINEAR)
     before = contents(tmp_path / "run")
     monkeypatch.setattr(pictures, "load", lambda *_: pytest.fail("a picture was decoded"))
@@ -286,7 +290,7 @@ def test_the_same_again_touches_nothing_and_decodes_nothing(tmp_path, folder, mo
 
 
 def test_a_picture_changed_in_place_is_another_run(tmp_path, folder):
-    source = Source(f"imagefolder:{folder}")
+    source = DataSource(f"imagefolder:{folder}")
     partition(tmp_path / "run", source, Scheme(), LINEAR)
     path = folder / "train" / "ant" / "3.png"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
@@ -376,7 +380,7 @@ def test_a_refused_replacement_leaves_the_old_run_whole(tmp_path, force):
 
 
 def test_a_replacement_that_cannot_be_decoded_leaves_the_old_run_whole(tmp_path, folder):
-    source = Source(f"imagefolder:{folder}")
+    source = DataSource(f"imagefolder:{folder}")
     partition(tmp_path / "run", source, Scheme(), LINEAR)
     before = contents(tmp_path / "run")
     (folder / "test" / "cat" / "9.png").write_bytes(b"no picture")
@@ -455,7 +459,7 @@ def test_trained_rounds_without_a_run_json_are_not_thrown_away(tmp_path):
 def test_an_undecodable_picture_leaves_no_run_behind(tmp_path, folder):
     (folder / "train" / "bee" / "4.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"4\.png"):
-        partition(tmp_path / "run", Source(f"imagefolder:{folder}"), Scheme(), LINEAR)
+        partition(tmp_path / "run", DataSource(f"imagefolder:{folder}"), Scheme(), LINEAR)
     assert not (tmp_path / "run" / "run.json").exists()
     assert not list((tmp_path / "run").iterdir())
 
@@ -481,7 +485,7 @@ def test_an_undecodable_picture_leaves_no_run_behind(tmp_path, folder):
     ],
 )
 def test_the_scheme_follows_from_its_options(options, expected):
-    assert make_scheme(CuttingOptions(**options)) == expected
+    assert make_scheme(typed(scheme_options(), dict(options))) == expected
 
 
 @pytest.mark.parametrize(
@@ -500,22 +504,22 @@ def test_the_scheme_follows_from_its_options(options, expected):
 )
 def test_options_that_do_not_go_together_are_refused(options):
     with pytest.raises(UsageError, match="--"):
-        make_scheme(CuttingOptions(**options))
+        make_scheme(typed(scheme_options(), dict(options)))
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Source(val_fraction=1.0),
-        lambda: Source(limit=0),
-        lambda: Source(test_split="nobody"),
+        lambda: DataSource(val_fraction=1.0),
+        lambda: DataSource(limit=0),
+        lambda: DataSource(test_split="nobody"),
         lambda: Start(normalize="none"),
         lambda: Start(seed=-1),
         lambda: Start(pretrained=True, init_from=Path("x")),
-        lambda: partition(Path("nowhere"), Source(test_fraction=0.0)),
-        lambda: partition(Path("nowhere"), Source(image_size=0)),
-        lambda: partition(Path("nowhere"), Source(limit=10), Scheme("iid", 11)),
-        lambda: partition(Path("nowhere"), Source(limit=9, val_fraction=0.1), Scheme("iid", 9)),
+        lambda: partition(Path("nowhere"), DataSource(test_fraction=0.0)),
+        lambda: partition(Path("nowhere"), DataSource(image_size=0)),
+        lambda: partition(Path("nowhere"), DataSource(limit=10), Scheme("iid", 11)),
+        lambda: partition(Path("nowhere"), DataSource(limit=9, val_fraction=0.1), Scheme("iid", 9)),
     ],
 )
 def test_values_that_cannot_be_used_are_refused(make):

@@ -1,0 +1,53 @@
+"""From typed options to what steps take."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedcli.options import Given, declared
+
+if TYPE_CHECKING:
+    from fedcli.partitioning import Scheme
+    from fedcli.plan import Plan
+    from fedcli.setup.new_run import Start
+
+
+def make_scheme(typed: Given) -> "Scheme":
+    """Build the scheme that options ask for, or the first that uses them.
+
+    Raises ``UsageError`` for an option that the scheme does not use.
+    """
+    from fedcli.partitioning import Scheme, scheme_for
+
+    given = dict(typed)
+    name = given.pop("name", None) or scheme_for(given.keys() - {"clients"})
+    return Scheme(name, **given)
+
+
+def make_start(typed: Given, plan: "Plan", seed: int) -> "Start":
+    """Build what a new run starts from. Raises ``UsageError``."""
+    from fedcli.run.info import ModelInfo
+    from fedcli.setup.new_run import Start
+
+    network = {name: value for name, value in typed.items() if name in declared(ModelInfo)}
+    others = {name: value for name, value in typed.items() if name not in network}
+    return Start(ModelInfo(**network), plan=plan, seed=seed, **others)
+
+
+def make_plan(file: Path | None, training: Given, aggregation: Given) -> "Plan":
+    """Build the run's plan: the built-in one, then the file's, then what options say.
+
+    Raises ``UsageError``, also for a rule of aggregation that does not exist.
+    """
+    from fedcli.plan import Plan, asks_for_rule, check_halves, read_toml
+    from fedcli.plan.rule import resolve
+
+    values = {} if file is None else read_toml(file)
+    asked = asks_for_rule(values.get("aggregate", {}))
+    plan = Plan.from_mapping(values, str(file))
+    plan = plan.with_options(training, aggregation, rule_asked_for=asked)
+    rule = resolve(plan.aggregate, aggregation.keys())
+    check_halves(plan.train, rule.server_optimizer)
+    if rule.weigher.needs_initial_loss and "initial_loss" not in training:
+        plan = replace(plan, train=replace(plan.train, initial_loss=True))
+    return plan

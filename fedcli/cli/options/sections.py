@@ -1,0 +1,75 @@
+"""The options that sections of the plan declare, as commands take them.
+
+A section is imported when the command that takes its options is built, and not before.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from fedcli.cli.options.groups import Takes
+from fedcli.options import Declared, Given, declared
+
+
+def _training() -> Mapping[str, Declared]:
+    from fedcli.plan.train import TRAIN_OPTIONS
+
+    return TRAIN_OPTIONS
+
+
+def _aggregation() -> Mapping[str, Declared]:
+    from fedcli.plan.rule import aggregate_options
+
+    return aggregate_options()
+
+
+def _sampling() -> Mapping[str, Declared]:
+    from fedcli.plan.aggregate import SAMPLING, AggregatePlan
+
+    return {name: declared(AggregatePlan)[name] for name in SAMPLING}
+
+
+def _execution() -> Mapping[str, Declared]:
+    from fedcli.plan.execution import Execution
+
+    return declared(Execution)
+
+
+def _passed_on() -> Mapping[str, Declared]:
+    """Return the options of execution that ``run`` passes on: clients have their data there."""
+    return {k: v for k, v in _execution().items() if k not in ("stream", "num_workers")}
+
+
+def _machine() -> Mapping[str, Declared]:
+    from fedcli.plan.execution import Machine
+
+    return declared(Machine)
+
+
+def _data() -> Mapping[str, Declared]:
+    from fedcli.setup.data_source import data_options
+
+    return data_options()
+
+
+def _scheme() -> Mapping[str, Declared]:
+    from fedcli.partitioning import scheme_options
+
+    return scheme_options()
+
+
+def _model() -> Mapping[str, Declared]:
+    from fedcli.run.info import ModelInfo
+    from fedcli.setup.new_run import Start
+
+    return {**declared(ModelInfo), **declared(Start)}
+
+
+TrainingOptions = Annotated[Given, Takes(_training, "Training")]
+AggregationOptions = Annotated[Given, Takes(_aggregation, "Aggregation")]
+SamplingOptions = Annotated[Given, Takes(_sampling)]
+ExecutionOptions = Annotated[Given, Takes(_execution, "Execution")]
+PassedOnOptions = Annotated[Given, Takes(_passed_on, "Execution")]
+MachineOptions = Annotated[Given, Takes(_machine)]
+DataOptions = Annotated[Given, Takes(_data, "Data")]
+SchemeOptions = Annotated[Given, Takes(_scheme, "Cutting")]
+ModelOptions = Annotated[Given, Takes(_model, "Model")]

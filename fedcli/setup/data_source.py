@@ -1,0 +1,78 @@
+"""Which data a run is made from, and how much of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fedcli.datasets import DATASETS
+from fedcli.datasets.base import DataOptions
+from fedcli.options import Declared, Option, check, declared, owned
+
+# Who has test examples.
+TEST_SPLITS = {
+    "server": "one test set for all",
+    "client": "each client its own, distributed like its training examples",
+    "both": "the same examples as one test set, and shared out",
+}
+
+
+@dataclass(frozen=True)
+class DataSource(DataOptions):
+    """Which data a run is made from, and how much of it.
+
+    ``options`` are those of the data set alone, such as ``group`` of an imagefolder.
+    """
+
+    spec: Annotated[
+        str,
+        Option(
+            "synthetic, imagefolder:PATH, npz:PATH, or a torchvision name such as cifar10.",
+            "SPEC",
+            word="--dataset",
+        ),
+    ] = "synthetic"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    limit: Annotated[
+        int | None,
+        Option(
+            "Use N training examples only, each class in proportion; of the test set the same"
+            " share.",
+            "N",
+            at_least=1,
+        ),
+    ] = None
+    test_split: Annotated[
+        str,
+        Option(
+            "Who has test examples: server (one set for all), client (each its own), both.",
+            "WHO",
+            choices=TEST_SPLITS,
+        ),
+    ] = "server"
+    val_fraction: Annotated[
+        float, Option("Share of each client's examples to hold out.", "F", at_least=0, below=1)
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot be used (``UsageError``)."""
+        check(self)
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> "DataSource":
+        """Build it from options by name, those of the data set among them."""
+        own = {key: value for key, value in values.items() if key not in declared(cls)}
+        return cls(**{key: value for key, value in values.items() if key not in own}, options=own)
+
+
+def data_options() -> dict[str, Declared]:
+    """Return the options of data, with those of single data sets and whose they are."""
+    own = {name: row.declared for name, row in DATASETS.items() if row.declared}
+    names = dict.fromkeys(option for rows in own.values() for option in rows)
+    return {
+        "spec": declared(DataSource)["spec"],
+        **declared(DataSource),
+        **{
+            option: owned({name: rows[option] for name, rows in own.items() if option in rows})
+            for option in names
+        },
+    }

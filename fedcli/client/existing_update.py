@@ -54,11 +54,12 @@ def find_delivered(session: "Session", expected: Metadata) -> Delivered | None:
         with Checkpoint(path, Kind.UPDATE) as update:
             found, delivered = update.metadata, Delivered(path, update.digest(), update.size)
     except CheckpointError as error:
-        raise CheckpointError(error.message, hint="--force trains it again") from None
+        raise error.amended(hint="--force trains it again") from None
     if differences := _differences(session, found, expected):
         raise ConflictError(
-            f"{path}: was trained from other inputs ({', '.join(differences)})",
+            f"was trained from other inputs ({', '.join(differences)})",
             hint="train-client with --force trains it again and replaces it",
+            path=path,
         )
     return delivered
 
@@ -90,8 +91,9 @@ def check_not_used(run: Run, round_: Round, client: str) -> None:
     used = ((e.round, e.client) for m in manifests if m is not None for e in m.accepted)
     if (round_.number, client) in used:
         raise ConflictError(
-            f"{round_.update(client)}: is gone, and a global model was made from it",
+            "is gone, and a global model was made from it",
             hint="leave --round out to train for the open round; only a copy can take its place",
+            path=round_.update(client),
         )
 
 
@@ -99,9 +101,10 @@ def check_replaceable(round_: Round, client: str) -> None:
     """Raise ``ConflictError`` when a global model may have been made from this update."""
     if round_.global_model.exists() and round_.update(client).exists():
         raise ConflictError(
-            f"{round_.update(client)}: round {round_.number} is complete, and its global model may"
+            f"round {round_.number} is complete, and its global model may"
             " have been made from this update",
             hint=f"only where no later round counts: remove {round_.global_model} first",
+            path=round_.update(client),
         )
 
 

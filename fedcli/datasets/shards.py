@@ -48,7 +48,7 @@ def read_shard(path: Path, run: Run | None = None) -> Examples:
             shard.file.check_unchanged()
             _check_labels(examples, run)
         except ValueError as error:
-            raise CheckpointError(f"{path}: {error}") from None
+            raise CheckpointError(str(error), path=path) from None
     return examples
 
 

@@ -167,4 +167,5 @@ def _named(error: FedcliError, run: Run, client: str, number: int) -> FedcliErro
     """Say which client it was, and how to see the failure alone."""
     alone = train_command(run, [client], number)
     hint = f"{error.hint}; alone: {alone}" if error.hint else f"alone: {alone}"
-    return type(error)(f"client {client}, round {number}: {error.message}", hint=hint)
+    message = f"client {client}, round {number}: {error.message}"
+    return error.amended(message=message, hint=hint, client=client)

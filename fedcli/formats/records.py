@@ -69,7 +69,7 @@ class FileRecord:
             return None
         except ValueError as error:
             raise BadInputError(
-                f"{path}: {error}", hint="delete the file and repeat the step that wrote it"
+                f"{error}", hint="delete the file and repeat the step that wrote it", path=path
             ) from None
 
     @classmethod

@@ -116,9 +116,10 @@ class StateStore:
         path = self.path(number, client)
         if not path.exists():
             raise NotReadyError(
-                f"{path}: is missing, and client {client} kept it when it trained round {number}",
+                f"is missing, and client {client} kept it when it trained round {number}",
                 hint="name its folder with --state DIR, or make it again: "
                 + train_command(self.run, [client], number),
+                path=path,
             )
 
     def slots(self, number: int, client: str) -> set[str]:
@@ -193,16 +194,17 @@ class StateStore:
         ):
             if value != expected:
                 raise BadInputError(
-                    f"{state.path}: is the state of another {what}: expected {expected},"
-                    f" found {value}",
+                    f"is the state of another {what}: expected {expected}, found {value}",
                     hint="another --state folder, or train the client's last round again",
+                    path=state.path,
                 )
         if update is not None and not belong_together(found, update):
             raise BadInputError(
-                f"{state.path}: does not go with the update of client {client} of round {number}:"
+                f"does not go with the update of client {client} of round {number}:"
                 " they were made from different inputs",
                 hint="train that round of the client again: "
                 + train_command(self.run, [client], number),
+                path=state.path,
             )
 
     def _check_tensors(self, state: Checkpoint) -> None:
@@ -216,8 +218,9 @@ class StateStore:
                 or is_float(found.dtype) != is_float(kept_for.dtype)
             ):
                 raise BadInputError(
-                    f"{state.path}: tensor {brief(name)} goes with no tensor of the model",
+                    f"tensor {brief(name)} goes with no tensor of the model",
                     hint="train the client's last round again",
+                    path=state.path,
                 )
 
     def write(self, update: Metadata, tensors: Mapping[str, Array]) -> None:

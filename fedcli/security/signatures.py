@@ -189,8 +189,9 @@ def check_server_state(run: Run, round_: Round, sha256: str | None) -> None:
 def _check(run: Run, path: Path, fault: str | None) -> None:
     if fault is not None:
         raise BadInputError(
-            f"{path}: {fault}",
+            f"{fault}",
             hint=f"ask the coordinator before you use anything of {run.root}",
+            path=path,
         )
 
 
@@ -203,7 +204,7 @@ def _fault(path: Path, expected: Mapping[str, object], public: str, whose: str) 
     try:
         found = Signature.read(path)
     except BadInputError as error:
-        return f"has a signature that cannot be read: {error.message.removeprefix(f'{path}: ')}"
+        return f"has a signature that cannot be read: {error.about(path)}"
     if found is None:
         return f"is not signed: {path.name} is missing"
     if found.algorithm != ALGORITHM:

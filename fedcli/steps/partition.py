@@ -146,7 +146,7 @@ def _completed(run: Run, division: Division, progress: Progress) -> Partition:
 def _result(run: Run, *, already_done: bool) -> Partition:
     written = PartitionFile.try_read(run.partition_file)
     if written is None:
-        raise BadInputError(f"{run.partition_file}: was damaged just after it was written")
+        raise BadInputError("was damaged just after it was written", path=run.partition_file)
     return Partition(
         run=run.root,
         id=run.id,

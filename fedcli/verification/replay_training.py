@@ -42,7 +42,7 @@ def replay_training(run: Run, round_: Round, client: str, own: Own) -> None:
     except (StorageError, CannotReplayError):
         raise
     except FedcliError as error:
-        raise CannotReplayError(error.message.removeprefix(f"{path}: ")) from None
+        raise CannotReplayError(error.about(path)) from None
     with aside(run, round_, path, {"train": _plan(found.training)}, ["data"]) as copy:
         _train(copy, round_, client, found, own)
         made = copy.round(round_.number)

@@ -1,5 +1,6 @@
 """``fedcli run``: the same bytes as by hand, resuming, failing clients, interruption."""
 
+import json
 import os
 import shutil
 import signal
@@ -291,3 +292,18 @@ def test_errors_travel_between_processes() -> None:
     unknown = error_from_json({"kind": "internal", "message": "KeyError", "hint": "--debug"})
     assert (unknown.status, unknown.message, unknown.hint) == (1, "KeyError", "--debug")
     assert error_from_json({"kind": "client-failed", "message": "", "hint": None}).status == 1
+
+
+def test_an_error_keeps_its_file_and_its_client_between_processes() -> None:
+    path, other = Path("rounds") / "a: b.safetensors", Path("rounds") / "b"
+    error = UpdateError("is NaN: all of it", hint="h", path=path, client="7")
+    assert str(error) == error.message == f"{path}: is NaN: all of it"
+    assert error.about(path) == "is NaN: all of it"
+    assert error.about(other) == error.message
+    named = error.amended(message=f"client 7: {error.message}", hint="again")
+    assert (named.hint, error.hint) == ("again", "h")
+    for one in (error, named):
+        found = error_from_json(json.loads(json.dumps(one.as_json())))
+        assert type(found) is UpdateError
+        assert (str(found), found.hint) == (str(one), one.hint)
+        assert (found.path, found.client, found.reason) == (path, "7", "is NaN: all of it")

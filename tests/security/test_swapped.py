@@ -14,7 +14,6 @@ from support.signing import keys, signed_run
 from support.small_runs import SMALL, contents, play, small_run
 from support.tampering import flip, resave, rewrite
 
-from fedcli.aggregation import base_model as bases
 from fedcli.aggregation import commit
 from fedcli.client import train as training
 from fedcli.errors import BadInputError, ConflictError
@@ -32,7 +31,8 @@ from fedcli.steps.export import export
 from fedcli.steps.gc import gc
 from fedcli.steps.train_client import TrainClientResult, train_client
 from fedcli.steps.verify import verify
-from fedcli.storage.atomic import alone_in, write_json
+from fedcli.storage.atomic import write_json
+from fedcli.storage.commit import alone_in
 from fedcli.storage.untrusted import InputFile
 from fedcli.verification.replay_sandbox import Own
 
@@ -119,21 +119,14 @@ def test_an_update_that_is_replaced_while_it_is_averaged(
 ) -> None:
     for client in "012":
         deliver(tiny_run, client, tensors(1))
-    really = bases.read_base
-    path = tiny_run.round(1).update("1")
+    path, diagnose = tiny_run.round(1).update("1"), commit.diagnose
 
-    def late(*arguments: Any) -> Any:
-        diagnose = commit.diagnose
+    def replaced(*given: Any) -> Any:
+        found = diagnose(*given)
+        exchange(path)
+        return found
 
-        def replaced(*given: Any) -> Any:
-            found = diagnose(*given)
-            exchange(path)
-            return found
-
-        monkeypatch.setattr(commit, "diagnose", replaced)
-        return really(*arguments)
-
-    monkeypatch.setattr(bases, "read_base", late)
+    monkeypatch.setattr(commit, "diagnose", replaced)
     with pytest.raises(BadInputError, match=r"updates/1\.safetensors: was replaced"):
         aggregate(tiny_run)
     assert not tiny_run.round(1).global_model.exists()

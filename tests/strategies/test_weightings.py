@@ -11,7 +11,7 @@ from support.runs import training_record
 
 from fedcli.errors import ExitStatus, UpdateError
 from fedcli.strategies import WEIGHTINGS
-from fedcli.strategies.combination import Contributor
+from fedcli.strategies.decision import Contributor
 
 losses = st.lists(st.floats(0, 1e3), min_size=1, max_size=8)
 trained_steps = st.integers(1, 500)

@@ -25,7 +25,6 @@ from fedcli.run.round import Round
 from fedcli.security.global_model import check_global_model
 
 CONTROL = "control"
-WITHHOLDING = ("freeze", "local_layers")  # what tells of it in an update's ``training``
 PARTIAL_DTYPE = np.dtype(np.float64)
 
 
@@ -134,17 +133,15 @@ class Contents:
     @classmethod
     def of(cls, found: Metadata) -> "Contents":
         """Read it; raise ``ValueError`` that says what is wrong."""
-        training, patterns = found.training or {}, {}
-        for key in WITHHOLDING:
-            value = training.get(key, [])
-            check_patterns(value, key)
-            patterns[key] = tuple(value)
+        training = found.training
+        check_patterns(training.freeze, "freeze")
+        check_patterns(training.local_layers, "local_layers")
         controls = (name for name, role in found.roles.items() if role == Role.CONTROL)
-        return cls(controls=frozenset(controls), **patterns)
+        return cls(training.freeze, training.local_layers, frozenset(controls))
 
     def applied_to(self, base: Base) -> Base:
         """Return the base with what its updates hold by this; raise ``ValueError``."""
-        away = withheld({key: getattr(self, key) for key in WITHHOLDING}, base.whole)
+        away = withheld(self.freeze, self.local_layers, base.whole)
         holding = base.holding(away, ())
         parameters = set(holding.parameters())
         if away and not parameters:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedcli.errors import ConflictError, FedcliError, LostError, OvertakenError
 from fedcli.formats.checkpoint import digest
-from fedcli.formats.manifest import Manifest, read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.run import Run
 from fedcli.run.participation import Participation
 from fedcli.run.round import Round
@@ -65,7 +65,7 @@ def check_unchanged(inputs: Inputs) -> Manifest:
     ``Inputs.prepared_rule`` raises.
     """
     run, round_ = inputs.run, inputs.round
-    manifest = read_manifest(round_.manifest)
+    manifest = Manifest.try_read(round_.manifest)
     if manifest is None:
         raise _conflict(round_, f"{round_.manifest} does not tell what it was made from", LostError)
     if manifest.global_model != digest(round_.global_model):
@@ -181,7 +181,7 @@ def check_free(inputs: Inputs, sha256: str, *, force: bool) -> bool:
         return False
     if not force:
         raise OvertakenError("another process has just written it", path=path)
-    before = read_manifest(round_.manifest)
+    before = Manifest.try_read(round_.manifest)
     if before is None or before.global_model != sha256:
         check_replaceable(inputs.run, round_)
     return True

@@ -17,9 +17,10 @@ from fedcli.aggregation.blocks import Block, Reader
 from fedcli.errors import BadInputError, CheckpointError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, CheckpointWriter, digest
 from fedcli.formats.dtypes import Array
-from fedcli.formats.manifest import Manifest, read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.safetensors import Layout, layout_of
+from fedcli.formats.training_record import ServerRecord
 from fedcli.run import Run
 from fedcli.run.round import Round
 from fedcli.security.signatures import check_server_state
@@ -91,13 +92,12 @@ def open_state(rule: Rule, base: Base, recorded: Mapping[str, float]) -> Iterato
 
 
 def _goes_on(rule: Rule, recorded: Mapping[str, float], found: Metadata) -> bool:
-    training, optimizer = found.training or {}, rule.optimizer
-    if training.get("server_optimizer") != rule.server_optimizer:
+    said, optimizer = found.server, rule.optimizer
+    if said is None or said.server_optimizer != rule.server_optimizer:
         return False
-    said = training.get("options", {})
-    if not isinstance(said, dict) or not all(isinstance(v, int | float) for v in said.values()):
+    if not all(isinstance(value, int | float) for value in said.options.values()):
         return False
-    options = {**optimizer.options, **said}
+    options = {**optimizer.options, **said.options}
     if any(options.get(name) != value for name, value in recorded.items()):
         return False
     try:
@@ -138,7 +138,7 @@ def _no_manifest(before: Round, what: str) -> NotReadyError:
 
 def _manifest(run: Run, before: Round, sha256: str) -> Manifest | None:
     """Read what goes with the model of a round, of this SHA-256; None where nothing was kept."""
-    manifest = read_manifest(before.manifest)
+    manifest = Manifest.try_read(before.manifest)
     if manifest is None and before.server_state.exists():
         wrong = f"does not tell whether {before.server_state} belongs to {before.global_model}"
     elif manifest is not None and manifest.global_model != sha256:
@@ -214,10 +214,9 @@ def state_metadata(
         run=model.run,
         round=model.round,
         base=model.base,
-        training={
-            "server_optimizer": rule.server_optimizer,
-            "options": {**{name: rule.options[name] for name in names}, **recorded},
-        },
+        server=ServerRecord(
+            rule.server_optimizer, {**{name: rule.options[name] for name in names}, **recorded}
+        ),
         updates=model.updates,
         partials=model.partials,
         steps=steps,

@@ -3,7 +3,6 @@
 from fedcli.errors import BadInputError
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Metadata
-from fedcli.formats.records import read_record
 from fedcli.run import Run
 from fedcli.run.round import Round
 from fedcli.security.signatures import check_global
@@ -36,7 +35,7 @@ def check_described(round_: Round, sha256: str) -> None:
     """
     again = f"fedcli aggregate --round {round_.number}"
     try:
-        manifest = read_record(Manifest, round_.manifest)
+        manifest = Manifest.read(round_.manifest)
     except BadInputError as error:
         hint = f"bring a good copy, or make it again: {again} --force"
         raise error.amended(hint=hint) from None

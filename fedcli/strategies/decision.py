@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fedcli.formats.dtypes import Array, Values
+from fedcli.formats.training_record import TrainingRecord
 
 RuleOptions = Mapping[str, Any]
 
@@ -39,7 +40,7 @@ class Contributor:
     num_examples: int
     clients: int = 1
     staleness: int = 0
-    training: Mapping[str, Any] = field(default_factory=dict)
+    training: TrainingRecord = field(default_factory=TrainingRecord)
 
 
 @dataclass(frozen=True)

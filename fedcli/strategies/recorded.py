@@ -78,7 +78,7 @@ def recorded_alike(
 
 def check_every_step(rule: str, client: Contributor) -> None:
     """Refuse an update of which steps may have been left out, with the reason of ``rule``."""
-    if client.training.get("precision") == "fp16":
+    if client.training.precision == "fp16":
         raise UpdateError(
             f"was trained with the precision fp16, which leaves out steps that overflow; {rule}",
             hint="updates made with train-client --precision bf16 or fp32 do",
@@ -89,8 +89,8 @@ def check_every_step(rule: str, client: Contributor) -> None:
 
 def check_sgd(rule: str, client: Contributor) -> None:
     """Refuse an update that was not trained by SGD, with the reason that ``rule`` gives."""
-    optimizer = client.training.get("optimizer", "sgd")
-    if optimizer != "sgd":
+    optimizer = client.training.optimizer
+    if optimizer not in (None, "sgd"):
         raise UpdateError(
             f"was trained with the optimizer {optimizer!r:.20}; {rule}",
             hint="updates made with train-client --optimizer sgd do",

@@ -90,7 +90,7 @@ def _length(client: Contributor) -> float:
     check_every_step("fednova needs the number of steps", client)
     how = "train-client of this version"
     steps, training = recorded_count(client, "steps", how), client.training
-    algorithm = ALGORITHMS.get(str(training.get("algorithm")), LocalAlgorithm)
+    algorithm = ALGORITHMS.get(training.algorithm or "", LocalAlgorithm)
     own = algorithm.proximal_option
     pull = {}
     if training.get(own) is not None:

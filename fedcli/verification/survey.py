@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fedcli.aggregation.base_model import Base, Contents
 from fedcli.errors import BadInputError, NotReadyError, StorageError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.metadata import Kind, Metadata
-from fedcli.formats.records import Record, read_record
+from fedcli.formats.records import FileRecord
 from fedcli.formats.update_tensors import open_checkpoint
 from fedcli.progress import Progress
 from fedcli.run import Run
@@ -27,6 +27,7 @@ from fedcli.verification.findings import Finding, Problem, Section
 if TYPE_CHECKING:
     from fedcli.formats.manifest import Manifest
 
+Record = TypeVar("Record", bound=FileRecord)
 Consumer = Callable[[Checkpoint, memoryview, int], None]
 
 
@@ -134,7 +135,7 @@ class Survey:
             return None
         self.look_at(section, path)
         try:
-            found = read_record(record, path)
+            found = record.read(path)
         except BadInputError as error:
             self.add(broken, path, error.about(path))
             return None

@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from fedcli.steps.train_client import TrainClientResult, train_client
     from fedcli.steps.verify import VerifyResult, verify
     from fedcli.strategies import REDUCERS, SERVER_OPTIMIZERS, STRATEGIES, WEIGHTINGS
+    from fedcli.version import __version__
 
-__version__ = "0.1.0"
 __all__ = [
     "REDUCERS",
     "SERVER_OPTIMIZERS",
@@ -142,6 +142,7 @@ _HOMES = {
     "Status": "steps.status",
     "StepOptions": "execution.step_arguments",
     "TrainPlan": "plan",
+    "__version__": "version",
     "compare": "steps.inspect",
     "merged": "models.lora",
     "run_rounds": "steps.run",

@@ -11,11 +11,11 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from fedcli import __version__
 from fedcli.cli.options.groups import flattened
 from fedcli.cli.render.output import print_json
 from fedcli.errors import ExitStatus, FedcliError
 from fedcli.text import printable
+from fedcli.version import __version__
 
 COMMANDS = (
     "partition",

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedcli import __version__
 from fedcli.errors import BadInputError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, save
 from fedcli.formats.metadata import Kind, Metadata
@@ -18,6 +17,7 @@ from fedcli.models.weights import to_array, to_tensors
 from fedcli.progress import Progress
 from fedcli.storage.atomic import canonical_json
 from fedcli.training import Stand, Trainer
+from fedcli.version import __version__
 
 Resume = tuple[Mapping[str, Tensor], Mapping[str, Any], Path]
 

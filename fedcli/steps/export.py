@@ -8,7 +8,6 @@ from math import prod
 from pathlib import Path
 from typing import Self
 
-from fedcli import __version__
 from fedcli.errors import ConflictError, NotReadyError, UsageError
 from fedcli.evaluation.records import Evaluation, Partition, Score
 from fedcli.exporting.card import Exported, Facts, card
@@ -23,6 +22,7 @@ from fedcli.run import Run
 from fedcli.run.round import Round
 from fedcli.security.global_model import check_global_model
 from fedcli.storage.atomic import write_bytes
+from fedcli.version import __version__
 
 SUFFIXES = {"safetensors": (".safetensors",), "torch": (".pt", ".pth"), "onnx": (".onnx",)}
 _PROGRAMS = {"safetensors": (), "torch": ("torch",), "onnx": ("torch", "onnx", "onnxscript")}

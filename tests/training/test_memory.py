@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.networks import CPU, NORMALIZE, Greedy, assignment, pictures, trained
+from support.networks import CPU, LIMIT, NORMALIZE, Greedy, assignment, pictures, trained
 from support.pages import TESTS
 from torch import Tensor, nn
 
@@ -228,18 +228,11 @@ class Said:
         self.lines.append(line)
 
 
-def factory(num_classes: int) -> nn.Module:
-    return Greedy(LIMIT["most"])
-
-
-LIMIT: dict[str, int] = {"most": 1000}
-
-
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     info = RunInfo(
         dataset=DatasetInfo("handmade", ("a", "b"), (3, 8, 8)),
-        model=ModelInfo("test_memory:factory"),
+        model=ModelInfo("support.networks:limited"),
         seed=0,
         clients=("0", "1"),
         plan=Plan(train=TrainPlan(epochs=1, batch_size=16)),

@@ -1,12 +1,11 @@
 """What ``import fedcli`` offers: every name is there, and none costs torch before it is used."""
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from support.pages import PAGES
+from support.runs import python
 
 import fedcli
 
@@ -34,7 +33,8 @@ def test_the_face_imports_nothing_before_it_is_used() -> None:
         "from fedcli import Run, FedcliError, status, verify, report, aggregate, run_rounds;"
         "assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = python(code)
+    assert done.status == 0, done.err
 
 
 def test_pages_import_from_nowhere_else() -> None:

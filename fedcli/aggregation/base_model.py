@@ -6,7 +6,8 @@ the same.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ from fedcli.run.round import Round
 from fedcli.security.global_model import check_global_model
 
 CONTROL = "control"
-WITHHOLDING = ("freeze", "local_layers")  # what tells of it in an update's ``training``
 PARTIAL_DTYPE = np.dtype(np.float64)
 
 
@@ -54,7 +54,9 @@ class Base:
         model = Checkpoint(self.path, Kind.GLOBAL)
         if model.file.identity != self.identity:
             model.close()
-            raise BadInputError(f"{self.path}: was replaced while it was used; repeat the command")
+            raise BadInputError(
+                "was replaced while it was used; repeat the command", path=self.path
+            )
         return model
 
     @property
@@ -121,7 +123,7 @@ def read_base(run: Run, round_: Round) -> Base:
 
 
 @dataclass(frozen=True)
-class Declared:
+class Contents:
     """What an update says of what it holds: patterns of tensors withheld, names of controls."""
 
     freeze: tuple[str, ...]
@@ -129,19 +131,17 @@ class Declared:
     controls: frozenset[str]
 
     @classmethod
-    def of(cls, found: Metadata) -> "Declared":
+    def of(cls, found: Metadata) -> "Contents":
         """Read it; raise ``ValueError`` that says what is wrong."""
-        training, patterns = found.training or {}, {}
-        for key in WITHHOLDING:
-            value = training.get(key, [])
-            check_patterns(value, key)
-            patterns[key] = tuple(value)
+        training = found.training
+        check_patterns(training.freeze, "freeze")
+        check_patterns(training.local_layers, "local_layers")
         controls = (name for name, role in found.roles.items() if role == Role.CONTROL)
-        return cls(controls=frozenset(controls), **patterns)
+        return cls(training.freeze, training.local_layers, frozenset(controls))
 
     def applied_to(self, base: Base) -> Base:
         """Return the base with what its updates hold by this; raise ``ValueError``."""
-        away = withheld({key: getattr(self, key) for key in WITHHOLDING}, base.whole)
+        away = withheld(self.freeze, self.local_layers, base.whole)
         holding = base.holding(away, ())
         parameters = set(holding.parameters())
         if away and not parameters:
@@ -154,57 +154,45 @@ class Declared:
         return base.holding(away, self.controls) if self.controls else holding
 
 
-class Bases:
-    """The bases of updates by round; the first update tells what all of them have to hold.
+@dataclass(frozen=True)
+class Agreement:
+    """What the updates of a round hold: ``bases`` by round, as ``whose`` updates have it.
 
-    Where most of the others hold something else, they have outvoted it.
+    ``declared`` is what those say.
     """
 
-    def __init__(self, run: Run, numbers: Iterable[int]) -> None:
-        """Read the models that these rounds start from."""
-        self._by_round = {number: read_base(run, run.round(number)) for number in numbers}
-        self._agreed: dict[int, Base] = {}
-        self._known: set[Declared] = set()
-        self._votes: Counter[Declared] = Counter()
-        self._first = ""
+    bases: Mapping[int, Base]
+    declared: Contents | None = None
+    whose: str = ""
 
-    def of(self, number: int) -> Base:
-        """Return the base of a round, with all tensors before any update was opened."""
-        return self._agreed.get(number, self._by_round[number])
+    @classmethod
+    def of(cls, bases: Mapping[int, Base], said: Sequence[tuple[str, Contents]]) -> "Agreement":
+        """Decide by majority what updates hold; of equally many, the first tells.
 
-    def agreed(self, number: int, whose: str, found: Metadata) -> Base:
-        """Return the base of an update of round ``number``, with what its updates hold.
-
-        Raises ``ValueError`` where it says that it holds something else than the first one did.
+        ``bases`` hold all tensors of the models, ``said`` is whose update says what. What cannot
+        be of these models has no voice.
         """
-        declared = Declared.of(found)
-        self._votes[declared] += 1
-        if not self._agreed:
-            self._agreed = {n: declared.applied_to(base) for n, base in self._by_round.items()}
-            self._first = whose
-        elif declared not in self._known:
-            mine, base = declared.applied_to(self._by_round[number]), self._agreed[number]
-            if other := sorted(mine.layout.keys() ^ base.layout.keys()):
-                here, there = ("has", "is not") if other[0] in mine.layout else ("withholds", "is")
-                raise ValueError(
-                    f"{here} tensor {other[0]!r}, which {there} in {self._first}; the updates of a"
-                    " round have to be made with the same --freeze, --local-layers and --algorithm"
-                )
-        self._known.add(declared)
-        return self._agreed[number]
+        votes = Counter(declared for _, declared in said)
+        for declared, _ in votes.most_common():
+            with suppress(ValueError):
+                agreed = {number: declared.applied_to(base) for number, base in bases.items()}
+                first, its = said[0]
+                return cls(agreed, declared, first if its == declared else "most of the updates")
+        return cls(bases)
 
-    def outvoted(self) -> bool:
-        """Whether the first update held what most do not: then those tell, when opened again."""
-        if not self._votes:
-            return False
-        (most, _), *_ = self._votes.most_common(1)
-        self._votes.clear()
-        if most in self._known:
-            return False
-        try:
-            self._agreed = {n: most.applied_to(base) for n, base in self._by_round.items()}
-        except ValueError:
-            return False  # most hold what cannot be
-        self._known = {most}
-        self._first = "most of the updates"
-        return True
+    def base_of(self, whole: Base, declared: Contents) -> Base:
+        """Return the base of an update that was trained from ``whole``, with what updates hold.
+
+        Raises ``ValueError`` where the update says that it holds something else.
+        """
+        base = self.bases[whole.round.number]
+        if declared == self.declared:
+            return base
+        mine = declared.applied_to(whole)
+        if other := sorted(mine.layout.keys() ^ base.layout.keys()):
+            here, there = ("has", "is not") if other[0] in mine.layout else ("withholds", "is")
+            raise ValueError(
+                f"{here} tensor {other[0]!r}, which {there} in {self.whose}; the updates of a"
+                " round have to be made with the same --freeze, --local-layers and --algorithm"
+            )
+        return base

@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TensorSlice:
     """What a block holds of one tensor: elements ``place`` of the block, from its ``first`` on."""
 
     name: str
@@ -51,7 +51,7 @@ class Block:
     counters: bool
     start: int
     stop: int
-    parts: tuple[Part, ...]
+    parts: tuple[TensorSlice, ...]
 
     @property
     def size(self) -> int:
@@ -93,9 +93,8 @@ def _cut(
             if first < last:
                 place = slice((first - start) // dtype.itemsize, (last - start) // dtype.itemsize)
                 role = roles.get(names[index], Role.PARAMETER)
-                parts.append(
-                    Part(names[index], role, place, (first - info.start) // dtype.itemsize)
-                )
+                offset = (first - info.start) // dtype.itemsize
+                parts.append(TensorSlice(names[index], role, place, offset))
             if info.stop > stop:
                 break
             index += 1
@@ -131,52 +130,58 @@ class BlockSource(Protocol):
         """Fill ``into`` with its values of a block. The blocks come in order."""
 
 
+Gates = dict[BlockSource, threading.Lock]  # each is opened once, and passed once
+
+
 class Reader:
-    """The values that the sources have in one block, to be taken in turn.
+    """Reads what sources hold in one block, each of them once at most.
 
     A file is hashed in its order: a thread reads its block of it as soon as the thread with the
-    block before has read that. So the threads follow each other through the sources, which costs
-    time: where no source asks for it, none waits.
+    block before has read that. So the threads follow each other through these sources, which
+    costs time; for all other sources none waits.
     """
 
-    def __init__(
-        self,
-        block: Block,
-        sources: Sequence[BlockSource],
-        scratch: Scratch,
-        before: threading.Semaphore | None,
-        after: threading.Semaphore,
-    ) -> None:
+    def __init__(self, block: Block, scratch: Scratch, before: Gates, after: Gates) -> None:
         self.scratch = scratch
         self._block = block
-        self._sources = iter(sources)
-        self._before = before
+        self._before = dict(before)
         self._after = after
 
-    def take(self) -> Array:
-        """Return the values of the next source, as it holds them, valid until the next call."""
-        source = next(self._sources)
+    def read(self, source: BlockSource) -> Array:
+        """Return the values of a source, as it holds them, valid until the next call."""
         values = self.scratch.array("reader", self._block.size, source.dtype(self._block))
-        self._read(source, values)
+        self._fill(source, values)
         return values
 
-    def take_into(self, row: Array) -> None:
-        """Fill ``row`` with the values of the next source; they become of the row's dtype."""
-        source = next(self._sources)
+    def read_into(self, source: BlockSource, row: Array) -> None:
+        """Fill ``row`` with the values of a source; they become of the row's dtype."""
         if source.dtype(self._block) == row.dtype:
-            self._read(source, row)
+            self._fill(source, row)
         else:
-            values = self.scratch.array("reader", self._block.size, source.dtype(self._block))
-            self._read(source, values)
-            np.copyto(row, as_float(values), casting="same_kind")
+            np.copyto(row, as_float(self.read(source)), casting="same_kind")
 
-    def _read(self, source: BlockSource, into: Array) -> None:
-        if self._before is None:
+    def _fill(self, source: BlockSource, into: Array) -> None:
+        if source not in self._after:
             source.read(self._block, into)
-        else:
-            self._before.acquire()
+            return
+        if source not in self._before:
+            raise ValueError("a source that is hashed on the way was read twice in one block")
+        self._before.pop(source).acquire()
+        try:
             source.read(self._block, into)
-            self._after.release()
+        finally:
+            self._after[source].release()
+
+    def read_rest(self) -> None:
+        """Read the sources that are hashed on the way and were not asked for."""
+        for source in list(self._before):
+            self.read(source)
+
+    def give_up(self) -> None:
+        """Let the next block have what was not read, in its turn."""
+        for source, gate in self._before.items():
+            gate.acquire()
+            self._after[source].release()
 
 
 def threads_for(stack_bytes: int) -> int:
@@ -193,28 +198,30 @@ def reduce_blocks(
 ) -> Generator[tuple[Block, Result], None, None]:
     """Yield each block with what ``reduce`` makes of it, in the order of the blocks.
 
-    ``reduce`` takes the values of the sources from its reader. It is called by several threads at
-    once, each of which has a block of its own. Close the generator to stop them.
+    ``reduce`` reads the sources with its reader. It is called by several threads at once, each of
+    which has a block of its own. Close the generator to stop them.
     """
     threads = threads or threads_for(0)
-    before = threading.Semaphore(len(sources))
+    in_order = [source for source in sources if source.in_order]
     scratch = Scratch()
     pending: deque[tuple[Block, Future[Result]]] = deque()
-    in_order = any(source.in_order for source in sources)
 
-    def work(block: Block, before: threading.Semaphore, after: threading.Semaphore) -> Result:
+    def work(block: Block, before: Gates, after: Gates) -> Result:
+        reader = Reader(block, scratch, before, after)
         try:
             # Those who reduce look for what is not finite, and say where it came from.
             with np.errstate(over="ignore", invalid="ignore"):
-                turn = before if in_order else None
-                return reduce(block, Reader(block, sources, scratch, turn, after))
-        finally:
-            # What was not taken is not waited for. After an error, all that follows is thrown away.
-            after.release(len(sources))
+                result = reduce(block, reader)
+            reader.read_rest()
+            return result
+        except BaseException:
+            reader.give_up()  # all that follows is thrown away
+            raise
 
+    before = {source: threading.Lock() for source in in_order}
     with ThreadPoolExecutor(threads) as pool:
         for block in blocks:
-            after = threading.Semaphore(0)
+            after = {source: _closed_gate() for source in in_order}
             pending.append((block, pool.submit(work, block, before, after)))
             before = after
             if len(pending) > threads:
@@ -222,3 +229,9 @@ def reduce_blocks(
                 yield done, future.result()
         for done, future in pending:
             yield done, future.result()
+
+
+def _closed_gate() -> threading.Lock:
+    gate = threading.Lock()
+    gate.acquire()
+    return gate

@@ -1,20 +1,19 @@
 """How each update compares with the others and with what was made of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from fedcli.aggregation.base_model import Base
-from fedcli.aggregation.block_files import WrittenBlocks
+from fedcli.aggregation.block_files import BlockFile, WrittenBlocks
 from fedcli.aggregation.blocks import Block, BlockSource, Reader, blocks_of, reduce_blocks
-from fedcli.aggregation.gram import open_bases
+from fedcli.aggregation.gram import open_base_models
 from fedcli.aggregation.updates import Update
 from fedcli.formats.checkpoint import CheckpointWriter
-from fedcli.formats.dtypes import Array
+from fedcli.formats.dtypes import Array, Values
 from fedcli.progress import Progress
 from fedcli.strategies.ranks import median
 
@@ -41,15 +40,15 @@ def diagnose(
     blocks = blocks_of(base.layout, base.roles)
     progress.start("comparing the updates", len(blocks))
     with (
-        open_bases({base.round.number: base, **own}.values()) as bases,
+        open_base_models({base.round.number: base, **own}.values()) as bases,
         threadpool_limits(limits=1, user_api="blas"),
     ):
-        sources: list[BlockSource] = [*bases.values(), WrittenBlocks(model)]
-        sources += [update.values for update in updates]
+        written = WrittenBlocks(model)
 
-        def reduce(block: Block, reader: Reader) -> NDArray[np.float64]:
-            return _compare(block, reader, list(bases), base.round.number, updates)
+        def reduce(block: Block, reader: Reader) -> Values:
+            return _compare(block, reader, bases, base.round.number, updates, written)
 
+        sources: list[BlockSource] = [*bases.values(), written, *(u.values for u in updates)]
         with closing(reduce_blocks(sources, blocks, reduce)) as reduced:
             for _, sums in reduced:
                 total += sums
@@ -70,24 +69,30 @@ def _six_digits(value: float) -> float | None:
 
 
 def _compare(
-    block: Block, reader: Reader, numbers: Sequence[int], now: int, updates: Sequence[Update]
-) -> NDArray[np.float64]:
+    block: Block,
+    reader: Reader,
+    bases: Mapping[int, BlockFile],
+    now: int,
+    updates: Sequence[Update],
+    written: WrittenBlocks,
+) -> Values:
     """Return for every update, and for the model, |Δ|², Δ · step and |Δ - median|²."""
     sums = np.zeros((len(updates) + 1, 3))
     if block.counters:
         return sums
     dtype = np.float64 if block.dtype == np.float64 else np.float32
-    bases = {n: reader.scratch.array(f"base {n}", block.size, dtype) for n in numbers}
-    for values in bases.values():
-        reader.take_into(values)
+    read = {n: reader.scratch.array(f"base {n}", block.size, dtype) for n in bases}
+    for number, values in read.items():
+        reader.read_into(bases[number], values)
     step, difference = (reader.scratch.array(n, block.size, dtype) for n in ("step", "difference"))
     stride = -(-block.size * len(updates) // _SAMPLE)
     sample = reader.scratch.array("sample", (len(updates), -(-block.size // stride)), dtype)
     with np.errstate(over="ignore", invalid="ignore"):
-        _take_difference(block, reader, bases[now], step)
+        _read_difference(block, reader, written, read[now], step)
         sums[-1, 0] = _dot(step, step)
         for index, update in enumerate(updates):
-            _take_difference(block, reader, bases[update.base.round.number], difference)
+            before = read[update.base.round.number]
+            _read_difference(block, reader, update.values, before, difference)
             sums[index, :2] = _dot(difference, difference), _dot(difference, step)
             sample[index] = difference[::stride]
         apart = sample.astype(np.float64)
@@ -97,8 +102,10 @@ def _compare(
     return sums
 
 
-def _take_difference(block: Block, reader: Reader, base: Array, into: Array) -> None:
-    reader.take_into(into)
+def _read_difference(
+    block: Block, reader: Reader, source: BlockSource, base: Array, into: Array
+) -> None:
+    reader.read_into(source, into)
     np.subtract(into, base, out=into)
     for place in block.buffers:
         into[place] = 0

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from fedcli.aggregation.base_model import Base
@@ -24,9 +23,8 @@ from fedcli.aggregation.blocks import (
 from fedcli.aggregation.nonfinite import bad_values, too_far
 from fedcli.aggregation.updates import Update
 from fedcli.errors import UpdateError
-from fedcli.formats.dtypes import Array, as_float
+from fedcli.formats.dtypes import Array, Values, as_float
 from fedcli.progress import Progress
-from fedcli.strategies.combination import Weights
 
 # Sums of products are added up piece by piece; the size of a piece decides how they are rounded,
 # so it depends on nothing but the number of updates.
@@ -36,7 +34,7 @@ _ROW_BYTES = (16 * 1024, 256 * 1024)
 
 
 @contextmanager
-def open_bases(bases: Iterable[Base]) -> Iterator[dict[int, BlockFile]]:
+def open_base_models(bases: Iterable[Base]) -> Iterator[dict[int, BlockFile]]:
     """Open base models, each once, by the number of the round that starts from it."""
     files: dict[int, BlockFile] = {}
     try:
@@ -49,23 +47,23 @@ def open_bases(bases: Iterable[Base]) -> Iterator[dict[int, BlockFile]]:
             file.close()
 
 
-def squares(
+def squared_norms(
     base: Base,
     updates: Sequence[Update],
     progress: Progress,
-) -> Weights:
+) -> Values:
     """Return |Δ_i|² (n,), float64; the updates are hashed on the way.
 
     Raises ``UpdateError`` for values that are not finite.
     """
 
-    def reduce(block: Block, reader: Reader) -> Weights:
-        taken = take_bases(block, reader, bases)
+    def reduce(block: Block, reader: Reader) -> Values:
         found = np.zeros(len(updates))
+        if block.counters:
+            return found
+        taken = read_base_values(block, reader, bases)
         for index, update in enumerate(updates):
-            values = as_float(reader.take())
-            if block.counters:
-                continue
+            values = as_float(reader.read(update.values))
             difference = reader.scratch.array("difference", block.size, np.float64)
             np.subtract(values, taken[update.base.round.number], out=difference)
             for place in block.buffers:
@@ -76,38 +74,40 @@ def squares(
                 raise too_far(update, block, difference)
         return found
 
-    with open_bases(u.base for u in updates) as bases:
+    with open_base_models(u.base for u in updates) as bases:
         sources: list[BlockSource] = [*bases.values(), *(u.values for u in updates)]
         blocks = blocks_of(base.layout, base.roles)
         return _added_up(sources, blocks, reduce, np.zeros(len(updates)), progress)
 
 
-def products(
+def gram_matrix(
     base: Base,
     updates: Sequence[Update],
     center: BlockFile | None,
     progress: Progress,
-) -> Weights:
+) -> Values:
     """Return Δ_i · Δ_j (n, n), float64, the center as the last of them; the updates are hashed.
 
     The result does not depend on the number of threads. Raises ``UpdateError`` for values that
     are not finite.
     """
-    count = len(updates) + (center is not None)
+    sources = [*(update.values for update in updates), *([] if center is None else [center])]
+    count = len(sources)
     low, high = _ROW_BYTES
     size = min(high, max(low, _STACK_BYTES // count // low * low))
-    with open_bases(u.base for u in updates) as bases, threadpool_limits(limits=1, user_api="blas"):
+    with (
+        open_base_models(u.base for u in updates) as bases,
+        threadpool_limits(limits=1, user_api="blas"),
+    ):
 
-        def reduce(block: Block, reader: Reader) -> Weights:
-            taken = take_bases(block, reader, bases)
+        def reduce(block: Block, reader: Reader) -> Values:
             if block.counters:
-                for _ in range(count):
-                    reader.take()
                 return np.zeros((count, count))
+            taken = read_base_values(block, reader, bases)
             dtype = np.float64 if block.dtype == np.float64 else np.float32
             stack = reader.scratch.array("stack", (count, block.size), dtype)
-            for row in stack:
-                reader.take_into(row)
+            for row, source in zip(stack, sources, strict=True):
+                reader.read_into(source, row)
             own = [taken[update.base.round.number] for update in updates]
             found = _multiply(block, stack, own, reader)
             # A sum of squares shows what is not finite; only of buffers there is none.
@@ -115,16 +115,14 @@ def products(
                 raise bad_values(updates, block) or _too_far(updates, block, stack, own)
             return found
 
-        sources: list[BlockSource] = [*bases.values(), *(u.values for u in updates)]
-        sources += [center] if center else []
         blocks = blocks_of(base.layout, base.roles, size)
         total = np.zeros((count, count))
-        return _added_up(sources, blocks, reduce, total, progress, threads_for(size * count))
+        return _added_up(
+            [*bases.values(), *sources], blocks, reduce, total, progress, threads_for(size * count)
+        )
 
 
-def _multiply(
-    block: Block, stack: Array, bases: Sequence[NDArray[np.float64]], reader: Reader
-) -> Weights:
+def _multiply(block: Block, stack: Array, bases: Sequence[Values], reader: Reader) -> Values:
     """Return the inner products of the rows less their bases; a row without one is a difference."""
     total = np.zeros((len(stack), len(stack)))
     same = all(base is bases[0] for base in bases)
@@ -144,7 +142,7 @@ def _multiply(
 
 
 def _too_far(
-    updates: Sequence[Update], block: Block, stack: Array, bases: Sequence[NDArray[np.float64]]
+    updates: Sequence[Update], block: Block, stack: Array, bases: Sequence[Values]
 ) -> UpdateError:
     """Tell which of the rows is so far from its base that its square is not finite."""
     squares = [np.square(row - base) for row, base in zip(stack, bases, strict=False)]
@@ -156,13 +154,13 @@ def _finite_buffers(block: Block, stack: Array) -> bool:
     return all(np.isfinite(stack[:, place]).all() for place in block.buffers)
 
 
-def take_bases(
+def read_base_values(
     block: Block, reader: Reader, bases: Mapping[int, BlockFile]
-) -> dict[int, NDArray[np.float64]]:
-    """Take a block of every base model, in float64, by the number of its round."""
+) -> dict[int, Values]:
+    """Read a block of every base model, in float64, by the number of its round."""
     taken = {}
-    for number in bases:
-        values = as_float(reader.take())
+    for number, base in bases.items():
+        values = as_float(reader.read(base))
         taken[number] = reader.scratch.array(f"base {number}", block.size, np.float64)
         np.copyto(taken[number], values, casting="unsafe")
     return taken
@@ -171,11 +169,11 @@ def take_bases(
 def _added_up(
     sources: Sequence[BlockSource],
     blocks: Sequence[Block],
-    reduce: Callable[[Block, Reader], Weights],
-    total: Weights,
+    reduce: Callable[[Block, Reader], Values],
+    total: Values,
     progress: Progress,
     threads: int | None = None,
-) -> Weights:
+) -> Values:
     progress.start("measuring the updates", len(blocks))
     with closing(reduce_blocks(sources, blocks, reduce, threads)) as reduced:
         for _, part in reduced:

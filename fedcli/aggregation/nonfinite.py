@@ -8,7 +8,6 @@ from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.blocks import Block
 from fedcli.aggregation.updates import Update
 from fedcli.errors import UpdateError
-from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.dtypes import Array, as_float
 
 
@@ -17,8 +16,9 @@ def not_finite(base: Base, updates: Iterable[Update], block: Block, result: Arra
     they are finite and the result overflows.
     """
     return bad_values(updates, block) or UpdateError(
-        f"{base.round.path}: the result overflows in tensor {_overflown(block, result)!r}",
+        f"the result overflows in tensor {_overflown(block, result)!r}",
         hint="aggregate with --max-norm leaves out updates that are far from their base model",
+        path=base.round.path,
     )
 
 
@@ -37,9 +37,9 @@ def bad_values(updates: Iterable[Update], block: Block) -> UpdateError | None:
 
 
 def _bad_values(update: Update, block: Block) -> UpdateError | None:
-    with Checkpoint(update.path) as checkpoint:
+    with update.reopened() as tensors:
         for name in (part.name for part in block.parts):
-            values = as_float(checkpoint.tensor(name))
+            values = as_float(tensors.tensor(name))
             count = values.size - np.count_nonzero(np.isfinite(values))
             if count:
                 return update.error(

@@ -5,35 +5,33 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.block_files import write_block
-from fedcli.aggregation.blocks import Block, Reader, blocks_of, reduce_blocks
+from fedcli.aggregation.blocks import Block, BlockSource, Reader, blocks_of, reduce_blocks
 from fedcli.aggregation.nonfinite import not_finite
 from fedcli.aggregation.updates import Update
 from fedcli.formats.checkpoint import CheckpointWriter
-from fedcli.formats.dtypes import Array, as_float
+from fedcli.formats.dtypes import Array, Values, as_float
 from fedcli.progress import Progress
-from fedcli.strategies.combination import Linear, Shares
+from fedcli.strategies.decision import LinearDecision, Shares
 from fedcli.strategies.ranks import median
 
-Values = NDArray[np.float64]
-Bases = Mapping[int, Values]
-State = Mapping[str, Values]
+BaseValues = Mapping[int, Values]
 
 
 def weighted_sum(
     block: Block,
     reader: Reader,
+    sources: Sequence[BlockSource],
     factors: Sequence[float],
     watch: Callable[[Array], None] | None = None,
 ) -> Values:
-    """Return Σ f_i y_i in float64, in the order of the sources; ``watch`` sees each y_i."""
+    """Return Σ f_i y_i of the sources in float64, in their order; ``watch`` sees each y_i."""
     total = reader.scratch.array("total", block.size, np.float64)
     term = reader.scratch.array("term", block.size, np.float64)
-    for index, factor in enumerate(factors):
-        values = as_float(reader.take())
+    for index, (source, factor) in enumerate(zip(sources, factors, strict=True)):
+        values = as_float(reader.read(source))
         # Widened before it is multiplied; faster than to let numpy do both at once. The first
         # product is not added to 0, which would turn -0 into 0.
         product = term if index else total
@@ -47,17 +45,17 @@ def weighted_sum(
     return total
 
 
-def largest(reader: Reader, count: int) -> Array:
-    """Return the largest value of the next sources, in their own dtype.
+def largest(reader: Reader, sources: Sequence[BlockSource]) -> Array:
+    """Return the largest value of the sources, in their own dtype.
 
     This is how integers are combined. A counter such as BatchNorm's ``num_batches_tracked`` says
     how many batches a tensor has seen. It is no quantity to average: a mean would have to be
     rounded, and a float64 cannot hold every int64. The largest never runs backwards from round
     to round, and is the client's own value where there is one client.
     """
-    result = reader.take().copy()
-    for _ in range(count - 1):
-        np.maximum(result, reader.take(), out=result)
+    result = reader.read(sources[0]).copy()
+    for source in sources[1:]:
+        np.maximum(result, reader.read(source), out=result)
     return result
 
 
@@ -73,18 +71,19 @@ def add_up(
     A partial mean among the updates was multiplied before, and enters as it is.
     """
     factors = [1.0 if u.members else f for u, f in zip(updates, factors, strict=True)]
+    sources = [update.values for update in updates]
 
     def reduce(block: Block, reader: Reader) -> Array:
         if block.counters:
-            return largest(reader, len(updates))
-        total = weighted_sum(block, reader, factors)
+            return largest(reader, sources)
+        total = weighted_sum(block, reader, sources, factors)
         if not np.isfinite(total).all():
             raise not_finite(base, updates, block, total)
         return total.copy()
 
     blocks = blocks_of(base.layout, base.roles)
     progress.start(f"adding up {len(updates)} updates", len(blocks))
-    with closing(reduce_blocks([u.values for u in updates], blocks, reduce)) as done:
+    with closing(reduce_blocks(sources, blocks, reduce)) as done:
         for block, values in done:
             write_block(writer, block, values)
             progress.advance()
@@ -100,25 +99,26 @@ def _lowest_terms(shares: Shares) -> Shares:
 
 
 class LinearSum:
-    """The sum of a ``Linear`` combination, in float64, in client order.
+    """The sum of a ``LinearDecision`` combination, in float64, in client order.
 
     Σ w_i y_i is added up before it is divided: the products of float32 values and numbers of
     examples are exact, so that only the additions round. The base models enter with what their
     coefficients lack to those of x + Σ c_i (y_i - x_i).
     """
 
-    def __init__(self, base: Base, combination: Linear, kept: Sequence[Update]) -> None:
+    def __init__(self, base: Base, decision: LinearDecision, kept: Sequence[Update]) -> None:
         """``kept`` are the updates whose weight is not 0."""
-        shares = combination.shares
+        shares = decision.shares
         if not any(update.members for update in kept):
             shares = _lowest_terms(shares)
-        weights = shares.weights[list(combination.kept)].tolist()
+        weights = shares.weights[list(decision.kept)].tolist()
+        self._sources = [update.values for update in kept]
         # A partial mean holds values that were multiplied by their weights already.
         self._factors = [1.0 if u.members else w for u, w in zip(kept, weights, strict=True)]
         self._divisor = shares.divisor
         self._weight = sum(weights)
-        self._center = combination.center
-        self._median_buffers = combination.median_buffers
+        self._center = decision.center
+        self._median_buffers = decision.median_buffers
         lacking = {base.round.number: shares.divisor}
         bases = {base.round.number: base}
         for update, weight in zip(kept, weights, strict=True):
@@ -137,7 +137,7 @@ class LinearSum:
                 copies.append(values[place].copy())
 
         watch = remember if self._median_buffers else None
-        total = weighted_sum(block, reader, self._factors, watch)
+        total = weighted_sum(block, reader, self._sources, self._factors, watch)
         combined = [
             median(np.stack(copies)) if copies else total[place] / self._weight
             for copies, place in zip(buffers, block.buffers, strict=True)
@@ -148,7 +148,7 @@ class LinearSum:
         return total
 
     def add_bases(
-        self, block: Block, total: Values, taken: Bases, state: Mapping[str, Values]
+        self, block: Block, total: Values, taken: BaseValues, state: Mapping[str, Values]
     ) -> None:
         """Add what the coefficients of the base models lack, and the center."""
         kept = [total[place].copy() for place in block.buffers]

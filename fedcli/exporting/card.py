@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fedcli.evaluation.records import Partition, Score
 from fedcli.exporting.commands import commands
 from fedcli.exporting.history import Link, Made, clients_of, stretches
+from fedcli.formats.evaluation import Score
+from fedcli.formats.partition import PartitionFile
 from fedcli.reporting.markdown import escape
 from fedcli.reporting.rules import rule_label
 from fedcli.reporting.words import rounds_named
@@ -52,7 +53,7 @@ class Facts:
     rounds: Sequence[Made]
     chain: Sequence[Link]
     scores: Sequence[Score]
-    partition: Partition | None
+    partition: PartitionFile | None
 
 
 def card(exported: Exported, facts: Facts) -> str:

@@ -1,4 +1,4 @@
-"""The one reader and writer of safetensors checkpoints.
+"""Checkpoints: read tensor by tensor, written piece by piece.
 
 A checkpoint is a safetensors file whose tensor names are the model's ``state_dict`` names.
 Its metadata is one key, ``fedcli``, holding canonical JSON. Nothing volatile goes in: equal
@@ -7,9 +7,8 @@ content gives equal bytes, so a checkpoint is known by the SHA-256 of its file.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from io import FileIO
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -19,19 +18,22 @@ from fedcli.errors import CheckpointError
 from fedcli.formats.dtypes import Array
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.safetensors import Layout, encode_header, layout_of, parse_header
-from fedcli.storage.atomic import atomic_writer, read_all, write_all
+from fedcli.storage.atomic import Draft, draft, read_all, write_all
+from fedcli.storage.commit import commit
 from fedcli.storage.untrusted import InputFile
 from fedcli.text import brief
 
 # The safetensors library takes 100 MB. What is read of a header takes ten times its size, or more;
 # 16 MB hold 70,000 tensors, or the SHA-256s of 150,000 updates.
 _MAX_HEADER = 16_000_000
+_PIECE = 256 * 1024  # bytes that are read at a time
 
 
 class TensorFile:
     """An open safetensors file, whoever wrote it: its tensors are read on demand.
 
-    ``text`` is what it holds as this program's metadata, None where it holds none.
+    ``layout`` says where each of them lies, ``size`` is that of the file in bytes. ``text`` is what
+    it holds as this program's metadata, None where it holds none.
     """
 
     def __init__(self, path: Path, *, follow: bool = False) -> None:
@@ -42,6 +44,8 @@ class TensorFile:
         """
         self.path = path
         self.file = InputFile(path, follow=follow)
+        self._sha256: hashlib._Hash | None = None
+        self._hashed = 0  # up to which byte of the tensors
         try:
             self._read_header()
         except BaseException:
@@ -52,21 +56,48 @@ class TensorFile:
         self.size = self.file.size
         length = int.from_bytes(self.file.read(8, 0), "little") if self.size >= 8 else 0
         if not 2 <= length <= self.size - 8:
-            raise CheckpointError(f"{self.path}: not a safetensors file, or truncated")
+            raise CheckpointError("not a safetensors file, or truncated", path=self.path)
         if length > _MAX_HEADER:
             raise CheckpointError(
-                f"{self.path}: its header has {length} bytes, expected at most {_MAX_HEADER}"
+                f"its header has {length} bytes, expected at most {_MAX_HEADER}", path=self.path
             )
         self.data_start = 8 + length
-        self.header = self.file.read(self.data_start, 0)
+        header = self.file.read(self.data_start, 0)
+        self._header_sha256 = hashlib.sha256(header)
         try:
-            self.layout, self.text = parse_header(self.header[8:], self.size - self.data_start)
+            self.layout, self.text = parse_header(header[8:], self.size - self.data_start)
         except ValueError as error:
-            raise CheckpointError(f"{self.path}: {error}") from None
+            raise CheckpointError(str(error), path=self.path) from None
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
-        """Fill ``buffer`` (bytes) with what lies ``offset`` bytes after the header."""
+        """Fill ``buffer`` (bytes) with what lies ``offset`` bytes into the tensors."""
         self.file.read_into(buffer, self.data_start + offset)
+        if self._sha256 is not None and offset == self._hashed:
+            self._sha256.update(buffer)
+            self._hashed += len(buffer)
+
+    def hash_as_read(self) -> None:
+        """Compute the SHA-256 on the way where all that follows is read once, in order."""
+        self._sha256, self._hashed = self._header_sha256.copy(), 0
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the SHA-256 still depends on what is read, and in which order."""
+        return self._sha256 is not None and self._hashed < self.size - self.data_start
+
+    def read_through(self, see: Callable[[memoryview, int], None] | None = None) -> str:
+        """Read all tensors once, in order, and return the SHA-256 of the file, hex.
+
+        ``see`` is given each piece, and how many bytes into the tensors it starts.
+        """
+        self.hash_as_read()
+        buffer, end = memoryview(bytearray(_PIECE)), self.size - self.data_start
+        for start in range(0, end, _PIECE):
+            piece = buffer[: end - start]
+            self.read_into(piece, start)
+            if see is not None:
+                see(piece, start)
+        return self.digest()
 
     def tensor(self, name: str) -> Array:
         """Read one tensor."""
@@ -74,7 +105,7 @@ class TensorFile:
         try:
             values = np.empty(info.shape, info.dtype)
         except (ValueError, MemoryError) as error:  # dimensions of numpy; a file with holes
-            raise CheckpointError(f"{self.path}: tensor {brief(name)}: {error}") from None
+            raise CheckpointError(f"tensor {brief(name)}: {error}", path=self.path) from None
         self.read_into(values.reshape(-1).view(np.uint8).data, info.start)
         return values
 
@@ -86,16 +117,15 @@ class TensorFile:
 
     def tensors_and_digest(self) -> tuple[dict[str, Array], str]:
         """Read all tensors, and return with them the SHA-256 of the very bytes that were read."""
-        sha256, values = hashlib.sha256(self.header), {}
-        for name in self.layout:
-            values[name] = self.tensor(name)
-            sha256.update(values[name].reshape(-1).view(np.uint8).data)
-        self.file.check_unchanged()
-        return values, sha256.hexdigest()
+        self.hash_as_read()
+        return self.tensors(), self.digest()
 
     def digest(self) -> str:
-        """Return the SHA-256 of the file, hex."""
-        return self.file.digest()
+        """Return the SHA-256 of the file, hex: of the bytes that were read where all were."""
+        if self._sha256 is None or self.in_order:
+            return self.file.digest()
+        self.file.check_unchanged()
+        return self._sha256.hexdigest()
 
     def close(self) -> None:
         """Close the file."""
@@ -111,15 +141,16 @@ class TensorFile:
 class Checkpoint(TensorFile):
     """An open checkpoint of this program, with what it says of itself."""
 
-    def __init__(self, path: Path, kind: Kind | None = None) -> None:
+    def __init__(self, path: Path, kind: Kind | None = None, *, follow: bool = False) -> None:
         """Open ``path``, and require that it is of ``kind`` where one is given.
 
-        A symbolic link is followed to a partial mean only, which lies where a person said.
+        Without ``follow`` a symbolic link is followed to a partial mean only, which lies where a
+        person said.
 
         Raises what ``TensorFile`` does, and ``CheckpointError`` for a file that is none of this
         program, or of another kind.
         """
-        super().__init__(path, follow=kind == Kind.PARTIAL)
+        super().__init__(path, follow=follow or kind == Kind.PARTIAL)
         try:
             self._read_metadata(kind)
         except BaseException:
@@ -130,25 +161,29 @@ class Checkpoint(TensorFile):
         try:
             if self.text is None:
                 raise ValueError("no fedcli metadata: not written by this program")
-            self.metadata = Metadata.decode(self.text)
+            self.metadata, self.text = Metadata.decode(self.text), None
         except ValueError as error:
-            raise CheckpointError(f"{self.path}: {error}") from None
+            raise CheckpointError(str(error), path=self.path) from None
         if kind is not None and self.metadata.kind != kind:
             found = self.metadata.kind
             raise CheckpointError(
-                f"{self.path}: expected a checkpoint of kind {kind}, found {found}"
+                f"expected a checkpoint of kind {kind}, found {found}", path=self.path
             )
 
 
 class CheckpointWriter:
-    """Fills a checkpoint piece by piece; made by ``create``."""
+    """Fills a checkpoint piece by piece; made by ``create``.
 
-    def __init__(self, file: FileIO, layout: Layout, metadata: Metadata) -> None:
-        self._file = file
+    ``sha256`` is that of the whole file, hex, once it is finished.
+    """
+
+    def __init__(self, started: Draft, layout: Layout, metadata: Metadata) -> None:
         self.layout = layout
         self.metadata = metadata
+        self.sha256 = ""
+        self._draft = started
+        self._file = started.file
         self._header = encode_header(layout, _notes(metadata))
-        self.finished = False
 
     @property
     def size(self) -> int:
@@ -179,8 +214,28 @@ class CheckpointWriter:
             raise ValueError("the metadata changed its length after tensors had been written")
         write_all(self._file, header, 0)
         self._file.seek(0)
-        self.finished = True
-        return hashlib.file_digest(cast(Any, self._file), "sha256").hexdigest()
+        self.sha256 = hashlib.file_digest(cast(Any, self._file), "sha256").hexdigest()
+        return self.sha256
+
+    def publish(self) -> None:
+        """Have it appear at its place, where it is not there yet."""
+        if not self._draft.published:
+            self._draft.publish()
+
+    def commit(self, beside: Sequence[Path], write: Callable[[], None], *, replaces: bool) -> None:
+        """``write`` what belongs to the finished checkpoint, and then publish it.
+
+        See ``storage.commit``.
+        """
+        path = self._draft.path
+        commit(
+            path,
+            beside,
+            write=write,
+            publish=self.publish,
+            is_done=lambda: path.exists() and digest(path) == self.sha256,
+            replaces=replaces,
+        )
 
 
 def _notes(metadata: Metadata) -> dict[str, str]:
@@ -194,37 +249,38 @@ def create(
     """Write a checkpoint piece by piece; it appears at ``path`` when the block ends well.
 
     The header is written by ``finish``, at the latest when the block ends. ``replace`` is as
-    ``files.atomic_writer`` takes it. Raises ``StorageError`` and ``OvertakenError`` as that does.
+    ``atomic.draft`` takes it. Raises ``StorageError`` and ``OvertakenError`` as that does.
     """
-    with atomic_writer(path, replace=replace) as file:
-        writer = CheckpointWriter(file, layout, metadata)
+    with draft(path, replace=replace) as started:
+        writer = CheckpointWriter(started, layout, metadata)
         yield writer
-        if not writer.finished:
+        if not writer.sha256:
             writer.finish()
+        writer.publish()
 
 
-def save(
-    path: Path,
-    tensors: Mapping[str, Array],
-    metadata: Metadata,
-    before_publishing: Callable[[str, int], None] | None = None,
-    *,
-    replace: bool = True,
-) -> str:
-    """Write a checkpoint in one go and return the SHA-256 of its file, hex.
+@contextmanager
+def prepare(
+    path: Path, tensors: Mapping[str, Array], metadata: Metadata, *, replace: bool = True
+) -> Iterator[CheckpointWriter]:
+    """Write a checkpoint in one go and finish it; it appears when the block ends well.
 
-    ``before_publishing`` is called with the SHA-256 and the size of the whole file just before
-    it is renamed into place. ``replace`` is as ``files.atomic_writer`` takes it.
+    ``replace`` is as ``atomic.draft`` takes it.
     """
     layout = layout_of({name: (array.dtype, array.shape) for name, array in tensors.items()})
     with create(path, layout, metadata, replace=replace) as writer:
         for name, info in layout.items():
             writer.write(tensors[name], info.start)
-        sha256 = writer.finish()
-        if before_publishing is not None:
-            writer.flush()
-            before_publishing(sha256, writer.size)
-    return sha256
+        writer.finish()
+        yield writer
+
+
+def save(
+    path: Path, tensors: Mapping[str, Array], metadata: Metadata, *, replace: bool = True
+) -> str:
+    """Write a checkpoint and return the SHA-256 of its file, hex. Takes what ``prepare`` takes."""
+    with prepare(path, tensors, metadata, replace=replace) as writer:
+        return writer.sha256
 
 
 def digest(path: Path) -> str:

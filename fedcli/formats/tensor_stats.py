@@ -42,11 +42,12 @@ class Figures:
     not_finite: int
 
 
-def figures(file: TensorFile, name: str, see: Callable[[Array], None]) -> Figures:
+def figures(file: TensorFile, name: str, see: Callable[[Array], None] | None = None) -> Figures:
     """Read a tensor once and put it into figures; ``see`` is given each piece of it."""
     squares, least, greatest, not_finite = 0.0, math.inf, -math.inf, 0
     for piece in pieces(file, name):
-        see(piece)
+        if see is not None:
+            see(piece)
         values = as_values(piece)
         finite = values[np.isfinite(values)]
         not_finite += values.size - finite.size

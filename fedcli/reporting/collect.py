@@ -3,9 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from fedcli.evaluation.records import Evaluation, Partition, Score, Telemetry
+from fedcli.formats.evaluation import Evaluation, Score
 from fedcli.formats.manifest import Contribution, Manifest
-from fedcli.formats.records import read_record
+from fedcli.formats.partition import PartitionFile
+from fedcli.formats.telemetry import Telemetry
 from fedcli.reporting.clients import client_reports, total
 from fedcli.reporting.model import Note, Participation, RoundReport, RunReport
 from fedcli.reporting.notes import notes_on
@@ -21,7 +22,7 @@ def collect(run: Run, label: str) -> RunReport:
 
     Raises ``BadInputError`` that names a file which cannot be used.
     """
-    partition = read_record(Partition, run.partition_file)
+    partition = PartitionFile.read(run.partition_file)
     centralised = len(run.info.clients) == 1
     last = max((round_.number for round_ in run.complete_rounds()), default=-1)
     found = [
@@ -65,7 +66,7 @@ def _base_size(run: Run, round_: Round) -> int | None:
 def _collect_round(
     run: Run, round_: Round, *, complete: bool, centralised: bool
 ) -> tuple[RoundReport, list[Note]]:
-    manifest = read_record(Manifest, round_.manifest)
+    manifest = Manifest.read(round_.manifest)
     clients, notes = _participations(run, round_, manifest)
     scores, stale = _scores(run, round_, manifest)
     base = _base_size(run, round_)
@@ -109,7 +110,7 @@ def _participations(
     clients, without = [], []
     for client, entry in accepted.items():
         own = run.round(entry.round) if entry else round_
-        telemetry = read_record(Telemetry, own.telemetry(client))
+        telemetry = Telemetry.read(own.telemetry(client))
         if telemetry and entry and telemetry.sha256 != entry.sha256:
             telemetry = None
         if telemetry is None:
@@ -160,7 +161,7 @@ def _scores(
     run: Run, round_: Round, manifest: Manifest | None
 ) -> tuple[tuple[Score, ...], list[Note]]:
     """Return the scores of the models that the round holds now; others are out of date."""
-    evaluation = read_record(Evaluation, round_.evaluation)
+    evaluation = Evaluation.read(round_.evaluation)
     scores = evaluation.results if evaluation else ()
     if manifest is None:
         return scores, []

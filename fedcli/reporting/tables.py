@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from fedcli.evaluation.records import ClassScore
+from fedcli.formats.evaluation import ClassScore
 from fedcli.reporting.cells import (
     UNKNOWN,
     Table,

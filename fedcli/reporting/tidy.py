@@ -33,7 +33,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from fedcli.evaluation.records import Score
+from fedcli.formats.evaluation import Score
 from fedcli.reporting.model import Participation, Report, RoundReport, RunReport
 
 COLUMNS = (

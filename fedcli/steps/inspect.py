@@ -1,21 +1,18 @@
 """Look into checkpoints: what they say of themselves, and what is in their tensors."""
 
-import hashlib
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fedcli.errors import CheckpointError
-from fedcli.formats.checkpoint import TensorFile
 from fedcli.formats.diff import Difference, difference
 from fedcli.formats.dtypes import DTYPE_NAMES, Array, is_float
 from fedcli.formats.metadata import Kind, Metadata, Role
 from fedcli.formats.tensor_stats import Figures, figures
+from fedcli.formats.update_tensors import open_tensors
 
 _MOST_CLASSES = 100_000  # beyond, labels are not counted
 
@@ -82,28 +79,22 @@ def inspect(path: Path) -> Inspected:
 
     Raises ``NotReadyError``, ``StorageError`` and ``CheckpointError``.
     """
-    with _opened(path) as (file, metadata):
-        sha256 = hashlib.sha256(file.header)
+    with open_tensors(path) as (file, metadata):
+        file.hash_as_read()
         labels = _Labels()
         tensors, squares = [], 0.0
         for name, info in file.layout.items():  # in the order of the file, which has no gaps
             is_labels = name == "y" and metadata is not None and metadata.kind == Kind.SHARD
-
-            def see(piece: Array, is_labels: bool = is_labels) -> None:
-                sha256.update(piece.view(np.uint8).data)
-                if is_labels:
-                    labels.count(piece)
-
-            found = figures(file, name, see)
+            found = figures(file, name, labels.count if is_labels else None)
             role = _role(name, metadata)
             dtype = DTYPE_NAMES[info.dtype]
             tensors.append(Tensor(name, dtype, info.shape, role, found))
             if is_float(info.dtype) and role in (None, Role.PARAMETER):
                 squares += math.nan if found.norm is None else found.norm**2
-        file.file.check_unchanged()
+        sha256 = file.digest()
     return Inspected(
         path=path,
-        sha256=sha256.hexdigest(),
+        sha256=sha256,
         bytes=file.size,
         metadata=None if metadata is None else _facts(metadata),
         tensors=tuple(tensors),
@@ -117,7 +108,7 @@ def compare(one: Path, other: Path) -> Comparison:
 
     Raises ``NotReadyError``, ``StorageError`` and ``CheckpointError``.
     """
-    with _opened(one) as (first, said), _opened(other) as (second, also_said):
+    with open_tensors(one) as (first, said), open_tensors(other) as (second, also_said):
         sha256s = first.digest(), second.digest()
         common = [name for name in first.layout if name in second.layout]
         alike = [n for n in common if first.layout[n].shape == second.layout[n].shape]
@@ -140,24 +131,16 @@ def compare(one: Path, other: Path) -> Comparison:
         )
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[TensorFile, Metadata | None]]:
-    with TensorFile(path, follow=True) as file:
-        try:
-            metadata = None if file.text is None else Metadata.decode(file.text)
-        except ValueError as error:
-            raise CheckpointError(f"{path}: {error}") from None
-        yield file, metadata
-
-
 def _role(name: str, metadata: Metadata | None) -> str | None:
     return None if metadata is None else metadata.roles.get(name, Role.PARAMETER)
 
 
 def _facts(metadata: Metadata) -> dict[str, Any]:
     """Return what a file says of itself, without the roles, which are told with the tensors."""
-    facts = {key: getattr(metadata, key) for key in metadata.__dataclass_fields__}
-    return {key: v for key, v in facts.items() if v is not None and key not in ("format", "roles")}
+    facts = {key: v for key, v in metadata.as_json().items() if key not in ("format", "roles")}
+    if "training" in facts:
+        facts["training"] = dict(sorted(facts["training"].items()))
+    return facts
 
 
 def _differing(said: Metadata | None, also_said: Metadata | None) -> dict[str, tuple[Any, Any]]:

@@ -1,14 +1,12 @@
-"""The one way a file comes to be: written aside, flushed to disk, renamed into place.
+"""Write a file aside, flush it to the disk, and rename it into place.
 
 A reader sees the old file, the new one, or none; never half of one.
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from io import FileIO
@@ -23,8 +21,6 @@ from fedcli.storage.untrusted import InputFile
 _MOST_JSON = 32_000_000  # bytes; a confusion matrix of 1000 classes has 13 million
 
 _TRIES = 100
-_PATIENCE = 10.0  # seconds
-_PIECE = 2**20  # bytes copied at a time
 
 
 @contextlib.contextmanager
@@ -35,103 +31,10 @@ def storage_errors(action: str, path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise StorageError(
-            f"{path}: cannot {action}: {reason}",
+            f"cannot {action}: {reason}",
             hint="nothing was changed; repeat the command once the cause is removed",
+            path=path,
         ) from error
-
-
-def second_name(path: Path) -> Path | None:
-    """Give a file a second name, under which it can be had back; None where there is no file.
-
-    Without hard links it is a copy. Whoever asked removes it.
-    """
-    second = temporary(path.with_name(f"{path.name}.before"))
-    try:
-        second.hardlink_to(path)
-    except FileNotFoundError:
-        return None
-    except OSError:
-        if not path.exists():
-            return None
-        _copy(path, second)
-    return second
-
-
-def _copy(path: Path, to: Path) -> None:
-    try:
-        with InputFile(path) as source, FileIO(to, "xb", opener=_with_mode(0o666)) as target:
-            for offset in range(0, source.size, _PIECE):
-                piece = source.read(min(_PIECE, source.size - offset), offset)
-                write_all(target, piece, offset)
-    except BaseException:
-        _discard(to)
-        raise
-
-
-@contextlib.contextmanager
-def put_back_on_failure(*paths: Path, unless: Callable[[], bool]) -> Iterator[None]:
-    """Put files back as they are now, the last one last, when the block does not end well.
-
-    Those that are not there now are removed then. Nothing is done where ``unless`` says so: that
-    what the block was for is there all the same. Raises ``StorageError``.
-    """
-    before: dict[Path, Path | None] = {}
-    try:
-        for path in paths:
-            with storage_errors("write", path):
-                before[path] = second_name(path)
-        yield
-    except BaseException:
-        if len(before) == len(paths) and not unless():
-            for path, second in before.items():
-                _put_back(path, second)
-        raise
-    finally:
-        for second in before.values():
-            if second is not None:
-                _discard(second)
-
-
-def _put_back(path: Path, second: Path | None) -> None:
-    # Where not even this can be done, what is there is of a step that did not end: repeating it
-    # replaces that, and says what is wrong as long as it is.
-    with contextlib.suppress(OSError):
-        if second is None:
-            path.unlink(missing_ok=True)
-        else:
-            second.replace(path)
-
-
-def _discard(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()
-
-
-@contextlib.contextmanager
-def alone_in(directory: Path) -> Iterator[None]:
-    """Let one process at a time into the block, of those that ask for this directory.
-
-    Nothing is left behind by one that is killed. Where the file system has no locks, and where
-    whoever is in the block does not go on for ten seconds, nobody is kept out.
-    """
-    with storage_errors("read", directory):
-        descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        _lock(descriptor, time.monotonic() + _PATIENCE)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, deadline: float) -> None:
-    while time.monotonic() < deadline:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            time.sleep(0.01)
-        except OSError:
-            return
 
 
 @contextlib.contextmanager
@@ -151,31 +54,59 @@ def directory_aside(parent: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def atomic_writer(path: Path, mode: int = 0o666, *, replace: bool = True) -> Iterator[FileIO]:
-    """Open a file that becomes ``path`` when the block ends well, and vanishes otherwise.
+class Draft:
+    """A file that is written aside, and appears at ``path`` when it is published.
 
-    The file is unbuffered, readable and writable, so that it can be filled out of order. It has
-    ``mode`` from the start, less what the umask takes away. Without ``replace`` a file that is at
-    ``path`` by the end stays, and ``OvertakenError`` is raised. Raises ``StorageError`` when the
-    disk is full, the permission is missing, and the like.
+    ``file`` is unbuffered, readable and writable, so that it can be filled out of order.
+    """
+
+    def __init__(self, path: Path, aside: Path, file: FileIO, *, replace: bool) -> None:
+        self.path = path
+        self.file = file
+        self.published = False
+        self._aside = aside
+        self._replace = replace
+
+    def publish(self) -> None:
+        """Flush it to the disk and rename it into place. Raises as ``draft`` says."""
+        with storage_errors("write", self.path):
+            os.fsync(self.file.fileno())
+            self.file.close()
+            if self._replace:
+                self._aside.replace(self.path)
+            else:
+                publish_first(self._aside, self.path)
+            self.published = True
+            _flush_directory(self.path.parent)
+
+
+@contextlib.contextmanager
+def draft(path: Path, mode: int = 0o666, *, replace: bool = True) -> Iterator[Draft]:
+    """Start a file that is to become ``path``; one that is not published vanishes.
+
+    It has ``mode`` from the start, less what the umask takes away. Without ``replace`` a file that
+    is at ``path`` when it is published stays, and ``OvertakenError`` is raised. Raises
+    ``StorageError`` when the disk is full, the permission is missing, and the like.
     """
     aside = temporary(path)
     with storage_errors("write", path):
         file = _start(aside, mode)
         remove_leftovers(path.parent)
+        started = Draft(path, aside, file, replace=replace)
         try:
             with file:
-                yield file
-                os.fsync(file.fileno())
-            if replace:
-                aside.replace(path)
-            else:
-                publish_first(aside, path)
-        except BaseException:
-            _discard(aside)
-            raise
-        _flush_directory(path.parent)
+                yield started
+        finally:
+            if not started.published:
+                discard(aside)
+
+
+@contextlib.contextmanager
+def atomic_writer(path: Path, mode: int = 0o666, *, replace: bool = True) -> Iterator[FileIO]:
+    """Open a file that becomes ``path`` when the block ends well. Takes what ``draft`` takes."""
+    with draft(path, mode, replace=replace) as started:
+        yield started.file
+        started.publish()
 
 
 def _start(path: Path, mode: int) -> FileIO:
@@ -183,11 +114,12 @@ def _start(path: Path, mode: int) -> FileIO:
         path.parent.mkdir(parents=True, exist_ok=True)
         # another process may remove a directory when the last file in it is gone
         with contextlib.suppress(FileNotFoundError):
-            return FileIO(path, "x+b", opener=_with_mode(mode))
-    return FileIO(path, "x+b", opener=_with_mode(mode))
+            return FileIO(path, "x+b", opener=with_mode(mode))
+    return FileIO(path, "x+b", opener=with_mode(mode))
 
 
-def _with_mode(mode: int) -> Callable[[str, int], int]:
+def with_mode(mode: int) -> Callable[[str, int], int]:
+    """Return what opens a file with a mode, less what the umask takes away."""
     return partial(os.open, mode=mode)
 
 
@@ -202,16 +134,22 @@ def publish_first(aside: Path, path: Path) -> None:
     except FileExistsError:
         if not path.samefile(aside):  # NFS: the answer to a request that was sent twice
             raise OvertakenError(
-                f"{path}: another process has just written it", hint="repeat the command"
+                "another process has just written it", hint="repeat the command", path=path
             ) from None
     except OSError as error:
         if path.exists():
             raise OvertakenError(
-                f"{path}: another process has just written it", hint="repeat the command"
+                "another process has just written it", hint="repeat the command", path=path
             ) from error
         aside.replace(path)
     else:
-        _discard(aside)
+        discard(aside)
+
+
+def discard(path: Path) -> None:
+    """Remove a file, where that can be done."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _flush_directory(path: Path) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from fedcli.errors import FedcliError
-from fedcli.formats.checkpoint import Checkpoint, digest
+from fedcli.formats.checkpoint import digest
 from fedcli.formats.diff import first_difference
 from fedcli.formats.metadata import Kind
+from fedcli.formats.update_tensors import open_checkpoint
 from fedcli.plan import Plan
 from fedcli.run import Run
 from fedcli.run.round import Round
@@ -70,11 +71,11 @@ def compare(path: Path, again: Path, kind: Kind) -> None:
     if digest(path) == digest(again):
         return
     try:
-        with Checkpoint(path, kind) as expected, Checkpoint(again, kind) as found:
+        with open_checkpoint(path, kind) as expected, open_checkpoint(again, kind) as found:
             tensor = first_difference(expected, found)
             same = expected.metadata == found.metadata
     except FedcliError as error:
-        raise DifferenceError(path, error.message.removeprefix(f"{path}: ")) from None
+        raise DifferenceError(path, error.about(path)) from None
     if tensor is None:
         tensor = "its layout differs" if same else "only what it says of itself differs"
     raise DifferenceError(path, f"comes out otherwise when it is made again: {tensor}")

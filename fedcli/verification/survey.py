@@ -5,20 +5,20 @@ claims on a file are compared with each other and with the file. So a file that 
 told from one that says something wrong of it.
 """
 
-import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from fedcli.aggregation.base_model import Base, Declared
-from fedcli.aggregation.blocks import BLOCK_BYTES
+from fedcli.aggregation.base_model import Base, Contents
 from fedcli.errors import BadInputError, NotReadyError, StorageError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.metadata import Kind, Metadata
-from fedcli.formats.records import Record, read_record
+from fedcli.formats.records import FileRecord
+from fedcli.formats.update_tensors import open_checkpoint
 from fedcli.progress import Progress
 from fedcli.run import Run
 from fedcli.run.round import Round
@@ -27,6 +27,7 @@ from fedcli.verification.findings import Finding, Problem, Section
 if TYPE_CHECKING:
     from fedcli.formats.manifest import Manifest
 
+Record = TypeVar("Record", bound=FileRecord)
 Consumer = Callable[[Checkpoint, memoryview, int], None]
 
 
@@ -97,7 +98,7 @@ class Survey:
 
         None as long as no model was read. Raises ``ValueError`` where it holds what cannot be.
         """
-        return None if self.model is None else Declared.of(found).applied_to(self.model)
+        return None if self.model is None else Contents.of(found).applied_to(self.model)
 
     def claim(self, path: Path, claim: Claim) -> None:
         """Note what a file says of another one."""
@@ -134,12 +135,12 @@ class Survey:
             return None
         self.look_at(section, path)
         try:
-            found = read_record(record, path)
+            found = record.read(path)
         except BadInputError as error:
-            self.add(broken, path, error.message.removeprefix(f"{path}: "))
+            self.add(broken, path, error.about(path))
             return None
         except StorageError as error:
-            self.add(Problem.LOST, path, error.message.removeprefix(f"{path}: "))
+            self.add(Problem.LOST, path, error.about(path))
             return None
         if found is None and missing is not None:
             self.add(missing[0], path, missing[1])
@@ -161,17 +162,17 @@ class Survey:
         """
         self.look_at(section, path)
         try:
-            with Checkpoint(path, kind) as found:
-                sha256 = read_through(found, consume)
+            with open_checkpoint(path, kind) as found:
+                sha256 = found.read_through(consume and partial(consume, found))
                 self.read[path] = ReadFile(sha256, found.size, found.metadata.num_examples)
                 check(found)
                 return found.metadata
         except NotReadyError:
             self.add(missing[0], path, missing[1])
         except BadInputError as error:
-            self.add(Problem.CHANGED, path, error.message.removeprefix(f"{path}: "))
+            self.add(Problem.CHANGED, path, error.about(path))
         except StorageError as error:
-            self.add(Problem.LOST, path, error.message.removeprefix(f"{path}: "))
+            self.add(Problem.LOST, path, error.about(path))
         except ValueError as error:
             self.add(Problem.CHANGED, path, str(error))
         return None
@@ -223,23 +224,6 @@ def _right(claims: list[Claim], found: str | None) -> str:
     if found in best and (found in firm or not firm):
         return found
     return (firm or best)[0]
-
-
-def read_through(checkpoint: Checkpoint, consume: Consumer | None = None) -> str:
-    """Read all bytes of an open checkpoint once, and return their SHA-256, hex.
-
-    ``consume`` is given each piece of what follows the header, and where it starts.
-    """
-    sha256, buffer = hashlib.sha256(checkpoint.header), memoryview(bytearray(BLOCK_BYTES))
-    end = checkpoint.size - checkpoint.data_start
-    for start in range(0, end, BLOCK_BYTES):
-        piece = buffer[: end - start]
-        checkpoint.read_into(piece, start)
-        sha256.update(piece)
-        if consume is not None:
-            consume(checkpoint, piece, start)
-    checkpoint.file.check_unchanged()
-    return sha256.hexdigest()
 
 
 def expect(what: str, expected: object, found: object) -> None:

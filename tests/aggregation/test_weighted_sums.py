@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from support.handmade import Tensors, loaded, new_run, same_bits, wide
 from support.runs import ROLES, deliver, run_info, tensors
 
-from fedcli.aggregation.blocks import Block, Part, Reader, reduce_blocks
+from fedcli.aggregation.blocks import Block, Reader, TensorSlice, reduce_blocks
 from fedcli.aggregation.weighted_sums import largest, weighted_sum
 from fedcli.errors import UpdateError
 from fedcli.formats.checkpoint import Checkpoint, save
@@ -236,13 +236,79 @@ class InMemory:
         into[...] = self.values
 
 
-def reduced(blocks: list[Any], reduce: Callable[[Block, Reader], Any]) -> Any:
-    whole = slice(0, len(blocks[0]))
-    part = Part("w", Role.PARAMETER, whole, 0)
-    block = Block(blocks[0].dtype, False, 0, blocks[0].nbytes, (part,))
+def whole_block(values: Any) -> Block:
+    part = TensorSlice("w", Role.PARAMETER, slice(0, len(values)), 0)
+    return Block(values.dtype, False, 0, values.nbytes, (part,))
+
+
+def reduced(blocks: list[Any], reduce: Callable[[Block, Reader, list[InMemory]], Any]) -> Any:
     sources = [InMemory(values) for values in blocks]
-    ((_, result),) = reduce_blocks(sources, [block], lambda b, r: reduce(b, r).copy())
+
+    def work(block: Block, reader: Reader) -> Any:
+        return reduce(block, reader, sources).copy()
+
+    ((_, result),) = reduce_blocks(sources, [whole_block(blocks[0])], work)
     return result
+
+
+class InOrder(InMemory):
+    """Values that have to be read block by block, and the blocks that were."""
+
+    in_order = True
+
+    def __init__(self, values: Any) -> None:
+        super().__init__(values)
+        self.seen: list[float] = []
+        self.reading = threading.Lock()
+
+    def read(self, block: Block, into: Any) -> None:
+        assert self.reading.acquire(blocking=False), "two threads read it at once"
+        self.seen.append(block.start)
+        into[...] = self.values + block.start
+        self.reading.release()
+
+
+def blocks_in_order(count: int) -> list[Block]:
+    part = TensorSlice("w", Role.PARAMETER, slice(0, 4), 0)
+    return [Block(np.dtype(np.float32), False, n, n + 16, (part,)) for n in range(count)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_reader_gives_each_source_its_own_values_in_whatever_order(seed: int) -> None:
+    sources = [InOrder(np.full(4, 1000 * n, np.float32)) for n in range(7)]
+
+    def reduce(block: Block, reader: Reader) -> dict[int, float]:
+        order = np.random.default_rng((seed, block.start)).permutation(7)[:5].tolist()
+        return {n: float(reader.read(sources[n])[0]) for n in order}
+
+    for block, found in reduce_blocks(sources, blocks_in_order(40), reduce, threads=3):
+        assert found == {n: 1000 * n + block.start for n in found}
+    assert all(source.seen == list(range(40)) for source in sources)  # also what was not asked for
+
+
+def test_a_source_that_is_hashed_is_read_once_in_a_block() -> None:
+    source = InOrder(np.ones(4, np.float32))
+
+    def reduce(_: Block, reader: Reader) -> None:
+        reader.read(source)
+        reader.read(source)
+
+    with pytest.raises(ValueError, match="read twice"):
+        list(reduce_blocks([source], blocks_in_order(9), reduce, threads=3))
+
+
+@pytest.mark.parametrize("at", [0, 3, 8])
+def test_after_an_error_in_a_block_no_thread_waits_for_ever(at: int) -> None:
+    sources = [InOrder(np.ones(4, np.float32)) for _ in range(3)]
+
+    def reduce(block: Block, reader: Reader) -> None:
+        for source in sources:
+            reader.read(source)
+            if block.start == at:
+                raise ArithmeticError
+
+    with pytest.raises(ArithmeticError):
+        list(reduce_blocks(sources, blocks_in_order(9), reduce, threads=3))
 
 
 floats = st.floats(-(2.0**100), 2.0**100, width=32)
@@ -253,7 +319,7 @@ floats = st.floats(-(2.0**100), 2.0**100, width=32)
 def test_a_mean_lies_between_its_clients(blocks: list[Any]) -> None:
     stack = np.stack(blocks).astype(np.float64)
     factors = [1 / len(blocks)] * len(blocks)
-    mean = reduced(blocks, lambda block, reader: weighted_sum(block, reader, factors))
+    mean = reduced(blocks, lambda b, r, sources: weighted_sum(b, r, sources, factors))
     slack = 1e-12 * np.abs(stack).max(axis=0)
     assert (mean >= stack.min(axis=0) - slack).all()
     assert (mean <= stack.max(axis=0) + slack).all()
@@ -265,14 +331,14 @@ def test_a_mean_lies_between_its_clients(blocks: list[Any]) -> None:
 def test_no_weight_hides_a_value_that_is_not_finite(bad: float, place: int) -> None:
     blocks = [np.ones(4, np.float32) for _ in range(3)]
     blocks[place][2] = bad
-    mean = reduced(blocks, lambda b, r: weighted_sum(b, r, [0.0, 1e-300, 1.0]))
+    mean = reduced(blocks, lambda b, r, sources: weighted_sum(b, r, sources, [0.0, 1e-300, 1.0]))
     assert np.isfinite(mean).tolist() == [True, True, False, True]
 
 
 @given(arrays(np.int64, st.integers(1, 9), elements=st.integers(-(2**63), 2**63 - 1)))
 @settings(max_examples=30, deadline=None)
 def test_counters_are_exact(values: Any) -> None:
-    found = reduced([values, values - (values > 0)], lambda _, reader: largest(reader, 2))
+    found = reduced([values, values - (values > 0)], lambda _, r, sources: largest(r, sources))
     assert found.dtype == np.int64
     assert (found == values).all()
 

@@ -14,14 +14,14 @@ from support.signing import keys, signed_run
 from support.small_runs import SMALL, contents, play, small_run
 from support.tampering import flip, resave, rewrite
 
-from fedcli.aggregation import base_model as bases
 from fedcli.aggregation import commit
 from fedcli.client import train as training
 from fedcli.errors import BadInputError, ConflictError
 from fedcli.exporting.history import chain
 from fedcli.formats.checkpoint import Checkpoint
-from fedcli.formats.manifest import read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind
+from fedcli.formats.records import encode
 from fedcli.plan import Plan
 from fedcli.plan.execution import Execution
 from fedcli.run import Run
@@ -31,7 +31,8 @@ from fedcli.steps.export import export
 from fedcli.steps.gc import gc
 from fedcli.steps.train_client import TrainClientResult, train_client
 from fedcli.steps.verify import verify
-from fedcli.storage.atomic import alone_in, write_json
+from fedcli.storage.atomic import write_json
+from fedcli.storage.commit import alone_in
 from fedcli.storage.untrusted import InputFile
 from fedcli.verification.replay_sandbox import Own
 
@@ -118,21 +119,14 @@ def test_an_update_that_is_replaced_while_it_is_averaged(
 ) -> None:
     for client in "012":
         deliver(tiny_run, client, tensors(1))
-    really = bases.read_base
-    path = tiny_run.round(1).update("1")
+    path, diagnose = tiny_run.round(1).update("1"), commit.diagnose
 
-    def late(*arguments: Any) -> Any:
-        diagnose = commit.diagnose
+    def replaced(*given: Any) -> Any:
+        found = diagnose(*given)
+        exchange(path)
+        return found
 
-        def replaced(*given: Any) -> Any:
-            found = diagnose(*given)
-            exchange(path)
-            return found
-
-        monkeypatch.setattr(commit, "diagnose", replaced)
-        return really(*arguments)
-
-    monkeypatch.setattr(bases, "read_base", late)
+    monkeypatch.setattr(commit, "diagnose", replaced)
     with pytest.raises(BadInputError, match=r"updates/1\.safetensors: was replaced"):
         aggregate(tiny_run)
     assert not tiny_run.round(1).global_model.exists()
@@ -296,7 +290,7 @@ def test_what_an_update_says_of_its_training_is_limited(tiny_run: Run) -> None:
         deliver(tiny_run, client, tensors(1))
     (rejected,) = aggregate(tiny_run, min_clients=2).rejected
     assert rejected.client == "0"
-    assert "'training' takes more than 100000 bytes" in rejected.reason
+    assert "metadata.training takes more than 100000 bytes" in rejected.reason
 
 
 def test_reasons_in_a_manifest_are_short(tiny_run: Run) -> None:
@@ -304,7 +298,7 @@ def test_reasons_in_a_manifest_are_short(tiny_run: Run) -> None:
         deliver(tiny_run, client, tensors(1))
     resave(tiny_run.round(1).update("0"), run="x" * 5000)
     aggregate(tiny_run, min_clients=2)
-    manifest = read_manifest(tiny_run.round(1).manifest)
+    manifest = Manifest.try_read(tiny_run.round(1).manifest)
     assert manifest is not None
     assert len(manifest.rejected[0].reason) <= 300
 
@@ -405,7 +399,7 @@ def test_a_replay_survives_what_an_update_says_of_its_training(
     run = small_run(tmp_path / "run")
     train(run, "0")
     path = run.round(1).update("0")
-    facts = dict(contents(path)[1].training or {})
+    facts = encode(contents(path)[1].training)
     resave(path, training={**facts, **said})
     run.round(1).telemetry("0").unlink()
     aggregate(run, min_clients=1)

@@ -16,7 +16,6 @@ from fedcli.run import Run
 from fedcli.steps.aggregate import aggregate
 from fedcli.storage.atomic import (
     InputFile,
-    alone_in,
     atomic_writer,
     canonical_json,
     read_json,
@@ -24,6 +23,7 @@ from fedcli.storage.atomic import (
     write_bytes,
     write_json,
 )
+from fedcli.storage.commit import alone_in
 from fedcli.storage.temporaries import remove_leftovers
 
 
@@ -187,7 +187,7 @@ def test_one_process_at_a_time_is_alone_in_a_directory(tmp_path: Path) -> None:
 
 def test_who_is_killed_keeps_nobody_out(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from fedcli.storage.atomic import alone_in\n"
+        "import os, sys; from pathlib import Path; from fedcli.storage.commit import alone_in\n"
         "with alone_in(Path(sys.argv[1])): os.kill(os.getpid(), 9)\n"
     )
     assert python(code, tmp_path).status == -signal.SIGKILL
@@ -201,13 +201,13 @@ def test_nobody_is_kept_out_where_there_are_no_locks_or_for_ever(
 ) -> None:
     said: list[str] = []
     with alone_in(tmp_path):
-        monkeypatch.setattr("fedcli.storage.atomic._PATIENCE", 0.05)
+        monkeypatch.setattr("fedcli.storage.commit._PATIENCE", 0.05)
         inside(tmp_path, said, "impatient")
 
         def no_locks(*_: object) -> None:
             raise OSError(errno.ENOLCK, "No locks available")
 
-        monkeypatch.setattr("fedcli.storage.atomic._PATIENCE", 1e9)
+        monkeypatch.setattr("fedcli.storage.commit._PATIENCE", 1e9)
         monkeypatch.setattr("fcntl.flock", no_locks)
         inside(tmp_path, said, "without locks")
     assert said == ["impatient", "without locks"]

@@ -1,0 +1,185 @@
+"""Open the updates of a round, and refuse those that do not fit it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedcli.aggregation.base_model import Agreement, Base, Contents, read_base
+from fedcli.aggregation.updates import Update, check_tensors, way_out
+from fedcli.errors import BadInputError, UpdateError
+from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.update_tensors import UpdateTensors
+from fedcli.run import Run
+from fedcli.run.round import Round
+from fedcli.security.signatures import signature_fault
+
+# A process may often open 1024 files. The updates beyond these are opened anew for every block.
+_KEPT_OPEN = 256
+_AGAIN = "fedcli aggregate --partial makes it again"
+_MOST_EXAMPLES = 10**9  # of one client: who says more wants to weigh more
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The updates of a round, and its base with what they hold."""
+
+    base: Base
+    updates: list[Update]
+
+
+@contextmanager
+def open_updates(
+    run: Run,
+    round_: Round,
+    accepted: Sequence[tuple[int, str]],
+    partials: Sequence[Path] = (),
+    weighting: str = "",
+    max_examples: float | None = None,
+) -> Iterator[Opened]:
+    """Open updates and check each against its own base, then partial means of the same weighting.
+
+    ``accepted`` are clients with the rounds of their updates, ``max_examples`` is the most that
+    one may say it was trained on. Nothing but headers is read. Raises ``UpdateError`` that names
+    the file, the tensor, what was expected and what was found; of all updates together.
+    """
+    numbers = sorted({round_.number, *(number for number, _ in accepted)})
+    bases = {number: read_base(run, run.round(number)) for number in numbers}
+    most = _MOST_EXAMPLES if max_examples is None else max_examples
+    with ExitStack() as files:
+        opening = _Opening(bases, round_.number, files)
+        opening.open_clients(accepted, most)
+        opening.open_partials(partials, weighting)
+        yield Opened(opening.agreement.bases[round_.number], opening.updates)
+
+
+@dataclass(frozen=True)
+class _Header:
+    """An open file that is of its round; ``whole`` lays out all tensors of its base."""
+
+    name: str
+    whole: Base
+    tensors: UpdateTensors
+    declared: Contents
+
+
+class _Opening:
+    """Opens the files of a round: first all headers, then each against what most of them hold."""
+
+    def __init__(self, bases: Mapping[int, Base], now: int, files: ExitStack) -> None:
+        self.updates: list[Update] = []
+        self.agreement = Agreement(bases)
+        self._whole = bases
+        self._now = now
+        self._files = files
+        self._opened: list[UpdateTensors] = []
+
+    def open_clients(self, accepted: Sequence[tuple[int, str]], most: float) -> None:
+        """Open the updates of clients, by round. Raises ``UpdateError``, of all together."""
+        headers: dict[tuple[int, str], _Header] = {}
+        errors: dict[tuple[int, str], UpdateError] = {}
+        for number, client in accepted:
+            try:
+                headers[number, client] = self._read_update(number, client, most)
+            except UpdateError as error:
+                errors[number, client] = error
+        self._agree({f"the update of client {h.name}": h for h in headers.values()})
+        for place, header in headers.items():
+            try:
+                with self._refusing(header.whole, header.name):
+                    base = self._base_of(header)
+                    check_tensors(base, base.layout, header.tensors)
+            except UpdateError as error:
+                errors[place] = error
+            else:
+                self._add(header, base)
+        if errors:
+            raise UpdateError.together([errors[place] for place in accepted if place in errors])
+
+    def open_partials(self, paths: Sequence[Path], weighting: str) -> None:
+        """Open partial means. Raises ``UpdateError`` and what opening raises."""
+        headers = {str(path): self._read_partial(path) for path in paths}
+        if not self.updates:
+            self._agree(headers)
+        for path, header in zip(paths, headers.values(), strict=True):
+            with _refused(path, _AGAIN):
+                base = self._base_of(header)
+                check_tensors(base, base.partial_layout(), header.tensors)
+                _check_partial(header.tensors.metadata, weighting)
+            self._add(header, base)
+
+    def _read_update(self, number: int, client: str, most: float) -> _Header:
+        whole = self._whole[number]
+        with self._refusing(whole, client):
+            tensors = self._open(whole.round.update(client), Kind.UPDATE)
+            found = tensors.metadata
+            if found.client != client:
+                raise ValueError(f"is of client {found.client}, expected {client}")
+            _check_origin(whole, found)
+            if (found.num_examples or 0) > most:
+                raise ValueError(f"has num_examples {found.num_examples}, expected {most} at most")
+            if fault := signature_fault(whole.run, whole.round, client, None):
+                raise ValueError(fault)
+            return _Header(client, whole, tensors, Contents.of(found))
+
+    def _read_partial(self, path: Path) -> _Header:
+        tensors, whole = self._open(path, Kind.PARTIAL), self._whole[self._now]
+        with _refused(path, _AGAIN):
+            _check_origin(whole, tensors.metadata)
+            return _Header(path.stem, whole, tensors, Contents.of(tensors.metadata))
+
+    def _open(self, path: Path, kind: Kind) -> UpdateTensors:
+        tensors = self._files.enter_context(UpdateTensors(path, kind))
+        if self._opened:
+            tensors.share(self._opened[-1])
+        self._opened.append(tensors)
+        if len(self._opened) > _KEPT_OPEN:
+            tensors.close()  # until it is read again
+        return tensors
+
+    def _agree(self, headers: Mapping[str, _Header]) -> None:
+        said = [(whose, header.declared) for whose, header in headers.items()]
+        self.agreement = Agreement.of(self._whole, said)
+
+    def _base_of(self, header: _Header) -> Base:
+        return self.agreement.base_of(header.whole, header.declared)
+
+    def _refusing(self, base: Base, client: str) -> AbstractContextManager[None]:
+        return _refused(base.round.update(client), way_out(base, client, self._now), client)
+
+    def _add(self, header: _Header, base: Base) -> None:
+        update = Update(header.name, base, header.tensors, self._now)
+        if len(self.updates) >= _KEPT_OPEN:
+            update.values.keep_open = False
+            update.values.close()
+        self.updates.append(update)
+
+
+@contextmanager
+def _refused(path: Path, hint: str, client: str | None = None) -> Iterator[None]:
+    """Turn what is wrong with an update into an ``UpdateError``."""
+    try:
+        yield
+    except BadInputError as error:
+        raise UpdateError(error.about(path), hint=hint, path=path, client=client) from None
+    except ValueError as error:
+        raise UpdateError(str(error), hint=hint, path=path, client=client) from None
+
+
+def _check_partial(found: Metadata, weighting: str) -> None:
+    if not found.updates:
+        raise ValueError("names no update")
+    if found.weighting != weighting:
+        raise ValueError(f"was made with --weighting {found.weighting}, not {weighting}")
+
+
+def _check_origin(base: Base, found: Metadata) -> None:
+    for what, expected, value in (
+        ("belongs to run", base.run.id, found.run),
+        ("belongs to round", base.round.number, found.round),
+        (f"was trained from another base model than {base.path}: SHA-256", base.sha256, found.base),
+    ):
+        if value != expected:
+            raise ValueError(f"{what} {value}, expected {expected}")
+    if found.num_examples is None or found.num_examples < 1:
+        raise ValueError(f"has num_examples {found.num_examples}, expected 1 or more")

@@ -9,7 +9,7 @@ import fedcli
 MOST_ARROWS = 220
 FLAT = {
     *("__init__", "__main__", "cores", "errors", "options", "progress", "randomness", "text"),
-    *("user_code"),
+    "user_code",
 }
 
 

@@ -1,11 +1,8 @@
 """An interrupted client goes on where it was kept, and delivers the bytes of one that was not."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from support.networks import assignment, pictures, trained
+from support.runs import python
 from torch import nn
 
 from fedcli.client.local_training import Assignment, Trained
@@ -249,8 +247,7 @@ class Killing:
 execution = Execution(threads=1, checkpoint_every=1)
 train_client(Run.open(Path(sys.argv[1])), ["0"], execution=execution, progress=Killing())
 """
-    done = subprocess.run([sys.executable, "-c", code, run.root], env=os.environ, check=False)
-    assert done.returncode == -signal.SIGKILL
+    assert python(code, run.root).status == -signal.SIGKILL
     lines, _ = train(run, None)
     assert "goes on after 2 epochs" in lines[0]
     assert update_of(run) == uninterrupted

@@ -3,15 +3,13 @@
 import contextlib
 import json
 import os
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.runs import deliver, tensors
+from support.runs import deliver, python, tensors
 
 from fedcli.cli import execute
 from fedcli.run import Run
@@ -111,7 +109,7 @@ def test_a_killed_client_is_said_to_be_stopped_until_it_trains_again(tiny_run: R
         "    live.update(epoch=1, epochs=2)\n"
         "    os.kill(os.getpid(), 9)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=False)
+    python(code)
     (training,) = read_training(tiny_run.round(1))
     assert training.state == "stopped"
     assert status(tiny_run).next.startswith("fedcli train-client --id")

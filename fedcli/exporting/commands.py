@@ -10,10 +10,10 @@ from typing import Any
 from fedcli.algorithms import ALGORITHMS
 from fedcli.errors import UsageError
 from fedcli.exporting.history import RoundHistory, stretches
-from fedcli.options import option_words
 from fedcli.plan import Plan, TrainPlan
 from fedcli.plan.aggregate import PARTS
 from fedcli.plan.rule import resolve
+from fedcli.plan.sections import option_words
 from fedcli.run import Run
 from fedcli.run.info import RunInfo
 from fedcli.text import printable

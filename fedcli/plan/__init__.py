@@ -11,7 +11,8 @@ from typing import Any, Self, get_type_hints
 
 from fedcli.errors import NotReadyError, StorageError, UsageError
 from fedcli.plan.aggregate import PARTS, AggregatePlan
-from fedcli.plan.train import AUGMENTATIONS, TrainPlan
+from fedcli.plan.choices import AUGMENTATIONS
+from fedcli.plan.train import TrainPlan
 
 __all__ = [
     "AUGMENTATIONS",

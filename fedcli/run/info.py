@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from fedcli.errors import RunFormatError, UsageError
 from fedcli.formats.client_ids import check_client_id, client_order, is_client_id
 from fedcli.formats.public_key import check_public_key
-from fedcli.options import Option, check, convert, section_of
+from fedcli.options import Option, check
 from fedcli.plan import Plan
+from fedcli.plan.sections import convert, section_of
 from fedcli.storage.atomic import canonical_json
 from fedcli.text import brief
 

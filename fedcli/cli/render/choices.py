@@ -12,9 +12,9 @@ from fedcli.algorithms import ALGORITHMS
 from fedcli.cli.render.output import Output
 from fedcli.partitioning import PARTITIONERS
 from fedcli.plan import AggregatePlan
+from fedcli.plan.choices import AUGMENTATIONS, OPTIMIZERS
 from fedcli.plan.rule import resolve
 from fedcli.plan.schedules import SCHEDULES
-from fedcli.plan.train import AUGMENTATIONS, OPTIMIZERS
 from fedcli.strategies import STRATEGIES, Rule
 from fedcli.strategies.reducers import REDUCERS
 from fedcli.strategies.server_optimizers import SERVER_OPTIMIZERS

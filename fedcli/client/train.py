@@ -27,6 +27,7 @@ from fedcli.client.session import (
 )
 from fedcli.errors import UsageError
 from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.records import encode
 from fedcli.models import build, takes_rgb
 from fedcli.models.weights import load_arrays
 from fedcli.plan.execution import Execution
@@ -93,7 +94,10 @@ def train_client(
     )
     check_state_is_own(session)
     results = tuple(_train_one(session, client, data) for client in ids)
-    return TrainClientResult(session.round.number, session.training, str(session.device), results)
+    training = encode(session.training)
+    if session.plan.initial_loss:
+        training["initial_loss"] = True
+    return TrainClientResult(session.round.number, training, str(session.device), results)
 
 
 def _train_one(session: Session, client: str, data: str | None) -> ClientResult:
@@ -105,7 +109,7 @@ def _train_one(session: Session, client: str, data: str | None) -> ClientResult:
     done = None
     if session.force:
         check_replaceable(session.round, client)
-    elif done := find_delivered(session.round, client, metadata, session.undecided):
+    elif done := find_delivered(session, metadata):
         fault = why_unfinished(session, client, done)
         if fault is None:
             left_off.remove()
@@ -122,9 +126,12 @@ def _train_one(session: Session, client: str, data: str | None) -> ClientResult:
         observer = _observer(session, client, left_off, live)
         trained = _fit(session, metadata, examples, before, resume, observer)
     elapsed = time.perf_counter() - started + seconds_before(resume)
-    facts = {"initial_loss": trained.initial_loss, "micro_batch": trained.micro_batch}
-    measured = {key: value for key, value in facts.items() if value is not None}
-    metadata = replace(metadata, training={**(metadata.training or {}), **measured})
+    training = replace(
+        metadata.training,
+        initial_loss=trained.initial_loss,
+        micro_batch=trained.micro_batch or metadata.training.micro_batch,
+    )
+    metadata = replace(metadata, training=training)
     again = session.force or done is not None
     result = deliver(session, metadata, trained, elapsed, again=again)
     left_off.remove()
@@ -134,17 +141,15 @@ def _train_one(session: Session, client: str, data: str | None) -> ClientResult:
 def _metadata(session: Session, client: str, examples: ClientData, before: Before) -> Metadata:
     """Describe the update; with the states that the client starts from among the inputs."""
     withheld = session.tensors.frozen | session.tensors.local
-    training = {
-        **session.training,
-        "steps": steps_of(session.plan, examples.count),
-        "examples": examples.fingerprint,
-    }
-    if before.sha256s:
-        one, *others = before.sha256s
-        training["state"] = [one, *others] if others else one
+    steps = steps_of(session.plan, examples.count)
+    training = replace(
+        session.training,
+        steps=steps,
+        examples=examples.fingerprint,
+        state=before.sha256s[0] if len(before.sha256s) == 1 else before.sha256s,
+    )
     if session.plan.local.divides_by_length:
-        length = checked_length(session, training["steps"])
-        training |= session.plan.local.recorded(length)
+        training = training.plus(session.plan.local.recorded(checked_length(session, steps)))
     return Metadata(
         Kind.UPDATE,
         session.run.id,

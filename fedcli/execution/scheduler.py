@@ -13,11 +13,11 @@ from fedcli.errors import FedcliError
 from fedcli.execution.jobs import jobs_by_cores, jobs_by_memory, threads_each
 from fedcli.execution.local import Steps
 from fedcli.execution.step_arguments import StepOptions
+from fedcli.formats.telemetry import Telemetry
 from fedcli.progress import Progress
 from fedcli.run import Run
 from fedcli.run.next_command import train_command
 from fedcli.run.round import Round
-from fedcli.storage.atomic import read_json
 
 
 class Room:
@@ -48,12 +48,12 @@ class Room:
 
     def measure(self, round_: Round, client: str) -> None:
         """Read what memory a client took that has trained alone."""
-        unreadable = (FedcliError, OSError, ValueError, KeyError, TypeError)
-        with contextlib.suppress(*unreadable):  # then the next one shows
-            values = read_json(round_.telemetry(client))
-            # it may have trained before, elsewhere
-            if str(values["device"]).startswith(self._device):
-                self._peak_bytes = int(values["peak_memory_bytes"])
+        told = None
+        with contextlib.suppress(FedcliError):  # then the next one shows
+            told = Telemetry.read(round_.telemetry(client))
+        # it may have trained before, elsewhere
+        if told is not None and (told.device or "").startswith(self._device):
+            self._peak_bytes = told.peak_memory_bytes
 
     def jobs(self, clients: int) -> int:
         """Return how many of a round's clients train at a time."""
@@ -167,4 +167,5 @@ def _named(error: FedcliError, run: Run, client: str, number: int) -> FedcliErro
     """Say which client it was, and how to see the failure alone."""
     alone = train_command(run, [client], number)
     hint = f"{error.hint}; alone: {alone}" if error.hint else f"alone: {alone}"
-    return type(error)(f"client {client}, round {number}: {error.message}", hint=hint)
+    message = f"client {client}, round {number}: {error.message}"
+    return error.amended(message=message, hint=hint, client=client)

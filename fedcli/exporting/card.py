@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fedcli.evaluation.records import Partition, Score
 from fedcli.exporting.commands import commands
 from fedcli.exporting.history import Link, RoundHistory, clients_of, stretches
+from fedcli.formats.evaluation import Score
+from fedcli.formats.partition import PartitionFile
 from fedcli.reporting.documents import environment
 from fedcli.reporting.layout import UNKNOWN
 from fedcli.reporting.markdown import escape
@@ -58,7 +59,7 @@ class Facts:
     rounds: Sequence[RoundHistory]
     chain: Sequence[Link]
     scores: Sequence[Score]
-    partition: Partition | None
+    partition: PartitionFile | None
 
 
 def card(file: ExportedFile, facts: Facts) -> str:

@@ -7,8 +7,10 @@ from typing import Any
 
 from fedcli.errors import BadInputError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, digest
-from fedcli.formats.manifest import Manifest, read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind
+from fedcli.formats.records import encode
+from fedcli.formats.training_record import TrainingRecord
 from fedcli.plan.train import TRAIN_OPTIONS
 from fedcli.run import Run
 from fedcli.run.info import client_order
@@ -78,7 +80,7 @@ def _base_of(run: Run, number: int) -> str | None:
         with Checkpoint(run.round(number).global_model, Kind.GLOBAL) as model:
             return model.metadata.base
     except (BadInputError, NotReadyError):
-        manifest = read_manifest(run.round(number).manifest)
+        manifest = Manifest.try_read(run.round(number).manifest)
         if manifest is not None:
             return manifest.base
         before = run.round(number - 1).global_model
@@ -97,21 +99,21 @@ def stretches(rounds: list[RoundHistory]) -> Iterator[list[RoundHistory]]:
 
 
 def _made(run: Run, number: int) -> RoundHistory:
-    manifest = read_manifest(run.round(number).manifest)
+    manifest = Manifest.try_read(run.round(number).manifest)
     found: dict[bytes, Mapping[str, Any]] = {}
     for entry in () if manifest is None else manifest.accepted:
         try:
             with Checkpoint(run.round(entry.round).update(entry.client), Kind.UPDATE) as update:
-                training = _hyperparameters(update.metadata.training or {})
+                training = _hyperparameters(update.metadata.training)
         except (BadInputError, NotReadyError):
             continue
         found[canonical_json(training)] = training
     return RoundHistory(number, manifest, tuple(found[key] for key in sorted(found)))
 
 
-def _hyperparameters(training: Mapping[str, Any]) -> dict[str, Any]:
+def _hyperparameters(training: TrainingRecord) -> dict[str, Any]:
     """Return the chosen options; the number of steps is not chosen if epochs are."""
-    chosen = {key: value for key, value in training.items() if key in _RECORDED}
+    chosen = {key: value for key, value in encode(training).items() if key in _RECORDED}
     chosen.pop("initial_loss", None)
     if "epochs" in chosen:
         chosen.pop("steps", None)

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from fedcli.evaluation.records import Partition
 from fedcli.formats.manifest import Absence
+from fedcli.formats.partition import PartitionFile
 from fedcli.reporting.headline import headline
 from fedcli.reporting.model import ClientReport, ClientRound, RoundReport, Subject, subject_of
 from fedcli.run import Run
@@ -25,7 +25,7 @@ def total(values: Iterable[Number | None]) -> Number | None:
 
 
 def client_reports(
-    run: Run, rounds: Sequence[RoundReport], partition: Partition | None
+    run: Run, rounds: Sequence[RoundReport], partition: PartitionFile | None
 ) -> tuple[ClientReport, ...]:
     """Describe every client of a run, and any other that its rounds name, in client order."""
     entries = defaultdict[str, list[tuple[RoundReport, ClientRound]]](list)

@@ -5,9 +5,10 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from fedcli.evaluation.records import Evaluation, Partition, Score, Telemetry
+from fedcli.formats.evaluation import Evaluation, Score
 from fedcli.formats.manifest import Contribution, Manifest
-from fedcli.formats.records import read_record
+from fedcli.formats.partition import PartitionFile
+from fedcli.formats.telemetry import Telemetry
 from fedcli.reporting.clients import client_reports, total
 from fedcli.reporting.model import ClientRound, Note, RoundReport, RunReport
 from fedcli.reporting.notes import notes_on
@@ -23,7 +24,7 @@ def collect(run: Run, label: str) -> RunReport:
 
     Raises ``BadInputError`` that names a file which cannot be used.
     """
-    partition = read_record(Partition, run.partition_file)
+    partition = PartitionFile.read(run.partition_file)
     rounds, remarks = _rounds(run)
     test = partition.shards.get("test.safetensors") if partition else None
     report = RunReport(
@@ -52,7 +53,7 @@ def _rounds(run: Run) -> tuple[tuple[RoundReport, ...], list[Note]]:
     last = max((round_.number for round_ in run.complete_rounds()), default=-1)
     reports, notes = [], []
     for round_ in run.rounds():
-        manifest = read_record(Manifest, round_.manifest)
+        manifest = Manifest.read(round_.manifest)
         clients, without = _clients(run, round_, manifest)
         scores, outdated = _scores(run, round_, manifest)
         report = RoundReport(
@@ -142,7 +143,7 @@ def _clients(
 
 def _telemetry(round_: Round, client: str, entry: Contribution | None) -> Telemetry | None:
     """Read the telemetry of a client; None if there is none, or if it is of another update."""
-    telemetry = read_record(Telemetry, round_.telemetry(client))
+    telemetry = Telemetry.read(round_.telemetry(client))
     is_other = telemetry and entry and telemetry.sha256 != entry.sha256
     return None if is_other else telemetry
 
@@ -165,7 +166,7 @@ def _scores(
     run: Run, round_: Round, manifest: Manifest | None
 ) -> tuple[tuple[Score, ...], list[Note]]:
     """Return the scores of the models that the round holds now, and a note on outdated ones."""
-    evaluation = read_record(Evaluation, round_.evaluation)
+    evaluation = Evaluation.read(round_.evaluation)
     scores = evaluation.results if evaluation else ()
     if manifest is None:
         return scores, []

@@ -8,8 +8,8 @@ lists every ``measure``.
 
 from typing import NamedTuple
 
-from fedcli.evaluation.records import ClassScore, Score
-from fedcli.partitioning import Heterogeneity
+from fedcli.formats.evaluation import ClassScore, Score
+from fedcli.formats.partition import Heterogeneity
 from fedcli.reporting.layout import (
     CellKind,
     Column,

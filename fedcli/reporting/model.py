@@ -7,9 +7,10 @@ does not hold the value.
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedcli.evaluation.records import Epoch, Score
+from fedcli.formats.evaluation import Score
 from fedcli.formats.manifest import Absence, PartialContribution
-from fedcli.partitioning import Heterogeneity
+from fedcli.formats.partition import Heterogeneity
+from fedcli.formats.telemetry import EpochFigures
 from fedcli.reporting.words import model_named
 
 
@@ -76,7 +77,7 @@ class ClientRound:
     images_per_second: float | None = None
     device: str | None = None
     peak_memory_bytes: int | None = None
-    epochs: tuple[Epoch, ...] = ()
+    epochs: tuple[EpochFigures, ...] = ()
 
     @property
     def local_loss(self) -> float | None:

@@ -1,6 +1,6 @@
 """Notes on a run: what is missing from its report, and the command that would add it."""
 
-from fedcli.evaluation.records import Partition
+from fedcli.formats.partition import PartitionFile
 from fedcli.reporting.absences import absence_notes
 from fedcli.reporting.model import Note, RoundReport, RunReport
 from fedcli.reporting.standouts import standout_notes
@@ -10,7 +10,7 @@ from fedcli.run.next_command import evaluate_command, train_command
 from fedcli.run.sampling import sampled_clients
 
 
-def notes_on(run: Run, report: RunReport, partition: Partition | None) -> tuple[Note, ...]:
+def notes_on(run: Run, report: RunReport, partition: PartitionFile | None) -> tuple[Note, ...]:
     """Return the notes on a run, the most important ones first."""
     return (
         *_centralised(report, partition),
@@ -22,12 +22,12 @@ def notes_on(run: Run, report: RunReport, partition: Partition | None) -> tuple[
     )
 
 
-def _centralised(report: RunReport, partition: Partition | None) -> list[Note]:
+def _centralised(report: RunReport, partition: PartitionFile | None) -> list[Note]:
     if not report.centralised:
         return []
     text = "one client holds all examples, so no model is exchanged"
     shards = partition.shards.items() if partition else ()
-    sizes = [shard.bytes or 0 for name, shard in shards if name.startswith("client-")]
+    sizes = [shard.bytes for name, shard in shards if name.startswith("client-")]
     if sum(sizes):
         text += f"; collecting them once costs {sum(sizes) / 1e6:.1f} MB (decoded)"
     return [Note(text)]

@@ -21,7 +21,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from fedcli.evaluation.records import Score
+from fedcli.formats.evaluation import Score
 from fedcli.reporting.columns import CLASSES, HETEROGENEITY, ROUNDS, SCORES, UPDATES, UpdateRow
 from fedcli.reporting.layout import Column, Row
 from fedcli.reporting.model import Report, RoundReport, RunReport

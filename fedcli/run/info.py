@@ -176,6 +176,6 @@ def parse(values: dict[str, Any], path: Path) -> RunInfo:
             format=values["format"],
         )
     except KeyError as error:
-        raise RunFormatError(f"{path}: has no {error.args[0]!r}") from None
+        raise RunFormatError(f"has no {error.args[0]!r}", path=path) from None
     except UsageError as error:
-        raise RunFormatError(f"{path}: does not describe a run: {error.message}") from None
+        raise RunFormatError(f"does not describe a run: {error.message}", path=path) from None

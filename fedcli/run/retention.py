@@ -16,7 +16,7 @@ from pathlib import Path
 from fedcli.algorithms import ALGORITHMS
 from fedcli.errors import BadInputError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint
-from fedcli.formats.manifest import read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind
 from fedcli.run.client_state import LOCAL, StateStore, slots_kept
 from fedcli.run.directory import Run
@@ -107,7 +107,7 @@ class Span:
 
     def _most_stale(self) -> int:
         """Return by how many rounds an update may be late, by the plan or the last manifest."""
-        manifest = read_manifest(self.run.round(self.open - 1).manifest)
+        manifest = Manifest.try_read(self.run.round(self.open - 1).manifest)
         used = None if manifest is None else manifest.options.get("max_staleness")
         default: int = WEIGHTINGS["staleness"].options["max_staleness"]
         planned = self.run.info.plan.aggregate.max_staleness or 0
@@ -204,7 +204,7 @@ def _slots_in(store: StateStore, mine: list[OldFile]) -> Set[str]:
             continue
         try:
             with Checkpoint(file.path, Kind.UPDATE) as update:
-                slots |= slots_kept(update.metadata.training or {})
+                slots |= slots_kept(update.metadata.training)
         except (BadInputError, NotReadyError):
             continue
     return slots & _SLOTS.keys()
@@ -220,7 +220,7 @@ def _belonging(span: Span, updates: list[OldFile]) -> Iterator[OldFile]:
     for round_ in span.run.rounds():
         if not oldest <= round_.number < span.open:
             continue
-        manifest = read_manifest(round_.manifest)
+        manifest = Manifest.try_read(round_.manifest)
         accepted |= {(e.round, e.client) for e in manifest.accepted} if manifest else set()
     for file in updates:
         round_, client = span.run.round(file.round), file.client or ""

@@ -26,8 +26,9 @@ class Round:
         for folder in (self.path, *inside):
             if folder.is_symlink():
                 raise BadInputError(
-                    f"{folder}: is a symbolic link, which is not followed",
+                    "is a symbolic link, which is not followed",
                     hint="put the folder itself there; the run, or its rounds/, may be a link",
+                    path=folder,
                 )
         return self
 

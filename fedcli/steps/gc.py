@@ -85,8 +85,9 @@ def _remove(path: Path) -> int | None:
         return None
     except OSError as error:
         raise StorageError(
-            f"{path}: cannot remove: {error.strerror}",
+            f"cannot remove: {error.strerror}",
             hint="repeat the command once the cause is removed; what it has removed was old",
+            path=path,
         ) from error
     return size
 

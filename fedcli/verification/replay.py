@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedcli.errors import FedcliError
+from fedcli.formats.telemetry import Telemetry
 from fedcli.run.info import client_order
 from fedcli.run.round import Round
-from fedcli.storage.atomic import read_json
 from fedcli.user_code import load_attribute
 from fedcli.verification.findings import Part, Problem
 from fedcli.verification.replay_aggregation import replay_aggregation
@@ -88,9 +88,9 @@ def _attempt(survey: Survey, path: Path, make: Callable[[], None]) -> Problem | 
 def _elsewhere(round_: Round, client: str) -> str:
     """Return a remark where the client says that it trained on another machine."""
     try:
-        host = read_json(round_.telemetry(client)).get("host")
-    except (OSError, ValueError, FedcliError):
+        told = Telemetry.read(round_.telemetry(client))
+    except FedcliError:
         return ""
-    if host is None or host == socket.gethostname():
+    if told is None or told.host in (None, socket.gethostname()):
         return ""
-    return f"; it was trained on {host}, and other machines may round otherwise"
+    return f"; it was trained on {told.host}, and other machines may round otherwise"

@@ -169,7 +169,8 @@ def test_every_error_of_the_tree_has_a_kind_of_its_own() -> None:
     assert len({error.kind for error in errors}) == len(errors)
     for error in errors:
         assert error.__name__ in (errors_module.__doc__ or "")
-        printed = json.loads(json.dumps({"kind": error.kind, "message": "m", "hint": "h"}))
+        printed = json.loads(json.dumps(error("m", hint="h").as_json()))
+        assert printed == {"kind": error.kind, "message": "m", "hint": "h"}
         assert type(error_from_json(printed)) is error
 
 

@@ -14,9 +14,10 @@ from fedcli.errors import ClientFailedError
 from fedcli.execution.jobs import jobs_by_cores, jobs_by_memory, threads_each
 from fedcli.execution.scheduler import Room, Trainer
 from fedcli.execution.step_arguments import StepOptions
+from fedcli.formats.telemetry import Telemetry
 from fedcli.progress import Silence
 from fedcli.run import Run
-from fedcli.storage.atomic import write_bytes, write_json
+from fedcli.storage.atomic import write_bytes
 
 
 def duration(clients: int, jobs: int, cores: int) -> Fraction:
@@ -93,8 +94,8 @@ class Processes:
         else:
             self._together.wait(30)  # fewer at a time than this never get on
         if self._device:
-            values = {"device": self._device, "peak_memory_bytes": 4 * GIB}
-            write_json(self._run.round(1).telemetry(client), values)
+            told = Telemetry("0" * 64, device=self._device, peak_memory_bytes=4 * GIB)
+            told.write(self._run.round(1).telemetry(client))
         with self._lock:
             self._running -= 1
         return {"clients": [{"already_done": True}]}

@@ -34,7 +34,7 @@ from fedcli.exporting.commands import commands
 from fedcli.exporting.history import history
 from fedcli.exporting.weights import merged_adapters
 from fedcli.formats.checkpoint import Checkpoint, digest, save
-from fedcli.formats.manifest import read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.models import build
 from fedcli.models.weights import to_tensors
@@ -326,7 +326,7 @@ def test_what_the_plan_does_not_say_is_in_the_commands(tmp_path: Path) -> None:
     _, first, second = commands(run, history(run, 3))
     assert first == "fedcli run --rounds 1 --threads 1"
     words = shlex.split(second)
-    manifest = read_manifest(run.round(3).manifest)
+    manifest = Manifest.try_read(run.round(3).manifest)
     assert manifest is not None
     typed = {"--lr": "0.02", "--algorithm": "fedprox", "--mu": "0.5", "--reduce": "median"}
     assert typed == {option: words[words.index(option) + 1] for option in typed}

@@ -14,7 +14,7 @@ from fedcli.aggregation.server_state import read_slot
 from fedcli.algorithms import ALGORITHMS
 from fedcli.errors import BadInputError, ConflictError, NotReadyError, UsageError
 from fedcli.formats.checkpoint import digest, save
-from fedcli.formats.manifest import read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.plan import Plan
 from fedcli.plan.execution import Execution
 from fedcli.run import Run
@@ -480,7 +480,7 @@ def test_an_update_names_the_servers_state_that_it_was_made_with(tmp_path: Path)
     play(run, 2, *SCAFFOLD)
     assert "server_state" not in facts(run, 1, "0")
     assert facts(run, 2, "0")["server_state"] == digest(run.round(1).server_state)
-    manifest = read_manifest(run.round(1).manifest)
+    manifest = Manifest.try_read(run.round(1).manifest)
     assert manifest is not None
     assert facts(run, 2, "0")["server_state"] == manifest.server_state
 

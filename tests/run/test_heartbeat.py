@@ -63,7 +63,7 @@ def test_it_may_be_told_with_every_batch(tiny_run: Run, monkeypatch: pytest.Monk
 
     slowness = 0.001
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr("fedcli.run.heartbeat.write_json", write)
+    monkeypatch.setattr("fedcli.formats.records.write_json", write)
     telling = live(tiny_run)
     for batch in range(1000):
         clock[0] += 0.01

@@ -20,6 +20,7 @@ from fedcli.errors import BadInputError, RunFormatError, UsageError
 from fedcli.evaluation.candidates import global_models
 from fedcli.formats.checkpoint import digest, save
 from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.records import encode
 from fedcli.run import Run
 from fedcli.run.info import run_id
 from fedcli.security.keys import verifies
@@ -423,4 +424,4 @@ def test_two_statements_never_share_their_bytes(statement, which, text):
     except UnicodeEncodeError:  # half a surrogate pair, which no file of ours is read with
         return
     assert (messages[0] == messages[1]) == (statement == other)
-    assert messages[0] == b"fedcli-signature-1\n" + canonical_json(statement.as_json())
+    assert messages[0] == b"fedcli-signature-1\n" + canonical_json(encode(statement))

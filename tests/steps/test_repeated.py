@@ -8,7 +8,7 @@ from support.behind_faults import Commands, check_readable
 from support.interrupted_steps import ALL, CUT, PARTITION, STEPS, TRAIN, Step, prepare
 from support.small_runs import small_run
 
-from fedcli.formats.manifest import read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.plan.execution import Execution
 from fedcli.progress import Silence
 from fedcli.run import Run
@@ -140,6 +140,6 @@ def test_a_client_that_trains_while_its_round_is_completed_is_late(tmp_path: Pat
     result = train_client(run, ["1"], execution=once, progress=Completing(run))
     assert (result.round, [client.late for client in result.clients]) == (1, [True])
     assert run.round(1).delivered() == ["0", "1"]
-    manifest = read_manifest(run.round(1).manifest)
+    manifest = Manifest.try_read(run.round(1).manifest)
     assert manifest is not None
     assert [entry.client for entry in manifest.accepted] == ["0"]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from fedcli.errors import DataError, OutOfMemoryError, UsageError
 from fedcli.formats.checkpoint import Checkpoint, save
 from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.records import encode
 from fedcli.models import build
 from fedcli.models.weights import initial_tensors
 from fedcli.plan import Plan, TrainPlan
@@ -259,7 +260,7 @@ def run(tmp_path: Path) -> Run:
 def _facts(run: Run, client: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
     with Checkpoint(run.round(1).update(client)) as update:
         telemetry = json.loads(run.round(1).telemetry(client).read_text())
-        return update.metadata.training or {}, telemetry
+        return encode(update.metadata.training), telemetry
 
 
 def test_it_is_said_recorded_and_no_other_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

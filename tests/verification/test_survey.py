@@ -565,7 +565,7 @@ DATA_CHANGES: dict[str, tuple[Callable[[Run], object], dict[str, str]]] = {
         lambda run: rewrite(
             run.partition_file, lambda p: p["shards"].update({"../x": p["shards"].popitem()[1]})
         ),
-        {"data/partition.json": "'../x' is no name of a shard"},
+        {"data/partition.json": "shards: expected the name of a shard, found '../x'"},
     ),
 }
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _MARKERS = "osD^vP"
 _DASHES = ("-", "--", "-.", ":")
 _FORMATS = (".png", ".svg", ".pdf")
+_LEGEND = 8  # rows of a legend; fewer entries stand in several columns
 _FEW = 12  # columns, up to which every cell has room for its number
 
 Counts = Mapping[str, Sequence[int]]
@@ -77,13 +78,9 @@ def curves(
         if whole_x:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if len(lines) > 1 or (lines and others):
-            rows = min(len(lines), 8)
-            figure.legend(
-                handles,
-                [line.label for line in lines],
-                loc="outside upper left",
-                ncols=-(-8 // rows),
-            )
+            labels = [line.label for line in lines]
+            columns = -(-_LEGEND // min(len(lines), _LEGEND))
+            figure.legend(handles, labels, loc="outside upper left", ncols=columns)
         return figure
 
 

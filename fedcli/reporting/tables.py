@@ -6,15 +6,7 @@ from operator import attrgetter
 
 from fedcli.formats.evaluation import ClassScore, Score
 from fedcli.reporting.client_tables import clients_table, participation_table, updates_table
-from fedcli.reporting.columns import (
-    ACCURACY,
-    CLASSES,
-    HETEROGENEITY,
-    LOSS,
-    ROUNDS,
-    SCORES,
-    SUMMARY,
-)
+from fedcli.reporting.columns import ACCURACY, CLASSES, HETEROGENEITY, LOSS, ROUNDS, SCORES, SUMMARY
 from fedcli.reporting.headline import subjects
 from fedcli.reporting.layout import (
     UNKNOWN,
@@ -179,10 +171,7 @@ def class_tables(runs: Sequence[RunReport], headline: Subject | None) -> list[Ta
         tabulate(
             column.side_by_side,
             _CLASS,
-            [
-                CLASSES[0].through(_first),
-                *(_of_run(column, i, run) for i, run in enumerate(runs)),
-            ],
+            [CLASSES[0].through(_first), *(_of_run(column, i, run) for i, run in enumerate(runs))],
             rows,
             keep_empty=True,
         )

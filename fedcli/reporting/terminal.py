@@ -80,10 +80,7 @@ def _clients_tables(runs: Sequence[RunReport]) -> Iterator[Table]:
 
 
 def _heading(run: RunReport) -> Text:
-    counts = (
-        _plural(len(run.clients), "client"),
-        _plural(len(run.trained_rounds()), "round"),
-    )
+    counts = (_plural(len(run.clients), "client"), _plural(len(run.trained_rounds()), "round"))
     label, facts = printable(run.label), printable(" · ".join([*run.facts, *counts]))
     gap = "  " if len(label) + 2 + len(facts) <= _WIDTH else "\n  "
     return Text(label, style="bold").append(gap + facts, style="not bold")

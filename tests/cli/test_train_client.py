@@ -12,7 +12,6 @@ import pytest
 from support.runs import fedcli
 
 from fedcli.algorithms import ALGORITHMS
-from fedcli.cli import execute
 from fedcli.formats.checkpoint import Checkpoint, digest, save
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata
@@ -75,16 +74,6 @@ def run(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(template, "fedrun")
     return Run.open(Path("fedrun"))
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        found = execute([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return found, printed.out, printed.err
-
-    return call
 
 
 def files(root: Path) -> set[str]:

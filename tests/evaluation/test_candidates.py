@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from support.runs import run_info
 from torch import Tensor, nn
 
-from fedcli.cli import execute
 from fedcli.errors import BadInputError, CheckpointError, NotReadyError
 from fedcli.formats.checkpoint import digest, save
 from fedcli.formats.metadata import Kind, Metadata
@@ -132,16 +131,6 @@ def write_state(
 
 def slot(name: str, tensors: Arrays) -> Arrays:
     return {f"{name}/{key}": value for key, value in tensors.items()}
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        found = execute([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return found, printed.out, printed.err
-
-    return call
 
 
 def timeless(entries: Sequence[dict[str, Any]]) -> Any:

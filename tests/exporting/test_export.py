@@ -5,8 +5,6 @@ import importlib.util
 import json
 import re
 import shlex
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 from support.handmade import deliver_all, planned
 from support.pages import ROOT
-from support.runs import fedcli, tensors
+from support.runs import fedcli, python, tensors
 from support.signing import keys, signed_run
 from support.small_runs import play, small_run
 
@@ -197,8 +195,7 @@ def test_safetensors_takes_no_torch(run: Run, tmp_path: Path) -> None:
         "export(Run.open(Path('run')), output=Path('model.safetensors'))\n"
         "assert 'torch' not in sys.modules\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False)
-    assert done.returncode == 0
+    assert python(script, cwd=tmp_path).status == 0
 
 
 # --- adapters ------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 from support.runs import ROLES, deliver, run_info, tensors
-from support.signing import Keys, Signed, flip, keys, signed_run
+from support.signing import Keys, Signed, flip, signed_run
 
 from fedcli.errors import BadInputError, RunFormatError, UsageError
 from fedcli.evaluation.candidates import global_models
@@ -39,11 +39,6 @@ from fedcli.security.signatures import (
 from fedcli.storage.atomic import canonical_json
 
 pytestmark = pytest.mark.usefixtures("unsynced")
-
-
-@pytest.fixture(scope="module")
-def owned(tmp_path_factory: pytest.TempPathFactory) -> Keys:
-    return keys(tmp_path_factory.mktemp("keys"))
 
 
 @pytest.fixture

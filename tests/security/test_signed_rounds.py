@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support.handmade import snapshot
 from support.runs import deliver, tensors
-from support.signing import CLIENTS, Keys, Signed, flip, keys, signed_run, states, watch_names
+from support.signing import CLIENTS, Keys, Signed, flip, signed_run, states, watch_names
 
 from fedcli.cli import execute
 from fedcli.errors import BadInputError, ConflictError, StorageError, UpdateError, UsageError
@@ -19,11 +19,6 @@ from fedcli.steps.partial import partial
 from fedcli.steps.status import status
 
 pytestmark = pytest.mark.usefixtures("unsynced")
-
-
-@pytest.fixture(scope="module")
-def owned(tmp_path_factory: pytest.TempPathFactory) -> Keys:
-    return keys(tmp_path_factory.mktemp("keys"))
 
 
 @pytest.fixture

@@ -37,14 +37,21 @@ def touched(folder: Path) -> dict[str, tuple[int, ...]]:
     return {name: (s.st_ino, s.st_mtime_ns, s.st_ctime_ns) for name, s in status.items()}
 
 
+def done_once(
+    behind_faults: Commands, step: Step, tmp_path: Path
+) -> tuple[Path, dict[str, tuple[int, ...]]]:
+    """The folder after a step, and what was touched in it."""
+    folder = tmp_path / "folder"
+    prepare(behind_faults, step, folder)
+    assert behind_faults(folder, *step.words).status == 0
+    return folder, touched(folder)
+
+
 @pytest.mark.parametrize("name", AGAIN)
 def test_the_same_again_says_so_and_touches_nothing(
     behind_faults: Commands, name: str, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "folder"
-    prepare(behind_faults, AGAIN[name], folder)
-    assert behind_faults(folder, *AGAIN[name].words).status == 0
-    before = touched(folder)
+    folder, before = done_once(behind_faults, AGAIN[name], tmp_path)
     ended = behind_faults(folder, *AGAIN[name].words)
     assert ended.status == 0, ended
     assert "already" in ended.out + ended.err
@@ -55,10 +62,7 @@ def test_the_same_again_says_so_and_touches_nothing(
 def test_with_other_inputs_it_is_a_conflict(
     behind_faults: Commands, name: str, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "folder"
-    prepare(behind_faults, STEPS[name], folder)
-    assert behind_faults(folder, *STEPS[name].words).status == 0
-    before = touched(folder)
+    folder, before = done_once(behind_faults, STEPS[name], tmp_path)
     ended = behind_faults(folder, *STEPS[name].words, *OTHERS[name])
     assert ended.status == 5, ended
     assert "--force" in ended.err

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -116,10 +116,22 @@ def fedcli(*arguments: object, cwd: Path, **environment: str) -> Finished:
 
 def new_fedcli(*arguments: object, cwd: Path, **environment: str) -> Finished:
     """Run the program as a process of its own, which imports all that it needs."""
+    return _finished(["-m", "fedcli", *arguments], cwd, _variables(environment))
+
+
+def python(code: str, *arguments: object, cwd: Path | None = None) -> Finished:
+    """Run Python code in a process of its own."""
+    return _finished(["-B", "-c", code, *arguments], cwd, None)
+
+
+def _finished(
+    words: Sequence[object], cwd: Path | None, variables: dict[str, str] | None
+) -> Finished:
+    command = [sys.executable, *map(str, words)]
     done = subprocess.run(
-        [sys.executable, "-m", "fedcli", *map(str, arguments)],
+        command,
         cwd=cwd,
-        env=_variables(environment),
+        env=variables,
         capture_output=True,
         text=True,
         timeout=300,

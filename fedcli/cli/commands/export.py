@@ -45,7 +45,7 @@ def export(
     force: ForceOption = False,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
-    """Write a global model for other programs, with a card that says where it is from."""
+    """Write a global model for other programs, with a card that says where it comes from."""
     from fedcli.cli.render.export import render
     from fedcli.steps.export import export as step
 

@@ -56,7 +56,7 @@ def init(
     ] = None,
     image_size: Annotated[
         int,
-        typer.Option(min=4, max=4096, help="Pictures are made N×N.", metavar="N"),
+        typer.Option(min=4, max=4096, help="Pictures are resized to N×N.", metavar="N"),
     ] = 32,
     channels: Annotated[
         int, typer.Option(help="Channels of the pictures: 3 (RGB) or 1 (grey).", metavar="N")

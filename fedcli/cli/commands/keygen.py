@@ -13,14 +13,14 @@ from fedcli.run import DEFAULT_RUN
 
 def keygen(
     file: Annotated[
-        Path, typer.Argument(help="Where the private key is, or is to be.", metavar="FILE")
+        Path, typer.Argument(help="The file of the private key.", metavar="FILE")
     ] = Path("fedcli.key"),
     run: RunOption = DEFAULT_RUN,
     show: Annotated[
-        bool, typer.Option("--show", help="Print the public key of a key that is there.")
+        bool, typer.Option("--show", help="Print the public key of an existing key.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace a key that is there, which is then lost.")
+        bool, typer.Option("--force", help="Replace an existing key, which is then lost.")
     ] = False,
     printing: OutputOptions = OutputOptions(),
 ) -> None:

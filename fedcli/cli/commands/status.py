@@ -26,7 +26,7 @@ def status(
     sampling: SamplingOptions = NONE,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
-    """Tell where the run stands: who has delivered, who is missing, what to type next."""
+    """Show where the run stands: who has delivered, who is missing, what to type next."""
     from fedcli.cli.render.status import render, render_sampled
     from fedcli.steps.status import status as step
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 from support import warm
-from support.runs import ROLES, run_info, tensors
+from support.runs import ROLES, deliver, run_info, tensors
 
 from fedcli.cli import execute
 from fedcli.formats.checkpoint import save
@@ -73,3 +73,11 @@ def tiny_run(tmp_path: Path) -> Run:
     metadata = Metadata(Kind.GLOBAL, run.id, round=0, roles=ROLES, seed=0)
     save(run.round(0).global_model, tensors(0), metadata)
     return run
+
+
+@pytest.fixture
+def delivered(tiny_run: Run) -> Run:
+    """All three clients have delivered."""
+    for client in "012":
+        deliver(tiny_run, client, tensors(int(client) + 1))
+    return tiny_run

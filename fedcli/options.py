@@ -83,21 +83,23 @@ class Option:
 
     def range_in_words(self, kind: type[Any]) -> str:
         """Return what is expected of a number of this type: ``a share from 0 to below 0.5``."""
-        least, most = _first(self.at_least, self.above), _first(self.at_most, self.below)
-        upper = "" if most is None else f"{'at most' if self.at_most is not None else 'below'} "
-        if least is None or most is None:
-            if least is None:
-                return f"a {self.what} {upper}{most:g}" if most is not None else f"a {self.what}"
-            if self.above is not None:
-                return f"a {self.what} above {least:g}"
-            return f"{least:g} or more" if kind is int else f"a {self.what} of at least {least:g}"
+        if self.at_least is not None and self.below is self.at_most is None:
+            least = _short(self.at_least)
+            return f"{least} or more" if kind is int else f"a {self.what} of at least {least}"
+        words = f"a {self.what}"
         if self.above is not None:
-            return f"a {self.what} above {least:g}, {upper}{most:g}"
-        return f"a {self.what} from {least:g} to {upper.replace('at most ', '')}{most:g}"
+            words += f" above {_short(self.above)}" + ("," if self.at_most is not None else "")
+        if self.at_least is not None:
+            words += f" from {_short(self.at_least)} to"
+        if self.below is not None:
+            words += f" below {_short(self.below)}"
+        if self.at_most is not None:
+            words += f" {'at most ' if self.at_least is None else ''}{_short(self.at_most)}"
+        return words
 
 
-def _first(*values: float | None) -> float | None:
-    return next((value for value in values if value is not None), None)
+def _short(number: float) -> str:
+    return f"{number:g}".replace("e+0", "e")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ _UNKNOWN = Diagnosis(None, None, None)
 
 
 def not_read(_: Update) -> str:
-    """Stand for the digest of an update that is still to be read."""
+    """TrainerState for the digest of an update that is still to be read."""
     return NO_DIGEST
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from fedcli.client.existing_update import Delivered, check_replaceable, find_delivered
+from fedcli.client.existing_update import ExistingUpdate, check_replaceable, find_existing
 from fedcli.client.local_training import Trained
 from fedcli.client.session import Session
 from fedcli.client.telemetry import telemetry
@@ -38,7 +38,7 @@ class ClientResult:
     late: bool
 
 
-def was_delivered(session: Session, metadata: Metadata, done: Delivered) -> ClientResult:
+def existing_result(session: Session, metadata: Metadata, done: ExistingUpdate) -> ClientResult:
     """Return the result of a client whose update is there."""
     client, examples = metadata.client or "", metadata.num_examples or 0
     late = is_late(session.run, session.round, client, done.sha256)
@@ -67,11 +67,11 @@ def deliver(
     try:
         sha256 = _write(session, metadata, trained, note, again=again)
     except OvertakenError:
-        done = find_delivered(session, metadata)
+        done = find_existing(session, metadata)
         if done is None or signature_fault(session.run, session.round, client, done.sha256):
             raise
         session.progress.say(f"client {client}: another process has delivered it meanwhile")
-        return was_delivered(session, metadata, done)
+        return existing_result(session, metadata, done)
     path = session.round.update(client)
     return ClientResult(
         client=client,

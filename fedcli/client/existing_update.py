@@ -26,7 +26,7 @@ _OPAQUE = {"base": "another base model", "examples": "other examples"}
 
 
 @dataclass(frozen=True)
-class Delivered:
+class ExistingUpdate:
     """An update that is there."""
 
     path: Path
@@ -41,7 +41,7 @@ def fingerprint(examples: Examples) -> str:
     return sha256.hexdigest()
 
 
-def find_delivered(session: "Session", expected: Metadata) -> Delivered | None:
+def find_existing(session: "Session", expected: Metadata) -> ExistingUpdate | None:
     """Return the update of a client if it is there and was made from the expected inputs.
 
     Raises ``ConflictError`` that says what differs, and ``CheckpointError`` when the file is
@@ -52,7 +52,7 @@ def find_delivered(session: "Session", expected: Metadata) -> Delivered | None:
         return None
     try:
         with Checkpoint(path, Kind.UPDATE) as update:
-            found, delivered = update.metadata, Delivered(path, update.digest(), update.size)
+            found, delivered = update.metadata, ExistingUpdate(path, update.digest(), update.size)
     except CheckpointError as error:
         raise error.amended(hint="--force trains it again") from None
     if differences := _differences(session, found, expected):
@@ -64,7 +64,7 @@ def find_delivered(session: "Session", expected: Metadata) -> Delivered | None:
     return delivered
 
 
-def why_unfinished(session: "Session", client: str, delivered: Delivered) -> str | None:
+def why_unfinished(session: "Session", client: str, delivered: ExistingUpdate) -> str | None:
     """Say why a client whose update is there has to train again; None where it has not.
 
     An update without a good signature is not signed now: anybody may have put it there. Raises

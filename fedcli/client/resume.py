@@ -18,13 +18,13 @@ from fedcli.formats.training_record import InterruptedRecord
 from fedcli.models.weights import to_array, to_tensors
 from fedcli.progress import Progress
 from fedcli.storage.strict_json import parse_json
-from fedcli.training import Stand, Trainer
+from fedcli.training import Trainer, TrainerState
 
 Resume = tuple[Mapping[str, Tensor], Mapping[str, Any], Path]
 
 
 @dataclass(frozen=True)
-class LeftOff:
+class TrainingCheckpoint:
     """Where the training for ``update`` was left off, in the file ``path``."""
 
     path: Path
@@ -49,7 +49,7 @@ class LeftOff:
             _anew(progress, client, "was made from other inputs")
             return None
         try:
-            epochs = sum(map(len, decode(Stand, kept.state).epochs))
+            epochs = sum(map(len, decode(TrainerState, kept.state).epochs))
         except ValueError as error:
             _anew(progress, client, f"is broken: {error}")
             return None

@@ -106,7 +106,7 @@ class Session:
 
 
 @dataclass(frozen=True)
-class Before:
+class StartingState:
     """What a client goes on from: its algorithm's state, its own layers, and their files' SHA-256.
 
     Arrays are by tensor name.
@@ -117,7 +117,7 @@ class Before:
     sha256s: tuple[str, ...]
 
 
-def kept_before(session: Session, client: str) -> Before:
+def starting_state(session: Session, client: str) -> StartingState:
     """Read what a client goes on from. Raises what ``StateStore.before`` does."""
     number, row = session.round.number, session.plan.local
     state = layers = None
@@ -130,7 +130,7 @@ def kept_before(session: Session, client: str) -> Before:
         state = None
     if session.tensors.local:
         layers = session.states.before(number, client, LOCAL)
-    return Before(
+    return StartingState(
         NOTHING if state is None or row.keeps is None else state.slot(row.keeps),
         NOTHING if layers is None else layers.slot(LOCAL),
         tuple(dict.fromkeys(one.sha256 for one in (state, layers) if one is not None)),

@@ -20,7 +20,7 @@ from fedcli.run.next_command import train_command
 from fedcli.run.round import Round
 
 
-class Room:
+class Capacity:
     """How many clients train at a time, and with how many threads each.
 
     ``jobs`` is what was asked for; None is what suits the machine. Threads are shared out only
@@ -63,8 +63,8 @@ class Room:
             return self._by_cores(clients)
         if self._free_bytes is None or self._peak_bytes is None:
             return 1
-        room = clients if self._fraction is None else math.floor(1 / self._fraction)
-        return jobs_by_memory(min(clients, room), self._peak_bytes, self._free_bytes)
+        capacity = clients if self._fraction is None else math.floor(1 / self._fraction)
+        return jobs_by_memory(min(clients, capacity), self._peak_bytes, self._free_bytes)
 
     def threads(self, clients: int) -> int | None:
         """Return the threads of each, None where that is said elsewhere or all are one's own."""
@@ -85,12 +85,12 @@ def _threads_of_environment() -> int | None:
 
 
 @dataclass(frozen=True)
-class Trainer:
-    """Trains the clients of any round of a run, each in a process of its own."""
+class ClientScheduler:
+    """Train the clients of any round of a run, each in a process of its own."""
 
     run: Run
     steps: Steps
-    room: Room
+    capacity: Capacity
     options: StepOptions
     progress: Progress
 
@@ -103,12 +103,12 @@ class Trainer:
         # The largest first: what is left over at the end is then small.
         waiting = sorted(clients, key=self._size, reverse=True)
         failures: list[FedcliError] = []
-        threads = self.room.threads(len(clients))
-        if self.room.has_to_measure:
+        threads = self.capacity.threads(len(clients))
+        if self.capacity.has_to_measure:
             alone = waiting.pop(0)
             failures += self._side_by_side(number, [alone], 1, threads)
-            self.room.measure(self.run.round(number), alone)
-        jobs = self.room.jobs(len(clients))
+            self.capacity.measure(self.run.round(number), alone)
+        jobs = self.capacity.jobs(len(clients))
         failures += self._side_by_side(number, waiting, jobs, threads)
         delivered = len(clients) - len(failures)
         if delivered < (self.options.min_clients or 0):

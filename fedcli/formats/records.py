@@ -108,6 +108,8 @@ def _is_off(value: Any) -> bool:
 
 
 def _encoded(value: Any) -> Any:
+    if type(value) is int:  # a confusion matrix has thousands
+        return value
     if dataclasses.is_dataclass(value):
         return encode(value)
     if isinstance(value, list | tuple):

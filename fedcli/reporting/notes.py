@@ -34,7 +34,7 @@ def _centralised(report: RunReport, partition: PartitionFile | None) -> list[Not
 
 
 def _not_evaluated(run: Run, report: RunReport) -> list[Note]:
-    trained = [round_ for round_ in report.complete_rounds() if round_.number > 0]
+    trained = report.trained_rounds()
     missing = [round_.number for round_ in trained if not _has_global_score(round_)]
     if not missing:
         return []
@@ -71,7 +71,7 @@ def _open_round(run: Run, report: RunReport) -> list[Note]:
 
 
 def _incomplete(report: RunReport) -> list[Note]:
-    trained = [round_ for round_ in report.complete_rounds() if round_.number > 0]
+    trained = report.trained_rounds()
     notes = []
     if numbers := [r.number for r in trained if r.strategy is None and not r.clients]:
         text = f"{rounds_named(numbers)}: no aggregate.json and no updates: what the model"

@@ -57,10 +57,10 @@ class StateStore:
             return self.run.round(round_number).client_state(client)
         return self._own(round_number) / f"{client}.safetensors"
 
-    def left_off(self, round_number: int, client: str) -> Path:
+    def training_checkpoint(self, round_number: int, client: str) -> Path:
         """Return the file of a training that is not at its end, which holds such state too."""
         if self.directory is None:
-            return self.run.round(round_number).left_off(client)
+            return self.run.round(round_number).training_checkpoint(client)
         return self._own(round_number) / "training" / f"{client}.safetensors"
 
     def _own(self, round_number: int) -> Path:

@@ -47,14 +47,14 @@ class Heartbeat(FileRecord):
     peak_memory_bytes: Count | None = None
 
 
-class Live:
+class HeartbeatWriter:
     """Tells how far the training of one client is, from inside the ``with`` block it is made for.
 
     ``device`` is written as torch does: ``cpu``, ``cuda:0``.
     """
 
     def __init__(self, round_: Round, client: str, *, device: str, threads: int) -> None:
-        self._path = round_.live(client)
+        self._path = round_.heartbeat(client)
         self._beat = partial(
             Heartbeat,
             client=client,
@@ -138,14 +138,14 @@ def read_training(round_: Round) -> tuple[Training, ...]:
 
     Files that cannot be read, or not be understood, are passed over.
     """
-    clients = [path.stem for path in round_.live("any").parent.glob("*.json")]
+    clients = [path.stem for path in round_.heartbeat("any").parent.glob("*.json")]
     found = (_read(round_, client) for client in client_order(filter(is_client_id, clients)))
     return tuple(training for training in found if training is not None)
 
 
 def _read(round_: Round, client: str) -> Training | None:
     try:
-        told = Heartbeat.read(round_.live(client))
+        told = Heartbeat.read(round_.heartbeat(client))
         if told is None:
             return None
         updated = datetime.fromisoformat(told.updated)

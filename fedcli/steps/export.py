@@ -10,7 +10,7 @@ from typing import Self
 
 from fedcli import __version__
 from fedcli.errors import ConflictError, NotReadyError, UsageError
-from fedcli.exporting.card import Exported, Facts, card
+from fedcli.exporting.card import ExportedFile, Facts, card
 from fedcli.exporting.history import chain, history
 from fedcli.exporting.weights import as_safetensors, merged_adapters
 from fedcli.formats.checkpoint import Checkpoint, digest
@@ -71,7 +71,7 @@ def export(
     path = _output(run, round_, format, output)
     model = _Model.read(run, round_)
     data = _written(run, format, model, own_model)
-    exported = Exported(
+    exported = ExportedFile(
         name=path.name,
         format=format,
         sha256=hashlib.sha256(data).hexdigest(),
@@ -195,7 +195,7 @@ def _is(path: Path, data: bytes) -> bool:
     return path.exists() and digest(path) == hashlib.sha256(data).hexdigest()
 
 
-def _result(exported: Exported, path: Path, *, already_done: bool) -> ExportResult:
+def _result(exported: ExportedFile, path: Path, *, already_done: bool) -> ExportResult:
     return ExportResult(
         round=exported.round,
         format=exported.format,

@@ -9,13 +9,13 @@ from fedcli.formats.telemetry import Telemetry
 from fedcli.run.info import client_order
 from fedcli.run.round import Round
 from fedcli.user_code import load_attribute
-from fedcli.verification.findings import Part, Problem
+from fedcli.verification.findings import FileCount, Problem
 from fedcli.verification.replay_aggregation import replay_aggregation
 from fedcli.verification.replay_sandbox import CannotReplayError, DifferenceError, Own
 from fedcli.verification.survey import Survey
 
 
-def replay(survey: Survey, rounds: Sequence[Round], own: Own) -> tuple[Part, ...]:
+def replay(survey: Survey, rounds: Sequence[Round], own: Own) -> tuple[FileCount, ...]:
     """Make again all that can be, and note what differs and what cannot be made again.
 
     Raises ``UsageError`` for code of one's own that cannot be imported, ``StorageError`` and
@@ -33,9 +33,9 @@ def replay(survey: Survey, rounds: Sequence[Round], own: Own) -> tuple[Part, ...
     )
 
 
-def _part(what: str, outcomes: Sequence[Problem | None]) -> Part:
+def _part(what: str, outcomes: Sequence[Problem | None]) -> FileCount:
     missing, changed = outcomes.count(Problem.NOT_REPLAYED), outcomes.count(Problem.DIFFERS)
-    return Part(what, len(outcomes), len(outcomes) - missing - changed, missing, changed)
+    return FileCount(what, len(outcomes), len(outcomes) - missing - changed, missing, changed)
 
 
 def _trained(survey: Survey, round_: Round) -> list[str]:

@@ -12,7 +12,7 @@ from support.runs import run_info
 
 from fedcli.errors import ClientFailedError
 from fedcli.execution.jobs import jobs_by_cores, jobs_by_memory, threads_each
-from fedcli.execution.scheduler import Room, Trainer
+from fedcli.execution.scheduler import Capacity, ClientScheduler
 from fedcli.execution.step_arguments import StepOptions
 from fedcli.formats.telemetry import Telemetry
 from fedcli.progress import Silence
@@ -115,9 +115,11 @@ def run(tmp_path: Path) -> Run:
 
 
 def trained(run: Run, processes: Any, jobs: int | None = None) -> int:
-    room = Room(processes, jobs, StepOptions())
-    room.look(5)
-    return Trainer(run, processes, room, StepOptions(), Silence()).train(1, run.info.clients)
+    capacity = Capacity(processes, jobs, StepOptions())
+    capacity.look(5)
+    return ClientScheduler(run, processes, capacity, StepOptions(), Silence()).train(
+        1, run.info.clients
+    )
 
 
 @pytest.mark.parametrize(("free", "at_a_time"), [(100 * GIB, 4), (11 * GIB, 2), (1 * GIB, 1)])
@@ -172,6 +174,6 @@ def test_cores_are_shared_where_nobody_says_how(
     else:
         monkeypatch.setenv("OMP_NUM_THREADS", environment)
     nobody: Any = None
-    room = Room(nobody, jobs, StepOptions(device="cpu", threads=typed))
-    room.look(3)
-    assert (room.jobs(3), room.threads(3)) == expected
+    capacity = Capacity(nobody, jobs, StepOptions(device="cpu", threads=typed))
+    capacity.look(3)
+    assert (capacity.jobs(3), capacity.threads(3)) == expected

@@ -148,6 +148,15 @@ def test_files_that_are_gone_are_gone_from_the_card_and_nothing_else(
     assert "not in the run any more" in card
 
 
+def test_the_card_tells_how_clients_trained(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run", Plan(TrainPlan(epochs=1, batch_size=16)))
+    run = Run(run.root, replace(run.info, origin={"step": "init"}), run.id)
+    play(run, 1, {"algorithm": "ditto", "ditto_lambda": 0.25}, {})
+    card = export(run, output=tmp_path / "model.safetensors").card.read_text()
+    assert "algorithm ditto, batch size 16," in card
+    assert "ditto lambda 0.25" in card
+
+
 def test_names_cannot_break_the_card(tmp_path: Path) -> None:
     names = ("<script>", "a|b\n## Scores", "`x`", "[y](z)")
     info = planned(tmp_path / "first", THREE).info
@@ -310,12 +319,12 @@ def test_what_the_plan_does_not_say_is_in_the_commands(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run", Plan(TrainPlan(epochs=1, batch_size=16)))
     run = Run(run.root, replace(run.info, origin={"step": "partition"}), run.id)
     play(run, 1, {}, {})
-    play(run, 2, {"lr": 0.02, "algorithm": "fedprox"}, {"reduce": "median"})
+    play(run, 2, {"lr": 0.02, "algorithm": "fedprox", "mu": 0.5}, {"reduce": "median"})
     _, first, second = commands(run, history(run, 3))
     assert first == "fedcli run --rounds 1 --threads 1"
     words = shlex.split(second)
     manifest = Manifest.try_read(run.round(3).manifest)
     assert manifest is not None
-    for option, value in (("--lr", "0.02"), ("--algorithm", "fedprox"), ("--reduce", "median")):
-        assert words[words.index(option) + 1] == value
+    typed = {"--lr": "0.02", "--algorithm": "fedprox", "--mu": "0.5", "--reduce": "median"}
+    assert typed == {option: words[words.index(option) + 1] for option in typed}
     assert words[:4] == ["fedcli", "run", "--rounds", "3"]

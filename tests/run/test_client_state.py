@@ -326,11 +326,11 @@ def test_an_update_names_both_states_that_it_was_made_from(tmp_path: Path) -> No
 def test_a_training_left_off_goes_when_its_update_is_there(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run")
     train(run, "0")
-    left_off = run.round(1).left_off("0")
-    left_off.parent.mkdir()
-    left_off.write_bytes(b"left by a kill")
+    training_checkpoint = run.round(1).training_checkpoint("0")
+    training_checkpoint.parent.mkdir()
+    training_checkpoint.write_bytes(b"left by a kill")
     assert train(run, "0").clients[0].already_done
-    assert not left_off.parent.exists()
+    assert not training_checkpoint.parent.exists()
 
 
 # --- FedDyn's α ----------------------------------------------------------------------------------

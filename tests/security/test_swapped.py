@@ -383,9 +383,7 @@ def test_a_round_with_a_number_of_ten_digits_costs_nothing(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "said",
     [
-        {"micro_batch": "x"},
         {"micro_batch": -3},
-        {"compile": "yes"},
         {"threads": -1},
         {"threads": 2**40},
         {"lr": 1e308},
@@ -406,6 +404,21 @@ def test_a_replay_survives_what_an_update_says_of_its_training(
     result = verify(run.root, replay=Own())
     messages = [f.message for f in result.findings if f.file.endswith("updates/0.safetensors")]
     assert messages, result
+
+
+@pytest.mark.parametrize("said", [{"micro_batch": "x"}, {"compile": "yes"}], ids=str)
+def test_a_replay_survives_an_update_that_says_what_no_training_is(
+    tmp_path: Path, said: dict[str, Any]
+) -> None:
+    run = small_run(tmp_path / "run")
+    train(run, "0")
+    aggregate(run, min_clients=1)
+    path = run.round(1).update("0")
+    resave(path, training={**encode(contents(path)[1].training), **said})
+    messages = {f.message for f in verify(run.root, replay=Own()).findings if f.file in str(path)}
+    key, *_ = said
+    assert any(f"metadata.training.{key}: expected" in message for message in messages)
+    assert any("cannot be made again" in message for message in messages)
 
 
 def with_momentum(run: Run) -> None:

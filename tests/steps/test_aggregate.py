@@ -310,7 +310,7 @@ BAD_METADATA: dict[str, tuple[dict[str, Any], str]] = {
     "no base": ({"base": None}, "trained from another base model"),
     "roles": ({"roles": {"bn.running_mean": Role.BUFFER}}, "tensor roles"),
     "no examples": ({"num_examples": 0}, "num_examples 0"),
-    "negative": ({"num_examples": -5}, "'num_examples' is -5, expected 0 or more"),
+    "negative": ({"num_examples": -5}, "num_examples: expected 0 or more, found -5"),
     "unknown examples": ({"num_examples": None}, "num_examples None"),
 }
 

@@ -18,7 +18,7 @@ from fedcli.cli.options.shared import (
     RoundOption,
     RunOption,
 )
-from fedcli.cli.render.aggregate_result import render, render_partial
+from fedcli.cli.render.aggregate import render, render_partial
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
 from fedcli.options import NONE, Given, option_of
@@ -100,9 +100,9 @@ def aggregate(
     """Combine the open round's updates into the next global model."""
     with Output("aggregate", printing) as output:
         if list_rules:
-            from fedcli.cli.render.rule_list import render_rules, rules
+            from fedcli.cli.render.choices import rules, show
 
-            output.result(rules(), render_rules)
+            show(rules(), output)
             return
         asked = _Asked(members or (), round_number, aggregation, exclude or (), force)
         if (file := _partial_file(partial, output_file)) is not None:

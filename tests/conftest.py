@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 from support import warm
 from support.runs import ROLES, deliver, run_info, tensors
+from support.thorough import THOROUGH
 
 from fedcli.cli import execute
 from fedcli.formats.checkpoint import save
@@ -24,8 +25,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # It would hide what processes print twice, or never.
 os.environ.pop("PYTHONUNBUFFERED", None)
 # A machine that is busy is no mistake of the program.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
+settings.register_profile("same every time", deadline=None, derandomize=True)
+settings.register_profile("thorough", deadline=None)
+settings.load_profile("thorough" if THOROUGH else "same every time")
 
 
 def pytest_sessionfinish() -> None:

@@ -20,13 +20,15 @@
 
 A message names the file, the tensor or the option, what was expected and what was
 found; the hint is what to do next, as a command where there is one. Both are one printable line,
-whatever names from files are in them.
+whatever names from files are in them. The file that is to blame is a field, and so is the client;
+the message is put together here, and nothing takes it apart.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from fedcli.text import printable
 
@@ -50,10 +52,45 @@ class FedcliError(Exception):
     kind: ClassVar[str] = "failed"
     status: ClassVar[ExitStatus] = ExitStatus.FAILED
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        self.message = printable(message)
+    def __init__(
+        self,
+        reason: str,
+        *,
+        hint: str | None = None,
+        path: Path | None = None,
+        client: str | None = None,
+    ) -> None:
+        """``path`` is the file or folder to blame, ``client`` whose it is, ``reason`` the rest."""
+        self.reason = printable(reason)
+        self.message = self.reason if path is None else printable(f"{path}: {reason}")
         self.hint = None if hint is None else printable(hint)
+        self.path = path
+        self.client = client
         super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return self.message
+
+    def about(self, path: Path) -> str:
+        """Return the message for where it stands beside ``path``, without that name."""
+        return self.reason if self.path == path else self.message
+
+    def amended(
+        self, *, hint: str | None, message: str | None = None, client: str | None = None
+    ) -> Self:
+        """Return a copy with another hint, and other words or another client where given."""
+        other = copy(self)
+        other.hint = None if hint is None else printable(hint)
+        other.message = self.message if message is None else printable(message)
+        other.client = client or self.client
+        return other
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as ``--json`` prints it, for people, scripts and ``error_from_json``."""
+        found = {"kind": self.kind, "message": self.message, "hint": self.hint}
+        if self.path is not None:
+            found |= {"path": str(self.path), "reason": self.reason}
+        return found if self.client is None else found | {"client": self.client}
 
 
 class StorageError(FedcliError):
@@ -104,18 +141,11 @@ class CheckpointError(BadInputError):
 class UpdateError(BadInputError):
     """An update that cannot take part in its round: other base, shape, dtype, or not finite.
 
-    ``culprit`` is the file of the update that is to blame; None where that cannot be told, or
-    where it is no client's. ``others`` are errors of other updates, found at the same time.
+    ``others`` are errors of other updates, found at the same time.
     """
 
     kind = "bad-update"
-
-    def __init__(
-        self, message: str, *, hint: str | None = None, culprit: Path | None = None
-    ) -> None:
-        super().__init__(message, hint=hint)
-        self.culprit = culprit
-        self.others: tuple[UpdateError, ...] = ()
+    others: tuple["UpdateError", ...] = ()
 
     @classmethod
     def together(cls, errors: Sequence["UpdateError"]) -> "UpdateError":
@@ -164,9 +194,14 @@ class OutOfMemoryError(FedcliError):
 
 
 def error_from_json(error: Mapping[str, Any]) -> FedcliError:
-    """Rebuild the error that another process printed as ``{"kind", "message", "hint"}``."""
+    """Rebuild the error that another process printed with ``as_json``."""
     kinds = {cls.kind: cls for cls in _tree(FedcliError)}
-    return kinds.get(error["kind"], FedcliError)(error["message"], hint=error["hint"])
+    path, client = error.get("path"), error.get("client")
+    found = kinds.get(error["kind"], FedcliError)(
+        error.get("reason", error["message"]),
+        path=None if path is None else Path(path),
+    )
+    return found.amended(message=error["message"], hint=error["hint"], client=client)
 
 
 def _tree(cls: type[FedcliError]) -> Iterator[type[FedcliError]]:

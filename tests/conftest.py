@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from hypothesis import settings
 from support import warm
 from support.runs import ROLES, run_info, tensors
 
+from fedcli.cli import execute
 from fedcli.formats.checkpoint import save
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.run import Run
@@ -44,12 +46,24 @@ def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run ``fedcli`` in this process; its status and what it printed."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        found = execute([str(argument) for argument in arguments])
+        printed = capsys.readouterr()
+        return found, printed.out, printed.err
+
+    return call
+
+
 @pytest.fixture(scope="session")
-def behind_faults() -> "Commands":
+def behind_faults(tmp_path_factory: pytest.TempPathFactory) -> "Commands":
     """Run ``fedcli`` in forks of a process that has imported torch, behind ``faults``."""
     from support.behind_faults import Commands
 
-    return Commands()
+    return Commands(tmp_path_factory.mktemp("scenes"))
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedcli.aggregation.base_model import Agreement, Base, Declared, read_base
+from fedcli.aggregation.base_model import Agreement, Base, Contents, read_base
 from fedcli.aggregation.updates import Update, check_tensors, way_out
 from fedcli.errors import BadInputError, UpdateError
 from fedcli.formats.metadata import Kind, Metadata
@@ -60,7 +60,7 @@ class _Header:
     name: str
     whole: Base
     tensors: UpdateTensors
-    declared: Declared
+    declared: Contents
 
 
 class _Opening:
@@ -120,13 +120,13 @@ class _Opening:
                 raise ValueError(f"has num_examples {found.num_examples}, expected {most} at most")
             if fault := signature_fault(whole.run, whole.round, client, None):
                 raise ValueError(fault)
-            return _Header(client, whole, tensors, Declared.of(found))
+            return _Header(client, whole, tensors, Contents.of(found))
 
     def _read_partial(self, path: Path) -> _Header:
         tensors, whole = self._open(path, Kind.PARTIAL), self._whole[self._now]
         with _refused(path, _AGAIN):
             _check_origin(whole, tensors.metadata)
-            return _Header(path.stem, whole, tensors, Declared.of(tensors.metadata))
+            return _Header(path.stem, whole, tensors, Contents.of(tensors.metadata))
 
     def _open(self, path: Path, kind: Kind) -> UpdateTensors:
         tensors = self._files.enter_context(UpdateTensors(path, kind))
@@ -145,7 +145,7 @@ class _Opening:
         return self.agreement.base_of(header.whole, header.declared)
 
     def _refusing(self, base: Base, client: str) -> AbstractContextManager[None]:
-        return _refused(base.round.update(client), way_out(base, client, self._now))
+        return _refused(base.round.update(client), way_out(base, client, self._now), client)
 
     def _add(self, header: _Header, base: Base) -> None:
         update = Update(header.name, base, header.tensors, self._now)
@@ -156,14 +156,14 @@ class _Opening:
 
 
 @contextmanager
-def _refused(path: Path, hint: str) -> Iterator[None]:
+def _refused(path: Path, hint: str, client: str | None = None) -> Iterator[None]:
     """Turn what is wrong with an update into an ``UpdateError``."""
     try:
         yield
     except BadInputError as error:
-        raise UpdateError(error.message, hint=hint, culprit=path) from None
+        raise UpdateError(error.about(path), hint=hint, path=path, client=client) from None
     except ValueError as error:
-        raise UpdateError(f"{path}: {error}", hint=hint, culprit=path) from None
+        raise UpdateError(str(error), hint=hint, path=path, client=client) from None
 
 
 def _check_partial(found: Metadata, weighting: str) -> None:

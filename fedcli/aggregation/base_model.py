@@ -25,7 +25,6 @@ from fedcli.run.round import Round
 from fedcli.security.global_model import check_global_model
 
 CONTROL = "control"
-WITHHOLDING = ("freeze", "local_layers")  # what tells of it in an update's ``training``
 PARTIAL_DTYPE = np.dtype(np.float64)
 
 
@@ -55,7 +54,9 @@ class Base:
         model = Checkpoint(self.path, Kind.GLOBAL)
         if model.file.identity != self.identity:
             model.close()
-            raise BadInputError(f"{self.path}: was replaced while it was used; repeat the command")
+            raise BadInputError(
+                "was replaced while it was used; repeat the command", path=self.path
+            )
         return model
 
     @property
@@ -122,7 +123,7 @@ def read_base(run: Run, round_: Round) -> Base:
 
 
 @dataclass(frozen=True)
-class Declared:
+class Contents:
     """What an update says of what it holds: patterns of tensors withheld, names of controls."""
 
     freeze: tuple[str, ...]
@@ -130,19 +131,17 @@ class Declared:
     controls: frozenset[str]
 
     @classmethod
-    def of(cls, found: Metadata) -> "Declared":
+    def of(cls, found: Metadata) -> "Contents":
         """Read it; raise ``ValueError`` that says what is wrong."""
-        training, patterns = found.training or {}, {}
-        for key in WITHHOLDING:
-            value = training.get(key, [])
-            check_patterns(value, key)
-            patterns[key] = tuple(value)
+        training = found.training
+        check_patterns(training.freeze, "freeze")
+        check_patterns(training.local_layers, "local_layers")
         controls = (name for name, role in found.roles.items() if role == Role.CONTROL)
-        return cls(controls=frozenset(controls), **patterns)
+        return cls(training.freeze, training.local_layers, frozenset(controls))
 
     def applied_to(self, base: Base) -> Base:
         """Return the base with what its updates hold by this; raise ``ValueError``."""
-        away = withheld({key: getattr(self, key) for key in WITHHOLDING}, base.whole)
+        away = withheld(self.freeze, self.local_layers, base.whole)
         holding = base.holding(away, ())
         parameters = set(holding.parameters())
         if away and not parameters:
@@ -163,11 +162,11 @@ class Agreement:
     """
 
     bases: Mapping[int, Base]
-    declared: Declared | None = None
+    declared: Contents | None = None
     whose: str = ""
 
     @classmethod
-    def of(cls, bases: Mapping[int, Base], said: Sequence[tuple[str, Declared]]) -> "Agreement":
+    def of(cls, bases: Mapping[int, Base], said: Sequence[tuple[str, Contents]]) -> "Agreement":
         """Decide by majority what updates hold; of equally many, the first tells.
 
         ``bases`` hold all tensors of the models, ``said`` is whose update says what. What cannot
@@ -181,7 +180,7 @@ class Agreement:
                 return cls(agreed, declared, first if its == declared else "most of the updates")
         return cls(bases)
 
-    def base_of(self, whole: Base, declared: Declared) -> Base:
+    def base_of(self, whole: Base, declared: Contents) -> Base:
         """Return the base of an update that was trained from ``whole``, with what updates hold.
 
         Raises ``ValueError`` where the update says that it holds something else.

@@ -11,10 +11,11 @@ from fedcli.aggregation.decide import check_norms, check_suited, decide
 from fedcli.aggregation.diagnostics import Diagnosis, diagnose
 from fedcli.aggregation.existing_round import Inputs, check_free
 from fedcli.aggregation.provenance import contributions, made_of, not_read, partial_contributions
-from fedcli.aggregation.reduce import Work, combine
+from fedcli.aggregation.reduce import Work, reduce_updates
 from fedcli.aggregation.server_state import ServerState, open_state, state_layout, state_metadata
 from fedcli.aggregation.updates import Update, check_sources
 from fedcli.formats.checkpoint import CheckpointWriter, create
+from fedcli.formats.dtypes import Values
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.progress import Progress
@@ -22,11 +23,11 @@ from fedcli.security.keys import SigningKey
 from fedcli.security.signatures import sign_global
 from fedcli.storage.atomic import storage_errors
 from fedcli.storage.commit import alone_in
-from fedcli.strategies.combination import Combination, Step, Weights
+from fedcli.strategies.decision import Decision, Step
 
 
 @dataclass(frozen=True)
-class Decision:
+class OpenRound:
     """The opened inputs of a round, how the rule combines them, and what each of them counts.
 
     ``recorded`` is what all clients recorded alike for the server optimizer.
@@ -37,16 +38,16 @@ class Decision:
     updates: list[Update]
     state: ServerState
     recorded: Mapping[str, float]
-    combination: Combination
-    counts: Weights
+    decision: Decision
+    counts: Values
 
     @property
     def work(self) -> Work:
         """What is to be computed."""
-        kept = [self.updates[index] for index in self.combination.kept]
+        kept = [self.updates[index] for index in self.decision.kept]
         rule = self.inputs.rule
         replaces = rule.replaces(self.recorded)
-        return Work(self.base, rule, self.combination, kept, self.state, self.step, replaces)
+        return Work(self.base, rule, self.decision, kept, self.state, self.step, replaces)
 
     @property
     def step(self) -> Step:
@@ -69,11 +70,11 @@ class Decision:
         return state_metadata(self.inputs.rule, self.recorded, model, self.step.number)
 
     def manifest(
-        self, figures: Sequence[Diagnosis], outputs: "Outputs", seconds: float
+        self, figures: Sequence[Diagnosis], outputs: "RoundFiles", seconds: float
     ) -> Manifest:
         """Describe everything; ``outputs`` are finished."""
         rule, taking_part = self.inputs.rule, self.inputs.taking_part
-        kept = set(self.combination.kept)
+        kept = set(self.decision.kept)
         return Manifest(
             round=self.inputs.round.number,
             strategy=rule.strategy,
@@ -96,47 +97,47 @@ class Decision:
 
 
 @contextmanager
-def _decided(inputs: Inputs, progress: Progress) -> Iterator[Decision]:
+def _open(inputs: Inputs, progress: Progress) -> Iterator[OpenRound]:
     rule, accepted = inputs.rule, inputs.taking_part.accepted
     files = [inputs.partials[name] for name in sorted(inputs.partials)]
     most = inputs.limits.get("max_examples")
-    with open_updates(inputs.run, inputs.round, accepted, files, rule.weighting, most) as opened:
-        base, updates = opened.base, opened.updates
+    with open_updates(inputs.run, inputs.round, accepted, files, rule.weighting, most) as found:
+        base, updates = found.base, found.updates
         if "max_norm" in inputs.limits:
             check_norms(base, updates, inputs.limits["max_norm"], progress)
         recorded = check_suited(base, updates, rule)
         with open_state(rule, base, recorded) as state:
-            combination, counts = decide(base, updates, rule, rule.options, state, progress)
-            yield Decision(inputs, base, updates, state, recorded, combination, counts)
+            decision, counts = decide(base, updates, rule, rule.options, state, progress)
+            yield OpenRound(inputs, base, updates, state, recorded, decision, counts)
 
 
 @dataclass(frozen=True)
-class Outputs:
+class RoundFiles:
     """The files that are written aside; ``state`` is None where the server keeps nothing."""
 
     model: CheckpointWriter
     state: CheckpointWriter | None
 
-    def finish(self, decision: Decision) -> None:
+    def finish(self, opened: OpenRound) -> None:
         """Write the headers, which name what was read."""
-        metadata = decision.metadata(Update.digest)
+        metadata = opened.metadata(Update.digest)
         if self.state is not None:
-            self.state.finish(decision.state_metadata(metadata))
+            self.state.finish(opened.state_metadata(metadata))
         self.model.finish(metadata)
 
 
 @contextmanager
-def _create(decision: Decision, *, replace: bool) -> Iterator[Outputs]:
+def _create(opened: OpenRound, *, replace: bool) -> Iterator[RoundFiles]:
     """Start the files aside."""
-    round_, rule, base = decision.inputs.round, decision.inputs.rule, decision.base
-    metadata = decision.metadata(not_read)
+    round_, rule, base = opened.inputs.round, opened.inputs.rule, opened.base
+    metadata = opened.metadata(not_read)
     with create(round_.global_model, base.whole, metadata, replace=replace) as model:
         if not (layout := state_layout(rule, base)):
-            yield Outputs(model, None)
+            yield RoundFiles(model, None)
             return
-        described = decision.state_metadata(metadata)
+        described = opened.state_metadata(metadata)
         with create(round_.server_state, layout, described) as state:
-            yield Outputs(model, state)
+            yield RoundFiles(model, state)
 
 
 def write_round(
@@ -154,34 +155,32 @@ def write_round(
     """
     started = time.perf_counter()
     with (
-        _decided(inputs, progress) as decision,
-        _create(decision, replace=force) as outputs,
+        _open(inputs, progress) as opened,
+        _create(opened, replace=force) as outputs,
     ):
-        combine(decision.work, outputs.model, outputs.state, progress)
-        check_sources(decision.clients)
-        measured = diagnostics and decision.clients
-        figures = (
-            diagnose(decision.base, decision.clients, outputs.model, progress) if measured else []
-        )
-        outputs.finish(decision)
-        manifest = decision.manifest(figures, outputs, time.perf_counter() - started)
-        _commit(decision, outputs, manifest, signing, force=force)
+        reduce_updates(opened.work, outputs.model, outputs.state, progress)
+        check_sources(opened.clients)
+        measured = diagnostics and opened.clients
+        figures = diagnose(opened.base, opened.clients, outputs.model, progress) if measured else []
+        outputs.finish(opened)
+        manifest = opened.manifest(figures, outputs, time.perf_counter() - started)
+        _commit(opened, outputs, manifest, signing, force=force)
     return manifest
 
 
 def _commit(
-    decision: Decision,
-    outputs: Outputs,
+    opened: OpenRound,
+    outputs: RoundFiles,
     manifest: Manifest,
     signing: SigningKey | None,
     *,
     force: bool,
 ) -> None:
     """Write the manifest, the signature and the state, and then the model, alone in the round."""
-    run, round_ = decision.inputs.run, decision.inputs.round
+    run, round_ = opened.inputs.run, opened.inputs.round
 
     def write() -> None:
-        for update in decision.updates:
+        for update in opened.updates:
             update.values.check_in_place()
         manifest.write(round_.manifest)
         if signing is not None:
@@ -194,6 +193,6 @@ def _commit(
 
     outputs.model.flush()  # publishing it takes no time then
     with alone_in(round_.path):  # else two could each write a part of what belongs together
-        replaces = check_free(decision.inputs, manifest.global_model, force=force)
+        replaces = check_free(opened.inputs, manifest.global_model, force=force)
         beside = (round_.server_state, round_.global_signature, round_.manifest)
         outputs.model.commit(beside, write, replaces=replaces)

@@ -5,20 +5,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedcli.aggregation.base_model import CONTROL, Base
-from fedcli.aggregation.gram import products, squares
+from fedcli.aggregation.gram import gram_matrix, squared_norms
 from fedcli.aggregation.server_state import ServerState
 from fedcli.aggregation.updates import Update
 from fedcli.errors import UpdateError
+from fedcli.formats.dtypes import Values
 from fedcli.progress import Progress
 from fedcli.strategies import Rule
-from fedcli.strategies.combination import (
+from fedcli.strategies.decision import (
     Clients,
-    Combination,
-    CoordinateWise,
-    Linear,
+    CoordinateWiseDecision,
+    Decision,
+    LinearDecision,
     Measures,
-    Options,
-    Weights,
+    RuleOptions,
 )
 from fedcli.strategies.recorded import recorded_alike
 
@@ -33,15 +33,16 @@ def check_suited(base: Base, updates: Sequence[Update], rule: Rule) -> dict[str,
     controls = base.controls()
     if controls and CONTROL not in slots:
         raise UpdateError(
-            f"{updates[0].path}: brings control variates, which the server optimizer {name} does"
-            " not add up",
+            f"its updates bring control variates, which the server optimizer {name} does not add"
+            " up",
             hint=base.run.command("aggregate --strategy scaffold"),
+            path=base.round.path,
         )
     if CONTROL in slots and not controls:
         raise UpdateError(
-            f"{updates[0].path}: brings no control variates, which the server optimizer {name}"
-            " adds up",
+            f"its updates bring no control variates, which the server optimizer {name} adds up",
             hint=f"updates made with train-client --algorithm scaffold do; {updates[0].way_out()}",
+            path=base.round.path,
         )
     contributors = [update.contributor for update in updates]
     return {
@@ -56,7 +57,7 @@ def check_norms(base: Base, updates: Sequence[Update], most: float, progress: Pr
     It reads all of them; partial means have no norm.
     """
     clients = [update for update in updates if not update.members]
-    norms = np.sqrt(squares(base, clients, progress))
+    norms = np.sqrt(squared_norms(base, clients, progress))
     errors = [
         update.error(f"training changed it by a norm of {norm:.4g}, above --max-norm {most:g}")
         for update, norm in zip(clients, norms, strict=True)
@@ -70,10 +71,10 @@ def decide(
     base: Base,
     updates: Sequence[Update],
     rule: Rule,
-    options: Options,
+    options: RuleOptions,
     state: ServerState,
     progress: Progress,
-) -> tuple[Combination, Weights]:
+) -> tuple[Decision, Values]:
     """Return how a rule combines the updates, and what each of them counts.
 
     Where the rule looks at norms or distances this reads, and hashes, all updates. What a client
@@ -83,21 +84,21 @@ def decide(
     center = state.sources.get("center")
     gram, lengths = None, None
     if rule.measures == Measures.GRAM:
-        gram = products(base, updates, center, progress)
+        gram = gram_matrix(base, updates, center, progress)
         lengths = gram.diagonal()[: len(updates)]
     elif rule.measures == Measures.SQUARES:
-        lengths = squares(base, updates, progress)
+        lengths = squared_norms(base, updates, progress)
     shares = rule.weigher.weigh([update.contributor for update in updates], lengths, options)
-    combination = rule.reducer.decide(
+    decision = rule.reducer.decide(
         Clients(shares, lengths, gram, has_center=center is not None), options
     )
-    return combination, _counts(combination, len(updates))
+    return decision, _counts(decision, len(updates))
 
 
-def _counts(combination: Combination, count: int) -> Weights:
-    if isinstance(combination, Linear):
-        return combination.shares.weights / combination.shares.divisor
-    assert isinstance(combination, CoordinateWise)
+def _counts(decision: Decision, count: int) -> Values:
+    if isinstance(decision, LinearDecision):
+        return decision.shares.weights / decision.shares.divisor
+    assert isinstance(decision, CoordinateWiseDecision)
     counts = np.zeros(count)
-    counts[list(combination.kept)] = 1 / len(combination.kept)
+    counts[list(decision.kept)] = 1 / len(decision.kept)
     return counts

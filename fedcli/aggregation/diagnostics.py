@@ -5,16 +5,15 @@ from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.block_files import BlockFile, WrittenBlocks
 from fedcli.aggregation.blocks import Block, BlockSource, Reader, blocks_of, reduce_blocks
-from fedcli.aggregation.gram import open_bases
+from fedcli.aggregation.gram import open_base_models
 from fedcli.aggregation.updates import Update
 from fedcli.formats.checkpoint import CheckpointWriter
-from fedcli.formats.dtypes import Array
+from fedcli.formats.dtypes import Array, Values
 from fedcli.progress import Progress
 from fedcli.strategies.ranks import median
 
@@ -41,12 +40,12 @@ def diagnose(
     blocks = blocks_of(base.layout, base.roles)
     progress.start("comparing the updates", len(blocks))
     with (
-        open_bases({base.round.number: base, **own}.values()) as bases,
+        open_base_models({base.round.number: base, **own}.values()) as bases,
         threadpool_limits(limits=1, user_api="blas"),
     ):
         written = WrittenBlocks(model)
 
-        def reduce(block: Block, reader: Reader) -> NDArray[np.float64]:
+        def reduce(block: Block, reader: Reader) -> Values:
             return _compare(block, reader, bases, base.round.number, updates, written)
 
         sources: list[BlockSource] = [*bases.values(), written, *(u.values for u in updates)]
@@ -76,7 +75,7 @@ def _compare(
     now: int,
     updates: Sequence[Update],
     written: WrittenBlocks,
-) -> NDArray[np.float64]:
+) -> Values:
     """Return for every update, and for the model, |Δ|², Δ · step and |Δ - median|²."""
     sums = np.zeros((len(updates) + 1, 3))
     if block.counters:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedcli.errors import ConflictError, FedcliError, LostError, OvertakenError
 from fedcli.formats.checkpoint import digest
-from fedcli.formats.manifest import Manifest, read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.run import Run
 from fedcli.run.participation import Participation
 from fedcli.run.round import Round
@@ -65,13 +65,13 @@ def check_unchanged(inputs: Inputs) -> Manifest:
     ``Inputs.prepared_rule`` raises.
     """
     run, round_ = inputs.run, inputs.round
-    manifest = read_manifest(round_.manifest)
+    manifest = Manifest.try_read(round_.manifest)
     if manifest is None:
-        raise _lost(round_, f"{round_.manifest} does not tell what it was made from")
+        raise _conflict(round_, f"{round_.manifest} does not tell what it was made from", LostError)
     if manifest.global_model != digest(round_.global_model):
-        raise _lost(round_, f"is not the model that {round_.manifest} describes")
+        raise _conflict(round_, f"is not the model that {round_.manifest} describes", LostError)
     if fault := global_fault(run, round_, manifest.global_model):
-        raise LostError(f"{round_.global_model}: {fault}", hint="--force makes it again")
+        raise LostError(f"{fault}", hint="--force makes it again", path=round_.global_model)
     if manifest.base != digest(run.round(round_.number - 1).global_model):
         raise _conflict(round_, "was made from another base model")
     if dict(manifest.limits) != dict(inputs.limits):
@@ -86,8 +86,9 @@ def check_unchanged(inputs: Inputs) -> Manifest:
         raise _conflict(round_, f"was made {difference}")
     if manifest.server_state is not None and not _is(round_.server_state, manifest.server_state):
         raise LostError(
-            f"{round_.server_state}: is not there, or not what {round_.manifest} names",
+            f"is not there, or not what {round_.manifest} names",
             hint="--force makes it again",
+            path=round_.server_state,
         )
     return manifest
 
@@ -152,15 +153,10 @@ def _other_options(manifest: Manifest, rule: Rule) -> str | None:
     return None
 
 
-def _lost(round_: Round, what: str) -> LostError:
-    conflict = _conflict(round_, what)
-    return LostError(conflict.message, hint=conflict.hint)
-
-
-def _conflict(round_: Round, difference: str) -> ConflictError:
-    return ConflictError(
-        f"{round_.global_model}: exists, and {difference}", hint="--force replaces it"
-    )
+def _conflict(
+    round_: Round, difference: str, error: type[ConflictError] = ConflictError
+) -> ConflictError:
+    return error(f"exists, and {difference}", hint="--force replaces it", path=round_.global_model)
 
 
 def check_replaceable(run: Run, round_: Round) -> None:
@@ -168,8 +164,9 @@ def check_replaceable(run: Run, round_: Round) -> None:
     for later in run.rounds():
         if later.number > round_.number and (later.global_model.exists() or later.delivered()):
             raise ConflictError(
-                f"{round_.global_model}: round {later.number} was trained from it",
+                f"round {later.number} was trained from it",
                 hint=f"remove {later.path} and every later round before it is replaced",
+                path=round_.global_model,
             )
 
 
@@ -183,8 +180,8 @@ def check_free(inputs: Inputs, sha256: str, *, force: bool) -> bool:
     if not path.exists() or _is(path, sha256):
         return False
     if not force:
-        raise OvertakenError(f"{path}: another process has just written it")
-    before = read_manifest(round_.manifest)
+        raise OvertakenError("another process has just written it", path=path)
+    before = Manifest.try_read(round_.manifest)
     if before is None or before.global_model != sha256:
         check_replaceable(inputs.run, round_)
     return True

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from fedcli.aggregation.base_model import Base
@@ -24,9 +23,8 @@ from fedcli.aggregation.blocks import (
 from fedcli.aggregation.nonfinite import bad_values, too_far
 from fedcli.aggregation.updates import Update
 from fedcli.errors import UpdateError
-from fedcli.formats.dtypes import Array, as_float
+from fedcli.formats.dtypes import Array, Values, as_float
 from fedcli.progress import Progress
-from fedcli.strategies.combination import Weights
 
 # Sums of products are added up piece by piece; the size of a piece decides how they are rounded,
 # so it depends on nothing but the number of updates.
@@ -36,7 +34,7 @@ _ROW_BYTES = (16 * 1024, 256 * 1024)
 
 
 @contextmanager
-def open_bases(bases: Iterable[Base]) -> Iterator[dict[int, BlockFile]]:
+def open_base_models(bases: Iterable[Base]) -> Iterator[dict[int, BlockFile]]:
     """Open base models, each once, by the number of the round that starts from it."""
     files: dict[int, BlockFile] = {}
     try:
@@ -49,21 +47,21 @@ def open_bases(bases: Iterable[Base]) -> Iterator[dict[int, BlockFile]]:
             file.close()
 
 
-def squares(
+def squared_norms(
     base: Base,
     updates: Sequence[Update],
     progress: Progress,
-) -> Weights:
+) -> Values:
     """Return |Δ_i|² (n,), float64; the updates are hashed on the way.
 
     Raises ``UpdateError`` for values that are not finite.
     """
 
-    def reduce(block: Block, reader: Reader) -> Weights:
+    def reduce(block: Block, reader: Reader) -> Values:
         found = np.zeros(len(updates))
         if block.counters:
             return found
-        taken = read_bases(block, reader, bases)
+        taken = read_base_values(block, reader, bases)
         for index, update in enumerate(updates):
             values = as_float(reader.read(update.values))
             difference = reader.scratch.array("difference", block.size, np.float64)
@@ -76,18 +74,18 @@ def squares(
                 raise too_far(update, block, difference)
         return found
 
-    with open_bases(u.base for u in updates) as bases:
+    with open_base_models(u.base for u in updates) as bases:
         sources: list[BlockSource] = [*bases.values(), *(u.values for u in updates)]
         blocks = blocks_of(base.layout, base.roles)
         return _added_up(sources, blocks, reduce, np.zeros(len(updates)), progress)
 
 
-def products(
+def gram_matrix(
     base: Base,
     updates: Sequence[Update],
     center: BlockFile | None,
     progress: Progress,
-) -> Weights:
+) -> Values:
     """Return Δ_i · Δ_j (n, n), float64, the center as the last of them; the updates are hashed.
 
     The result does not depend on the number of threads. Raises ``UpdateError`` for values that
@@ -97,12 +95,15 @@ def products(
     count = len(sources)
     low, high = _ROW_BYTES
     size = min(high, max(low, _STACK_BYTES // count // low * low))
-    with open_bases(u.base for u in updates) as bases, threadpool_limits(limits=1, user_api="blas"):
+    with (
+        open_base_models(u.base for u in updates) as bases,
+        threadpool_limits(limits=1, user_api="blas"),
+    ):
 
-        def reduce(block: Block, reader: Reader) -> Weights:
+        def reduce(block: Block, reader: Reader) -> Values:
             if block.counters:
                 return np.zeros((count, count))
-            taken = read_bases(block, reader, bases)
+            taken = read_base_values(block, reader, bases)
             dtype = np.float64 if block.dtype == np.float64 else np.float32
             stack = reader.scratch.array("stack", (count, block.size), dtype)
             for row, source in zip(stack, sources, strict=True):
@@ -121,9 +122,7 @@ def products(
         )
 
 
-def _multiply(
-    block: Block, stack: Array, bases: Sequence[NDArray[np.float64]], reader: Reader
-) -> Weights:
+def _multiply(block: Block, stack: Array, bases: Sequence[Values], reader: Reader) -> Values:
     """Return the inner products of the rows less their bases; a row without one is a difference."""
     total = np.zeros((len(stack), len(stack)))
     same = all(base is bases[0] for base in bases)
@@ -143,7 +142,7 @@ def _multiply(
 
 
 def _too_far(
-    updates: Sequence[Update], block: Block, stack: Array, bases: Sequence[NDArray[np.float64]]
+    updates: Sequence[Update], block: Block, stack: Array, bases: Sequence[Values]
 ) -> UpdateError:
     """Tell which of the rows is so far from its base that its square is not finite."""
     squares = [np.square(row - base) for row, base in zip(stack, bases, strict=False)]
@@ -155,9 +154,9 @@ def _finite_buffers(block: Block, stack: Array) -> bool:
     return all(np.isfinite(stack[:, place]).all() for place in block.buffers)
 
 
-def read_bases(
+def read_base_values(
     block: Block, reader: Reader, bases: Mapping[int, BlockFile]
-) -> dict[int, NDArray[np.float64]]:
+) -> dict[int, Values]:
     """Read a block of every base model, in float64, by the number of its round."""
     taken = {}
     for number, base in bases.items():
@@ -170,11 +169,11 @@ def read_bases(
 def _added_up(
     sources: Sequence[BlockSource],
     blocks: Sequence[Block],
-    reduce: Callable[[Block, Reader], Weights],
-    total: Weights,
+    reduce: Callable[[Block, Reader], Values],
+    total: Values,
     progress: Progress,
     threads: int | None = None,
-) -> Weights:
+) -> Values:
     progress.start("measuring the updates", len(blocks))
     with closing(reduce_blocks(sources, blocks, reduce, threads)) as reduced:
         for _, part in reduced:

@@ -16,8 +16,9 @@ def not_finite(base: Base, updates: Iterable[Update], block: Block, result: Arra
     they are finite and the result overflows.
     """
     return bad_values(updates, block) or UpdateError(
-        f"{base.round.path}: the result overflows in tensor {_overflown(block, result)!r}",
+        f"the result overflows in tensor {_overflown(block, result)!r}",
         hint="aggregate with --max-norm leaves out updates that are far from their base model",
+        path=base.round.path,
     )
 
 

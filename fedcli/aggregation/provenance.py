@@ -6,15 +6,15 @@ from dataclasses import asdict
 from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.diagnostics import Diagnosis
 from fedcli.aggregation.updates import NO_DIGEST, Update
+from fedcli.formats.dtypes import Values
 from fedcli.formats.manifest import Contribution, PartialContribution
 from fedcli.formats.metadata import Kind, Metadata
-from fedcli.strategies.combination import Weights
 
 _UNKNOWN = Diagnosis(None, None, None)
 
 
 def not_read(_: Update) -> str:
-    """Stand for the digest of an update that is still to be read."""
+    """TrainerState for the digest of an update that is still to be read."""
     return NO_DIGEST
 
 
@@ -51,7 +51,7 @@ def _digests(
 
 
 def contributions(
-    updates: Sequence[Update], counts: Weights, kept: set[int], figures: Sequence[Diagnosis]
+    updates: Sequence[Update], counts: Values, kept: set[int], figures: Sequence[Diagnosis]
 ) -> tuple[Contribution, ...]:
     """Describe updates and what became of them; ``figures`` is empty where nobody measured."""
     return tuple(
@@ -70,7 +70,7 @@ def contributions(
 
 
 def partial_contributions(
-    updates: Sequence[Update], counts: Weights
+    updates: Sequence[Update], counts: Values
 ) -> tuple[PartialContribution, ...]:
     """Describe the partial means among the updates."""
     return tuple(

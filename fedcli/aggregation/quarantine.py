@@ -1,8 +1,6 @@
 """Go on without updates that are bad, as far as the quorum allows."""
 
-from collections.abc import Collection
 from dataclasses import replace
-from pathlib import Path
 
 from fedcli.aggregation.existing_round import Inputs, digest_if_readable
 from fedcli.errors import BadInputError, FedcliError, StorageError, UpdateError
@@ -25,13 +23,11 @@ def set_aside(
     by_file = {run.round(number).update(client): (number, client) for number, client in accepted}
     bad = []
     for one in (error, *(error.others if isinstance(error, UpdateError) else ())):
-        culprit = _culprit(one, by_file)
-        if culprit is None:
+        if one.path not in by_file or not _is_of_update(one):
             return None
-        number, client = by_file[culprit]
+        number, client = by_file[one.path]
         sha256 = digest_if_readable(run.round(number), client)
-        reason = printable(one.message.removeprefix(f"{culprit}: "), _MOST_REASON)
-        bad.append(Absence(client, reason, number, sha256))
+        bad.append(Absence(client, printable(one.reason, _MOST_REASON), number, sha256))
     rest = inputs.taking_part.without(bad)
     if not quorum.goes_without(rest):
         return None
@@ -40,15 +36,11 @@ def set_aside(
     return replace(inputs, taking_part=rest)
 
 
-def _culprit(error: FedcliError, updates: Collection[Path]) -> Path | None:
-    """Return the update that an error blames.
+def _is_of_update(error: FedcliError) -> bool:
+    """Whether the file that an error names is to blame.
 
     An update may also change while it is read, and one may not be allowed to read it; a disk that
     fails is nobody's fault.
     """
-    if isinstance(error, UpdateError):
-        return error.culprit if error.culprit in updates else None
     may_not = isinstance(error, StorageError) and isinstance(error.__cause__, PermissionError)
-    if not may_not and not isinstance(error, BadInputError):
-        return None
-    return next((path for path in updates if error.message.startswith(f"{path}: ")), None)
+    return may_not or isinstance(error, BadInputError)

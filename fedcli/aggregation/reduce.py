@@ -17,17 +17,18 @@ from fedcli.aggregation.blocks import (
     reduce_blocks,
     threads_for,
 )
-from fedcli.aggregation.gram import open_bases, read_bases
+from fedcli.aggregation.gram import open_base_models, read_base_values
 from fedcli.aggregation.nonfinite import not_finite
-from fedcli.aggregation.server_state import ServerState, State, write_state
+from fedcli.aggregation.server_state import ServerState, write_state
 from fedcli.aggregation.updates import Update
-from fedcli.aggregation.weighted_sums import Bases, LinearSum, Values, largest
+from fedcli.aggregation.weighted_sums import BaseValues, LinearSum, largest
 from fedcli.formats.checkpoint import CheckpointWriter
-from fedcli.formats.dtypes import Array, as_float, from_float
+from fedcli.formats.dtypes import Array, Values, as_float, from_float
 from fedcli.progress import Progress
 from fedcli.strategies import Rule
-from fedcli.strategies.combination import Combination, CoordinateWise, Linear, Step
+from fedcli.strategies.decision import CoordinateWiseDecision, Decision, LinearDecision, Step
 from fedcli.strategies.ranks import block_bytes, middle
+from fedcli.strategies.server_optimizers import SlotValues
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Work:
 
     base: Base
     rule: Rule
-    combination: Combination
+    decision: Decision
     kept: Sequence[Update]
     state: ServerState
     step: Step
@@ -56,7 +57,7 @@ class Work:
         return not self.replaces or "center" in self.state.slots
 
 
-def combine(
+def reduce_updates(
     work: Work,
     model: CheckpointWriter,
     state: CheckpointWriter | None,
@@ -73,13 +74,13 @@ def combine(
     used = linear.bases if linear else {}
     if work.needs_base:
         used = {work.base.round.number: work.base, **used}
-    with open_bases(used.values()) as bases:
+    with open_base_models(used.values()) as bases:
 
         def reduce(block: Block, reader: Reader) -> tuple[Array, dict[str, Array]]:
             if block.counters:
                 return _counters(work, block, reader), {}
             reduced = linear.reduce(block, reader) if linear else _stacked(work, block, reader)
-            taken = read_bases(block, reader, bases)
+            taken = read_base_values(block, reader, bases)
             before = work.state.read(block, reader)
             if linear:
                 linear.add_bases(block, reduced, taken, before)
@@ -99,8 +100,8 @@ def combine(
 
 def _pace(work: Work) -> tuple[LinearSum | None, int, int]:
     """Return the sum, where it is one, the bytes of a block, and how many threads to work with."""
-    if isinstance(work.combination, Linear):
-        linear = LinearSum(work.base, work.combination, work.kept)
+    if isinstance(work.decision, LinearDecision):
+        linear = LinearSum(work.base, work.decision, work.kept)
         return linear, BLOCK_BYTES, threads_for(0)
     size = block_bytes(len(work.kept))
     return None, size, threads_for(size * len(work.kept))
@@ -121,7 +122,7 @@ def _copy_withheld(base: Base, model: CheckpointWriter) -> None:
 
 def _counters(work: Work, block: Block, reader: Reader) -> Array:
     """Combine integers: the largest over the clients, or their lower median in a robust rule."""
-    if isinstance(work.combination, Linear) and not work.combination.median_buffers:
+    if isinstance(work.decision, LinearDecision) and not work.decision.median_buffers:
         return largest(reader, work.sources)
     stack = reader.scratch.array("stack", (len(work.kept), block.size), block.dtype)
     for row, source in zip(stack, work.sources, strict=True):
@@ -131,7 +132,7 @@ def _counters(work: Work, block: Block, reader: Reader) -> Array:
 
 def _stacked(work: Work, block: Block, reader: Reader) -> Values:
     """Give all values of a block at once to a coordinate-wise rule."""
-    assert isinstance(work.combination, CoordinateWise)
+    assert isinstance(work.decision, CoordinateWiseDecision)
     dtype = np.float64 if block.dtype == np.float64 else np.float32
     stack = reader.scratch.array("stack", (len(work.kept), block.size), dtype)
     for row, source in zip(stack, work.sources, strict=True):
@@ -140,11 +141,11 @@ def _stacked(work: Work, block: Block, reader: Reader) -> Values:
     # sum, which is quicker, but may overflow by itself.
     if not (np.isfinite(stack.sum()) or np.isfinite(stack).all()):
         raise not_finite(work.base, work.kept, block, stack.sum(axis=0))
-    return work.combination.combine(stack)
+    return work.decision.combine(stack)
 
 
 def _optimize(
-    work: Work, block: Block, reduced: Values, taken: Bases, state: State
+    work: Work, block: Block, reduced: Values, taken: BaseValues, state: SlotValues
 ) -> tuple[Array, dict[str, Array]]:
     """Take the server optimizer's step; buffers are left as the reducer made them.
 

@@ -73,13 +73,16 @@ def read_request(
 def _by_name(files: Sequence[Path], rule: Rule) -> dict[str, Path]:
     if files and not rule.adds_up:
         raise UsageError(
-            f"{files[0]}: partial means add up to a mean weighted by examples or uniform,"
-            f" not to {rule.reduce} with weighting {rule.weighting}"
+            f"partial means add up to a mean weighted by examples or uniform,"
+            f" not to {rule.reduce} with weighting {rule.weighting}",
+            path=files[0],
         )
     partials: dict[str, Path] = {}
     for path in files:
         if path.stem in partials:
-            raise UsageError(f"{path}: another partial mean is called {path.stem} too; rename one")
+            raise UsageError(
+                f"another partial mean is called {path.stem} too; rename one", path=path
+            )
         partials[path.stem] = path
     return partials
 
@@ -91,7 +94,7 @@ def _covered(files: Sequence[Path], everybody: Invitation) -> dict[str, str]:
         with Checkpoint(path, Kind.PARTIAL) as checkpoint:
             clients = set(checkpoint.metadata.updates or {})
         if twice := client_order(clients & covered.keys()):
-            raise UsageError(f"{path}: client {twice[0]} is in {covered[twice[0]]} too")
+            raise UsageError(f"client {twice[0]} is in {covered[twice[0]]} too", path=path)
         _check_invited(path, clients, everybody)
         covered.update(dict.fromkeys(clients, str(path)))
     return covered
@@ -108,6 +111,7 @@ def _check_invited(path: Path, clients: set[str], everybody: Invitation) -> None
     ):
         if wrong:
             raise UsageError(
-                f"{path}: holds the update of client {client_order(wrong)[0]}, which {reason}",
+                f"holds the update of client {client_order(wrong)[0]}, which {reason}",
                 hint="fedcli aggregate --partial makes it again, of other clients",
+                path=path,
             )

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedcli.aggregation.base_model import CONTROL, Base, slot_dtype
 from fedcli.aggregation.block_files import BlockFile, write_block
@@ -18,16 +17,16 @@ from fedcli.aggregation.blocks import Block, Reader
 from fedcli.errors import BadInputError, CheckpointError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, CheckpointWriter, digest
 from fedcli.formats.dtypes import Array
-from fedcli.formats.manifest import Manifest, read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.safetensors import Layout, layout_of
+from fedcli.formats.training_record import ServerRecord
 from fedcli.run import Run
 from fedcli.run.round import Round
 from fedcli.security.signatures import check_server_state
 from fedcli.strategies import Rule
+from fedcli.strategies.server_optimizers import SlotValues
 from fedcli.text import brief
-
-State = dict[str, NDArray[np.float64]]
 
 
 def _prefix(slot: str) -> str:
@@ -47,7 +46,7 @@ class ServerState:
     sources: Mapping[str, BlockFile]
     steps: int
 
-    def read(self, block: Block, reader: Reader) -> State:
+    def read(self, block: Block, reader: Reader) -> SlotValues:
         """Read a block of every slot, in float64."""
         state = {}
         for slot, start in self.slots.items():
@@ -93,13 +92,12 @@ def open_state(rule: Rule, base: Base, recorded: Mapping[str, float]) -> Iterato
 
 
 def _goes_on(rule: Rule, recorded: Mapping[str, float], found: Metadata) -> bool:
-    training, optimizer = found.training or {}, rule.optimizer
-    if training.get("server_optimizer") != rule.server_optimizer:
+    said, optimizer = found.server, rule.optimizer
+    if said is None or said.server_optimizer != rule.server_optimizer:
         return False
-    said = training.get("options", {})
-    if not isinstance(said, dict) or not all(isinstance(v, int | float) for v in said.values()):
+    if not all(isinstance(value, int | float) for value in said.options.values()):
         return False
-    options = {**optimizer.options, **said}
+    options = {**optimizer.options, **said.options}
     if any(options.get(name) != value for name, value in recorded.items()):
         return False
     try:
@@ -132,14 +130,15 @@ def read_slot(run: Run, round_number: int, slot: str) -> tuple[dict[str, Array],
 
 def _no_manifest(before: Round, what: str) -> NotReadyError:
     return NotReadyError(
-        f"{before.manifest}: is missing, or not readable; it tells whether the server keeps {what}",
+        f"is missing, or not readable; it tells whether the server keeps {what}",
         hint=f"copy it, and server_state.safetensors beside it, to {before.path}",
+        path=before.manifest,
     )
 
 
 def _manifest(run: Run, before: Round, sha256: str) -> Manifest | None:
     """Read what goes with the model of a round, of this SHA-256; None where nothing was kept."""
-    manifest = read_manifest(before.manifest)
+    manifest = Manifest.try_read(before.manifest)
     if manifest is None and before.server_state.exists():
         wrong = f"does not tell whether {before.server_state} belongs to {before.global_model}"
     elif manifest is not None and manifest.global_model != sha256:
@@ -148,7 +147,7 @@ def _manifest(run: Run, before: Round, sha256: str) -> Manifest | None:
         check_server_state(run, before, None if manifest is None else manifest.server_state)
         return manifest
     strategy = f" --strategy {manifest.strategy}" if manifest else ""
-    raise BadInputError(f"{before.manifest}: {wrong}", hint=_hint(run, before, strategy))
+    raise BadInputError(f"{wrong}", hint=_hint(run, before, strategy), path=before.manifest)
 
 
 def _hint(run: Run, round_: Round, strategy: str) -> str:
@@ -160,12 +159,12 @@ def _hint(run: Run, round_: Round, strategy: str) -> str:
 def _checked(run: Run, round_: Round, manifest: Manifest) -> Iterator[Checkpoint]:
     hint = _hint(run, round_, f" --strategy {manifest.strategy}")
     wrong = BadInputError(
-        f"{round_.server_state}: is not the state that {round_.manifest} names", hint=hint
+        f"is not the state that {round_.manifest} names", hint=hint, path=round_.server_state
     )
     try:
         opened = Checkpoint(round_.server_state, Kind.SERVER_STATE)
     except NotReadyError as error:
-        raise NotReadyError(error.message, hint=hint) from None
+        raise error.amended(hint=hint) from None
     except CheckpointError:
         raise wrong from None
     with opened as checkpoint:
@@ -186,8 +185,8 @@ def _check_tensors(state: Checkpoint, round_: Round) -> None:
             kept_for.shape,
         ):
             raise BadInputError(
-                f"{state.path}: tensor {brief(name)} goes with no parameter of"
-                f" {round_.global_model}"
+                f"tensor {brief(name)} goes with no parameter of {round_.global_model}",
+                path=state.path,
             )
 
 
@@ -215,10 +214,9 @@ def state_metadata(
         run=model.run,
         round=model.round,
         base=model.base,
-        training={
-            "server_optimizer": rule.server_optimizer,
-            "options": {**{name: rule.options[name] for name in names}, **recorded},
-        },
+        server=ServerRecord(
+            rule.server_optimizer, {**{name: rule.options[name] for name in names}, **recorded}
+        ),
         updates=model.updates,
         partials=model.partials,
         steps=steps,

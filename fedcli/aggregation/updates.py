@@ -12,11 +12,11 @@ from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.dtypes import DTYPE_NAMES
 from fedcli.formats.metadata import Kind
 from fedcli.formats.safetensors import Layout
+from fedcli.formats.telemetry import Telemetry
 from fedcli.formats.update_tensors import UpdateTensors
 from fedcli.run.next_command import train_command
 from fedcli.security.signatures import signature_fault
-from fedcli.storage.atomic import read_json
-from fedcli.strategies.combination import Contributor
+from fedcli.strategies.decision import Contributor
 from fedcli.text import brief
 
 NO_DIGEST = "0" * 64  # as long as a digest, until it is known
@@ -41,7 +41,7 @@ class Update:
         self.kind = tensors.metadata.kind
         self.members = (tensors.metadata.updates or {}) if self.kind == Kind.PARTIAL else {}
         self.num_examples = tensors.metadata.num_examples or 0
-        self.training = tensors.metadata.training or {}
+        self.training = tensors.metadata.training
         self.staleness = now - base.round.number
         self.values = BlockFile(
             tensors, base.layout, floats=_partial_dtype if self.members else None
@@ -74,8 +74,8 @@ class Update:
     def error(self, what: str) -> UpdateError:
         """Return the error of an update that cannot be used; ``what`` says why."""
         if self.members:
-            return UpdateError(f"{self.path}: {what}")
-        return UpdateError(f"{self.path}: {what}", hint=self.way_out(), culprit=self.path)
+            return UpdateError(what, path=self.path)
+        return UpdateError(what, hint=self.way_out(), path=self.path, client=self.name)
 
 
 def way_out(base: Base, client: str, now: int) -> str:
@@ -125,9 +125,10 @@ def _source_fault(update: Update) -> str | None:
     if base.run.info.members:  # anybody can write a note; of the signature's own author is the rest
         return signature_fault(base.run, base.round, update.name, sha256)
     try:
-        noted = read_json(base.round.telemetry(update.name)).get("sha256")
-    except (FileNotFoundError, ValueError, BadInputError, StorageError):
-        noted = None
-    if isinstance(noted, str) and noted != sha256:
-        return f"was changed after the client wrote it: SHA-256 {sha256}, expected {brief(noted)}"
-    return None
+        told = Telemetry.read(base.round.telemetry(update.name))
+    except (BadInputError, StorageError):
+        return None
+    if told is None or told.sha256 == sha256:
+        return None
+    noted = brief(told.sha256)
+    return f"was changed after the client wrote it: SHA-256 {sha256}, expected {noted}"

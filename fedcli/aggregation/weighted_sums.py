@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.block_files import write_block
@@ -13,14 +12,12 @@ from fedcli.aggregation.blocks import Block, BlockSource, Reader, blocks_of, red
 from fedcli.aggregation.nonfinite import not_finite
 from fedcli.aggregation.updates import Update
 from fedcli.formats.checkpoint import CheckpointWriter
-from fedcli.formats.dtypes import Array, as_float
+from fedcli.formats.dtypes import Array, Values, as_float
 from fedcli.progress import Progress
-from fedcli.strategies.combination import Linear, Shares
+from fedcli.strategies.decision import LinearDecision, Shares
 from fedcli.strategies.ranks import median
 
-Values = NDArray[np.float64]
-Bases = Mapping[int, Values]
-State = Mapping[str, Values]
+BaseValues = Mapping[int, Values]
 
 
 def weighted_sum(
@@ -102,26 +99,26 @@ def _lowest_terms(shares: Shares) -> Shares:
 
 
 class LinearSum:
-    """The sum of a ``Linear`` combination, in float64, in client order.
+    """The sum of a ``LinearDecision`` combination, in float64, in client order.
 
     Σ w_i y_i is added up before it is divided: the products of float32 values and numbers of
     examples are exact, so that only the additions round. The base models enter with what their
     coefficients lack to those of x + Σ c_i (y_i - x_i).
     """
 
-    def __init__(self, base: Base, combination: Linear, kept: Sequence[Update]) -> None:
+    def __init__(self, base: Base, decision: LinearDecision, kept: Sequence[Update]) -> None:
         """``kept`` are the updates whose weight is not 0."""
-        shares = combination.shares
+        shares = decision.shares
         if not any(update.members for update in kept):
             shares = _lowest_terms(shares)
-        weights = shares.weights[list(combination.kept)].tolist()
+        weights = shares.weights[list(decision.kept)].tolist()
         self._sources = [update.values for update in kept]
         # A partial mean holds values that were multiplied by their weights already.
         self._factors = [1.0 if u.members else w for u, w in zip(kept, weights, strict=True)]
         self._divisor = shares.divisor
         self._weight = sum(weights)
-        self._center = combination.center
-        self._median_buffers = combination.median_buffers
+        self._center = decision.center
+        self._median_buffers = decision.median_buffers
         lacking = {base.round.number: shares.divisor}
         bases = {base.round.number: base}
         for update, weight in zip(kept, weights, strict=True):
@@ -151,7 +148,7 @@ class LinearSum:
         return total
 
     def add_bases(
-        self, block: Block, total: Values, taken: Bases, state: Mapping[str, Values]
+        self, block: Block, total: Values, taken: BaseValues, state: Mapping[str, Values]
     ) -> None:
         """Add what the coefficients of the base models lack, and the center."""
         kept = [total[place].copy() for place in block.buffers]

@@ -105,39 +105,45 @@ def execute(arguments: list[str]) -> int:
             raise KeyboardInterrupt
         return status
     except FedcliError as error:
-        return _report(arguments, error.kind, error.message, error.hint, error.status)
+        return _report(arguments, error.as_json(), error.status)
     except typer.TyperException as error:
         if not error.format_message():  # no command at all: the help was printed
             return error.exit_code
         command = [word for word in arguments[:1] if word in COMMANDS]
         hint = " ".join(["fedcli", *command, "--help"])
-        return _report(arguments, "usage", error.format_message(), hint, error.exit_code)
+        found = _described("usage", error.format_message(), hint)
+        return _report(arguments, found, error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        return _report(arguments, "interrupted", "interrupted", None, ExitStatus.INTERRUPTED)
+        found = _described("interrupted", "interrupted")
+        return _report(arguments, found, ExitStatus.INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.FAILED
     except OSError as error:
-        message = f"cannot read or write: {error}"
-        return _report(arguments, "storage", message, None, ExitStatus.FAILED)
+        found = _described("storage", f"cannot read or write: {error}")
+        return _report(arguments, found, ExitStatus.FAILED)
     except MemoryError:
-        message = "out of memory"
-        return _report(arguments, "out-of-memory", message, None, ExitStatus.OUT_OF_MEMORY)
+        found = _described("out-of-memory", "out of memory")
+        return _report(arguments, found, ExitStatus.OUT_OF_MEMORY)
     except Exception as error:
-        message = f"{type(error).__name__}: {error}"
         hint = "this is a mistake in fedcli; --debug shows where"
-        return _report(arguments, "internal", message, hint, ExitStatus.FAILED)
+        found = _described("internal", f"{type(error).__name__}: {error}", hint)
+        return _report(arguments, found, ExitStatus.FAILED)
 
 
-def _report(arguments: list[str], kind: str, message: str, hint: str | None, status: int) -> int:
+def _described(kind: str, message: str, hint: str | None = None) -> dict[str, Any]:
+    return {"kind": kind, "message": message, "hint": hint}
+
+
+def _report(arguments: list[str], error: dict[str, Any], status: int) -> int:
     if "--debug" in arguments:
         traceback.print_exc()
     if "--json" in arguments:
-        print_json({"error": {"kind": kind, "message": message, "hint": hint}})
+        print_json({"error": error})
     else:
-        print(f"error: {printable(message)}", file=sys.stderr)
-        if hint:
-            print(f"hint: {printable(hint)}", file=sys.stderr)
+        print(f"error: {printable(error['message'])}", file=sys.stderr)
+        if error["hint"]:
+            print(f"hint: {printable(error['hint'])}", file=sys.stderr)
     return int(status)
 
 

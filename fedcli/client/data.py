@@ -75,7 +75,8 @@ def _examples(run: Run, client: str, data: str | None, progress: Progress) -> Ex
     shard = run.client_shard(client)
     if not shard.exists():
         raise NotReadyError(
-            f"{shard}: the run holds no data of client {client!r}",
+            f"the run holds no data of client {client!r}",
             hint=f"with that client's own data: {train_command(run, [client])}",
+            path=shard,
         )
     return read_shard(shard, run)

@@ -1,21 +1,20 @@
 """Write what a client sends, and what belongs to it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from fedcli.client.existing_update import Delivered, check_replaceable, find_delivered
+from fedcli.client.existing_update import ExistingUpdate, check_replaceable, find_existing
 from fedcli.client.local_training import Trained
 from fedcli.client.session import Session
 from fedcli.client.telemetry import telemetry
 from fedcli.errors import OvertakenError
 from fedcli.formats.checkpoint import Checkpoint, prepare
 from fedcli.formats.metadata import Kind, Metadata, Role
+from fedcli.formats.telemetry import Telemetry
 from fedcli.run.late_updates import is_late
 from fedcli.security.signatures import sign_update, signature_fault
-from fedcli.storage.atomic import write_json
 from fedcli.storage.commit import alone_in
 from fedcli.training import Epoch
 
@@ -39,7 +38,7 @@ class ClientResult:
     late: bool
 
 
-def was_delivered(session: Session, metadata: Metadata, done: Delivered) -> ClientResult:
+def existing_result(session: Session, metadata: Metadata, done: ExistingUpdate) -> ClientResult:
     """Return the result of a client whose update is there."""
     client, examples = metadata.client or "", metadata.num_examples or 0
     late = is_late(session.run, session.round, client, done.sha256)
@@ -62,47 +61,36 @@ def deliver(
     client = metadata.client or ""
     roles = dict.fromkeys(trained.sent.keys() - session.base.keys(), Role.CONTROL)
     metadata = replace(metadata, roles={**metadata.roles, **roles})
-    volatile = telemetry(
-        trained.epochs,
-        trained.personal_epochs,
-        seconds=elapsed,
-        device=session.device,
-        threads=session.threads,
-        micro_batch=trained.micro_batch,
-    )
-
-    note = partial(_tell, session, metadata, volatile)
+    examples = metadata.num_examples or 0
+    told = telemetry(session, client, examples, trained, elapsed)
+    note = partial(_tell, session, client, told)
     try:
         sha256 = _write(session, metadata, trained, note, again=again)
     except OvertakenError:
-        done = find_delivered(session.round, client, metadata, session.undecided)
+        done = find_existing(session, metadata)
         if done is None or signature_fault(session.run, session.round, client, done.sha256):
             raise
         session.progress.say(f"client {client}: another process has delivered it meanwhile")
-        return was_delivered(session, metadata, done)
+        return existing_result(session, metadata, done)
     path = session.round.update(client)
     return ClientResult(
         client=client,
         already_done=False,
         path=path,
         sha256=sha256,
-        num_examples=metadata.num_examples or 0,
+        num_examples=examples,
         bytes=path.stat().st_size,
         seconds=elapsed,
-        images_per_second=volatile["images_per_second"],
+        images_per_second=told.images_per_second,
         epochs=tuple(trained.epochs),
         late=is_late(session.run, session.round, client, sha256),
     )
 
 
-def _tell(
-    session: Session, metadata: Metadata, volatile: Mapping[str, Any], sha256: str, size: int
-) -> None:
+def _tell(session: Session, client: str, told: Telemetry, sha256: str, size: int) -> None:
     """Write how the training went, and sign an update of this SHA-256 where the run has members."""
-    client, round_ = metadata.client or "", session.round
-    facts = {"format": 1, "client": client, "round": round_.number, "sha256": sha256}
-    values = {**facts, "bytes": size, "num_examples": metadata.num_examples, **volatile}
-    write_json(round_.telemetry(client), values)
+    round_ = session.round
+    replace(told, sha256=sha256, bytes=size).write(round_.telemetry(client))
     if session.key is not None:
         sign_update(session.run, round_, client, sha256, session.key)
 
@@ -140,7 +128,7 @@ def _write(
             if session.force:
                 check_replaceable(round_, client)
             if path.exists() and not again:
-                raise OvertakenError(f"{path}: another process has just written it")
+                raise OvertakenError("another process has just written it", path=path)
             state = states.path(round_.number, client)
             beside = (state, round_.telemetry(client), round_.signature(client))
             update.commit(beside, write, replaces=again)

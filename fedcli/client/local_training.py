@@ -145,7 +145,7 @@ def train_locally(
             trainer.restore(tensors, facts)
         except ValueError as error:
             raise CheckpointError(
-                f"{path}: {error}", hint="train-client --force begins this training anew"
+                f"{error}", hint="train-client --force begins this training anew", path=path
             ) from None
     trainer.run()
     return _trained(given, trainer, terms, initial_loss)

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,17 @@ from fedcli.errors import BadInputError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, save
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.records import decode
+from fedcli.formats.training_record import InterruptedRecord
 from fedcli.models.weights import to_array, to_tensors
 from fedcli.progress import Progress
-from fedcli.storage.atomic import canonical_json
-from fedcli.training import Stand, Trainer
+from fedcli.storage.strict_json import parse_json
+from fedcli.training import Trainer, TrainerState
 
 Resume = tuple[Mapping[str, Tensor], Mapping[str, Any], Path]
 
 
 @dataclass(frozen=True)
-class LeftOff:
+class TrainingCheckpoint:
     """Where the training for ``update`` was left off, in the file ``path``."""
 
     path: Path
@@ -43,25 +44,24 @@ class LeftOff:
         except BadInputError as error:
             _anew(progress, client, f"is broken: {error.message}")
             return None
-        facts = dict(metadata.training or {})
-        state = facts.pop("state", None)
-        if canonical_json(facts) != canonical_json(self._inputs()):
+        kept = metadata.interrupted
+        if kept is None or replace(kept, state={}) != self._interrupted({}):
             _anew(progress, client, "was made from other inputs")
             return None
         try:
-            epochs = sum(map(len, decode(Stand, state).epochs))
+            epochs = sum(map(len, decode(TrainerState, kept.state).epochs))
         except ValueError as error:
             _anew(progress, client, f"is broken: {error}")
             return None
         progress.say(f"{client}: goes on after {epochs} epochs that were trained before")
-        return tensors, state, self.path
+        return tensors, kept.state, self.path
 
     def write(self, trainer: Trainer) -> None:
         """Keep where a trainer stands. Raises ``StorageError``."""
         tensors, state = trainer.state()
         arrays = {name: to_array(tensor) for name, tensor in tensors.items()}
-        facts = {**self._inputs(), "state": state}
-        save(self.path, arrays, Metadata(Kind.TRAINING, self.update.run, training=facts))
+        kept = Metadata(Kind.TRAINING, self.update.run, interrupted=self._interrupted(state))
+        save(self.path, arrays, kept)
 
     def remove(self) -> None:
         """Remove the file, and its directory with the last one in it."""
@@ -69,10 +69,10 @@ class LeftOff:
             self.path.unlink(missing_ok=True)
             self.path.parent.rmdir()
 
-    def _inputs(self) -> dict[str, Any]:
+    def _interrupted(self, state: Mapping[str, Any]) -> InterruptedRecord:
         # another version may draw or round otherwise, and the update would have other bytes
         versions = {"fedcli": __version__, "torch": torch.__version__}
-        return {"update": asdict(self.update), "versions": versions}
+        return InterruptedRecord(parse_json(self.update.encode()), versions, state)
 
 
 def seconds_before(resume: Resume | None) -> float:

@@ -16,6 +16,7 @@ from fedcli.errors import MissingDependencyError, UsageError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.dtypes import Array
 from fedcli.formats.metadata import Kind, Role
+from fedcli.formats.training_record import TrainingRecord
 from fedcli.options import check_seed
 from fedcli.plan import TrainPlan
 from fedcli.plan.execution import Execution
@@ -27,6 +28,8 @@ from fedcli.run.round import Round
 from fedcli.security.global_model import check_global_model
 from fedcli.security.keys import SigningKey
 from fedcli.training.devices import choose_device, limit_memory, set_threads
+
+_NOT_RECORDED = (*SCHEDULE_KEYS, "initial_loss")  # of the latter, the loss itself is
 
 
 @dataclass(frozen=True)
@@ -58,22 +61,22 @@ class Session:
         return self.plan.learning_rate(self.round.number)
 
     @property
-    def training(self) -> dict[str, Any]:
+    def training(self) -> TrainingRecord:
         """The hyper-parameters as used, without what is off, and where.
 
         Of the schedule there is the rate that it gives this round.
         """
         plan = replace(self.plan, local_layers=local_patterns(self.plan, self.roles)).as_json()
         facts = {
-            **{key: value for key, value in plan.items() if key not in SCHEDULE_KEYS},
+            **{key: value for key, value in plan.items() if key not in _NOT_RECORDED},
             "lr": self.lr,
             "micro_batch": self.execution.micro_batch,
-            "compile": self.execution.compile or None,
+            "compile": self.execution.compile,
             "server_state": self.server_digest,
             "device": self.device.type,
             "threads": self.threads,
         }
-        return {key: value for key, value in facts.items() if value is not None}
+        return TrainingRecord().plus(facts)
 
     @property
     def undecided(self) -> frozenset[str]:
@@ -103,7 +106,7 @@ class Session:
 
 
 @dataclass(frozen=True)
-class Before:
+class StartingState:
     """What a client goes on from: its algorithm's state, its own layers, and their files' SHA-256.
 
     Arrays are by tensor name.
@@ -114,7 +117,7 @@ class Before:
     sha256s: tuple[str, ...]
 
 
-def kept_before(session: Session, client: str) -> Before:
+def starting_state(session: Session, client: str) -> StartingState:
     """Read what a client goes on from. Raises what ``StateStore.before`` does."""
     number, row = session.round.number, session.plan.local
     state = layers = None
@@ -127,7 +130,7 @@ def kept_before(session: Session, client: str) -> Before:
         state = None
     if session.tensors.local:
         layers = session.states.before(number, client, LOCAL)
-    return Before(
+    return StartingState(
         NOTHING if state is None or row.keeps is None else state.slot(row.keeps),
         NOTHING if layers is None else layers.slot(LOCAL),
         tuple(dict.fromkeys(one.sha256 for one in (state, layers) if one is not None)),

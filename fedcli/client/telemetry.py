@@ -2,40 +2,36 @@
 
 import socket
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
 
-import torch
-
+from fedcli.client.local_training import Trained
+from fedcli.client.session import Session
+from fedcli.formats.telemetry import EpochFigures, Telemetry
 from fedcli.training import Epoch
 from fedcli.training.devices import device_memory, peak_memory
 
 
 def telemetry(
-    epochs: Sequence[Epoch],
-    personal: Sequence[Epoch],
-    *,
-    seconds: float,
-    device: torch.device,
-    threads: int,
-    micro_batch: int | None,
-) -> dict[str, Any]:
-    """Return the volatile facts of a training, as the update's JSON file holds them."""
-    values = {
-        "seconds": seconds,
-        "images_per_second": images_per_second([*epochs, *personal]),
-        "host": socket.gethostname(),
-        "device": str(device),
-        "threads": threads,
-        "peak_memory_bytes": peak_memory(device),
-        "device_memory_bytes": device_memory(device),
-        "micro_batch": micro_batch,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "epochs": [_figures(epoch) for epoch in epochs],
-        "personal_epochs": [_figures(epoch) for epoch in personal],
-    }
-    return {key: value for key, value in values.items() if value not in (None, [])}
+    session: Session, client: str, examples: int, trained: Trained, elapsed: float
+) -> Telemetry:
+    """Describe a training that took ``elapsed`` seconds; its update has no SHA-256 yet."""
+    return Telemetry(
+        sha256="",
+        client=client,
+        round=session.round.number,
+        num_examples=examples,
+        seconds=elapsed,
+        images_per_second=images_per_second([*trained.epochs, *trained.personal_epochs]),
+        host=socket.gethostname(),
+        device=str(session.device),
+        threads=session.threads,
+        peak_memory_bytes=peak_memory(session.device),
+        device_memory_bytes=device_memory(session.device),
+        micro_batch=trained.micro_batch,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        epochs=_figures(trained.epochs),
+        personal_epochs=_figures(trained.personal_epochs),
+    )
 
 
 def images_per_second(epochs: Sequence[Epoch]) -> float:
@@ -43,7 +39,5 @@ def images_per_second(epochs: Sequence[Epoch]) -> float:
     return sum(epoch.examples for epoch in epochs) / sum(epoch.seconds for epoch in epochs)
 
 
-def _figures(epoch: Epoch) -> dict[str, Any]:
-    values = asdict(epoch)
-    del values["examples"]
-    return values
+def _figures(epochs: Sequence[Epoch]) -> tuple[EpochFigures, ...]:
+    return tuple(EpochFigures(one.epoch, one.loss, one.accuracy, one.seconds) for one in epochs)

@@ -8,32 +8,33 @@ from pathlib import Path
 from typing import Any
 
 from fedcli.client.data import ClientData, open_data
-from fedcli.client.deliver import ClientResult, deliver, was_delivered
+from fedcli.client.deliver import ClientResult, deliver, existing_result
 from fedcli.client.existing_update import (
     check_not_used,
     check_replaceable,
-    find_delivered,
+    find_existing,
     why_unfinished,
 )
 from fedcli.client.local_training import Assignment, Trained, train_locally
-from fedcli.client.resume import LeftOff, Resume, seconds_before
+from fedcli.client.resume import Resume, TrainingCheckpoint, seconds_before
 from fedcli.client.session import (
-    Before,
     Session,
+    StartingState,
     check_state_is_own,
     checked_length,
-    kept_before,
     open_session,
+    starting_state,
 )
 from fedcli.errors import UsageError
 from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.records import encode
 from fedcli.models import build, takes_rgb
 from fedcli.models.weights import load_arrays
 from fedcli.plan.execution import Execution
 from fedcli.progress import Progress
 from fedcli.randomness import stream_seed
 from fedcli.run import Run
-from fedcli.run.heartbeat import Live
+from fedcli.run.heartbeat import HeartbeatWriter
 from fedcli.security.signatures import member_key
 from fedcli.training import Epoch, Normalize, Observer, Stage, Trainer, steps_of
 from fedcli.training.devices import out_of_memory_as_error, peak_memory, reset_peak_memory
@@ -93,58 +94,66 @@ def train_client(
     )
     check_state_is_own(session)
     results = tuple(_train_one(session, client, data) for client in ids)
-    return TrainClientResult(session.round.number, session.training, str(session.device), results)
+    training = encode(session.training)
+    if session.plan.initial_loss:
+        training["initial_loss"] = True
+    return TrainClientResult(session.round.number, training, str(session.device), results)
 
 
 def _train_one(session: Session, client: str, data: str | None) -> ClientResult:
     number, device = session.round.number, session.device
     examples = open_data(session.run, client, data, session.execution, device, session.progress)
-    before = kept_before(session, client)
-    metadata = _metadata(session, client, examples, before)
-    left_off = LeftOff(session.states.left_off(number, client), metadata)
+    start = starting_state(session, client)
+    metadata = _metadata(session, client, examples, start)
+    interrupted = TrainingCheckpoint(session.states.training_checkpoint(number, client), metadata)
     done = None
     if session.force:
         check_replaceable(session.round, client)
-    elif done := find_delivered(session.round, client, metadata, session.undecided):
+    elif done := find_existing(session, metadata):
         fault = why_unfinished(session, client, done)
         if fault is None:
-            left_off.remove()
+            interrupted.remove()
             session.progress.say(f"client {client}: round {number} is already trained")
-            return was_delivered(session, metadata, done)
+            return existing_result(session, metadata, done)
         session.progress.say(f"client {client}: {fault}; training again")
     if done is None and not session.round.update(client).exists():
         check_not_used(session.run, session.round, client)
     may_resume = session.trusts_what_was_kept and not session.force
-    resume = left_off.read(session.progress) if may_resume else None
+    resume = interrupted.read(session.progress) if may_resume else None
     started = time.perf_counter()
     reset_peak_memory(device)
-    with Live(session.round, client, device=str(device), threads=session.threads) as live:
-        observer = _observer(session, client, left_off, live)
-        trained = _fit(session, metadata, examples, before, resume, observer)
+    with HeartbeatWriter(
+        session.round, client, device=str(device), threads=session.threads
+    ) as heartbeat:
+        observer = _observer(session, client, interrupted, heartbeat)
+        trained = _fit(session, metadata, examples, start, resume, observer)
     elapsed = time.perf_counter() - started + seconds_before(resume)
-    facts = {"initial_loss": trained.initial_loss, "micro_batch": trained.micro_batch}
-    measured = {key: value for key, value in facts.items() if value is not None}
-    metadata = replace(metadata, training={**(metadata.training or {}), **measured})
+    training = replace(
+        metadata.training,
+        initial_loss=trained.initial_loss,
+        micro_batch=trained.micro_batch or metadata.training.micro_batch,
+    )
+    metadata = replace(metadata, training=training)
     again = session.force or done is not None
     result = deliver(session, metadata, trained, elapsed, again=again)
-    left_off.remove()
+    interrupted.remove()
     return result
 
 
-def _metadata(session: Session, client: str, examples: ClientData, before: Before) -> Metadata:
+def _metadata(
+    session: Session, client: str, examples: ClientData, start: StartingState
+) -> Metadata:
     """Describe the update; with the states that the client starts from among the inputs."""
     withheld = session.tensors.frozen | session.tensors.local
-    training = {
-        **session.training,
-        "steps": steps_of(session.plan, examples.count),
-        "examples": examples.fingerprint,
-    }
-    if before.sha256s:
-        one, *others = before.sha256s
-        training["state"] = [one, *others] if others else one
+    steps = steps_of(session.plan, examples.count)
+    training = replace(
+        session.training,
+        steps=steps,
+        examples=examples.fingerprint,
+        state=start.sha256s[0] if len(start.sha256s) == 1 else start.sha256s,
+    )
     if session.plan.local.divides_by_length:
-        length = checked_length(session, training["steps"])
-        training |= session.plan.local.recorded(length)
+        training = training.plus(session.plan.local.recorded(checked_length(session, steps)))
     return Metadata(
         Kind.UPDATE,
         session.run.id,
@@ -162,7 +171,7 @@ def _fit(
     session: Session,
     metadata: Metadata,
     examples: ClientData,
-    before: Before,
+    start: StartingState,
     resume: Resume | None,
     observer: Observer,
 ) -> Trained:
@@ -184,8 +193,8 @@ def _fit(
             ),
             seed=stream_seed(session.seed, session.round.number, client, "training"),
             device=device,
-            kept=before.kept,
-            local=before.local,
+            kept=start.kept,
+            local=start.local,
             server=session.server,
             micro_batch=session.execution.micro_batch,
             compile=session.execution.compile,
@@ -194,13 +203,15 @@ def _fit(
         return train_locally(given, observer, partial(_say_shrink, session.progress, client))
 
 
-def _observer(session: Session, client: str, left_off: LeftOff, live: Live) -> Observer:
+def _observer(
+    session: Session, client: str, interrupted: TrainingCheckpoint, heartbeat: HeartbeatWriter
+) -> Observer:
     progress, every = session.progress, session.execution.checkpoint_every
     begun: set[str] = set()
 
     def on_batch(stage: Stage, number: int, images_per_second: float) -> None:
-        if live.due:
-            live.update(
+        if heartbeat.due:
+            heartbeat.update(
                 epoch=number,
                 epochs=stage.epochs,
                 images_per_second=images_per_second,
@@ -209,7 +220,7 @@ def _observer(session: Session, client: str, left_off: LeftOff, live: Live) -> O
 
     def on_epoch(trainer: Trainer, stage: Stage, epoch: Epoch) -> None:
         if every is not None and trainer.epochs_done % every == 0 and not trainer.at_end:
-            left_off.write(trainer)
+            interrupted.write(trainer)
         if stage.name not in begun:
             begun.add(stage.name)
             label = " ".join(filter(None, (f"client {client}", stage.name)))

@@ -152,7 +152,7 @@ def _not_ready(name: str, source: InTorchvision, options: DataOptions) -> NotRea
     hint = f"add --download, or say where it is with --data-dir (torchvision's {source.name})"
     if not source.downloads:
         hint = f"get its files as the documentation of torchvision.datasets.{source.name} says"
-    return NotReadyError(f"{options.data_dir}: has no (complete) {name} data set", hint=hint)
+    return NotReadyError(f"has no (complete) {name} data set", hint=hint, path=options.data_dir)
 
 
 def _labels(opened: Any, attribute: str) -> Labels:

@@ -105,7 +105,9 @@ def from_csv(root: Path, column: str, parts: Mapping[str, Names]) -> Grouping:
         if place is None:
             _check_exists(root, picture, f"{path}: line {line}")
         elif place in found:
-            raise DataError(f"{path}: line {line}: {picture} again, after line {found[place][0]}")
+            raise DataError(
+                f"line {line}: {picture} again, after line {found[place][0]}", path=path
+            )
         else:
             found[place] = line, group
     grouping = numbered([_of_part(path, part, names, found) for part, names in parts.items()])
@@ -122,7 +124,7 @@ def _of_part(
     if missing:
         first = f"{part}/{missing[0]}" if part else missing[0]
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise DataError(f"{path}: no row for {first}{more}")
+        raise DataError(f"no row for {first}{more}", path=path)
     return [found[part, number][1] for number in range(len(names))]
 
 
@@ -132,12 +134,15 @@ def _find(root: Path) -> Path:
     named = [path for path in found if path.name == "metadata.csv"] or found
     if not named:
         raise NotReadyError(
-            f"{root}: --group: expected metadata.csv, or one file .csv, found none",
+            "--group: expected metadata.csv, or one file .csv, found none",
             hint=f"--group {FOLDER} takes the folders themselves for groups",
+            path=root,
         )
     if len(named) > 1:
         files = ", ".join(path.name for path in named[:5])
-        raise DataError(f"{root}: --group: expected one file .csv, or metadata.csv, found {files}")
+        raise DataError(
+            f"--group: expected one file .csv, or metadata.csv, found {files}", path=root
+        )
     return named[0]
 
 
@@ -172,20 +177,20 @@ def _rows(path: Path, column: str) -> Iterator[tuple[int, str, str]]:
                 if any(cell.strip() for cell in row):
                     yield _row(row, len(header), picture_at, group_at, path, reader.line_num)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not a CSV file in UTF-8: {error.reason}") from None
+        raise DataError(f"not a CSV file in UTF-8: {error.reason}", path=path) from None
     except csv.Error as error:
-        raise DataError(f"{path}: line {reader.line_num}: not CSV: {error}") from None
+        raise DataError(f"line {reader.line_num}: not CSV: {error}", path=path) from None
 
 
 def _row(
     row: list[str], width: int, picture_at: int, group_at: int, path: Path, line: int
 ) -> tuple[int, str, str]:
     if len(row) != width:
-        raise DataError(f"{path}: line {line}: expected {width} columns, found {len(row)}")
+        raise DataError(f"line {line}: expected {width} columns, found {len(row)}", path=path)
     picture, group = row[picture_at].strip(), row[group_at].strip()
     if not picture or not group:
         what = "group" if picture else "picture"
-        raise DataError(f"{path}: line {line}: expected the name of a {what}, found none")
+        raise DataError(f"line {line}: expected the name of a {what}, found none", path=path)
     return line, picture, group
 
 

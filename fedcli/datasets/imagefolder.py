@@ -92,12 +92,12 @@ def class_folders(root: Path) -> list[str]:
     """
     with storage_errors("read", root):
         if not root.exists():
-            raise NotReadyError(f"{root}: no such folder")
+            raise NotReadyError("no such folder", path=root)
         if not root.is_dir():
-            raise DataError(f"{root}: expected a folder of class folders, found a file")
+            raise DataError("expected a folder of class folders, found a file", path=root)
     names = [name for name, is_folder in _entries(root) if is_folder]
     if not names:
-        raise DataError(f"{root}: expected one folder for each class, found none")
+        raise DataError("expected one folder for each class, found none", path=root)
     return names
 
 
@@ -114,7 +114,7 @@ def list_folder(root: Path, classes: Sequence[str], progress: Progress) -> Listi
     for name in class_folders(root):
         if name not in classes:
             raise DataError(
-                f"{root / name}: no class {name!r}; the classes are: {', '.join(classes[:20])}"
+                f"no class {name!r}; the classes are: {', '.join(classes[:20])}", path=root / name
             )
         before = len(found)
         for file in _files(root / name, f"{name}/"):
@@ -123,7 +123,7 @@ def list_folder(root: Path, classes: Sequence[str], progress: Progress) -> Listi
             else:
                 others.append(file)
         if len(found) == before:
-            raise DataError(f"{root / name}: expected pictures, found none")
+            raise DataError("expected pictures, found none", path=root / name)
     if others:
         progress.say(f"passed over {len(others)} files that are no pictures, such as {others[0]}")
     files, labels, sizes = zip(*found, strict=True)
@@ -143,7 +143,7 @@ def _classes_in_groups(root: Path) -> list[str]:
         )
     except DataError as error:
         hint = f"with --group {groups.FOLDER}, each group's folder holds one folder for each class"
-        raise DataError(error.message, hint=hint) from None
+        raise error.amended(hint=hint) from None
 
 
 def _list_groups(root: Path, classes: Sequence[str], progress: Progress) -> Listing:
@@ -230,8 +230,9 @@ def _halves(root: Path) -> list[str]:
     if len(halves) == 1:
         missing = "test" if halves == ["train"] else "train"
         raise DataError(
-            f"{root}: has {halves[0]}/ but no {missing}/",
+            f"has {halves[0]}/ but no {missing}/",
             hint=f"add {missing}/, or name the folder that holds the class folders",
+            path=root,
         )
     return halves or [""]
 

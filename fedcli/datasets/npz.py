@@ -110,8 +110,9 @@ class Arrays:
         finite = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
         if not finite.all():
             raise DataError(
-                f"{self.path}: {self.name}: example {indices[np.argmin(finite)]} holds a value"
-                " that is not a finite float32"
+                f"{self.name}: example {indices[np.argmin(finite)]} holds a value"
+                " that is not a finite float32",
+                path=self.path,
             )
         return values
 
@@ -153,7 +154,7 @@ def read_member(file: zipfile.ZipFile, path: Path, name: str) -> Array:
                 values = np.memmap(spool, dtype, "r", shape=shape[::-1] if column_order else shape)
             return np.asarray(values).T if column_order else np.asarray(values)
     except (KeyError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: {name}: not an array that can be read: {error}") from None
+        raise DataError(f"{name}: not an array that can be read: {error}", path=path) from None
 
 
 def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -170,8 +171,9 @@ def _labels(file: zipfile.ZipFile, path: Path, name: str) -> Labels:
     labels = _column(read_member(file, path, name))
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise DataError(
-            f"{path}: {name}: expected one whole number for each example, (N) or (N,1),"
-            f" found {labels.dtype} {list(labels.shape)}"
+            f"{name}: expected one whole number for each example, (N) or (N,1),"
+            f" found {labels.dtype} {list(labels.shape)}",
+            path=path,
         )
     return np.array(labels, np.int64)
 
@@ -183,7 +185,7 @@ def _groups(
     if not given:
         return None
     if len(given) > 1:
-        raise DataError(f"{path}: expected one array of groups, found {' and '.join(given)}")
+        raise DataError(f"expected one array of groups, found {' and '.join(given)}", path=path)
     return from_array(_column(read_member(file, path, given[0])), f"{path}: {given[0]}")
 
 
@@ -199,7 +201,7 @@ class File:
 def open_file(path: Path) -> File:
     """Open an npz file. Raises ``NotReadyError``, and ``DataError`` for what is wrong in it."""
     if not path.exists():
-        raise NotReadyError(f"{path}: no such file")
+        raise NotReadyError("no such file", path=path)
     try:
         with zipfile.ZipFile(path) as file:
             names = {name.removesuffix(".npy") for name in file.namelist()}
@@ -217,7 +219,7 @@ def open_file(path: Path) -> File:
             class_names = _strings(file, path, given[0]) if given else None
             crcs = sorted((info.filename, info.CRC, info.file_size) for info in file.infolist())
     except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{path}: not an npz file: {error}") from None
+        raise DataError(f"not an npz file: {error}", path=path) from None
     return File(parts, class_names, hashlib.sha256(repr(crcs).encode()).hexdigest())
 
 
@@ -232,15 +234,16 @@ def _members(names: set[str], path: Path) -> list[tuple[str, str, str]]:
         if {x, y} <= names:
             return [("all", x, y)]
     raise DataError(
-        f"{path}: expected the arrays x and y, or train_images and train_labels; found"
-        f" {', '.join(sorted(names)) or 'none'}"
+        f"expected the arrays x and y, or train_images and train_labels; found"
+        f" {', '.join(sorted(names)) or 'none'}",
+        path=path,
     )
 
 
 def _strings(file: zipfile.ZipFile, path: Path, name: str) -> tuple[str, ...]:
     values = read_member(file, path, name)
     if values.ndim != 1 or values.dtype.kind != "U":
-        raise DataError(f"{path}: {name}: expected a list of strings, found {values.dtype}")
+        raise DataError(f"{name}: expected a list of strings, found {values.dtype}", path=path)
     return tuple(str(value) for value in values)
 
 
@@ -285,5 +288,6 @@ def check_labels(arrays: Arrays, classes: tuple[str, ...]) -> None:
     highest = int(arrays.labels.max())
     if highest >= len(classes):
         raise DataError(
-            f"{arrays.path}: {arrays.name}: label {highest} is outside the {len(classes)} classes"
+            f"{arrays.name}: label {highest} is outside the {len(classes)} classes",
+            path=arrays.path,
         )

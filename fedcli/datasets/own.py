@@ -64,7 +64,8 @@ def _path(source: str) -> Path:
 def _folder(path: Path, info: DatasetInfo, split: Split, progress: Progress) -> imagefolder.Listing:
     if info.dtype != "uint8" or len(info.shape) != 3 or info.shape[0] not in (1, 3):
         raise DataError(
-            f"{path}: a folder of pictures; this run's examples are {info.dtype} {list(info.shape)}"
+            f"a folder of pictures; this run's examples are {info.dtype} {list(info.shape)}",
+            path=path,
         )
     root = path / split if (path / split).is_dir() else path
     return imagefolder.list_folder(root, info.classes, progress)
@@ -74,17 +75,18 @@ def _arrays(path: Path, info: DatasetInfo, split: Split) -> Part:
     file = npz.open_file(path)
     arrays = file.parts.get(split) or file.parts.get("all")
     if arrays is None:
-        raise DataError(f"{path}: has no {split} part")
+        raise DataError(f"has no {split} part", path=path)
     names = file.class_names or info.classes
     npz.check_labels(arrays, names)
     unknown = [name for name in names if name not in info.classes]
     if unknown:
         known = ", ".join(info.classes[:20])
-        raise DataError(f"{path}: no class {unknown[0]!r} in this run; its classes are: {known}")
+        raise DataError(f"no class {unknown[0]!r} in this run; its classes are: {known}", path=path)
     if arrays.is_pictures != (info.dtype == "uint8") or not _can_become(arrays.shape, info):
         raise DataError(
-            f"{path}: {arrays.name}: expected {info.dtype} examples of shape {list(info.shape)},"
-            f" found {arrays.values.dtype} {list(arrays.shape)}"
+            f"{arrays.name}: expected {info.dtype} examples of shape {list(info.shape)},"
+            f" found {arrays.values.dtype} {list(arrays.shape)}",
+            path=path,
         )
     numbers = np.array([info.classes.index(name) for name in names])
     return replace(arrays.part(info.shape), labels=numbers[arrays.labels])

@@ -85,7 +85,7 @@ def _opened(path: Path, use: Callable[[Image.Image], Value]) -> Value:
             return use(image)
     except Exception as error:  # Pillow's decoders raise all kinds: each means a bad file
         reason = str(error).replace(repr(str(path)), "it")
-        raise DataError(f"{path}: not a picture that can be decoded: {reason}") from error
+        raise DataError(f"not a picture that can be decoded: {reason}", path=path) from error
 
 
 def stack(decode: Callable[[int], Picture], count: int, shape: Shape, *, threads: int) -> Picture:

@@ -13,6 +13,7 @@ from fedcli.errors import CheckpointError
 from fedcli.formats.checkpoint import Checkpoint, create
 from fedcli.formats.dtypes import Array
 from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.partition import ShardFile
 from fedcli.formats.safetensors import layout_of
 from fedcli.progress import Progress
 from fedcli.run import Run
@@ -47,7 +48,7 @@ def read_shard(path: Path, run: Run | None = None) -> Examples:
             shard.file.check_unchanged()
             _check_labels(examples, run)
         except ValueError as error:
-            raise CheckpointError(f"{path}: {error}") from None
+            raise CheckpointError(str(error), path=path) from None
     return examples
 
 
@@ -96,20 +97,6 @@ class ShardFormat:
     dtype: np.dtype[Any]
 
 
-@dataclass(frozen=True)
-class WrittenShard:
-    """What ``data/partition.json`` says of a shard.
-
-    ``sha256`` is that of the file, which names its run; ``content_sha256`` is that of the examples
-    alone (the bytes of y, then of x, little-endian), the same in every run that has them.
-    """
-
-    sha256: str
-    content_sha256: str
-    examples: int
-    bytes: int
-
-
 def write_shard(
     path: Path,
     client: str | None,
@@ -117,7 +104,7 @@ def write_shard(
     read: Callable[[NDArray[np.int64]], Array],
     form: ShardFormat,
     progress: Progress,
-) -> WrittenShard:
+) -> ShardFile:
     """Write the examples that ``read`` decodes, chunk by chunk; at most a chunk is in memory.
 
     Raises ``StorageError``, and what ``read`` raises.
@@ -142,4 +129,4 @@ def write_shard(
         for chunk in chunks(np.arange(len(labels)), bytes_each):
             write(read(chunk), layout["x"].start + int(chunk[0]) * bytes_each)
             progress.advance(len(chunk))
-        return WrittenShard(writer.finish(), content.hexdigest(), len(labels), writer.size)
+        return ShardFile(writer.finish(), len(labels), writer.size, content.hexdigest())

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from fedcli.aggregation.base_model import Declared
+from fedcli.aggregation.base_model import Contents
 from fedcli.algorithms import ALGORITHMS
 from fedcli.errors import BadInputError, CheckpointError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, digest
@@ -84,14 +84,14 @@ def _read_update(store: StateStore, round_: Round, client: str, sha256: str) -> 
         whole, found = update.tensors_and_digest()
         if found != sha256:
             raise BadInputError(
-                f"{update.path}: was replaced while it was used; repeat the command"
+                "was replaced while it was used; repeat the command", path=update.path
             )
         # what an algorithm sends beside the model is named <slot>/<tensor>
         tensors = {name: values for name, values in whole.items() if "/" not in name}
         try:
-            declared = Declared.of(update.metadata)
+            declared = Contents.of(update.metadata)
         except ValueError as error:
-            raise CheckpointError(f"{update.path}: {error}") from None
+            raise CheckpointError(str(error), path=update.path) from None
     if not declared.freeze and not declared.local_layers:
         return tensors
     before = store.run.round(round_.number - 1)
@@ -99,9 +99,10 @@ def _read_update(store: StateStore, round_: Round, client: str, sha256: str) -> 
     if local := matching(declared.local_layers, base):
         if not store.path(round_.number, client).exists():
             raise NotReadyError(
-                f"{update.path}: {min(local)} and other layers stayed with the client, and"
+                f"{min(local)} and other layers stayed with the client, and"
                 f" {store.path(round_.number, client)} is not here",
                 hint="score it where the client's state is, with --state DIR",
+                path=update.path,
             )
         base |= store.read(round_.number, client).slot(LOCAL)
     return base | tensors
@@ -168,7 +169,7 @@ def _tensors(run: Run, round_: Round) -> Tensors:
 
 def _chosen(run: Run, available: Sequence[int], rounds: Rounds, what: str) -> list[int]:
     if not available:
-        raise NotReadyError(f"{run.root}: there is no {what} yet")
+        raise NotReadyError(f"there is no {what} yet", path=run.root)
     if rounds == "latest":
         return [max(available)]
     if rounds == "all":

@@ -1,27 +1,19 @@
 """Scores of a classifier, from its predictions."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedcli.formats.evaluation import ClassScore
+
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class ClassScore:
-    """The scores of one class; ``accuracy`` is its recall, None when it has no examples."""
-
-    name: str
-    examples: int
-    accuracy: float | None
-    f1: float | None
-
-
-@dataclass(frozen=True)
 class Scores:
-    """What a set of predictions is worth.
+    """What a set of predictions is worth, as ``evaluation.json`` has it.
 
     ``confusion`` counts examples: rows are true classes, columns predicted ones. The macro
     averages are over the classes that have examples.
@@ -34,13 +26,6 @@ class Scores:
     auc: float | None
     per_class: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the scores as ``evaluation.json`` holds them."""
-        values = asdict(self)
-        for row in values["per_class"]:
-            row["class"] = row.pop("name")
-        return values
 
 
 def confusion_matrix(labels: Ints, predictions: Ints, classes: int) -> Ints:

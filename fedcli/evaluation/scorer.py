@@ -57,7 +57,9 @@ class Scorer:
             portions = Portions(BATCH, self.device)
             logits = predict(module, torch.from_numpy(x), self._normalize, portions)
         if not torch.isfinite(logits).all():
-            raise BadInputError(f"{self._path}: its outputs are not finite: its training diverged")
+            raise BadInputError(
+                "its outputs are not finite: its training diverged", path=self._path
+            )
         return logits, y
 
     def score(self, parts: Sequence[Outputs]) -> tuple[float, Scores]:

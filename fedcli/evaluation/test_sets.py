@@ -70,8 +70,9 @@ def _default(run: Run) -> Choice:
     tests = _client_tests(run)
     if not tests:
         raise NotReadyError(
-            f"{run.test_shard}: this run holds no test data",
+            "this run holds no test data",
             hint=f"name some: {evaluate_command(run)}",
+            path=run.test_shard,
         )
     pooled = TestSet("test", None, {k: v for one in tests for k, v in one.parts.items()})
     return lambda client: [pooled, *(one for one in tests if client in (None, one.client))]
@@ -88,8 +89,9 @@ def _for_personal(run: Run, client: str | None) -> list[TestSet]:
         if path.exists():
             return [_shard(run, name, owner, path)]
     raise NotReadyError(
-        f"{run.root}: this run holds no data to score client {client} on",
+        f"this run holds no data to score client {client} on",
         hint=f"name some: {run.command(f'evaluate --personal --id {client} --data PATH')}",
+        path=run.root,
     )
 
 
@@ -97,8 +99,9 @@ def _of_clients(run: Run) -> list[TestSet]:
     sets = _client_tests(run) or _shards(run, "validation", run.validation_shard)
     if not sets:
         raise NotReadyError(
-            f"{run.root}: this run holds no test or validation data of its clients",
+            "this run holds no test or validation data of its clients",
             hint="make the run with: fedcli partition --test-split client, or --val-fraction 0.1",
+            path=run.root,
         )
     return sets
 

@@ -24,7 +24,7 @@ def main() -> None:
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
         answer = {"device": device.type, "free_memory_bytes": free}
     except FedcliError as error:
-        answer = {"error": {"kind": error.kind, "message": error.message, "hint": error.hint}}
+        answer = {"error": error.as_json()}
         status = error.status
     print(json.dumps(answer), flush=True)
     os._exit(status)

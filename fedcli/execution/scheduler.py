@@ -13,14 +13,14 @@ from fedcli.errors import FedcliError
 from fedcli.execution.jobs import jobs_by_cores, jobs_by_memory, threads_each
 from fedcli.execution.local import Steps
 from fedcli.execution.step_arguments import StepOptions
+from fedcli.formats.telemetry import Telemetry
 from fedcli.progress import Progress
 from fedcli.run import Run
 from fedcli.run.next_command import train_command
 from fedcli.run.round import Round
-from fedcli.storage.atomic import read_json
 
 
-class Room:
+class Capacity:
     """How many clients train at a time, and with how many threads each.
 
     ``jobs`` is what was asked for; None is what suits the machine. Threads are shared out only
@@ -48,12 +48,12 @@ class Room:
 
     def measure(self, round_: Round, client: str) -> None:
         """Read what memory a client took that has trained alone."""
-        unreadable = (FedcliError, OSError, ValueError, KeyError, TypeError)
-        with contextlib.suppress(*unreadable):  # then the next one shows
-            values = read_json(round_.telemetry(client))
-            # it may have trained before, elsewhere
-            if str(values["device"]).startswith(self._device):
-                self._peak_bytes = int(values["peak_memory_bytes"])
+        told = None
+        with contextlib.suppress(FedcliError):  # then the next one shows
+            told = Telemetry.read(round_.telemetry(client))
+        # it may have trained before, elsewhere
+        if told is not None and (told.device or "").startswith(self._device):
+            self._peak_bytes = told.peak_memory_bytes
 
     def jobs(self, clients: int) -> int:
         """Return how many of a round's clients train at a time."""
@@ -63,8 +63,8 @@ class Room:
             return self._by_cores(clients)
         if self._free_bytes is None or self._peak_bytes is None:
             return 1
-        room = clients if self._fraction is None else math.floor(1 / self._fraction)
-        return jobs_by_memory(min(clients, room), self._peak_bytes, self._free_bytes)
+        capacity = clients if self._fraction is None else math.floor(1 / self._fraction)
+        return jobs_by_memory(min(clients, capacity), self._peak_bytes, self._free_bytes)
 
     def threads(self, clients: int) -> int | None:
         """Return the threads of each, None where that is said elsewhere or all are one's own."""
@@ -85,12 +85,12 @@ def _threads_of_environment() -> int | None:
 
 
 @dataclass(frozen=True)
-class Trainer:
-    """Trains the clients of any round of a run, each in a process of its own."""
+class ClientScheduler:
+    """Train the clients of any round of a run, each in a process of its own."""
 
     run: Run
     steps: Steps
-    room: Room
+    capacity: Capacity
     options: StepOptions
     progress: Progress
 
@@ -103,12 +103,12 @@ class Trainer:
         # The largest first: what is left over at the end is then small.
         waiting = sorted(clients, key=self._size, reverse=True)
         failures: list[FedcliError] = []
-        threads = self.room.threads(len(clients))
-        if self.room.has_to_measure:
+        threads = self.capacity.threads(len(clients))
+        if self.capacity.has_to_measure:
             alone = waiting.pop(0)
             failures += self._side_by_side(number, [alone], 1, threads)
-            self.room.measure(self.run.round(number), alone)
-        jobs = self.room.jobs(len(clients))
+            self.capacity.measure(self.run.round(number), alone)
+        jobs = self.capacity.jobs(len(clients))
         failures += self._side_by_side(number, waiting, jobs, threads)
         delivered = len(clients) - len(failures)
         if delivered < (self.options.min_clients or 0):
@@ -167,4 +167,5 @@ def _named(error: FedcliError, run: Run, client: str, number: int) -> FedcliErro
     """Say which client it was, and how to see the failure alone."""
     alone = train_command(run, [client], number)
     hint = f"{error.hint}; alone: {alone}" if error.hint else f"alone: {alone}"
-    return type(error)(f"client {client}, round {number}: {error.message}", hint=hint)
+    message = f"client {client}, round {number}: {error.message}"
+    return error.amended(message=message, hint=hint, client=client)

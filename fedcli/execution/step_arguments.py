@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedcli.options import option_words
+from fedcli.plan.sections import option_words
 
 
 @dataclass(frozen=True)

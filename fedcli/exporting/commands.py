@@ -9,11 +9,11 @@ from typing import Any
 
 from fedcli.algorithms import ALGORITHMS
 from fedcli.errors import UsageError
-from fedcli.exporting.history import Made, stretches
-from fedcli.options import option_words
+from fedcli.exporting.history import RoundHistory, stretches
 from fedcli.plan import Plan, TrainPlan
 from fedcli.plan.aggregate import PARTS
 from fedcli.plan.rule import resolve
+from fedcli.plan.sections import option_words
 from fedcli.run import Run
 from fedcli.run.info import RunInfo
 from fedcli.text import printable
@@ -23,7 +23,7 @@ _SIZES = ("sizes", "angles")  # options of partition that hold several numbers
 _OF_MACHINE = ("device", "compile", "lr")
 
 
-def commands(run: Run, rounds: Sequence[Made]) -> list[str]:
+def commands(run: Run, rounds: Sequence[RoundHistory]) -> list[str]:
     """Return the command lines, one a string, that make the run and its rounds again."""
     info = run.info
     if info.origin.get("step") == "partition":
@@ -109,7 +109,7 @@ def _normalize(info: RunInfo) -> str | None:
     return None
 
 
-def _rounds(info: RunInfo, stretch: Sequence[Made]) -> list[str]:
+def _rounds(info: RunInfo, stretch: Sequence[RoundHistory]) -> list[str]:
     """Return the commands of a stretch of rounds, and a remark on what they cannot say."""
     made, last = stretch[-1], stretch[-1].round
     training = _training(info.plan.train, made)
@@ -133,7 +133,7 @@ def _rounds(info: RunInfo, stretch: Sequence[Made]) -> list[str]:
     ]
 
 
-def _training(plan: TrainPlan, made: Made) -> dict[str, Any]:
+def _training(plan: TrainPlan, made: RoundHistory) -> dict[str, Any]:
     """Return what clients were told that is not in the plan; the threads, which bytes depend on."""
     if len(made.trainings) != 1:
         return {}
@@ -154,7 +154,7 @@ def _comparable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _rule(plan: Plan, made: Made) -> dict[str, Any]:
+def _rule(plan: Plan, made: RoundHistory) -> dict[str, Any]:
     """Return the options of aggregation that are not as the plan says."""
     manifest = made.manifest
     assert manifest is not None
@@ -176,7 +176,7 @@ def _rule(plan: Plan, made: Made) -> dict[str, Any]:
     return typed | {k: v for k, v in manifest.limits.items() if limits.get(k) != v}
 
 
-def _remarks(stretch: Sequence[Made]) -> list[str]:
+def _remarks(stretch: Sequence[RoundHistory]) -> list[str]:
     remarks = []
     if any(len(made.trainings) > 1 for made in stretch):
         remarks.append("# clients trained with different options: each update says which")

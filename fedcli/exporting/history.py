@@ -1,20 +1,22 @@
 """How a global model came to be, as far as the files of its run tell."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from fedcli.errors import BadInputError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, digest
-from fedcli.formats.manifest import Manifest, read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind
-from fedcli.plan import TrainPlan
+from fedcli.formats.records import encode
+from fedcli.formats.training_record import TrainingRecord
+from fedcli.plan.train import TRAIN_OPTIONS
 from fedcli.run import Run
 from fedcli.run.info import client_order
 from fedcli.storage.atomic import canonical_json
 
-_RECORDED = {field.name for field in fields(TrainPlan)} | {"threads", "device", "compile"}
+_RECORDED = TRAIN_OPTIONS.keys() | {"threads", "device", "compile"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Made:
+class RoundHistory:
     """How one round was made. ``trainings`` are the hyper-parameters that its clients recorded.
 
     There is one of them where all clients trained alike, and none where the updates are gone.
@@ -78,47 +80,47 @@ def _base_of(run: Run, number: int) -> str | None:
         with Checkpoint(run.round(number).global_model, Kind.GLOBAL) as model:
             return model.metadata.base
     except (BadInputError, NotReadyError):
-        manifest = read_manifest(run.round(number).manifest)
+        manifest = Manifest.try_read(run.round(number).manifest)
         if manifest is not None:
             return manifest.base
         before = run.round(number - 1).global_model
         return digest(before) if before.exists() else None
 
 
-def history(run: Run, last: int) -> list[Made]:
+def history(run: Run, last: int) -> list[RoundHistory]:
     """Return how the rounds up to one were made."""
     return [_made(run, round_.number) for round_ in run.rounds() if 1 <= round_.number <= last]
 
 
-def stretches(rounds: list[Made]) -> Iterator[list[Made]]:
+def stretches(rounds: list[RoundHistory]) -> Iterator[list[RoundHistory]]:
     """Yield stretches of rounds that were made with the same options."""
-    for _, group in groupby(rounds, Made.alike):
+    for _, group in groupby(rounds, RoundHistory.alike):
         yield list(group)
 
 
-def _made(run: Run, number: int) -> Made:
-    manifest = read_manifest(run.round(number).manifest)
+def _made(run: Run, number: int) -> RoundHistory:
+    manifest = Manifest.try_read(run.round(number).manifest)
     found: dict[bytes, Mapping[str, Any]] = {}
     for entry in () if manifest is None else manifest.accepted:
         try:
             with Checkpoint(run.round(entry.round).update(entry.client), Kind.UPDATE) as update:
-                training = _hyperparameters(update.metadata.training or {})
+                training = _hyperparameters(update.metadata.training)
         except (BadInputError, NotReadyError):
             continue
         found[canonical_json(training)] = training
-    return Made(number, manifest, tuple(found[key] for key in sorted(found)))
+    return RoundHistory(number, manifest, tuple(found[key] for key in sorted(found)))
 
 
-def _hyperparameters(training: Mapping[str, Any]) -> dict[str, Any]:
+def _hyperparameters(training: TrainingRecord) -> dict[str, Any]:
     """Return what somebody chose; the number of steps that epochs come to is not among it."""
-    chosen = {key: value for key, value in training.items() if key in _RECORDED}
+    chosen = {key: value for key, value in encode(training).items() if key in _RECORDED}
     chosen.pop("initial_loss", None)
     if "epochs" in chosen:
         chosen.pop("steps", None)
     return chosen
 
 
-def clients_of(rounds: list[Made]) -> dict[str, tuple[int, int]]:
+def clients_of(rounds: list[RoundHistory]) -> dict[str, tuple[int, int]]:
     """Return for each client in how many rounds its update was, and its examples in the last."""
     found: dict[str, tuple[int, int]] = {}
     for made in rounds:

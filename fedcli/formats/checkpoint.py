@@ -1,4 +1,4 @@
-"""The one reader and writer of safetensors checkpoints.
+"""Checkpoints: read tensor by tensor, written piece by piece.
 
 A checkpoint is a safetensors file whose tensor names are the model's ``state_dict`` names.
 Its metadata is one key, ``fedcli``, holding canonical JSON. Nothing volatile goes in: equal
@@ -56,10 +56,10 @@ class TensorFile:
         self.size = self.file.size
         length = int.from_bytes(self.file.read(8, 0), "little") if self.size >= 8 else 0
         if not 2 <= length <= self.size - 8:
-            raise CheckpointError(f"{self.path}: not a safetensors file, or truncated")
+            raise CheckpointError("not a safetensors file, or truncated", path=self.path)
         if length > _MAX_HEADER:
             raise CheckpointError(
-                f"{self.path}: its header has {length} bytes, expected at most {_MAX_HEADER}"
+                f"its header has {length} bytes, expected at most {_MAX_HEADER}", path=self.path
             )
         self.data_start = 8 + length
         header = self.file.read(self.data_start, 0)
@@ -67,7 +67,7 @@ class TensorFile:
         try:
             self.layout, self.text = parse_header(header[8:], self.size - self.data_start)
         except ValueError as error:
-            raise CheckpointError(f"{self.path}: {error}") from None
+            raise CheckpointError(str(error), path=self.path) from None
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill ``buffer`` (bytes) with what lies ``offset`` bytes into the tensors."""
@@ -105,7 +105,7 @@ class TensorFile:
         try:
             values = np.empty(info.shape, info.dtype)
         except (ValueError, MemoryError) as error:  # dimensions of numpy; a file with holes
-            raise CheckpointError(f"{self.path}: tensor {brief(name)}: {error}") from None
+            raise CheckpointError(f"tensor {brief(name)}: {error}", path=self.path) from None
         self.read_into(values.reshape(-1).view(np.uint8).data, info.start)
         return values
 
@@ -163,11 +163,11 @@ class Checkpoint(TensorFile):
                 raise ValueError("no fedcli metadata: not written by this program")
             self.metadata, self.text = Metadata.decode(self.text), None
         except ValueError as error:
-            raise CheckpointError(f"{self.path}: {error}") from None
+            raise CheckpointError(str(error), path=self.path) from None
         if kind is not None and self.metadata.kind != kind:
             found = self.metadata.kind
             raise CheckpointError(
-                f"{self.path}: expected a checkpoint of kind {kind}, found {found}"
+                f"expected a checkpoint of kind {kind}, found {found}", path=self.path
             )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Values = NDArray[np.float64]
 
 BFLOAT16 = np.dtype([("bfloat16", "<u2")])
 DTYPES: dict[str, np.dtype[Any]] = {

@@ -1,12 +1,9 @@
 """``aggregate.json``: what went into a round's global model, and what did not."""
 
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
-from fedcli.errors import BadInputError
-from fedcli.formats.records import FORMAT, ClientId, Count, read_record
-from fedcli.storage.atomic import write_json
+from fedcli.formats.records import ClientId, Count, FileRecord
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class Absence:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class Manifest(FileRecord):
     """What a global model was made from. The digests are SHA-256s, hex.
 
     ``options`` are those of the rule as used, ``limits`` what no update was to exceed.
@@ -86,20 +83,3 @@ class Manifest:
     rejected: tuple[Absence, ...]
     seconds: float
     limits: dict[str, Any] = field(default_factory=dict)
-
-    def write(self, path: Path) -> None:
-        """Write it as JSON, atomically."""
-        values: dict[str, Any] = {"format": FORMAT, **asdict(self)}
-        values["global"] = values.pop("global_model")
-        write_json(path, values)
-
-
-def read_manifest(path: Path) -> Manifest | None:
-    """Read a manifest; None when there is none, or it cannot be understood.
-
-    Raises ``StorageError`` when it is there and cannot be read.
-    """
-    try:
-        return read_record(Manifest, path)
-    except BadInputError:
-        return None

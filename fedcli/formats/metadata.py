@@ -1,16 +1,22 @@
 """What a checkpoint says of itself: its kind, its place in the run, the roles of its tensors."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from fedcli.formats.client_ids import is_client_id
+from fedcli.formats.records import (
+    FORMAT,
+    ClientId,
+    Count,
+    Sparse,
+    check_format,
+    decode,
+    encode,
+)
+from fedcli.formats.training_record import InterruptedRecord, ServerRecord, TrainingRecord
 from fedcli.storage.atomic import canonical_json
 from fedcli.storage.strict_json import parse_json
-from fedcli.text import brief
-
-FORMAT = 1
 
 
 class Kind(StrEnum):
@@ -40,28 +46,40 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True)
-class Metadata:
-    """What a checkpoint says of itself; see ``docs/run-directory.md``."""
+class Metadata(Sparse):
+    """What a checkpoint says of itself; see ``docs/run-directory.md``.
+
+    ``server`` takes the place of ``training`` in a server state, and ``interrupted`` in a training
+    that is not at its end: in the file the key is the same.
+    """
 
     kind: Kind
     run: str
-    round: int | None = None
-    client: str | None = None
-    num_examples: int | None = None
+    round: Count | None = None
+    client: ClientId | None = None
+    num_examples: Count | None = None
     base: str | None = None
     roles: Mapping[str, Role] = field(default_factory=dict)
-    training: Mapping[str, Any] | None = None
-    seed: int | None = None
-    updates: Mapping[str, str] | None = None
+    training: TrainingRecord = field(default_factory=TrainingRecord)
+    server: ServerRecord | None = field(default=None, metadata={"key": "training"})
+    interrupted: InterruptedRecord | None = field(default=None, metadata={"key": "training"})
+    seed: Count | None = None
+    updates: Mapping[ClientId, str] | None = None
     partials: Mapping[str, str] | None = None
     weighting: str | None = None
-    steps: int | None = None
+    steps: Count | None = None
     format: int = FORMAT
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object, without the keys that are not set."""
+        values = encode(self)
+        if not values["training"]:
+            del values["training"]
+        return values
+
     def encode(self) -> str:
-        """Return canonical JSON, without the keys that are not set."""
-        values = {key: value for key, value in asdict(self).items() if value is not None}
-        return canonical_json(values).decode()
+        """Return canonical JSON."""
+        return canonical_json(self.as_json()).decode()
 
     @classmethod
     def decode(cls, text: str) -> Self:
@@ -72,50 +90,19 @@ class Metadata:
         values = parse_json(text)
         if not isinstance(values, dict):
             raise ValueError("its metadata is not a JSON object")
-        found = values.get("format")
-        if type(found) is not int or not 1 <= found <= FORMAT:
-            raise ValueError(f"format {brief(found)}; this fedcli reads up to {FORMAT}")
-        values = {f.name: values[f.name] for f in fields(cls) if f.name in values}
-        for key in ("kind", "run"):
-            if key not in values:
-                raise ValueError(f"metadata has no {key!r}")
-        for key, value in values.items():
-            _check(key, value)
-        values["kind"] = Kind(values["kind"])
-        values["roles"] = {name: Role(role) for name, role in values.get("roles", {}).items()}
-        return cls(**values)
-
-
-def _check(key: str, value: Any) -> None:
-    expected = _TYPES[key]
-    if type(value) is not expected:
-        raise ValueError(f"metadata {key!r} is {brief(value)}, expected {expected.__name__}")
-    if key in _COUNTS and value < 0:
-        raise ValueError(f"metadata {key!r} is {value}, expected 0 or more")
-    if key == "training" and len(canonical_json(value)) > _MOST_TRAINING:
-        raise ValueError(f"metadata {key!r} takes more than {_MOST_TRAINING} bytes")
-    if key in ("updates", "partials") and not all(type(text) is str for text in value.values()):
-        raise ValueError(f"metadata {key!r} names something else than SHA-256s")
-    for client in {"client": [value], "updates": value}.get(key, ()):
-        if not is_client_id(client):
-            raise ValueError(f"metadata {key!r} has {brief(client)}, which is no client id")
+        check_format(values.get("format"))
+        training = values.pop("training", None)
+        found = decode(cls, values, "metadata")
+        if training is None:
+            return found
+        if len(canonical_json(training)) > _MOST_TRAINING:
+            raise ValueError(f"metadata.training takes more than {_MOST_TRAINING} bytes")
+        name, record = _RECORDS.get(found.kind, ("training", TrainingRecord))
+        return replace(found, **{name: decode(record, training, "metadata", "training")})
 
 
 _MOST_TRAINING = 100_000  # bytes of JSON; a hundred updates may be open at once
-_COUNTS = ("round", "num_examples", "seed", "steps")
-_TYPES: dict[str, Any] = {
-    "format": int,
-    "kind": str,
-    "run": str,
-    "round": int,
-    "client": str,
-    "num_examples": int,
-    "base": str,
-    "roles": dict,
-    "training": dict,
-    "seed": int,
-    "updates": dict,
-    "partials": dict,
-    "weighting": str,
-    "steps": int,
+_RECORDS: dict[Kind, tuple[str, type[Any]]] = {
+    Kind.SERVER_STATE: ("server", ServerRecord),
+    Kind.TRAINING: ("interrupted", InterruptedRecord),
 }

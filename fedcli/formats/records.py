@@ -1,24 +1,38 @@
-"""JSON files as typed records: read once, checked, and named when they are broken.
+"""JSON files as typed records: the type that writes a file is the type that reads it.
 
-A record is a frozen dataclass whose fields are the keys of a JSON object; a field's metadata
-``{"key": name}`` gives a key that Python cannot spell. Keys that are not known are passed over.
+A record is a dataclass whose fields are the keys of a JSON object. A field's metadata
+``{"key": name}`` gives a key that Python cannot spell, and ``{"rest": True}`` marks the mapping
+that holds the keys which are no fields; where no field does, these keys are passed over.
 """
 
 import dataclasses
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING
-from functools import cache
+from enum import Enum
+from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    NamedTuple,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from fedcli.errors import BadInputError
 from fedcli.formats.client_ids import is_client_id
-from fedcli.storage.atomic import read_json
+from fedcli.storage.atomic import read_json, write_json
 from fedcli.text import brief
 
 FORMAT = 1
 Record = TypeVar("Record")
+Where = tuple[str | int, ...]  # the keys and indices that lead to a value
+Reader = Callable[[Any, Where], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,99 +47,201 @@ ClientId = Annotated[str, Allowed(is_client_id, "a client id")]
 Count = Annotated[int, Allowed(lambda number: number >= 0, "0 or more")]
 
 
-def read_record(record: type[Record], path: Path) -> Record | None:
-    """Read one file; None when it is not there.
+class Sparse:
+    """A record that is written without the keys that are off: None, false or an empty list."""
 
-    Raises ``BadInputError`` that names the file when it is not JSON, when a key is missing or of
-    another type, or when it is of a newer format; ``StorageError`` when it cannot be read.
+
+class FileRecord:
+    """A record that is a whole JSON file."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """Read a file; None when it is not there.
+
+        Raises ``BadInputError`` that names the file when it is not JSON, when a key is missing or
+        of another type, or when it is of a newer format; ``StorageError`` when it cannot be read.
+        """
+        try:
+            values = read_json(path)
+            check_format(values.get("format", FORMAT))
+            return decode(cls, values)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValueError as error:
+            raise BadInputError(
+                f"{error}", hint="delete the file and repeat the step that wrote it", path=path
+            ) from None
+
+    @classmethod
+    def try_read(cls, path: Path) -> Self | None:
+        """Read a file; None also when it cannot be understood. Raises ``StorageError``."""
+        try:
+            return cls.read(path)
+        except BadInputError:
+            return None
+
+    def write(self, path: Path) -> None:
+        """Write the file atomically. Raises ``StorageError``."""
+        write_json(path, {"format": FORMAT, **encode(self)})
+
+
+def check_format(found: object) -> None:
+    """Raise ``ValueError`` for a format that this version does not read."""
+    if type(found) is not int or not 1 <= found <= FORMAT:
+        raise ValueError(f"format {brief(found)}; this fedcli reads format {FORMAT}")
+
+
+def encode(record: Any) -> dict[str, Any]:
+    """Return a record as a JSON object: the inverse of ``decode``."""
+    values: dict[str, Any] = {}
+    for each in _fields(record.__class__):
+        value = getattr(record, each.name)
+        if each.rest:
+            values |= value
+        elif not (isinstance(record, Sparse) and _is_off(value)):
+            values[each.key] = _encoded(value)
+    return values
+
+
+def _is_off(value: Any) -> bool:
+    return value is None or value is False or value == ()
+
+
+def _encoded(value: Any) -> Any:
+    if type(value) is int:  # a confusion matrix has thousands
+        return value
+    if dataclasses.is_dataclass(value):
+        return encode(value)
+    if isinstance(value, list | tuple):
+        return [_encoded(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: _encoded(item) for key, item in value.items()}
+    return value
+
+
+def decode(record: type[Record], values: Any, *where: str | int) -> Record:
+    """Build a record from a JSON value; ``where`` are the keys that lead to it.
+
+    Raises ``ValueError`` that names the key, what was expected and what was found.
     """
-    try:
-        values = read_json(path)
-        found = values.get("format", FORMAT)
-        if type(found) is not int or not 1 <= found <= FORMAT:
-            raise ValueError(f"format {brief(found)}; this fedcli reads format {FORMAT}")
-        return decode(record, values)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError as error:
-        raise BadInputError(
-            f"{path}: {error}", hint="delete the file and repeat the step that wrote it"
-        ) from None
-
-
-def decode(record: type[Record], values: Any) -> Record:
-    """Build a record from a JSON value. Raises ``ValueError`` that says which key is wrong."""
-    decoded: Record = _decode_record(record, _expect(dict, values, ""), "")
+    decoded: Record = _read_record(record, values, where)
     return decoded
 
 
+class _Field(NamedTuple):
+    name: str
+    key: str
+    read: Reader
+    required: bool
+    rest: bool
+
+
 @cache
-def _fields(record: type[Any]) -> tuple[tuple[str, str, Any, bool], ...]:
-    """Return the name, the JSON key, the type and whether it is required, of every field."""
+def _fields(record: type[Any]) -> tuple[_Field, ...]:
     hints = get_type_hints(record, include_extras=True)
     return tuple(
-        (
+        _Field(
             f.name,
             f.metadata.get("key", f.name),
-            hints[f.name],
+            _reader(hints[f.name]),
             f.default is MISSING and f.default_factory is MISSING,
+            f.metadata.get("rest", False),
         )
         for f in dataclasses.fields(record)
     )
 
 
-def _decode(hint: Any, value: Any, where: str) -> Any:
-    if get_origin(hint) in (Union, types.UnionType):
-        hint = get_args(hint)[0]
-        if value is None:
-            return None
+@cache
+def _reader(hint: Any) -> Reader:
+    """Return what reads a JSON value as a type."""
+    origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
-        return value
-    if get_origin(hint) is Annotated:
-        return _allowed(hint, value, where)
-    if get_origin(hint) is tuple:
-        return _decode_list(get_args(hint)[0], _expect(list, value, where), where)
-    if get_origin(hint) is dict:
-        name, item = get_args(hint)
-        pairs = _expect(dict, value, where).items()
-        return {
-            _decode(name, key, where): _decode(item, v, f"{where}.{brief(key)}") for key, v in pairs
-        }
+        return lambda value, where: value
+    if origin in (Union, types.UnionType):
+        return _reader_of_union(arguments)
+    if origin is Annotated:
+        return partial(_read_allowed, _reader(arguments[0]), arguments[1])
+    if origin is tuple:
+        return partial(_read_list, arguments[0], _reader(arguments[0]))
+    if origin in (dict, Mapping):
+        key, item = map(_reader, arguments)
+        return partial(_read_object, key, item)
     if dataclasses.is_dataclass(hint):
-        return _decode_record(hint, _expect(dict, value, where), where)
-    if hint is float and type(value) is int:
-        return float(value)
-    return _expect(hint, value, where)
+        return partial(_read_record, hint)
+    if issubclass(hint, Enum):
+        return partial(_read_enum, hint)
+    return _read_float if hint is float else partial(_expect, hint)
 
 
-def _allowed(hint: Any, value: Any, where: str) -> Any:
-    kind, allowed = get_args(hint)
-    if not allowed.holds(_expect(kind, value, where)):
-        raise ValueError(f"{where}: expected {allowed.words}, found {brief(value)}")
+def _reader_of_union(alternatives: tuple[Any, ...]) -> Reader:
+    """Read null as None, a list as the alternative that is one, and all else as the first."""
+    first, *others = map(_reader, [one for one in alternatives if one is not type(None)])
+
+    def read(value: Any, where: Where) -> Any:
+        if value is None and type(None) in alternatives:
+            return None
+        return others[0](value, where) if others and type(value) is list else first(value, where)
+
+    return read
+
+
+def _read_float(value: Any, where: Where) -> float:
+    return float(value if type(value) is int else _expect(float, value, where))
+
+
+def _read_allowed(read: Reader, allowed: Allowed, value: Any, where: Where) -> Any:
+    if not allowed.holds(read(value, where)):
+        raise ValueError(f"{_named(where)}: expected {allowed.words}, found {brief(value)}")
     return value
 
 
-def _decode_list(hint: Any, items: list[Any], where: str) -> tuple[Any, ...]:
+def _read_enum(kind: type[Enum], value: Any, where: Where) -> Enum:
+    try:
+        return kind(_expect(str, value, where))
+    except ValueError:
+        known = ", ".join(one.value for one in kind)
+        found = brief(value)
+        raise ValueError(f"{_named(where)}: expected one of {known}, found {found}") from None
+
+
+def _read_list(hint: Any, read: Reader, value: Any, where: Where) -> tuple[Any, ...]:
+    items = value if type(value) is tuple else _expect(list, value, where)
     # a confusion matrix has thousands of counts
     if hint == Count and set(map(type, items)) <= {int} and min(items, default=0) >= 0:
         return tuple(items)
-    return tuple(_decode(hint, item, f"{where}[{i}]") for i, item in enumerate(items))
+    return tuple(read(item, (*where, i)) for i, item in enumerate(items))
 
 
-def _expect(kind: type[Any], value: Any, where: str) -> Any:
+def _read_object(read_key: Reader, read: Reader, value: Any, where: Where) -> dict[Any, Any]:
+    pairs = _expect(dict, value, where).items()
+    return {read_key(key, where): read(item, (*where, key)) for key, item in pairs}
+
+
+def _read_record(record: Any, value: Any, where: Where) -> Any:
+    values, arguments = _expect(dict, value, where), {}
+    for each in _fields(record):
+        if each.rest:
+            known = {one.key for one in _fields(record) if not one.rest}
+            arguments[each.name] = {key: values[key] for key in values if key not in known}
+        elif each.key in values:
+            arguments[each.name] = each.read(values[each.key], (*where, each.key))
+        elif each.required:
+            raise ValueError(f"{_named(where)}: has no {each.key!r}")
+    return record(**arguments)
+
+
+def _expect(kind: type[Any], value: Any, where: Where) -> Any:
     if type(value) is not kind:
-        raise ValueError(
-            f"{where or 'the file'}: expected {kind.__name__}, found {type(value).__name__}"
-        )
+        found = type(value).__name__
+        raise ValueError(f"{_named(where)}: expected {kind.__name__}, found {found}")
     return value
 
 
-def _decode_record(record: Any, values: dict[str, Any], where: str) -> Any:
-    prefix = f"{where}." if where else ""
-    arguments = {}
-    for name, key, hint, required in _fields(record):
-        if key in values:
-            arguments[name] = _decode(hint, values[key], prefix + key)
-        elif required:
-            raise ValueError(f"{where or 'the file'}: has no {key!r}")
-    return record(**arguments)
+def _named(where: Where) -> str:
+    """Return the keys that lead to a value as one name, such as ``results[0].accuracy``."""
+    parts = (f"[{key}]" if isinstance(key, int) else f".{_shown(key)}" for key in where)
+    return "".join(parts).removeprefix(".") or "the file"
+
+
+def _shown(key: str) -> str:
+    return key if key.isidentifier() and len(key) < 80 else brief(key)

@@ -49,7 +49,7 @@ def open_tensors(path: Path) -> Iterator[tuple[TensorFile, Metadata | None]]:
         try:
             metadata = None if file.text is None else Metadata.decode(file.text)
         except ValueError as error:
-            raise CheckpointError(f"{path}: {error}") from None
+            raise CheckpointError(str(error), path=path) from None
         if metadata is None or metadata.kind not in _KINDS:
             yield file, metadata
             return

@@ -57,15 +57,16 @@ def load_arrays(module: nn.Module, tensors: Mapping[str, Array], path: Path) -> 
     state = module.state_dict()
     for name, tensor in state.items():
         if name not in tensors:
-            raise BadInputError(f"{path}: tensor {name!r} is missing; the run's model has it")
+            raise BadInputError(f"tensor {name!r} is missing; the run's model has it", path=path)
         if tuple(tensor.shape) != tensors[name].shape:
             raise BadInputError(
-                f"{path}: tensor {name!r}: expected shape {list(tensor.shape)},"
-                f" found {list(tensors[name].shape)}"
+                f"tensor {name!r}: expected shape {list(tensor.shape)},"
+                f" found {list(tensors[name].shape)}",
+                path=path,
             )
     extra = sorted(tensors.keys() - state.keys())
     if extra:
-        raise BadInputError(f"{path}: tensor {extra[0]!r} is not one of the run's model")
+        raise BadInputError(f"tensor {extra[0]!r} is not one of the run's model", path=path)
     with torch.no_grad():
         for name, tensor in state.items():
             tensor.copy_(_to_tensor(tensors[name]))

@@ -5,7 +5,7 @@ A partitioner sees labels, and where the examples come from; never the examples 
 
 from fedcli.partitioning.counts import label_counts, stratified_sample
 from fedcli.partitioning.features import Change, Place
-from fedcli.partitioning.heterogeneity import Heterogeneity, heterogeneity
+from fedcli.partitioning.heterogeneity import heterogeneity
 from fedcli.partitioning.labels import label_lists
 from fedcli.partitioning.partitioners import PARTITIONERS, Partitioner
 from fedcli.partitioning.pool import Cut, Indices, Labels, Pool, Rng
@@ -15,7 +15,6 @@ __all__ = [
     "PARTITIONERS",
     "Change",
     "Cut",
-    "Heterogeneity",
     "Indices",
     "Labels",
     "Partitioner",

@@ -1,37 +1,16 @@
 """How much the clients of a partition differ, in three figures from 0 (alike) to 1."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fedcli.formats.partition import Heterogeneity
 
 Counts = NDArray[np.int64]
 Mixes = NDArray[np.float64]
 
 _MOST_CLIENTS = 1000  # for whom all pairs are compared
-
-
-@dataclass(frozen=True)
-class Heterogeneity:
-    """The figures of one partition.
-
-    ``jensen_shannon_distance`` is the mean over all pairs of clients of the Jensen-Shannon
-    distance of their label distributions: the root of the divergence, to base 2. It is 0 for one
-    client; of more than 1000 clients, 1000 spread evenly are compared.
-
-    ``earth_movers_distance`` is the mean over clients of the distance of their label
-    distribution p from that of all their examples together, q, with distance 1 between any two
-    classes: Σ|p − q| / 2. Zhao et al., "Federated Learning with Non-IID Data" (2018), give
-    Σ|p − q|, twice as much.
-
-    ``gini_of_sizes`` is the Gini coefficient of the clients' numbers of examples: the mean
-    absolute difference of two clients, over twice the mean size.
-    """
-
-    jensen_shannon_distance: float
-    earth_movers_distance: float
-    gini_of_sizes: float
 
 
 def heterogeneity(label_counts: Mapping[str, Sequence[int]]) -> Heterogeneity:

@@ -11,7 +11,8 @@ from typing import Any, Self, get_type_hints
 
 from fedcli.errors import NotReadyError, StorageError, UsageError
 from fedcli.plan.aggregate import PARTS, AggregatePlan
-from fedcli.plan.train import AUGMENTATIONS, TrainPlan
+from fedcli.plan.choices import AUGMENTATIONS
+from fedcli.plan.train import TrainPlan
 
 __all__ = [
     "AUGMENTATIONS",
@@ -88,11 +89,11 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise NotReadyError(f"{path}: no such file") from None
+        raise NotReadyError("no such file", path=path) from None
     except OSError as error:
-        raise StorageError(f"{path}: cannot read: {error.strerror}") from error
+        raise StorageError(f"cannot read: {error.strerror}", path=path) from error
     except ValueError as error:  # of UTF-8, TOML, or numbers of thousands of digits
-        raise UsageError(f"{path}: not a TOML file: {error}") from None
+        raise UsageError(f"not a TOML file: {error}", path=path) from None
 
 
 def asks_for_rule(aggregation: Mapping[str, Any]) -> bool:

@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Self
 
 from fedcli.errors import UsageError
-from fedcli.options import Given, Option, check, declared, section_of, updated
+from fedcli.options import Given, Option, check, declared
+from fedcli.plan.sections import section_of, updated
 
 PARTS = ("reduce", "server_optimizer", "weighting")
 SAMPLING = ("clients_per_round", "fraction")

@@ -1,9 +1,8 @@
 """Which tensors of a model do not travel: frozen ones, and layers that stay with the client."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import translate
-from typing import Any
 
 from fedcli.errors import UsageError
 
@@ -42,15 +41,13 @@ def is_wild(pattern: str) -> bool:
     return any(character in pattern for character in "*?[")
 
 
-def check_patterns(value: object, key: str) -> None:
-    """Refuse a stranger's patterns that are none, or take too long to compare with all names.
+def check_patterns(patterns: Sequence[str], key: str) -> None:
+    """Refuse a stranger's patterns that take too long to compare with all names.
 
     Raises ``ValueError``.
     """
-    if not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
-        raise ValueError(f"records {key} that is no list of patterns")
-    wild = sum(map(is_wild, value))
-    if wild > _MOST_WILD or max(map(len, value), default=0) > _LONGEST:
+    wild = sum(map(is_wild, patterns))
+    if wild > _MOST_WILD or max(map(len, patterns), default=0) > _LONGEST:
         raise ValueError(
             f"records as {key} more than {_MOST_WILD} patterns with wildcards, or some of more than"
             f" {_LONGEST} characters"
@@ -69,11 +66,9 @@ def checked(patterns: Sequence[str], names: Iterable[str], option: str) -> froze
     return matching(patterns, names)
 
 
-def withheld(training: Mapping[str, Any], names: Iterable[str]) -> frozenset[str]:
-    """Return the tensors that an update trained like this does not hold.
-
-    ``training`` is what the update's metadata says; ``freeze`` and ``local_layers`` are patterns.
-    """
+def withheld(
+    freeze: Sequence[str], local_layers: Sequence[str], names: Iterable[str]
+) -> frozenset[str]:
+    """Return the tensors that an update which records these patterns does not hold."""
     names = frozenset(names)
-    frozen = matching(training.get("freeze", ()), names)
-    return frozen | matching(training.get("local_layers", ()), names)
+    return matching(freeze, names) | matching(local_layers, names)

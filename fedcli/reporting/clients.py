@@ -1,23 +1,23 @@
-"""Every client over the whole run, from what the rounds say of it."""
+"""Each client over the whole run, as its rounds describe it."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from fedcli.evaluation.records import Partition
 from fedcli.formats.manifest import Absence
+from fedcli.formats.partition import PartitionFile
 from fedcli.reporting.headline import headline
-from fedcli.reporting.model import ClientReport, Participation, RoundReport, Subject, subject_of
+from fedcli.reporting.model import ClientReport, ClientRound, RoundReport, Subject, subject_of
 from fedcli.run import Run
 from fedcli.run.info import client_order
 
 Number = TypeVar("Number", int, float)
-Entries = Sequence[tuple[RoundReport, Participation]]
+Entries = Sequence[tuple[RoundReport, ClientRound]]
 
 
 def total(values: Iterable[Number | None]) -> Number | None:
-    """Add up; None when there is nothing to add, or when one of the values is not known."""
+    """Return the sum; None without values, or if one of them is not known."""
     known = list(values)
     if not known or any(value is None for value in known):
         return None
@@ -25,10 +25,10 @@ def total(values: Iterable[Number | None]) -> Number | None:
 
 
 def client_reports(
-    run: Run, rounds: Sequence[RoundReport], partition: Partition | None
+    run: Run, rounds: Sequence[RoundReport], partition: PartitionFile | None
 ) -> tuple[ClientReport, ...]:
     """Describe every client of a run, and whoever else is named in its rounds, in client order."""
-    entries = defaultdict[str, list[tuple[RoundReport, Participation]]](list)
+    entries = defaultdict[str, list[tuple[RoundReport, ClientRound]]](list)
     for round_ in rounds:
         for entry in round_.clients:
             entries[entry.client].append((round_, entry))
@@ -39,26 +39,37 @@ def client_reports(
     sampled = Counter(client for clients in drawn for client in clients)
     counts = partition.label_counts if partition else {}
     ids = client_order({*run.info.clients, *counts, *entries, *sampled, *missing, *late, *rejected})
-    accuracy = {subject_of(s): s.accuracy for round_ in rounds for s in round_.scores}
-    tested = headline([rounds]) or Subject()
-    return tuple(
+    reports = (
         replace(
             _trained(client, entries.get(client, ()), counts.get(client)),
             sampled=sampled[client] if drawn else None,
             missing=missing[client],
             late=late[client],
             rejected=rejected[client],
+        )
+        for client in ids
+    )
+    return tuple(_with_scores(reports, rounds))
+
+
+def _with_scores(
+    reports: Iterable[ClientReport], rounds: Sequence[RoundReport]
+) -> Iterator[ClientReport]:
+    accuracy = {subject_of(s): s.accuracy for round_ in rounds for s in round_.scores}
+    tested = headline([rounds]) or Subject()
+    for report in reports:
+        client = report.client
+        yield replace(
+            report,
             validation_accuracy=accuracy.get(Subject("global", "validation", data_client=client)),
             own_accuracy=accuracy.get(replace(tested, model="update", client=client)),
             test_accuracy=accuracy.get(Subject("global", "client-test", data_client=client)),
             personal_accuracy=_personal(accuracy, client),
         )
-        for client in ids
-    )
 
 
 def _personal(accuracy: Mapping[Subject, float], client: str) -> float | None:
-    """Return the accuracy of a client's personal model, on what is nearest to the client."""
+    """Return the accuracy of a client's personal model, on its own examples if they were scored."""
     for data, owner in (("client-test", client), ("validation", client), ("test", "")):
         subject = Subject("personal", data, client=client, data_client=owner)
         if subject in accuracy:
@@ -74,7 +85,6 @@ def _counted(absences: Iterable[Sequence[Absence]]) -> Mapping[str, int]:
 def _trained(client: str, entries: Entries, counts: tuple[int, ...] | None) -> ClientReport:
     own = [entry for _, entry in entries]
     last = own[-1] if own else None
-    epoch = last.epochs[-1] if last and last.epochs else None
     devices = sorted({entry.device for entry in own if entry.device})
     trained_on = last.num_examples if last else None
     return ClientReport(
@@ -83,8 +93,8 @@ def _trained(client: str, entries: Entries, counts: tuple[int, ...] | None) -> C
         label_counts=counts,
         rounds=sum(round_.complete for round_, _ in entries),
         stale=sum(entry.update_round < round_.number for round_, entry in entries),
-        local_loss=epoch.loss if epoch else None,
-        local_accuracy=epoch.accuracy if epoch else None,
+        local_loss=last.local_loss if last else None,
+        local_accuracy=last.local_accuracy if last else None,
         seconds=total(entry.seconds for entry in own),
         device=", ".join(devices) or None,
         weight=last.weight if last else None,

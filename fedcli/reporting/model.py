@@ -4,12 +4,13 @@ Accuracies lie in [0, 1], sizes are in bytes, times in seconds. None stands for 
 directory does not say.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from fedcli.evaluation.records import Epoch, Score
+from fedcli.formats.evaluation import Score
 from fedcli.formats.manifest import Absence, PartialContribution
-from fedcli.partitioning import Heterogeneity
+from fedcli.formats.partition import Heterogeneity
+from fedcli.formats.telemetry import EpochFigures
 from fedcli.reporting.words import model_named
 
 
@@ -56,7 +57,7 @@ def subject_of(score: Score) -> Subject:
 
 
 @dataclass(frozen=True)
-class Participation:
+class ClientRound:
     """One client in one round: its update, and how its training went where that is known.
 
     ``norm``, ``cosine``, ``distance`` and ``kept`` are those of ``manifest.Contribution``.
@@ -76,7 +77,17 @@ class Participation:
     images_per_second: float | None = None
     device: str | None = None
     peak_memory_bytes: int | None = None
-    epochs: tuple[Epoch, ...] = ()
+    epochs: tuple[EpochFigures, ...] = ()
+
+    @property
+    def local_loss(self) -> float | None:
+        """The loss after the last local epoch, on the client's own examples."""
+        return self.epochs[-1].loss if self.epochs else None
+
+    @property
+    def local_accuracy(self) -> float | None:
+        """The accuracy after the last local epoch, on the client's own examples."""
+        return self.epochs[-1].accuracy if self.epochs else None
 
 
 @dataclass(frozen=True)
@@ -92,26 +103,26 @@ class RoundReport:
 
     number: int
     complete: bool
-    rule: str | None
-    strategy: str | None
-    reduce: str | None
-    server_optimizer: str | None
-    weighting: str | None
-    options: dict[str, Any]
-    sampled: tuple[str, ...] | None
-    clients: tuple[Participation, ...]
-    partials: tuple[PartialContribution, ...]
-    missing: tuple[Absence, ...]
-    late: tuple[Absence, ...]
-    rejected: tuple[Absence, ...]
-    bytes_up: int | None
-    bytes_down: int | None
-    bytes_total: int | None
-    training_seconds_max: float | None
-    training_seconds_sum: float | None
-    aggregation_seconds: float | None
-    evaluation_seconds: float | None
-    scores: tuple[Score, ...]
+    rule: str | None = None
+    strategy: str | None = None
+    reduce: str | None = None
+    server_optimizer: str | None = None
+    weighting: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    sampled: tuple[str, ...] | None = None
+    clients: tuple[ClientRound, ...] = ()
+    partials: tuple[PartialContribution, ...] = ()
+    missing: tuple[Absence, ...] = ()
+    late: tuple[Absence, ...] = ()
+    rejected: tuple[Absence, ...] = ()
+    bytes_up: int | None = None
+    bytes_down: int | None = None
+    bytes_total: int | None = None
+    training_seconds_max: float | None = None
+    training_seconds_sum: float | None = None
+    aggregation_seconds: float | None = None
+    evaluation_seconds: float | None = None
+    scores: tuple[Score, ...] = ()
 
     @property
     def clients_in_partials(self) -> int:
@@ -185,6 +196,16 @@ class RunReport:
     def complete_rounds(self) -> tuple[RoundReport, ...]:
         """Return the rounds that have a global model, round 0 among them."""
         return tuple(round_ for round_ in self.rounds if round_.complete)
+
+    def trained_rounds(self) -> tuple[RoundReport, ...]:
+        """Return the complete rounds after round 0."""
+        return tuple(round_ for round_ in self.complete_rounds() if round_.number > 0)
+
+    @property
+    def facts(self) -> tuple[str, ...]:
+        """What is known of data set, model, scheme and the rule of the latest round."""
+        rule = next((r.rule for r in reversed(self.trained_rounds()) if r.rule), None)
+        return tuple(filter(None, (self.dataset, self.model, self.scheme, rule)))
 
     def latest(self, subject: Subject) -> tuple[RoundReport, Score] | None:
         """Return the latest score of a subject, and its round."""

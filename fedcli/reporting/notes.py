@@ -1,6 +1,6 @@
 """What a reader has to know of a run besides its figures: what is missing, and how to get it."""
 
-from fedcli.evaluation.records import Partition
+from fedcli.formats.partition import PartitionFile
 from fedcli.reporting.absences import absence_notes
 from fedcli.reporting.model import Note, RoundReport, RunReport
 from fedcli.reporting.standouts import standout_notes
@@ -10,7 +10,7 @@ from fedcli.run.next_command import evaluate_command, train_command
 from fedcli.run.sampling import sampled_clients
 
 
-def notes_on(run: Run, report: RunReport, partition: Partition | None) -> tuple[Note, ...]:
+def notes_on(run: Run, report: RunReport, partition: PartitionFile | None) -> tuple[Note, ...]:
     """Return the notes on one run, the most important first."""
     return (
         *_centralised(report, partition),
@@ -22,19 +22,19 @@ def notes_on(run: Run, report: RunReport, partition: Partition | None) -> tuple[
     )
 
 
-def _centralised(report: RunReport, partition: Partition | None) -> list[Note]:
+def _centralised(report: RunReport, partition: PartitionFile | None) -> list[Note]:
     if not report.centralised:
         return []
     text = "one client holds all examples, so no model is exchanged"
     shards = partition.shards.items() if partition else ()
-    sizes = [shard.bytes or 0 for name, shard in shards if name.startswith("client-")]
+    sizes = [shard.bytes for name, shard in shards if name.startswith("client-")]
     if sum(sizes):
         text += f"; to collect them costs {sum(sizes) / 1e6:.1f} MB (decoded), once"
     return [Note(text)]
 
 
 def _not_evaluated(run: Run, report: RunReport) -> list[Note]:
-    trained = [round_ for round_ in report.complete_rounds() if round_.number > 0]
+    trained = report.trained_rounds()
     missing = [round_.number for round_ in trained if not _has_global_score(round_)]
     if not missing:
         return []
@@ -71,7 +71,7 @@ def _open_round(run: Run, report: RunReport) -> list[Note]:
 
 
 def _incomplete(report: RunReport) -> list[Note]:
-    trained = [round_ for round_ in report.complete_rounds() if round_.number > 0]
+    trained = report.trained_rounds()
     notes = []
     if numbers := [r.number for r in trained if r.strategy is None and not r.clients]:
         text = f"{rounds_named(numbers)}: no aggregate.json and no updates: what the model"

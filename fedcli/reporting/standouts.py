@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from statistics import median
 
-from fedcli.reporting.model import Note, Participation, RoundReport
+from fedcli.reporting.model import ClientRound, Note, RoundReport
 from fedcli.reporting.words import named, rounds_named
 from fedcli.run.info import client_order
 
@@ -72,7 +72,7 @@ def marks_of(round_: RoundReport) -> dict[str, Marks]:
     return {client: found for client, found in marks.items() if found}
 
 
-def _times_the_examples(clients: Sequence[Participation]) -> dict[str, float]:
+def _times_the_examples(clients: Sequence[ClientRound]) -> dict[str, float]:
     """Return how many times the median number of examples a client has."""
     counts = {c.client: c.num_examples for c in clients if c.num_examples}
     middle = median(counts.values()) if counts else 1
@@ -128,7 +128,7 @@ def _against(values: Mapping[str, float | None], far: Set[str]) -> dict[str, flo
     return {client: value for client, value in known.items() if value < bound}
 
 
-def _empty(clients: Sequence[Participation]) -> set[str]:
+def _empty(clients: Sequence[ClientRound]) -> set[str]:
     """Return the clients whose update is the model that they were given."""
     norms = _known({c.client: c.norm for c in clients})
     empty = {client for client, norm in norms.items() if norm == 0}

@@ -12,31 +12,21 @@ Columns
     measure     what was measured, see below
     value       a number
 
-Measures
-    of runs     jensen_shannon_distance, earth_movers_distance, gini_of_sizes (how much the clients'
-                examples differ)
-    of scores   examples, loss, accuracy, balanced_accuracy, macro_f1, auc, f1 (shares from 0 to 1)
-    of rounds   bytes_up, bytes_down, bytes_total (with all earlier rounds),
-                training_seconds_max, training_seconds_sum, aggregation_seconds, evaluation_seconds
-    of clients  num_examples, weight, bytes, seconds, images_per_second, peak_memory_bytes,
-                local_loss, local_accuracy (after the last epoch), label_count (for each class),
-                update_norm, update_cosine, update_distance, update_kept (1 or 0), staleness (rounds
-                since the one that an update was trained for); sampled, missing, rejected: 1 in the
-                rounds where the client was; late (updates that were found to be too late)
-
-A value that is not known has no row.
+``docs/commands/report.md`` lists the measures; those of a table are declared with its columns. A
+value that is not known has no row.
 """
 
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
 
-from fedcli.evaluation.records import Score
-from fedcli.reporting.model import Participation, Report, RoundReport, RunReport
+from fedcli.formats.evaluation import Score
+from fedcli.reporting.columns import CLASSES, HETEROGENEITY, ROUNDS, SCORES, UPDATES, UpdateRow
+from fedcli.reporting.layout import Column, Row
+from fedcli.reporting.model import Report, RoundReport, RunReport
 
-COLUMNS = (
+HEADER = (
     "run",
     "round",
     "model",
@@ -48,25 +38,14 @@ COLUMNS = (
     "measure",
     "value",
 )
-_SCORE = ("examples", "loss", "accuracy", "balanced_accuracy", "macro_f1", "auc")
-_ROUND = (
-    "bytes_up",
-    "bytes_down",
-    "bytes_total",
-    "training_seconds_max",
-    "training_seconds_sum",
-    "aggregation_seconds",
-    "evaluation_seconds",
-)
-_CLIENT = ("num_examples", "weight", "bytes", "seconds", "images_per_second", "peak_memory_bytes")
 
-Row = dict[str, object]
+Cells = dict[str, object]
 
 
 def to_csv(report: Report) -> str:
     """Return the report as CSV with a header line; line ends are single newlines."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    writer = csv.DictWriter(text, HEADER, restval="", lineterminator="\n")
     writer.writeheader()
     for run in report.runs:
         for row in _run(run):
@@ -75,10 +54,15 @@ def to_csv(report: Report) -> str:
     return text.getvalue()
 
 
-def _run(run: RunReport) -> Iterator[Row]:
+def _measured(columns: Iterable[Column[Row]], row: Row) -> Iterator[Cells]:
+    for column in columns:
+        if column.measure:
+            yield {"measure": column.measure, "value": column.find(row)}
+
+
+def _run(run: RunReport) -> Iterator[Cells]:
     if run.heterogeneity:
-        for measure, value in asdict(run.heterogeneity).items():
-            yield {"measure": measure, "value": value}
+        yield from _measured(HETEROGENEITY, run.heterogeneity)
     for client in run.clients:
         for name, value in zip(run.classes, client.label_counts or (), strict=False):
             yield {"client": client.client, "class": name, "measure": "label_count", "value": value}
@@ -87,11 +71,10 @@ def _run(run: RunReport) -> Iterator[Row]:
             yield {"round": round_.number, **row}
 
 
-def _round(round_: RoundReport) -> Iterator[Row]:
-    for measure in _ROUND:
-        yield {"measure": measure, "value": getattr(round_, measure)}
+def _round(round_: RoundReport) -> Iterator[Cells]:
+    yield from _measured(ROUNDS, round_)
     for client in round_.clients:
-        for row in _participation(round_, client):
+        for row in _measured(UPDATES, UpdateRow(round_, client)):
             yield {"client": client.client, **row}
     for name in ("missing", "late", "rejected"):
         times = Counter(absence.client for absence in getattr(round_, name))
@@ -100,33 +83,19 @@ def _round(round_: RoundReport) -> Iterator[Row]:
     for who in round_.sampled or ():
         yield {"client": who, "measure": "sampled", "value": 1}
     for score in round_.scores:
-        of_what = {
-            "model": score.model,
-            "client": score.client or "",
-            "data": score.data,
-            "data_client": score.data_client or "",
-            "classes": ";".join(score.classes or ()),
-        }
-        for row in _score(score):
-            yield {**of_what, **row}
+        yield from _score(score)
 
 
-def _participation(round_: RoundReport, client: Participation) -> Iterator[Row]:
-    for measure in _CLIENT:
-        yield {"measure": measure, "value": getattr(client, measure)}
-    for measure in ("norm", "cosine", "distance"):
-        yield {"measure": f"update_{measure}", "value": getattr(client, measure)}
-    if round_.strategy:
-        yield {"measure": "update_kept", "value": int(client.kept)}
-        yield {"measure": "staleness", "value": round_.number - client.update_round}
-    if client.epochs:
-        yield {"measure": "local_loss", "value": client.epochs[-1].loss}
-        yield {"measure": "local_accuracy", "value": client.epochs[-1].accuracy}
-
-
-def _score(score: Score) -> Iterator[Row]:
-    for measure in _SCORE:
-        yield {"measure": measure, "value": getattr(score, measure)}
+def _score(score: Score) -> Iterator[Cells]:
+    subject = {
+        "model": score.model,
+        "client": score.client or "",
+        "data": score.data,
+        "data_client": score.data_client or "",
+        "classes": ";".join(score.classes or ()),
+    }
+    for row in _measured(SCORES, score):
+        yield {**subject, **row}
     for entry in score.per_class:
-        for measure in ("examples", "accuracy", "f1"):
-            yield {"class": entry.name, "measure": measure, "value": getattr(entry, measure)}
+        for row in _measured(CLASSES, entry):
+            yield {**subject, "class": entry.name, **row}

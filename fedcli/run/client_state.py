@@ -8,14 +8,14 @@ it looks for. A state goes with an update, and says of its training what that sa
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fedcli.algorithms import ALGORITHMS
 from fedcli.errors import BadInputError, CheckpointError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, digest, save
 from fedcli.formats.dtypes import Array, is_float
-from fedcli.formats.manifest import Manifest, read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.training_record import TrainingRecord
 from fedcli.run.directory import Run
 from fedcli.run.info import client_order, is_client_id
 from fedcli.run.next_command import train_command
@@ -36,7 +36,7 @@ class ClientState:
     round: int
     tensors: Mapping[str, Array]
     sha256: str
-    training: Mapping[str, Any]
+    training: TrainingRecord
 
     def slot(self, name: str) -> dict[str, Array]:
         """Return the tensors of one slot, by their names in the model."""
@@ -57,10 +57,10 @@ class StateStore:
             return self.run.round(round_number).client_state(client)
         return self._own(round_number) / f"{client}.safetensors"
 
-    def left_off(self, round_number: int, client: str) -> Path:
+    def training_checkpoint(self, round_number: int, client: str) -> Path:
         """Return the file of a training that is not at its end, which holds such state too."""
         if self.directory is None:
-            return self.run.round(round_number).left_off(client)
+            return self.run.round(round_number).training_checkpoint(client)
         return self._own(round_number) / "training" / f"{client}.safetensors"
 
     def _own(self, round_number: int) -> Path:
@@ -98,7 +98,7 @@ class StateStore:
         for number in self._rounds(1, round_number - 1):
             manifest = None
             if server_optimizer is not None:
-                manifest = read_manifest(self.run.round(number).manifest)
+                manifest = Manifest.try_read(self.run.round(number).manifest)
             if manifest is not None and manifest.server_optimizer != server_optimizer:
                 return None
             if (manifest is None or _has(manifest, client)) and self._kept(number, client, slot):
@@ -109,16 +109,17 @@ class StateStore:
         """Say whether a client kept a slot in a round: its update does, or else the state."""
         update = self._update(number, client)
         if update is not None:
-            return slot in slots_kept(update.training or {})
+            return slot in slots_kept(update.training)
         return slot in self.slots(number, client)
 
     def _check_here(self, number: int, client: str) -> None:
         path = self.path(number, client)
         if not path.exists():
             raise NotReadyError(
-                f"{path}: is missing, and client {client} kept it when it trained round {number}",
+                f"is missing, and client {client} kept it when it trained round {number}",
                 hint="name its folder with --state DIR, or make it again: "
                 + train_command(self.run, [client], number),
+                path=path,
             )
 
     def slots(self, number: int, client: str) -> set[str]:
@@ -179,8 +180,7 @@ class StateStore:
         with Checkpoint(self.path(number, client), Kind.CLIENT_STATE) as state:
             self._check(state, number, client)
             self._check_tensors(state)
-            training = state.metadata.training or {}
-            return ClientState(number, *state.tensors_and_digest(), training)
+            return ClientState(number, *state.tensors_and_digest(), state.metadata.training)
 
     def _check(self, state: Checkpoint, number: int, client: str) -> None:
         found, update = state.metadata, self._update(number, client)
@@ -194,16 +194,17 @@ class StateStore:
         ):
             if value != expected:
                 raise BadInputError(
-                    f"{state.path}: is the state of another {what}: expected {expected},"
-                    f" found {value}",
+                    f"is the state of another {what}: expected {expected}, found {value}",
                     hint="another --state folder, or train the client's last round again",
+                    path=state.path,
                 )
         if update is not None and not belong_together(found, update):
             raise BadInputError(
-                f"{state.path}: does not go with the update of client {client} of round {number}:"
+                f"does not go with the update of client {client} of round {number}:"
                 " they were made from different inputs",
                 hint="train that round of the client again: "
                 + train_command(self.run, [client], number),
+                path=state.path,
             )
 
     def _check_tensors(self, state: Checkpoint) -> None:
@@ -217,8 +218,9 @@ class StateStore:
                 or is_float(found.dtype) != is_float(kept_for.dtype)
             ):
                 raise BadInputError(
-                    f"{state.path}: tensor {brief(name)} goes with no tensor of the model",
+                    f"tensor {brief(name)} goes with no tensor of the model",
                     hint="train the client's last round again",
+                    path=state.path,
                 )
 
     def write(self, update: Metadata, tensors: Mapping[str, Array]) -> None:
@@ -249,11 +251,11 @@ def belong_together(state: Metadata, update: Metadata) -> bool:
     return (state.base, state.seed, state.training) == (update.base, update.seed, update.training)
 
 
-def slots_kept(training: Mapping[str, Any]) -> set[str]:
+def slots_kept(training: TrainingRecord) -> set[str]:
     """Return the slots of a state that a client keeps when it trains like this."""
-    row = ALGORITHMS.get(str(training.get("algorithm")))
+    row = ALGORITHMS.get(training.algorithm or "")
     kept = {row.keeps} if row is not None and row.keeps is not None else set()
-    return kept | {LOCAL} if training.get("local_layers") else kept
+    return kept | {LOCAL} if training.local_layers else kept
 
 
 def _has(manifest: Manifest, client: str) -> bool:

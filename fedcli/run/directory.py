@@ -1,6 +1,6 @@
 """A run on disk: every path, what ``run.json`` says, which rounds there are and which is open.
 
-The layout is specified in ``docs/run-directory.md``. Nothing else in the program joins paths.
+The layout is specified in ``docs/run-directory.md``.
 """
 
 import re
@@ -45,7 +45,9 @@ class Run:
         run, found = cls.as_it_says(root)
         if run.id != found:
             path = root / "run.json"
-            raise RunFormatError(f"{path}: was changed by hand: its id is not that of its content")
+            raise RunFormatError(
+                "was changed by hand: its id is not that of its content", path=path
+            )
         return run
 
     @classmethod
@@ -60,16 +62,18 @@ class Run:
         except (FileNotFoundError, NotADirectoryError):
             option = "" if root == DEFAULT_RUN else f" --run {shlex.quote(str(root))}"
             raise RunFormatError(
-                f"{root}: not a run directory: it has no run.json",
+                "not a run directory: it has no run.json",
                 hint=f"make one with: fedcli partition{option}, or fedcli init{option}",
+                path=root,
             ) from None
         except ValueError as error:
-            raise RunFormatError(f"{path}: not readable as JSON: {error}") from None
+            raise RunFormatError(f"not readable as JSON: {error}", path=path) from None
         found = values.get("format")
         if type(found) is not int or not 1 <= found <= FORMAT:
             raise RunFormatError(
-                f"{path}: run format {brief(found)}; this fedcli reads format {FORMAT}",
+                f"run format {brief(found)}; this fedcli reads format {FORMAT}",
                 hint="install the fedcli that made the run, or a newer one",
+                path=path,
             )
         return cls(root, parse(values, path), str(values.get("id"))), run_id(values)
 
@@ -133,7 +137,7 @@ class Run:
         """The last round that has a global model. Raises ``NotReadyError`` when none has."""
         complete = self.complete_rounds()
         if not complete:
-            raise NotReadyError(f"{self.round(0).global_model}: the starting model is missing")
+            raise NotReadyError("the starting model is missing", path=self.round(0).global_model)
         return complete[-1]
 
     def open_round(self) -> Round:

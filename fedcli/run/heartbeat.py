@@ -9,15 +9,15 @@ import contextlib
 import os
 import socket
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Literal, Self
 
 from fedcli.errors import FedcliError
-from fedcli.formats.records import FORMAT, Count, read_record
+from fedcli.formats.records import ClientId, Count, FileRecord
 from fedcli.run.info import client_order, is_client_id
 from fedcli.run.round import Round
-from fedcli.storage.atomic import write_json
 from fedcli.storage.temporaries import is_running
 
 State = Literal["training", "silent", "stopped"]
@@ -27,23 +27,43 @@ _SHARE = 0.02  # of the time that writing may take, where the disk is slow
 _SILENT = 60.0  # seconds after which one that writes no more is not said to train
 
 
-class Live:
+@dataclass(frozen=True)
+class Heartbeat(FileRecord):
+    """``training/ID.json``: the epoch that a training is in, from 1, of how many, and where.
+
+    ``updated`` is in ISO 8601, UTC; ``peak_memory_bytes`` is the most that was in use so far.
+    """
+
+    client: ClientId
+    round: Count
+    host: str
+    pid: Count
+    device: str
+    threads: Count
+    epoch: Count
+    epochs: Count
+    updated: str
+    images_per_second: float | None = None
+    peak_memory_bytes: Count | None = None
+
+
+class HeartbeatWriter:
     """Tells how far the training of one client is, from inside the ``with`` block it is made for.
 
     ``device`` is written as torch does: ``cpu``, ``cuda:0``.
     """
 
     def __init__(self, round_: Round, client: str, *, device: str, threads: int) -> None:
-        self._path = round_.live(client)
-        self._facts = {
-            "format": FORMAT,
-            "client": client,
-            "round": round_.number,
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "device": device,
-            "threads": threads,
-        }
+        self._path = round_.heartbeat(client)
+        self._beat = partial(
+            Heartbeat,
+            client=client,
+            round=round_.number,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            device=device,
+            threads=threads,
+        )
         self._due = 0.0
 
     @property
@@ -66,15 +86,15 @@ class Live:
         started = time.monotonic()
         if started < self._due:
             return
-        figures = {
-            "epoch": epoch,
-            "epochs": epochs,
-            "images_per_second": images_per_second,
-            "peak_memory_bytes": memory_bytes,
-            "updated": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        beat = self._beat(
+            epoch=epoch,
+            epochs=epochs,
+            images_per_second=images_per_second,
+            peak_memory_bytes=memory_bytes,
+            updated=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
         with contextlib.suppress(FedcliError):
-            write_json(self._path, {**self._facts, **figures})
+            beat.write(self._path)
         ended = time.monotonic()
         self._due = ended + max(_INTERVAL, (ended - started) / _SHARE)
 
@@ -118,29 +138,14 @@ def read_training(round_: Round) -> tuple[Training, ...]:
 
     Files that cannot be read, or not be understood, are passed over.
     """
-    clients = [path.stem for path in round_.live("any").parent.glob("*.json")]
+    clients = [path.stem for path in round_.heartbeat("any").parent.glob("*.json")]
     found = (_read(round_, client) for client in client_order(filter(is_client_id, clients)))
     return tuple(training for training in found if training is not None)
 
 
-@dataclass(frozen=True)
-class _Told:
-    """What the file of a client says; see ``docs/run-directory.md``."""
-
-    host: str
-    pid: Count
-    device: str
-    threads: Count
-    epoch: Count
-    epochs: Count
-    updated: str
-    images_per_second: float | None = None
-    peak_memory_bytes: Count | None = None
-
-
 def _read(round_: Round, client: str) -> Training | None:
     try:
-        told = read_record(_Told, round_.live(client))
+        told = Heartbeat.read(round_.heartbeat(client))
         if told is None:
             return None
         updated = datetime.fromisoformat(told.updated)
@@ -148,8 +153,9 @@ def _read(round_: Round, client: str) -> Training | None:
         state = _state(told.host, told.pid, age)
     except (FedcliError, TypeError, ValueError, OverflowError):  # of the time, and of the pid
         return None
-    facts = {**asdict(told), "updated": updated.isoformat()}
-    return Training(client=client, state=state, seconds_ago=age, **facts)
+    facts = {**vars(told), "client": client, "updated": updated.isoformat()}
+    del facts["round"]
+    return Training(state=state, seconds_ago=age, **facts)
 
 
 def _state(host: str, pid: int, age: int) -> State:

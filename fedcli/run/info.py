@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from fedcli.errors import RunFormatError, UsageError
 from fedcli.formats.client_ids import check_client_id, client_order, is_client_id
 from fedcli.formats.public_key import check_public_key
-from fedcli.options import Option, check, convert, section_of
+from fedcli.options import Option, check
 from fedcli.plan import Plan
+from fedcli.plan.sections import convert, section_of
 from fedcli.storage.atomic import canonical_json
 from fedcli.text import brief
 
@@ -176,6 +177,6 @@ def parse(values: dict[str, Any], path: Path) -> RunInfo:
             format=values["format"],
         )
     except KeyError as error:
-        raise RunFormatError(f"{path}: has no {error.args[0]!r}") from None
+        raise RunFormatError(f"has no {error.args[0]!r}", path=path) from None
     except UsageError as error:
-        raise RunFormatError(f"{path}: does not describe a run: {error.message}") from None
+        raise RunFormatError(f"does not describe a run: {error.message}", path=path) from None

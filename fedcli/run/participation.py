@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from fedcli.errors import NotReadyError, UsageError
-from fedcli.formats.manifest import Absence, read_manifest
+from fedcli.formats.manifest import Absence, Manifest
 from fedcli.plan import AggregatePlan
 from fedcli.progress import Progress
 from fedcli.run.directory import Run
@@ -163,7 +163,7 @@ def _settled(run: Run, oldest: int, now: int) -> set[tuple[str, int]]:
     """
     settled: set[tuple[str, int]] = set()
     for number in range(oldest, now):
-        manifest = read_manifest(run.round(number).manifest)
+        manifest = Manifest.try_read(run.round(number).manifest)
         if manifest is None:
             # What went into that round is not known, late updates included, and nothing may
             # count twice.

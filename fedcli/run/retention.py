@@ -16,7 +16,7 @@ from pathlib import Path
 from fedcli.algorithms import ALGORITHMS
 from fedcli.errors import BadInputError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint
-from fedcli.formats.manifest import read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind
 from fedcli.run.client_state import LOCAL, StateStore, slots_kept
 from fedcli.run.directory import Run
@@ -34,14 +34,14 @@ _SLOTS: Mapping[str, str | None] = {
 }  # fmt: skip
 
 
-class Sort(StrEnum):
+class FileKind(StrEnum):
     """The sorts of files that become old, in the order in which those of a round are removed.
 
     A state goes before its update, which tells what the client kept; and what belongs to an
     update goes before it, since it is found by the update.
     """
 
-    LEFT_OFF = "interrupted trainings"
+    TRAINING_CHECKPOINT = "interrupted trainings"
     SERVER_STATE = "server states"
     CLIENT_STATE = "client states"
     TELEMETRY = "telemetry"
@@ -64,7 +64,7 @@ class OldFile:
 
     path: Path
     round: int
-    sort: Sort
+    sort: FileKind
     client: str | None
 
 
@@ -84,18 +84,18 @@ def old_files(run: Run, keep_last: int) -> OldFiles:
     complete = [round_.number for round_ in run.complete_rounds() if round_.number > 0]
     if len(complete) <= keep_last:
         return OldFiles((), {})
-    span = Span(run, complete[-keep_last], complete[-1] + 1)
+    span = Window(run, complete[-keep_last], complete[-1] + 1)
     found = [file for number in span.old for file in _files_of(run.round(number))]
     kept = {file: reason for file in found if (reason := span.reason_to_keep(file))}
     kept |= _kept_for_clients(span, [file for file in found if file not in kept])
     removable = [file for file in found if file not in kept]
-    removable += _belonging(span, [file for file in removable if file.sort == Sort.UPDATE])
-    order = list(Sort)
+    removable += _belonging(span, [file for file in removable if file.sort == FileKind.UPDATE])
+    order = list(FileKind)
     removable.sort(key=lambda file: (file.round, order.index(file.sort)))
     return OldFiles(tuple(removable), kept)
 
 
-class Span:
+class Window:
     """The rounds of a run: old ones, those from ``first`` that are kept, and the open one."""
 
     def __init__(self, run: Run, first: int, open_round: int) -> None:
@@ -107,7 +107,7 @@ class Span:
 
     def _most_stale(self) -> int:
         """Return by how many rounds an update may be late, by the plan or the last manifest."""
-        manifest = read_manifest(self.run.round(self.open - 1).manifest)
+        manifest = Manifest.try_read(self.run.round(self.open - 1).manifest)
         used = None if manifest is None else manifest.options.get("max_staleness")
         default: int = WEIGHTINGS["staleness"].options["max_staleness"]
         planned = self.run.info.plan.aggregate.max_staleness or 0
@@ -115,9 +115,9 @@ class Span:
 
     def reason_to_keep(self, file: OldFile) -> Reason | None:
         """Say why aggregation still needs a file."""
-        if file.sort == Sort.SERVER_STATE and file.round == self.first - 1:
+        if file.sort == FileKind.SERVER_STATE and file.round == self.first - 1:
             return Reason.STARTS
-        if file.sort == Sort.UPDATE and (file.round, file.client) in self._untold:
+        if file.sort == FileKind.UPDATE and (file.round, file.client) in self._untold:
             return Reason.MAY_COUNT
         return None
 
@@ -131,11 +131,11 @@ def _files_of(round_: Round) -> Iterator[OldFile]:
     if round_.path.is_symlink():
         return
     if _is_file(round_.server_state):
-        yield OldFile(round_.server_state, round_.number, Sort.SERVER_STATE, None)
+        yield OldFile(round_.server_state, round_.number, FileKind.SERVER_STATE, None)
     for sort, folder in (
-        (Sort.LEFT_OFF, round_.left_off("any").parent),
-        (Sort.CLIENT_STATE, round_.client_state("any").parent),
-        (Sort.UPDATE, round_.updates),
+        (FileKind.TRAINING_CHECKPOINT, round_.training_checkpoint("any").parent),
+        (FileKind.CLIENT_STATE, round_.client_state("any").parent),
+        (FileKind.UPDATE, round_.updates),
     ):
         for path in _checkpoints(folder):
             yield OldFile(path, round_.number, sort, path.stem)
@@ -158,11 +158,11 @@ def _is_file(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
 
 
-def _kept_for_clients(span: Span, files: list[OldFile]) -> dict[OldFile, Reason]:
+def _kept_for_clients(span: Window, files: list[OldFile]) -> dict[OldFile, Reason]:
     """Return what clients that trained in old rounds still need of these."""
     by_client = defaultdict[str, list[OldFile]](list)
     for file in files:
-        if file.client is not None and file.sort in (Sort.CLIENT_STATE, Sort.UPDATE):
+        if file.client is not None and file.sort in (FileKind.CLIENT_STATE, FileKind.UPDATE):
             by_client[file.client].append(file)
     kept: dict[OldFile, Reason] = {}
     for client, mine in by_client.items():
@@ -174,7 +174,7 @@ def _kept_for_clients(span: Span, files: list[OldFile]) -> dict[OldFile, Reason]
     return kept
 
 
-def _needed(span: Span, client: str, mine: list[OldFile]) -> dict[Path, Reason]:
+def _needed(span: Window, client: str, mine: list[OldFile]) -> dict[Path, Reason]:
     """Return what a client goes on from, in the rounds that are kept and in those to come."""
     store, needed = StateStore(span.run), dict[Path, Reason]()
     states = []
@@ -188,7 +188,7 @@ def _needed(span: Span, client: str, mine: list[OldFile]) -> dict[Path, Reason]:
                 states.append(number)
             if start == span.open and slot not in store.slots(number, client):
                 needed[span.run.round(number).update(client)] = Reason.ELSEWHERE
-    newest = max((file.round for file in mine if file.sort == Sort.UPDATE), default=0)
+    newest = max((file.round for file in mine if file.sort == FileKind.UPDATE), default=0)
     if states and newest > max(states) and not span.has_newer_update(client):
         # without it, an older state would be taken for what the client has now
         needed[span.run.round(newest).update(client)] = Reason.ELSEWHERE
@@ -199,18 +199,18 @@ def _slots_in(store: StateStore, mine: list[OldFile]) -> Set[str]:
     """Return the slots that files of a client speak of; updates that are broken do of none."""
     slots = set()
     for file in mine:
-        if file.sort == Sort.CLIENT_STATE:
+        if file.sort == FileKind.CLIENT_STATE:
             slots |= store.slots(file.round, file.client or "")
             continue
         try:
             with Checkpoint(file.path, Kind.UPDATE) as update:
-                slots |= slots_kept(update.metadata.training or {})
+                slots |= slots_kept(update.metadata.training)
         except (BadInputError, NotReadyError):
             continue
     return slots & _SLOTS.keys()
 
 
-def _belonging(span: Span, updates: list[OldFile]) -> Iterator[OldFile]:
+def _belonging(span: Window, updates: list[OldFile]) -> Iterator[OldFile]:
     """Return telemetry and signatures of updates of which no model was made.
 
     Of the others they stay: the report reads them, and they say who delivered what.
@@ -220,14 +220,14 @@ def _belonging(span: Span, updates: list[OldFile]) -> Iterator[OldFile]:
     for round_ in span.run.rounds():
         if not oldest <= round_.number < span.open:
             continue
-        manifest = read_manifest(round_.manifest)
+        manifest = Manifest.try_read(round_.manifest)
         accepted |= {(e.round, e.client) for e in manifest.accepted} if manifest else set()
     for file in updates:
         round_, client = span.run.round(file.round), file.client or ""
         if (file.round, client) not in accepted:
             for sort, path in (
-                (Sort.TELEMETRY, round_.telemetry(client)),
-                (Sort.SIGNATURE, round_.signature(client)),
+                (FileKind.TELEMETRY, round_.telemetry(client)),
+                (FileKind.SIGNATURE, round_.signature(client)),
             ):
                 if _is_file(path):
                     yield OldFile(path, file.round, sort, client)

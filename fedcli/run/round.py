@@ -22,12 +22,13 @@ class Round:
 
     def without_links(self) -> Self:
         """Return it; raise ``BadInputError`` where a folder that is written to is a link."""
-        inside = (self.updates, self.client_state("0").parent, self.left_off("0").parent)
+        inside = (self.updates, self.client_state("0").parent, self.training_checkpoint("0").parent)
         for folder in (self.path, *inside):
             if folder.is_symlink():
                 raise BadInputError(
-                    f"{folder}: is a symbolic link, which is not followed",
+                    "is a symbolic link, which is not followed",
                     hint="put the folder itself there; the run, or its rounds/, may be a link",
+                    path=folder,
                 )
         return self
 
@@ -73,11 +74,11 @@ class Round:
         """How the training of one client went: times, device, losses."""
         return self.updates / f"{client}.json"
 
-    def live(self, client: str) -> Path:
+    def heartbeat(self, client: str) -> Path:
         """Where the training of one client stands, for as long as it lasts."""
         return self.path / "training" / f"{client}.json"
 
-    def left_off(self, client: str) -> Path:
+    def training_checkpoint(self, client: str) -> Path:
         """Where the training of one client was left off, from one checkpoint to its end."""
         return self.path / "training" / f"{client}.safetensors"
 

@@ -3,7 +3,6 @@
 from fedcli.errors import BadInputError
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Metadata
-from fedcli.formats.records import read_record
 from fedcli.run import Run
 from fedcli.run.round import Round
 from fedcli.security.signatures import check_global
@@ -21,8 +20,9 @@ def check_global_model(run: Run, round_: Round, found: Metadata, sha256: str) ->
     ):
         if value != expected:
             raise BadInputError(
-                f"{round_.global_model}: belongs to {what} {value}, expected {expected}",
+                f"belongs to {what} {value}, expected {expected}",
                 hint="bring the one of this round of this run",
+                path=round_.global_model,
             )
     check_global(run, round_, sha256)
     check_described(round_, sha256)
@@ -35,14 +35,15 @@ def check_described(round_: Round, sha256: str) -> None:
     """
     again = f"fedcli aggregate --round {round_.number}"
     try:
-        manifest = read_record(Manifest, round_.manifest)
+        manifest = Manifest.read(round_.manifest)
     except BadInputError as error:
         hint = f"bring a good copy, or make it again: {again} --force"
-        raise BadInputError(error.message, hint=hint) from None
+        raise error.amended(hint=hint) from None
     if manifest is not None and manifest.global_model != sha256:
         raise BadInputError(
-            f"{round_.global_model}: was damaged or changed: SHA-256 {sha256}, and"
+            f"was damaged or changed: SHA-256 {sha256}, and"
             f" {round_.manifest} names {manifest.global_model}",
             hint="bring a good copy of both, or make them again, with the options of that round: "
             f"{again} --strategy {manifest.strategy} --force",
+            path=round_.global_model,
         )

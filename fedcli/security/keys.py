@@ -79,8 +79,9 @@ def verifies(public: str, message: bytes, signature: str) -> bool:
 def _check_outside(path: Path, shared: Path) -> None:
     if path.resolve().is_relative_to(shared.resolve()):
         raise UsageError(
-            f"{path}: is in the run directory, which others read",
+            "is in the run directory, which others read",
             hint="keep private keys elsewhere",
+            path=path,
         )
 
 
@@ -95,8 +96,9 @@ def write_new_key(path: Path, *, outside: Path, force: bool = False) -> SigningK
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     exists = ConflictError(
-        f"{path}: exists; a key that is replaced is lost",
+        "exists; a key that is replaced is lost",
         hint="--show prints its public key; another FILE, or --force, makes another one",
+        path=path,
     )
     if path.exists() and not force:
         raise exists
@@ -131,8 +133,9 @@ def read_key(path: Path, *, outside: Path) -> SigningKey:
         private = load_pem_private_key(pem, password=None)
     except TypeError:
         raise BadInputError(
-            f"{path}: is encrypted, and keys are read without a password",
+            "is encrypted, and keys are read without a password",
             hint=f"openssl pkey -in {shlex.quote(str(path))} prints it without one",
+            path=path,
         ) from None
     except (ValueError, UnsupportedAlgorithm):
         raise _no_key(path, "found something else") from None
@@ -143,8 +146,9 @@ def read_key(path: Path, *, outside: Path) -> SigningKey:
 
 def _no_key(path: Path, found: str) -> BadInputError:
     return BadInputError(
-        f"{path}: expected a private key, Ed25519 in PEM form, {found}",
+        f"expected a private key, Ed25519 in PEM form, {found}",
         hint="fedcli keygen FILE makes one",
+        path=path,
     )
 
 
@@ -154,14 +158,15 @@ def _read_private(path: Path) -> bytes:
             status = path.stat()
         except FileNotFoundError:
             hint = "fedcli keygen FILE makes a key"
-            raise NotReadyError(f"{path}: no such file", hint=hint) from None
+            raise NotReadyError("no such file", hint=hint, path=path) from None
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
             raise _no_key(path, "found something else")
         mode = stat.S_IMODE(status.st_mode)
         if mode & ~_PRIVATE_MODE:
             raise BadInputError(
-                f"{path}: expected mode 0600, found {mode:04o}; a private key is its owner's alone",
+                f"expected mode 0600, found {mode:04o}; a private key is its owner's alone",
                 hint=f"chmod 600 {shlex.quote(str(path))}",
+                path=path,
             )
         return path.read_bytes()
 

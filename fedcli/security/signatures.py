@@ -6,25 +6,25 @@ file is without one because its process was killed.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from fedcli.errors import BadInputError, UsageError
 from fedcli.formats.metadata import Kind
 from fedcli.formats.public_key import ALGORITHM
-from fedcli.formats.records import FORMAT, read_record
+from fedcli.formats.records import FileRecord, Sparse, encode
 from fedcli.run import Run
 from fedcli.run.next_command import aggregate_command, train_command
 from fedcli.run.round import Round
 from fedcli.security.keys import SigningKey, read_key, verifies
-from fedcli.storage.atomic import canonical_json, write_json
+from fedcli.storage.atomic import canonical_json
 from fedcli.text import brief
 
 _DOMAIN = b"fedcli-signature-1\n"  # no other program signs what begins like this
 
 
 @dataclass(frozen=True)
-class Statement:
+class Statement(Sparse):
     """What is signed: which place in which run a file has. SHA-256s are hex.
 
     ``client`` is of an update. ``server_state`` is of a global model that the server keeps
@@ -38,17 +38,13 @@ class Statement:
     client: str | None = None
     server_state: str | None = None
 
-    def as_json(self) -> dict[str, str | int]:
-        """Return it without what does not apply."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
-
     def message(self) -> bytes:
         """Return the bytes that are signed."""
-        return _DOMAIN + canonical_json(self.as_json())
+        return _DOMAIN + canonical_json(encode(self))
 
 
 @dataclass(frozen=True)
-class Signature:
+class Signature(FileRecord):
     """What the file of a signature holds; ``signature`` is base64."""
 
     algorithm: str
@@ -138,13 +134,7 @@ def sign_global(
 
 
 def _write(path: Path, statement: Statement, key: SigningKey) -> None:
-    values = {
-        "format": FORMAT,
-        "algorithm": ALGORITHM,
-        "signed": statement.as_json(),
-        "signature": key.sign(statement.message()),
-    }
-    write_json(path, values)
+    Signature(ALGORITHM, statement, key.sign(statement.message())).write(path)
 
 
 def signature_fault(run: Run, round_: Round, client: str, sha256: str | None) -> str | None:
@@ -199,8 +189,9 @@ def check_server_state(run: Run, round_: Round, sha256: str | None) -> None:
 def _check(run: Run, path: Path, fault: str | None) -> None:
     if fault is not None:
         raise BadInputError(
-            f"{path}: {fault}",
+            f"{fault}",
             hint=f"ask the coordinator before you use anything of {run.root}",
+            path=path,
         )
 
 
@@ -211,9 +202,9 @@ def _place(run: Run, round_: Round, kind: Kind) -> dict[str, object]:
 def _fault(path: Path, expected: Mapping[str, object], public: str, whose: str) -> str | None:
     """Say why a file does not hold the signature of a statement; what is not expected is free."""
     try:
-        found = read_record(Signature, path)
+        found = Signature.read(path)
     except BadInputError as error:
-        return f"has a signature that cannot be read: {error.message.removeprefix(f'{path}: ')}"
+        return f"has a signature that cannot be read: {error.about(path)}"
     if found is None:
         return f"is not signed: {path.name} is missing"
     if found.algorithm != ALGORITHM:

@@ -126,19 +126,21 @@ def existing(root: Path, info: RunInfo, *, force: bool) -> Run | None:
     if not (root / "run.json").exists():
         if _trained_rounds(root):
             raise ConflictError(
-                f"{root / 'rounds'}: holds rounds of a run whose run.json is gone",
+                "holds rounds of a run whose run.json is gone",
                 hint="use another --run, or replace them with --force",
+                path=root / "rounds",
             )
         return None
     try:
         run = Run.open(root)
     except BadInputError as error:
-        raise type(error)(error.message, hint="replace it with --force") from None
+        raise error.amended(hint="replace it with --force") from None
     if run.id == info.id:
         return run
     raise ConflictError(
-        f"{root / 'run.json'}: there is another run: {_difference(run.info, info)}",
+        f"there is another run: {_difference(run.info, info)}",
         hint="use another --run, or replace that run with --force",
+        path=root / "run.json",
     )
 
 
@@ -190,7 +192,9 @@ def built_aside(root: Path, info: RunInfo, *, force: bool) -> Iterator[Run]:
             what, again = "make the run", "the command once the cause is removed"
             if force:
                 what, again = "replace the old run", "it: parts of the old run are gone"
-            raise StorageError(f"{root}: cannot {what}: {error}", hint=f"repeat {again}") from error
+            raise StorageError(
+                f"cannot {what}: {error}", hint=f"repeat {again}", path=root
+            ) from error
 
 
 def _take_place(run: Run, root: Path, *, force: bool) -> None:
@@ -204,7 +208,7 @@ def _take_place(run: Run, root: Path, *, force: bool) -> None:
     if force:
         (root / marker).unlink(missing_ok=True)
     elif (root / marker).exists():
-        raise OvertakenError(f"{root / marker}: another process has just written it")
+        raise OvertakenError("another process has just written it", path=root / marker)
     _clear(root, keep={root / file for file in files}, rounds=force)
     for file in files:
         (root / file).parent.mkdir(parents=True, exist_ok=True)

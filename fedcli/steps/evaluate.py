@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedcli.errors import BadInputError, DataError, UsageError
+from fedcli.errors import DataError, UsageError
 from fedcli.evaluation.candidates import (
     Model,
     Rounds,
@@ -18,11 +18,12 @@ from fedcli.evaluation.candidates import (
     update_models,
 )
 from fedcli.evaluation.test_sets import TestSet, choose
+from fedcli.formats.evaluation import Evaluation, Score, subject_key
+from fedcli.formats.records import encode
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
 from fedcli.run.client_state import StateStore
 from fedcli.run.round import Round
-from fedcli.storage.atomic import canonical_json, read_json, write_json
 
 if TYPE_CHECKING:
     from fedcli.datasets.shards import Examples
@@ -83,7 +84,7 @@ def evaluate(
         fresh, entries = _score(model, sets_of(model.client), outputs, known, progress)
         _store(model.round, fresh)
         computed += len(fresh)
-        evaluations += [{"round": model.round.number, **entry} for entry in entries]
+        evaluations += [{"round": model.round.number, **encode(score)} for score in entries]
     if not evaluations:
         raise DataError("there are no examples to score on, of the classes asked for")
     return EvaluateResult(computed, tuple(evaluations))
@@ -93,19 +94,19 @@ def _score(
     model: Model,
     test_sets: Sequence[TestSet],
     outputs: "_Outputs",
-    known: Mapping[str, dict[str, Any]],
+    known: Mapping[str, Score],
     progress: Progress,
-) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """Return the new entries of a model by name, and all that were asked for, in order."""
+) -> tuple[dict[str, Score], list[Score]]:
+    """Return the new scores of a model by subject, and all that were asked for, in order."""
     fresh, entries = {}, []
     for test_set in test_sets:
-        key = _key(model, test_set, outputs.classes)
-        name = _name(key)
-        if name in known and known[name]["sha256"] == model.sha256:
-            entries.append(known[name])
-        elif scores := outputs.scores(test_set):
-            fresh[name] = {**key, **scores}
-            entries.append(fresh[name])
+        subject = _subject(model, test_set, outputs.classes)
+        key = subject_key(subject)
+        if key in known and known[key].sha256 == model.sha256:
+            entries.append(known[key])
+        elif figures := outputs.figures(test_set):
+            fresh[key] = Score(**subject, sha256=model.sha256, **figures)
+            entries.append(fresh[key])
         else:
             progress.say(f"{test_set.title}: no examples to score on")
         progress.advance()
@@ -151,8 +152,8 @@ class _Outputs:
         scorer.load(self._model.read(), self._model.path)
         return scorer
 
-    def scores(self, test_set: TestSet) -> dict[str, Any] | None:
-        """Return the scores as an entry holds them; None without examples of the classes."""
+    def figures(self, test_set: TestSet) -> dict[str, Any] | None:
+        """Return the figures of a ``Score``; None without examples of the classes."""
         scorer = self._scorer  # building a network is no part of scoring
         started = time.perf_counter()
         found = [self._of(*part) for part in test_set.parts.items()]
@@ -160,12 +161,7 @@ class _Outputs:
         if not known:
             return None
         loss, scores = scorer.score(known)
-        return {
-            "sha256": self._model.sha256,
-            "loss": loss,
-            **scores.as_json(),
-            "seconds": time.perf_counter() - started,
-        }
+        return {"loss": loss, **vars(scores), "seconds": time.perf_counter() - started}
 
     def _of(self, name: str, load: "Callable[[], Examples]") -> "Outputs | None":
         if name not in self._known:
@@ -178,57 +174,39 @@ class _Outputs:
         return self._known[name]
 
 
-def read_evaluations(round_: Round) -> dict[str, dict[str, Any]]:
-    """Read ``evaluation.json`` of a round, each entry by what it scores; empty without one.
+def read_evaluations(round_: Round) -> dict[str, Score]:
+    """Read ``evaluation.json`` of a round, each score by its subject; empty without one.
 
     Raises ``BadInputError`` when the file is broken.
     """
-    try:
-        values = read_json(round_.evaluation)
-        if values["format"] != _FORMAT:
-            raise ValueError(f"format {values['format']!r}, this fedcli reads {_FORMAT}")
-        results = values["results"]
-        return {_name({key: entry[key] for key in _KEYS}): entry for entry in results}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadInputError(
-            f"{round_.evaluation}: not a file of evaluations: {error!r}",
-            hint="delete it and evaluate again",
-        ) from None
+    found = Evaluation.read(round_.evaluation)
+    return {} if found is None else {subject_key(vars(score)): score for score in found.results}
 
 
-def _store(round_: Round, fresh: Mapping[str, dict[str, Any]]) -> None:
+def _store(round_: Round, fresh: Mapping[str, Score]) -> None:
     # Another process may add its scores between our reading and our writing, and then lacks ours:
-    # whoever finds its own entries gone adds them again.
+    # whoever finds its own scores gone adds them again.
     for _ in range(_TRIES):
         if not fresh:
             return
-        entries = {**read_evaluations(round_), **fresh}
-        results = [entries[key] for key in sorted(entries)]
-        values = {"format": _FORMAT, "round": round_.number, "results": results}
-        write_json(round_.evaluation, values)
+        scores = {**read_evaluations(round_), **fresh}
+        results = tuple(scores[key] for key in sorted(scores))
+        Evaluation(results, round_.number).write(round_.evaluation)
         written = read_evaluations(round_)
-        fresh = {name: entry for name, entry in fresh.items() if name not in written}
+        fresh = {key: score for key, score in fresh.items() if key not in written}
 
 
-_FORMAT = 1
 _TRIES = 20
-_KEYS = ("model", "client", "data", "data_client", "classes")
 
 
-def _key(model: Model, test_set: TestSet, chosen: list[str] | None) -> dict[str, Any]:
+def _subject(model: Model, test_set: TestSet, chosen: list[str] | None) -> dict[str, Any]:
     return {
         "model": model.kind,
         "client": model.client,
         "data": test_set.name,
         "data_client": test_set.client,
-        "classes": chosen,
+        "classes": None if chosen is None else tuple(chosen),
     }
-
-
-def _name(key: dict[str, Any]) -> str:
-    return canonical_json(key).decode()
 
 
 def _choose_classes(run: Run, names: Sequence[str] | None) -> list[str] | None:

@@ -10,14 +10,14 @@ from typing import Self
 
 from fedcli import __version__
 from fedcli.errors import ConflictError, NotReadyError, UsageError
-from fedcli.evaluation.records import Evaluation, Partition, Score
-from fedcli.exporting.card import Exported, Facts, card
+from fedcli.exporting.card import ExportedFile, Facts, card
 from fedcli.exporting.history import chain, history
 from fedcli.exporting.weights import as_safetensors, merged_adapters
 from fedcli.formats.checkpoint import Checkpoint, digest
 from fedcli.formats.dtypes import Array
+from fedcli.formats.evaluation import Evaluation, Score
 from fedcli.formats.metadata import Kind
-from fedcli.formats.records import read_record
+from fedcli.formats.partition import PartitionFile
 from fedcli.options import one_of
 from fedcli.run import Run
 from fedcli.run.round import Round
@@ -71,7 +71,7 @@ def export(
     path = _output(run, round_, format, output)
     model = _Model.read(run, round_)
     data = _written(run, format, model, own_model)
-    exported = Exported(
+    exported = ExportedFile(
         name=path.name,
         format=format,
         sha256=hashlib.sha256(data).hexdigest(),
@@ -165,14 +165,14 @@ def _versions(format: str) -> dict[str, str]:
 
 
 def _facts(run: Run, round_: Round, sha256: str) -> Facts:
-    evaluation = read_record(Evaluation, round_.evaluation)
+    evaluation = Evaluation.read(round_.evaluation)
     scores: tuple[Score, ...] = () if evaluation is None else evaluation.results
     return Facts(
         run=run,
         rounds=history(run, round_.number),
         chain=chain(run, round_.number, sha256),
         scores=[score for score in scores if (score.model, score.sha256) == ("global", sha256)],
-        partition=read_record(Partition, run.partition_file),
+        partition=PartitionFile.read(run.partition_file),
     )
 
 
@@ -182,8 +182,9 @@ def _write(files: Mapping[Path, bytes], *, force: bool) -> bool:
     for path in other:
         if path.exists() and not force:
             raise ConflictError(
-                f"{path}: exists, and is not what would be written",
+                "exists, and is not what would be written",
                 hint="--force replaces it; --output names another file",
+                path=path,
             )
     for path in other:
         write_bytes(path, files[path])
@@ -194,7 +195,7 @@ def _is(path: Path, data: bytes) -> bool:
     return path.exists() and digest(path) == hashlib.sha256(data).hexdigest()
 
 
-def _result(exported: Exported, path: Path, *, already_done: bool) -> ExportResult:
+def _result(exported: ExportedFile, path: Path, *, already_done: bool) -> ExportResult:
     return ExportResult(
         round=exported.round,
         format=exported.format,

@@ -8,7 +8,7 @@ from pathlib import Path
 from fedcli.errors import StorageError, UsageError
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
-from fedcli.run.retention import OldFile, OldFiles, Sort, old_files
+from fedcli.run.retention import FileKind, OldFile, OldFiles, old_files
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,9 @@ def _remove(path: Path) -> int | None:
         return None
     except OSError as error:
         raise StorageError(
-            f"{path}: cannot remove: {error.strerror}",
+            f"cannot remove: {error.strerror}",
             hint="repeat the command once the cause is removed; what it has removed was old",
+            path=path,
         ) from error
     return size
 
@@ -95,7 +96,7 @@ def _result(
     run: Run, keep_last: int, dry_run: bool, sizes: Mapping[OldFile, int], found: OldFiles
 ) -> GcResult:
     files = Counter(file.sort for file in sizes)
-    total = Counter[Sort]()
+    total = Counter[FileKind]()
     for file, size in sizes.items():
         total[file.sort] += size
     return GcResult(
@@ -106,7 +107,7 @@ def _result(
         files=files.total(),
         bytes=total.total(),
         removed=tuple(
-            Removed(sort.value, files[sort], total[sort]) for sort in Sort if files[sort]
+            Removed(sort.value, files[sort], total[sort]) for sort in FileKind if files[sort]
         ),
         kept=tuple(
             KeptFile(file.path.relative_to(run.root).as_posix(), reason.value)

@@ -137,8 +137,10 @@ def _role(name: str, metadata: Metadata | None) -> str | None:
 
 def _facts(metadata: Metadata) -> dict[str, Any]:
     """Return what a file says of itself, without the roles, which are told with the tensors."""
-    facts = {key: getattr(metadata, key) for key in metadata.__dataclass_fields__}
-    return {key: v for key, v in facts.items() if v is not None and key not in ("format", "roles")}
+    facts = {key: v for key, v in metadata.as_json().items() if key not in ("format", "roles")}
+    if "training" in facts:
+        facts["training"] = dict(sorted(facts["training"].items()))
+    return facts
 
 
 def _differing(said: Metadata | None, also_said: Metadata | None) -> dict[str, tuple[Any, Any]]:

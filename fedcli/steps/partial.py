@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedcli.aggregation.admission import open_updates
-from fedcli.aggregation.base_model import WITHHOLDING, Base
+from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.decide import check_suited
 from fedcli.aggregation.provenance import contributions, made_of, not_read, partial_contributions
 from fedcli.aggregation.request import Request, read_request
@@ -23,12 +23,13 @@ from fedcli.errors import (
 from fedcli.formats.checkpoint import Checkpoint, create, digest
 from fedcli.formats.manifest import Contribution, PartialContribution
 from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.training_record import TrainingRecord
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
 from fedcli.run.next_command import train_command
 from fedcli.run.participation import participation
 from fedcli.security.signatures import check_no_partials
-from fedcli.strategies.combination import Shares
+from fedcli.strategies.decision import Shares
 
 
 @dataclass(frozen=True)
@@ -114,13 +115,13 @@ class Sums:
         made = made_of(Kind.PARTIAL, self.base, self.updates, digest_of)
         members = {c: sha256 for update in self.updates for c, sha256 in update.members.items()}
         first = self.updates[0].training  # all of them withhold the same tensors
-        training = {key: first[key] for key in WITHHOLDING if first.get(key)} | dict(self.recorded)
+        withheld = {"freeze": first.freeze, "local_layers": first.local_layers}
         return replace(
             made,
             roles=self.base.roles,
             updates={**(made.updates or {}), **members},
             weighting=self.weighting,
-            training=training or None,
+            training=TrainingRecord().plus({**withheld, **self.recorded}),
         )
 
 
@@ -170,12 +171,15 @@ def _unchanged(output: Path, sums: Sums) -> PartialResult:
             found, sha256 = checkpoint.metadata, checkpoint.digest()
     except CheckpointError as error:
         raise ConflictError(
-            f"{output}: exists, and is no partial mean: {error.message}", hint="--force replaces it"
+            f"exists, and is no partial mean: {error.about(output)}",
+            hint="--force replaces it",
+            path=output,
         ) from None
     if found.encode() != expected.encode():
         raise ConflictError(
-            f"{output}: exists, and was made from other updates or with another weighting",
+            "exists, and was made from other updates or with another weighting",
             hint="--force replaces it",
+            path=output,
         )
     number, total = sums.base.round.number, sums.shares.divisor
     return PartialResult(output, sha256, number, sums.weighting, (), (), total, 0.0, True)

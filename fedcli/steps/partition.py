@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from fedcli.datasets import Dataset, Part, load_dataset
 from fedcli.errors import BadInputError
-from fedcli.partitioning import Heterogeneity, Scheme, heterogeneity
+from fedcli.formats.partition import Heterogeneity, PartitionFile
+from fedcli.partitioning import Scheme, heterogeneity
 from fedcli.progress import Progress, Silence
 from fedcli.randomness import stream
 from fedcli.run import Run
@@ -22,7 +23,7 @@ from fedcli.setup.new_run import (
     plan_of,
     write_round_zero,
 )
-from fedcli.setup.partition_files import damaged_file, read_partition, write_data
+from fedcli.setup.partition_files import damaged_file, write_data
 from fedcli.setup.split import Division, divide, pool_of
 
 Item = TypeVar("Item")
@@ -143,9 +144,9 @@ def _completed(run: Run, division: Division, progress: Progress) -> Partition:
 
 
 def _result(run: Run, *, already_done: bool) -> Partition:
-    written = read_partition(run)
+    written = PartitionFile.try_read(run.partition_file)
     if written is None:
-        raise BadInputError(f"{run.partition_file}: was damaged just after it was written")
+        raise BadInputError("was damaged just after it was written", path=run.partition_file)
     return Partition(
         run=run.root,
         id=run.id,

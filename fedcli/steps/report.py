@@ -39,8 +39,9 @@ def report(
         progress.advance()
     if not any(map(_says_something, collected)):
         raise NotReadyError(
-            f"{runs[0].root}: nothing to report yet: no client has trained in it",
+            "nothing to report yet: no client has trained in it",
             hint=runs[0].command("status"),
+            path=runs[0].root,
         )
     result = compare(collected)
     _write(result, html, markdown, csv, progress)

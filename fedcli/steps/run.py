@@ -6,7 +6,7 @@ from typing import Any
 
 from fedcli.errors import UsageError
 from fedcli.execution.local import Steps
-from fedcli.execution.scheduler import Room, Trainer
+from fedcli.execution.scheduler import Capacity, ClientScheduler
 from fedcli.execution.step_arguments import StepOptions
 from fedcli.plan import check_halves
 from fedcli.plan.rule import resolve
@@ -75,21 +75,23 @@ def run_rounds(
             _evaluate(run, steps, number, options)
             progress.advance()
         _remove_old(steps, keep_updates)
-        room = Room(steps, jobs, options)
-        room.look(max(map(len, taking_part.values()), default=0))
-        trainer = Trainer(run, steps, room, options, progress)
+        capacity = Capacity(steps, jobs, options)
+        capacity.look(max(map(len, taking_part.values()), default=0))
+        scheduler = ClientScheduler(run, steps, capacity, options, progress)
         for number, clients in taking_part.items():
-            done.append(_round(trainer, number, clients, evaluate=evaluate))
+            done.append(_round(scheduler, number, clients, evaluate=evaluate))
             _remove_old(steps, keep_updates)
             progress.advance()
             progress.say(_line(done[-1], rounds))
     return RunResult(run.latest_round().number, tuple(done))
 
 
-def _round(trainer: Trainer, number: int, clients: list[str], *, evaluate: bool) -> RoundSummary:
+def _round(
+    scheduler: ClientScheduler, number: int, clients: list[str], *, evaluate: bool
+) -> RoundSummary:
     started = time.monotonic()
-    run, steps, options = trainer.run, trainer.steps, trainer.options
-    delivered = trainer.train(number, clients)
+    run, steps, options = scheduler.run, scheduler.steps, scheduler.options
+    delivered = scheduler.train(number, clients)
     steps.launch("aggregate", *options.for_aggregation(number))
     scores = _evaluate(run, steps, number, options) if evaluate else {}
     seconds = time.monotonic() - started

@@ -10,7 +10,7 @@ from fedcli.run import Run
 from fedcli.run.round import Round
 from fedcli.verification.clients import check_client, clients_of
 from fedcli.verification.data import check_data
-from fedcli.verification.findings import Finding, Part, Problem, Section
+from fedcli.verification.findings import FileCount, Finding, Problem, Section
 from fedcli.verification.others import check_partials, files_in, name_foreign
 from fedcli.verification.replay_sandbox import Own
 from fedcli.verification.rounds import (
@@ -31,7 +31,7 @@ class VerifyResult:
     run: Path
     id: str
     rounds: tuple[int, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[FileCount, ...]
     findings: tuple[Finding, ...]
     sound: bool
 
@@ -64,7 +64,7 @@ def verify(
         check_partials(survey, files)
         name_foreign(survey, files)
     survey.judge()
-    replayed: tuple[Part, ...] = ()
+    replayed: tuple[FileCount, ...] = ()
     if replay is not None:
         from fedcli.verification.replay import replay as make_again
 
@@ -150,7 +150,9 @@ def _name_unfinished(survey: Survey, round_: Round) -> None:
             survey.add(Problem.NOTE, path, "is of an aggregation that did not end")
 
 
-def _result(survey: Survey, rounds: Sequence[Round], replayed: tuple[Part, ...]) -> VerifyResult:
+def _result(
+    survey: Survey, rounds: Sequence[Round], replayed: tuple[FileCount, ...]
+) -> VerifyResult:
     findings = tuple(sorted(survey.findings, key=lambda f: not f.wrong))
     return VerifyResult(
         run=survey.run.root,
@@ -162,7 +164,7 @@ def _result(survey: Survey, rounds: Sequence[Round], replayed: tuple[Part, ...])
     )
 
 
-def _parts(survey: Survey, findings: Sequence[Finding]) -> tuple[Part, ...]:
+def _parts(survey: Survey, findings: Sequence[Finding]) -> tuple[FileCount, ...]:
     missing = {f.file for f in findings if f.problem in (Problem.MISSING, Problem.LOST)}
     wrong = {f.file for f in findings if f.problem == Problem.CHANGED} - missing
     parts = []
@@ -171,5 +173,5 @@ def _parts(survey: Survey, findings: Sequence[Finding]) -> tuple[Part, ...]:
         gone, changed = len(names & missing), len(names & wrong)
         if names:
             sound = len(names) - gone - changed
-            parts.append(Part(section.value, len(names), sound, gone, changed))
+            parts.append(FileCount(section.value, len(names), sound, gone, changed))
     return tuple(parts)

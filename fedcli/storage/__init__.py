@@ -1,1 +1,1 @@
-"""Bytes on a disk: the only room that touches the file system."""
+"""Bytes on a disk: files that are read with care, and written whole or not at all."""

@@ -1,4 +1,4 @@
-"""The one way a file comes to be: written aside, flushed to disk, renamed into place.
+"""Write a file aside, flush it to the disk, and rename it into place.
 
 A reader sees the old file, the new one, or none; never half of one.
 """
@@ -31,8 +31,9 @@ def storage_errors(action: str, path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise StorageError(
-            f"{path}: cannot {action}: {reason}",
+            f"cannot {action}: {reason}",
             hint="nothing was changed; repeat the command once the cause is removed",
+            path=path,
         ) from error
 
 
@@ -133,12 +134,12 @@ def publish_first(aside: Path, path: Path) -> None:
     except FileExistsError:
         if not path.samefile(aside):  # NFS: the answer to a request that was sent twice
             raise OvertakenError(
-                f"{path}: another process has just written it", hint="repeat the command"
+                "another process has just written it", hint="repeat the command", path=path
             ) from None
     except OSError as error:
         if path.exists():
             raise OvertakenError(
-                f"{path}: another process has just written it", hint="repeat the command"
+                "another process has just written it", hint="repeat the command", path=path
             ) from error
         aside.replace(path)
     else:

@@ -49,16 +49,17 @@ class InputFile:
             # O_NONBLOCK: opening a named pipe returns, so that it can be refused
             return os.open(self.path, self._flags | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
-            raise NotReadyError(f"{self.path}: no such file") from None
+            raise NotReadyError("no such file", path=self.path) from None
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise BadInputError(
-                    f"{self.path}: is a symbolic link, which is not followed",
+                    "is a symbolic link, which is not followed",
                     hint="put the file itself there",
+                    path=self.path,
                 ) from None
             if error.errno in _NO_FILE:
                 raise self._no_file() from None
-            raise StorageError(f"{self.path}: cannot read: {error.strerror}") from error
+            raise StorageError(f"cannot read: {error.strerror}", path=self.path) from error
 
     def _check_kind(self) -> None:
         assert self._fd is not None
@@ -66,14 +67,14 @@ class InputFile:
             raise self._no_file()
 
     def _no_file(self) -> BadInputError:
-        return BadInputError(f"{self.path}: expected a file, found something else")
+        return BadInputError("expected a file, found something else", path=self.path)
 
     def check_unchanged(self) -> None:
         """Raise ``BadInputError`` if the file is not what it was when it was first opened."""
         now, before = os.fstat(self._wake()), self._status
         if before is not None and _state(before) != _state(now):
             raise BadInputError(
-                f"{self.path}: was changed or replaced while it was read; repeat the command"
+                "was changed or replaced while it was read; repeat the command", path=self.path
             )
 
     def check_in_place(self) -> None:
@@ -82,9 +83,11 @@ class InputFile:
         try:
             now = self.path.stat(follow_symlinks=not self._flags & os.O_NOFOLLOW)
         except FileNotFoundError:
-            raise BadInputError(f"{self.path}: was removed while it was used") from None
+            raise BadInputError("was removed while it was used", path=self.path) from None
         if self.identity != _state(now):
-            raise BadInputError(f"{self.path}: was replaced while it was used; repeat the command")
+            raise BadInputError(
+                "was replaced while it was used; repeat the command", path=self.path
+            )
 
     @property
     def identity(self) -> tuple[int, ...]:
@@ -99,9 +102,9 @@ class InputFile:
             try:
                 count = os.preadv(descriptor, [buffer], offset)
             except OSError as error:
-                raise StorageError(f"{self.path}: cannot read: {error.strerror}") from error
+                raise StorageError(f"cannot read: {error.strerror}", path=self.path) from error
             if count == 0:
-                raise BadInputError(f"{self.path}: became shorter while it was read")
+                raise BadInputError("became shorter while it was read", path=self.path)
             buffer, offset = buffer[count:], offset + count
 
     def read(self, size: int, offset: int) -> bytes:
@@ -117,7 +120,7 @@ class InputFile:
             file.seek(0)
             found = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
         except OSError as error:
-            raise StorageError(f"{self.path}: cannot read: {error.strerror}") from error
+            raise StorageError(f"cannot read: {error.strerror}", path=self.path) from error
         self.check_unchanged()
         return found
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedcli.strategies.combination import Measures, Options
+from fedcli.strategies.decision import Measures, RuleOptions
 from fedcli.strategies.reducers import REDUCERS, Reducer
 from fedcli.strategies.server_optimizers import SERVER_OPTIMIZERS, ServerOptimizer
 from fedcli.strategies.weightings import WEIGHTINGS, Weighting
@@ -91,7 +91,7 @@ class Rule:
     reduce: str
     server_optimizer: str
     weighting: str
-    options: Options
+    options: RuleOptions
     reducer: Reducer
     optimizer: ServerOptimizer
     weigher: Weighting

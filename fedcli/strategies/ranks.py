@@ -13,9 +13,8 @@ coordinate lie side by side, for ``np.sort``, which is vectorised along contiguo
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fedcli.formats.dtypes import Array
+from fedcli.formats.dtypes import Array, Values
 from fedcli.strategies.networks import select_ranks
 
 # Where np.sort catches up with the network, measured with AVX-512, which favours np.sort.
@@ -40,7 +39,7 @@ def block_bytes(clients: int) -> int:
     return max(pages, 1) * _PAGE_BYTES
 
 
-def median(stack: Array) -> NDArray[np.float64]:
+def median(stack: Array) -> Values:
     """Return the coordinate-wise median (Yin et al. 2018, definition 1), float64 (B,).
 
     For an even number of clients it is the mean, in float64, of the two values in the middle.
@@ -59,7 +58,7 @@ def median(stack: Array) -> NDArray[np.float64]:
     return result
 
 
-def trimmed_mean(stack: Array, cut: int) -> NDArray[np.float64]:
+def trimmed_mean(stack: Array, cut: int) -> Values:
     """Return the coordinate-wise trimmed mean (Yin et al. 2018, definition 2), float64 (B,).
 
     Of each coordinate the ``cut`` smallest and the ``cut`` largest values are left out; the mean
@@ -81,7 +80,7 @@ def trimmed_mean(stack: Array, cut: int) -> NDArray[np.float64]:
     return total
 
 
-def mean_around_median(stack: Array, count: int) -> NDArray[np.float64]:
+def mean_around_median(stack: Array, count: int) -> Values:
     """Return the mean of the ``count`` values that are nearest to the median, float64 (B,).
 
     It is the second stage of Bulyan (El Mhamdi et al. 2018, section 4), where the median of an
@@ -181,7 +180,7 @@ def _nearest_of_columns(columns: Array, count: int) -> Array:
     return nearest
 
 
-def _add_rows(rows: Sequence[Array], total: NDArray[np.float64]) -> None:
+def _add_rows(rows: Sequence[Array], total: Values) -> None:
     total[:] = rows[0]
     term = np.empty_like(total)
     for row in rows[1:]:
@@ -190,8 +189,8 @@ def _add_rows(rows: Sequence[Array], total: NDArray[np.float64]) -> None:
         total += term
 
 
-def _row_sums(values: Array) -> NDArray[np.float64]:
+def _row_sums(values: Array) -> Values:
     # Widened first: numpy would widen it in pieces of a buffer, and where a piece ends, and with
     # it the order of the additions, would depend on the number of rows.
-    sums: NDArray[np.float64] = values.astype(np.float64, order="C", copy=False).sum(axis=1)
+    sums: Values = values.astype(np.float64, order="C", copy=False).sum(axis=1)
     return sums

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fedcli.errors import UpdateError
-from fedcli.strategies.combination import Contributor
+from fedcli.strategies.decision import Contributor
 
 TOO_LARGE = 1e30  # for a loss, a rate or a number of steps that somebody reports
 
@@ -38,15 +38,16 @@ def _number(
     value: Any = client.training.get(key)
     if type(value) not in types:
         raise UpdateError(
-            f"{client.path}: records no {key}, which this rule needs",
+            f"records no {key}, which this rule needs",
             hint=f"updates made with {how} do",
-            culprit=client.path,
+            path=client.path,
+            client=client.name,
         )
     if not least <= value < below:
         raise UpdateError(
-            f"{client.path}: this rule expects {key} from {least:g} to below {below:g},"
-            f" found {value!r:.20}",
-            culprit=client.path,
+            f"this rule expects {key} from {least:g} to below {below:g}, found {value!r:.20}",
+            path=client.path,
+            client=client.name,
         )
     return value
 
@@ -64,7 +65,8 @@ def recorded_alike(
             f" {usual:g} for {like.name} and {value:g} for {client.name}",
             hint="train one of them again, or leave it out: fedcli aggregate --exclude"
             f" {client.name}",
-            culprit=client.path,
+            path=client.path,
+            client=client.name,
         )
         for client, value in zip(clients, values, strict=True)
         if value != usual
@@ -76,21 +78,22 @@ def recorded_alike(
 
 def check_every_step(rule: str, client: Contributor) -> None:
     """Refuse an update of which steps may have been left out, with the reason of ``rule``."""
-    if client.training.get("precision") == "fp16":
+    if client.training.precision == "fp16":
         raise UpdateError(
-            f"{client.path}: was trained with the precision fp16, which leaves out steps that"
-            f" overflow; {rule}",
+            f"was trained with the precision fp16, which leaves out steps that overflow; {rule}",
             hint="updates made with train-client --precision bf16 or fp32 do",
-            culprit=client.path,
+            path=client.path,
+            client=client.name,
         )
 
 
 def check_sgd(rule: str, client: Contributor) -> None:
     """Refuse an update that was not trained by SGD, with the reason that ``rule`` gives."""
-    optimizer = client.training.get("optimizer", "sgd")
-    if optimizer != "sgd":
+    optimizer = client.training.optimizer
+    if optimizer not in (None, "sgd"):
         raise UpdateError(
-            f"{client.path}: was trained with the optimizer {optimizer!r:.20}; {rule}",
+            f"was trained with the optimizer {optimizer!r:.20}; {rule}",
             hint="updates made with train-client --optimizer sgd do",
-            culprit=client.path,
+            path=client.path,
+            client=client.name,
         )

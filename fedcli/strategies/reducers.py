@@ -6,19 +6,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedcli.errors import NotReadyError, UsageError
-from fedcli.formats.dtypes import Array
-from fedcli.strategies.combination import (
+from fedcli.formats.dtypes import Array, Values
+from fedcli.strategies.decision import (
     Clients,
-    Combination,
-    CoordinateWise,
-    Linear,
+    CoordinateWiseDecision,
+    Decision,
+    LinearDecision,
     Measures,
-    Options,
+    RuleOptions,
     Shares,
-    Weights,
 )
 from fedcli.strategies.ranks import mean_around_median, median, trimmed_mean
 from fedcli.strategies.reweighting import centered_clipping, foolsgold, geometric_median
@@ -30,10 +28,10 @@ from fedcli.strategies.selection import (
 )
 from fedcli.user_code import SHOW_WHERE, in_one_line
 
-Prepare = Callable[[int, Options], Options]
+Prepare = Callable[[int, RuleOptions], RuleOptions]
 
 
-def _anything(_: int, options: Options) -> Options:
+def _anything(_: int, options: RuleOptions) -> RuleOptions:
     return options
 
 
@@ -49,7 +47,7 @@ class Reducer:
 
     summary: str
     source: str
-    decide: Callable[[Clients, Options], Combination]
+    decide: Callable[[Clients, RuleOptions], Decision]
     options: Mapping[str, Any] = field(default_factory=dict)
     prepare: Prepare = _anything
     measures: Measures = Measures.NOTHING
@@ -64,7 +62,7 @@ def _needs(rule: str, count: int, needed: int, inequality: str, hint: str) -> No
         )
 
 
-def _with_byzantine(rule: str, factor: int, count: int, options: Options) -> Options:
+def _with_byzantine(rule: str, factor: int, count: int, options: RuleOptions) -> RuleOptions:
     """Fill in the most hostile clients f that a rule stands which needs n >= factor·f + 3."""
     most = max(0, (count - 3) // factor)
     byzantine = most if options["byzantine"] is None else options["byzantine"]
@@ -79,11 +77,11 @@ def _with_byzantine(rule: str, factor: int, count: int, options: Options) -> Opt
     return {**options, "byzantine": byzantine}
 
 
-def _prepare_krum(count: int, options: Options) -> Options:
+def _prepare_krum(count: int, options: RuleOptions) -> RuleOptions:
     return _with_byzantine("krum", 2, count, options)
 
 
-def _prepare_multi_krum(count: int, options: Options) -> Options:
+def _prepare_multi_krum(count: int, options: RuleOptions) -> RuleOptions:
     prepared = _with_byzantine("multi-krum", 2, count, options)
     honest = count - prepared["byzantine"]
     keep = honest if options["keep"] is None else options["keep"]
@@ -97,11 +95,11 @@ def _prepare_multi_krum(count: int, options: Options) -> Options:
     return {**prepared, "keep": keep}
 
 
-def _prepare_bulyan(count: int, options: Options) -> Options:
+def _prepare_bulyan(count: int, options: RuleOptions) -> RuleOptions:
     return _with_byzantine("bulyan", 4, count, options)
 
 
-def _prepare_trimmed_mean(count: int, options: Options) -> Options:
+def _prepare_trimmed_mean(count: int, options: RuleOptions) -> RuleOptions:
     trim = options["trim"]
     if trim > 0:
         _needs(
@@ -114,7 +112,7 @@ def _prepare_trimmed_mean(count: int, options: Options) -> Options:
     return options
 
 
-def _prepare_clipping(_: int, options: Options) -> Options:
+def _prepare_clipping(_: int, options: RuleOptions) -> RuleOptions:
     if options["clip_norm"] is None:
         raise UsageError(
             "--clip-norm: this rule needs the norm to which updates are clipped",
@@ -123,79 +121,80 @@ def _prepare_clipping(_: int, options: Options) -> Options:
     return options
 
 
-def _mean(clients: Clients, _: Options) -> Linear:
-    return Linear(clients.shares, median_buffers=False)
+def _mean(clients: Clients, _: RuleOptions) -> LinearDecision:
+    return LinearDecision(clients.shares, median_buffers=False)
 
 
-def _median(clients: Clients, _: Options) -> CoordinateWise:
-    return CoordinateWise(tuple(range(len(clients))), median)
+def _median(clients: Clients, _: RuleOptions) -> CoordinateWiseDecision:
+    return CoordinateWiseDecision(tuple(range(len(clients))), median)
 
 
-def _trimmed_mean(clients: Clients, options: Options) -> CoordinateWise:
+def _trimmed_mean(clients: Clients, options: RuleOptions) -> CoordinateWiseDecision:
     cut = min(math.floor(options["trim"] * len(clients) + 1e-9), (len(clients) - 1) // 2)
-    return CoordinateWise(tuple(range(len(clients))), lambda stack: trimmed_mean(stack, cut))
+    everybody = tuple(range(len(clients)))
+    return CoordinateWiseDecision(everybody, lambda stack: trimmed_mean(stack, cut))
 
 
-def _only(clients: Clients, chosen: tuple[int, ...]) -> Linear:
+def _only(clients: Clients, chosen: tuple[int, ...]) -> LinearDecision:
     weights = np.zeros(len(clients))
     weights[list(chosen)] = 1
-    return Linear(Shares(weights, float(len(chosen))))
+    return LinearDecision(Shares(weights, float(len(chosen))))
 
 
-def _krum(clients: Clients, options: Options) -> Linear:
+def _krum(clients: Clients, options: RuleOptions) -> LinearDecision:
     assert clients.gram is not None
     scores = krum_scores(squared_distances(clients.gram), options["byzantine"])
     return _only(clients, lowest(scores, options.get("keep", 1)))
 
 
-def _bulyan(clients: Clients, options: Options) -> CoordinateWise:
+def _bulyan(clients: Clients, options: RuleOptions) -> CoordinateWiseDecision:
     assert clients.gram is not None
     byzantine = options["byzantine"]
     chosen = bulyan_selection(squared_distances(clients.gram), byzantine)
     count = len(chosen) - 2 * byzantine
-    return CoordinateWise(chosen, lambda stack: mean_around_median(stack, count))
+    return CoordinateWiseDecision(chosen, lambda stack: mean_around_median(stack, count))
 
 
-def _rfa(clients: Clients, options: Options) -> Linear:
+def _rfa(clients: Clients, options: RuleOptions) -> LinearDecision:
     assert clients.gram is not None
     weights = geometric_median(
         clients.gram, clients.shares.weights, options["smoothing"], options["iterations"]
     )
-    return Linear(Shares(weights, 1.0))
+    return LinearDecision(Shares(weights, 1.0))
 
 
-def _clipped_mean(clients: Clients, options: Options) -> Linear:
+def _clipped_mean(clients: Clients, options: RuleOptions) -> LinearDecision:
     assert clients.squares is not None
     bound = options["clip_norm"]
-    factors: Weights = bound / np.maximum(np.sqrt(clients.squares), bound)
-    return Linear(replace(clients.shares, weights=clients.shares.weights * factors))
+    factors: Values = bound / np.maximum(np.sqrt(clients.squares), bound)
+    return LinearDecision(replace(clients.shares, weights=clients.shares.weights * factors))
 
 
-def _centered_clipping(clients: Clients, options: Options) -> Linear:
+def _centered_clipping(clients: Clients, options: RuleOptions) -> LinearDecision:
     assert clients.gram is not None
     weights, center = centered_clipping(
         clients.gram, options["clip_norm"], options["iterations"], clients.has_center
     )
-    return Linear(Shares(weights, 1.0), center)
+    return LinearDecision(Shares(weights, 1.0), center)
 
 
-def _foolsgold(clients: Clients, _: Options) -> Linear:
+def _foolsgold(clients: Clients, _: RuleOptions) -> LinearDecision:
     assert clients.gram is not None
     weights = foolsgold(clients.gram)
-    return Linear(Shares(weights, float(weights.sum())))
+    return LinearDecision(Shares(weights, float(weights.sum())))
 
 
-def of_function(rule: Callable[[Array, Weights], Any], name: str) -> Reducer:
+def of_function(rule: Callable[[Array, Values], Any], name: str) -> Reducer:
     """Make a reducer of a user's own function of a block; ``docs/commands/aggregate.md``.
 
     The function is given the values (clients, coordinates) as float64 and the clients' shares
     (clients,), and returns (coordinates,). Raises ``UsageError`` when it returns anything else.
     """
 
-    def decide(clients: Clients, _: Options) -> CoordinateWise:
+    def decide(clients: Clients, _: RuleOptions) -> CoordinateWiseDecision:
         shares = clients.shares.weights / clients.shares.divisor
 
-        def combine(stack: Array) -> NDArray[np.float64]:
+        def combine(stack: Array) -> Values:
             try:
                 result = np.asarray(rule(stack.astype(np.float64), shares.copy()))
             except Exception as error:
@@ -211,7 +210,7 @@ def of_function(rule: Callable[[Array, Weights], Any], name: str) -> Reducer:
                 raise UsageError(f"--reduce {name}: returned values that are NaN or infinite")
             return result.astype(np.float64)
 
-        return CoordinateWise(tuple(range(len(clients))), combine)
+        return CoordinateWiseDecision(tuple(range(len(clients))), combine)
 
     return Reducer("your own", name, decide, weightings=("examples", "uniform"))
 

@@ -6,28 +6,28 @@ and no look at the values: |Δ_i - v|² = G_ii - 2 (G s)_i + sᵀ G s with G the
 
 import numpy as np
 
-from fedcli.strategies.combination import Weights
+from fedcli.formats.dtypes import Values
 
 _SETTLED = 1e-12  # relative: however small, the weight of a huge update matters
 _ALMOST_ONE = 0.99  # keeps the logit of FoolsGold finite, as its authors do
 _SAME = 1e-9  # a cosine that is less than this below 1 is 1 but for rounding
 
 
-def _distances_to(point: Weights, gram: Weights) -> Weights:
+def _distances_to(point: Values, gram: Values) -> Values:
     # Not gram @ point: how a BLAS rounds may depend on its number of threads.
     to_point = (gram * point).sum(axis=1)
     squares = gram.diagonal() - 2 * to_point + (point * to_point).sum()
-    distances: Weights = np.sqrt(np.maximum(squares, 0))
+    distances: Values = np.sqrt(np.maximum(squares, 0))
     return distances
 
 
-def geometric_median(gram: Weights, weights: Weights, smoothing: float, iterations: int) -> Weights:
+def geometric_median(gram: Values, weights: Values, smoothing: float, iterations: int) -> Values:
     """Return weights, of sum 1, of the geometric median: Pillutla et al. 2022 (RFA).
 
     The smoothed Weiszfeld algorithm for min Σ w_i |v - Δ_i|, started from the weighted mean. It
     ends early once the weights have settled.
     """
-    shares: Weights = weights / weights.sum()
+    shares: Values = weights / weights.sum()
     for _ in range(iterations):
         moved = weights / np.maximum(smoothing, _distances_to(shares, gram))
         moved /= moved.sum()
@@ -39,8 +39,8 @@ def geometric_median(gram: Weights, weights: Weights, smoothing: float, iteratio
 
 
 def centered_clipping(
-    gram: Weights, clip_norm: float, iterations: int, has_center: bool
-) -> tuple[Weights, float]:
+    gram: Values, clip_norm: float, iterations: int, has_center: bool
+) -> tuple[Values, float]:
     """Return coefficients of the updates and of the center, Karimireddy et al. 2021, section 4.
 
     ``v ← v + 1/n Σ (Δ_i - v) min(1, τ / |Δ_i - v|)``. It starts from the center, the last row of
@@ -58,7 +58,7 @@ def centered_clipping(
     return point[:count], float(point[-1]) if has_center else 0.0
 
 
-def foolsgold(gram: Weights) -> Weights:
+def foolsgold(gram: Values) -> Values:
     """Return weights of at most 1, Fung et al. 2020, algorithm 1: the more alike, the less.
 
     Cosines are of this round's updates, without the history that the paper adds up over rounds,
@@ -79,5 +79,5 @@ def foolsgold(gram: Weights) -> Weights:
     weights /= weights.max()
     with np.errstate(divide="ignore"):
         logits = np.log(weights) - np.log(1 - np.minimum(weights, _ALMOST_ONE)) + 0.5
-    result: Weights = np.clip(logits, 0, 1)
+    result: Values = np.clip(logits, 0, 1)
     return result

@@ -5,32 +5,32 @@ All work on the squared distances (n, n) between the clients' updates.
 
 import numpy as np
 
-from fedcli.strategies.combination import Weights
+from fedcli.formats.dtypes import Values
 
 
-def squared_distances(gram: Weights) -> Weights:
+def squared_distances(gram: Values) -> Values:
     """Return |Δ_i - Δ_j|² (n, n) from the inner products Δ_i · Δ_j."""
     squares = gram.diagonal()
     return np.maximum(squares[:, None] + squares[None, :] - 2 * gram, 0)
 
 
-def krum_scores(distances: Weights, byzantine: int) -> Weights:
+def krum_scores(distances: Values, byzantine: int) -> Values:
     """Return the score of each client, Blanchard et al. 2017, section 4; the lowest is best.
 
     It is the sum of the squared distances to the n - f - 2 nearest others, at least one.
     """
     others = distances + np.diag(np.full(len(distances), np.inf))
     nearest = min(max(1, len(distances) - byzantine - 2), len(distances) - 1)
-    scores: Weights = np.sort(others, axis=1)[:, :nearest].sum(axis=1)
+    scores: Values = np.sort(others, axis=1)[:, :nearest].sum(axis=1)
     return scores
 
 
-def lowest(scores: Weights, count: int) -> tuple[int, ...]:
+def lowest(scores: Values, count: int) -> tuple[int, ...]:
     """Return the positions of the lowest scores in client order; the first client wins a tie."""
     return tuple(sorted(np.argsort(scores, kind="stable")[:count].tolist()))
 
 
-def bulyan_selection(distances: Weights, byzantine: int) -> tuple[int, ...]:
+def bulyan_selection(distances: Values, byzantine: int) -> tuple[int, ...]:
     """Return the n - 2f clients of El Mhamdi et al. 2018, section 4: Krum's, one after another.
 
     A client that was chosen is taken out before the next choice. The last choices are among fewer

@@ -10,15 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fedcli.strategies.combination import Options, Step
+from fedcli.formats.dtypes import Values
+from fedcli.strategies.decision import RuleOptions, Step
 
-Block = NDArray[np.float64]
-State = dict[str, Block]
+SlotValues = dict[str, Values]
 
 
-def _never(_: Options, __: Mapping[str, float]) -> bool:
+def _never(_: RuleOptions, __: Mapping[str, float]) -> bool:
     return False
 
 
@@ -37,39 +36,39 @@ class ServerOptimizer:
     summary: str
     source: str
     options: Mapping[str, Any]
-    start: Callable[[Options], dict[str, float]]
-    step: Callable[[Block, State, Step, Options], Block]
-    is_identity: Callable[[Options, Mapping[str, float]], bool] = _never
+    start: Callable[[RuleOptions], dict[str, float]]
+    step: Callable[[Values, SlotValues, Step, RuleOptions], Values]
+    is_identity: Callable[[RuleOptions, Mapping[str, float]], bool] = _never
     records: Mapping[str, str] = field(default_factory=dict)
     of_mean: bool = False
 
 
-def _sgd_start(options: Options) -> dict[str, float]:
+def _sgd_start(options: RuleOptions) -> dict[str, float]:
     return {"momentum": 0.0} if options["server_momentum"] else {}
 
 
-def _sgd_is_identity(options: Options, _: Mapping[str, float]) -> bool:
+def _sgd_is_identity(options: RuleOptions, _: Mapping[str, float]) -> bool:
     return bool(options["server_lr"] == 1 and options["server_momentum"] == 0)
 
 
-def _sgd(delta: Block, state: State, _: Step, options: Options) -> Block:
+def _sgd(delta: Values, state: SlotValues, _: Step, options: RuleOptions) -> Values:
     """``v ← β v + Δ``, ``x ← x + η v``: FedAvgM, and ``torch.optim.SGD`` without dampening."""
     if options["server_momentum"]:
         state["momentum"] *= options["server_momentum"]
         state["momentum"] += delta
         delta = state["momentum"]
-    step: Block = options["server_lr"] * delta
+    step: Values = options["server_lr"] * delta
     return step
 
 
-def _adaptive_start(options: Options) -> dict[str, float]:
+def _adaptive_start(options: RuleOptions) -> dict[str, float]:
     # Reddi et al. ask for v ≥ τ² at the start; with bias correction a start other than 0 would
     # be "corrected" too.
     start = {"momentum": 0.0} if options["beta1"] else {}
     return {**start, "variance": 0.0 if options.get("bias_correction") else options["tau"] ** 2}
 
 
-def _first_moment(delta: Block, state: State, options: Options) -> Block:
+def _first_moment(delta: Values, state: SlotValues, options: RuleOptions) -> Values:
     if not options["beta1"]:
         return delta
     state["momentum"] *= options["beta1"]
@@ -77,23 +76,23 @@ def _first_moment(delta: Block, state: State, options: Options) -> Block:
     return state["momentum"]
 
 
-def _adaptive_step(momentum: Block, variance: Block, steps: int, options: Options) -> Block:
+def _adaptive_step(momentum: Values, variance: Values, steps: int, options: RuleOptions) -> Values:
     scale = options["server_lr"]
     if options.get("bias_correction"):
         scale /= 1 - options["beta1"] ** steps
         variance = variance / (1 - options["beta2"] ** steps)
-    step: Block = scale * momentum / (np.sqrt(variance) + options["tau"])
+    step: Values = scale * momentum / (np.sqrt(variance) + options["tau"])
     return step
 
 
-def _adagrad(delta: Block, state: State, step: Step, options: Options) -> Block:
+def _adagrad(delta: Values, state: SlotValues, step: Step, options: RuleOptions) -> Values:
     """``v ← v + Δ²``, ``x ← x + η m / (√v + τ)``."""
     momentum = _first_moment(delta, state, options)
     state["variance"] += delta * delta
     return _adaptive_step(momentum, state["variance"], step.number, options)
 
 
-def _adam(delta: Block, state: State, step: Step, options: Options) -> Block:
+def _adam(delta: Values, state: SlotValues, step: Step, options: RuleOptions) -> Values:
     """``v ← β₂ v + (1 - β₂) Δ²``, ``x ← x + η m / (√v + τ)``."""
     momentum = _first_moment(delta, state, options)
     state["variance"] *= options["beta2"]
@@ -101,7 +100,7 @@ def _adam(delta: Block, state: State, step: Step, options: Options) -> Block:
     return _adaptive_step(momentum, state["variance"], step.number, options)
 
 
-def _yogi(delta: Block, state: State, step: Step, options: Options) -> Block:
+def _yogi(delta: Values, state: SlotValues, step: Step, options: RuleOptions) -> Values:
     """``v ← v - (1 - β₂) Δ² sign(v - Δ²)``, ``x ← x + η m / (√v + τ)``."""
     momentum = _first_moment(delta, state, options)
     squared = delta * delta
@@ -109,35 +108,35 @@ def _yogi(delta: Block, state: State, step: Step, options: Options) -> Block:
     return _adaptive_step(momentum, state["variance"], step.number, options)
 
 
-def _scaffold_start(_: Options) -> dict[str, float]:
+def _scaffold_start(_: RuleOptions) -> dict[str, float]:
     return {"control": 0.0}
 
 
-def _scaffold_is_identity(options: Options, _: Mapping[str, float]) -> bool:
+def _scaffold_is_identity(options: RuleOptions, _: Mapping[str, float]) -> bool:
     return bool(options["server_lr"] == 1)
 
 
-def _scaffold(delta: Block, _: State, __: Step, options: Options) -> Block:
+def _scaffold(delta: Values, _: SlotValues, __: Step, options: RuleOptions) -> Values:
     """``x ← x + η Δ``. The control is no function of Δ: ``c ← c + |S|/N mean Δc_i``."""
-    step: Block = options["server_lr"] * delta
+    step: Values = options["server_lr"] * delta
     return step
 
 
-def _feddyn_start(_: Options) -> dict[str, float]:
+def _feddyn_start(_: RuleOptions) -> dict[str, float]:
     return {"dual": 0.0}
 
 
-def _feddyn_is_identity(_: Options, recorded: Mapping[str, float]) -> bool:
+def _feddyn_is_identity(_: RuleOptions, recorded: Mapping[str, float]) -> bool:
     return recorded["feddyn_alpha"] == 0
 
 
-def _feddyn(delta: Block, state: State, step: Step, _: Options) -> Block:
+def _feddyn(delta: Values, state: SlotValues, step: Step, _: RuleOptions) -> Values:
     """``d ← d - |S|/N Δ``, ``x ← x + Δ - d``, where d is h / α of the paper.
 
     α appears in h only as a factor, and so not here. With α = 0 there is no h, and no d.
     """
     state["dual"] -= step.share * delta
-    moved: Block = delta - state["dual"]
+    moved: Values = delta - state["dual"]
     return moved
 
 

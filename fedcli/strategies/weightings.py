@@ -10,7 +10,8 @@ import numpy as np
 from fedcli.algorithms import ALGORITHMS, LocalAlgorithm
 from fedcli.algorithms.lengths import normalized_steps
 from fedcli.errors import UpdateError
-from fedcli.strategies.combination import Contributor, Measures, Options, Shares, Weights
+from fedcli.formats.dtypes import Values
+from fedcli.strategies.decision import Contributor, Measures, RuleOptions, Shares
 from fedcli.strategies.recorded import (
     TOO_LARGE,
     check_every_step,
@@ -34,7 +35,7 @@ class Weighting:
 
     summary: str
     source: str
-    weigh: Callable[[Sequence[Contributor], Weights | None, Options], Shares]
+    weigh: Callable[[Sequence[Contributor], Values | None, RuleOptions], Shares]
     options: Mapping[str, Any] = field(default_factory=dict)
     measures: Measures = Measures.NOTHING
     of_partials: bool = False
@@ -42,17 +43,19 @@ class Weighting:
     needs_initial_loss: bool = False
 
 
-def _by_examples(clients: Sequence[Contributor], _: Weights | None, __: Options) -> Shares:
+def _by_examples(clients: Sequence[Contributor], _: Values | None, __: RuleOptions) -> Shares:
     counts = [client.num_examples for client in clients]
     return Shares(np.array(counts, np.float64), float(sum(counts)))
 
 
-def _uniform(clients: Sequence[Contributor], _: Weights | None, __: Options) -> Shares:
+def _uniform(clients: Sequence[Contributor], _: Values | None, __: RuleOptions) -> Shares:
     counts = [client.clients for client in clients]
     return Shares(np.array(counts, np.float64), float(sum(counts)))
 
 
-def _q_fedavg(clients: Sequence[Contributor], squares: Weights | None, options: Options) -> Shares:
+def _q_fedavg(
+    clients: Sequence[Contributor], squares: Values | None, options: RuleOptions
+) -> Shares:
     """q-FedAvg, Li et al. 2020, algorithm 2, with L = 1 / learning rate.
 
     c_k = L F_k^q / Σ_j (q F_j^(q-1) |L Δ_j|² + L F_j^q), F_k the loss of the model that client k
@@ -72,7 +75,7 @@ def _q_fedavg(clients: Sequence[Contributor], squares: Weights | None, options: 
     return Shares(weights, float(steps.sum()))
 
 
-def _fednova(clients: Sequence[Contributor], _: Weights | None, __: Options) -> Shares:
+def _fednova(clients: Sequence[Contributor], _: Values | None, __: RuleOptions) -> Shares:
     """FedNova, Wang et al. 2020: c_i = p_i τ_eff / |a_i|, τ_eff = Σ p_i |a_i|."""
     counts = np.array([client.num_examples for client in clients], np.float64)
     lengths = np.array([_length(client) for client in clients], np.float64)
@@ -87,7 +90,7 @@ def _length(client: Contributor) -> float:
     check_every_step("fednova needs the number of steps", client)
     how = "train-client of this version"
     steps, training = recorded_count(client, "steps", how), client.training
-    algorithm = ALGORITHMS.get(str(training.get("algorithm")), LocalAlgorithm)
+    algorithm = ALGORITHMS.get(training.algorithm or "", LocalAlgorithm)
     own = algorithm.proximal_option
     pull = {}
     if training.get(own) is not None:
@@ -100,12 +103,13 @@ def _length(client: Contributor) -> float:
         raise UpdateError(
             f"{client.path}: fednova divides by the length of the steps, and finds {length:g} for "
             + ", ".join(f"{name} {value:g}" for name, value in found.items()),
-            culprit=client.path,
+            path=client.path,
+            client=client.name,
         )
     return length
 
 
-def _by_staleness(clients: Sequence[Contributor], _: Weights | None, __: Options) -> Shares:
+def _by_staleness(clients: Sequence[Contributor], _: Values | None, __: RuleOptions) -> Shares:
     """FedBuff, Nguyen et al. 2022, section 5: 1 / sqrt(1 + staleness), over the number of updates.
 
     The weights of stale updates are not made up for: the step gets shorter.

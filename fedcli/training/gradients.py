@@ -62,7 +62,7 @@ class LossScale:
         return None
 
 
-class Before:
+class Snapshot:
     """What an attempt changes beside gradients, and can be put back where it failed.
 
     These are a module's buffers, such as running statistics, and the random numbers that were
@@ -122,7 +122,7 @@ class Gradients:
         self.micro_batch = self._asked = micro_batch
         self.on_shrink = on_shrink
         self.scale = LossScale() if plan.precision == "fp16" else None
-        self._before: dict[int, Before] = {}
+        self._before: dict[int, Snapshot] = {}
         self._compiled: dict[int, Callable[[Tensor], Tensor]] | None = {} if compiled else None
 
     def of(
@@ -135,7 +135,7 @@ class Gradients:
     ) -> BatchResult:
         """Return the gradients of the mean loss of a batch, terms of the algorithms included."""
         if id(module) not in self._before:
-            self._before[id(module)] = Before(module, self.device)
+            self._before[id(module)] = Snapshot(module, self.device)
         before = self._before[id(module)]
         before.take()
         while True:
@@ -162,7 +162,7 @@ class Gradients:
 
         ``seed`` is for layers that draw, such as dropout.
         """
-        before = Before(module, self.device)
+        before = Snapshot(module, self.device)
         seed_layers(seed, self.device)
         total = [torch.zeros_like(parameter) for parameter in parameters]
         for x, y in source.epoch(batches):

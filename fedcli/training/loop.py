@@ -77,7 +77,7 @@ class Observer:
 
 
 @dataclass(frozen=True)
-class Stand:
+class TrainerState:
     """Where a training stands, in figures: all of ``Trainer.state`` that is in no tensor."""
 
     stage: Count
@@ -209,7 +209,7 @@ class Trainer:
 
         Raises ``ValueError`` for one of others; what is trained is then not to be used any more.
         """
-        found = decode(Stand, facts)
+        found = decode(TrainerState, facts)
         if not found.stage < len(self.stages) == len(found.steps) == len(found.epochs):
             raise ValueError("has other stages")
         generator = _like(self.generator.get_state(), tensors, "generator")

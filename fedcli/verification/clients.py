@@ -1,12 +1,9 @@
 """What clients wrote in a round: updates, their telemetry, and the states that they keep."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from fedcli.aggregation.updates import check_tensors
-from fedcli.evaluation.records import Telemetry
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.telemetry import Telemetry
 from fedcli.run.client_state import belong_together, slots_kept
 from fedcli.run.info import client_order, is_client_id
 from fedcli.run.round import Round
@@ -56,17 +53,10 @@ def _claim_origin(survey: Survey, round_: Round, client: str, found: Metadata) -
     path, before = round_.update(client), survey.run.round(round_.number - 1)
     if found.base is not None:
         survey.claim(before.global_model, Claim(path, found.base, firm=False))
-    training = found.training or {}
-    if isinstance(server := training.get("server_state"), str):
-        survey.claim(before.server_state, Claim(path, server, firm=False))
-    for sha256 in started_from(training):
+    if found.training.server_state is not None:
+        survey.claim(before.server_state, Claim(path, found.training.server_state, firm=False))
+    for sha256 in found.training.started_from:
         _find_state(survey, round_, client, sha256)
-
-
-def started_from(training: Mapping[str, Any]) -> list[str]:
-    """Return the SHA-256s of the states that a training says that it started from."""
-    found = training.get("state")
-    return [one for one in (found if isinstance(found, list) else [found]) if type(one) is str]
 
 
 def _find_state(survey: Survey, round_: Round, client: str, sha256: str) -> None:
@@ -93,7 +83,7 @@ def _check_telemetry(survey: Survey, round_: Round, client: str) -> None:
 
 def _check_state(survey: Survey, round_: Round, client: str, update: Metadata | None) -> None:
     path, run = round_.client_state(client), survey.run
-    keeps = update is not None and bool(slots_kept(update.training or {}))
+    keeps = update is not None and bool(slots_kept(update.training))
     if not keeps and not path.exists():
         return
 

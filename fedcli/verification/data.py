@@ -1,9 +1,6 @@
 """``data/``: how the data was cut, and the shards."""
 
-import re
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,50 +8,12 @@ from numpy.typing import NDArray
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.dtypes import DTYPE_NAMES
 from fedcli.formats.metadata import Kind
+from fedcli.formats.partition import PartitionFile, ShardFile
 from fedcli.run import Run
 from fedcli.verification.findings import Problem, Section
 from fedcli.verification.survey import Claim, Survey, expect, expect_place
 
-_NAME = re.compile(r"[A-Za-z0-9._-]+\.safetensors")
 _SHARD = (Problem.MISSING, "is not in the run: deleted, or kept where the client is")
-
-
-@dataclass(frozen=True)
-class Shard:
-    """What ``partition.json`` says of a shard."""
-
-    sha256: str
-    examples: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Partition:
-    """``data/partition.json``; counts of labels are one a class."""
-
-    run: str
-    seed: int
-    scheme: str
-    classes: tuple[str, ...]
-    parameters: dict[str, Any]
-    shards: dict[str, Shard]
-    label_counts: dict[str, tuple[int, ...]]
-    test_label_counts: tuple[int, ...]
-    validation_label_counts: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    client_test_label_counts: dict[str, tuple[int, ...]] = field(default_factory=dict)
-
-    def labels_of(self, name: str) -> tuple[str | None, tuple[int, ...] | None]:
-        """Return the client of a shard, None for the test set, and its counts of labels."""
-        if name == "test.safetensors":
-            return None, self.test_label_counts
-        client = name.removeprefix("client-").removesuffix(".safetensors")
-        for suffix, counts in (
-            (".val", self.validation_label_counts),
-            (".test", self.client_test_label_counts),
-        ):
-            if client.removesuffix(suffix) in counts and client.endswith(suffix):
-                return client.removesuffix(suffix), counts[client.removesuffix(suffix)]
-        return client, self.label_counts.get(client)
 
 
 def check_data(survey: Survey) -> None:
@@ -63,18 +22,15 @@ def check_data(survey: Survey) -> None:
     if run.info.origin.get("step") != "partition" and not path.exists():
         return
     missing = (Problem.MISSING, "is missing; no shard can be checked without it")
-    partition = survey.record(Section.DATA, path, Partition, missing)
+    partition = survey.record(Section.DATA, path, PartitionFile, missing)
     if partition is None:
         return
     _compare(survey, path, partition)
     for name, shard in partition.shards.items():
-        if _NAME.fullmatch(name):
-            _check_shard(survey, partition, name, shard)
-        else:
-            survey.add(Problem.CHANGED, path, f"shards: {name!r} is no name of a shard")
+        _check_shard(survey, partition, name, shard)
 
 
-def _compare(survey: Survey, path: Path, partition: Partition) -> None:
+def _compare(survey: Survey, path: Path, partition: PartitionFile) -> None:
     info = survey.run.info
     for what, expected, found in (
         ("run", survey.run.id, partition.run),
@@ -87,7 +43,7 @@ def _compare(survey: Survey, path: Path, partition: Partition) -> None:
             survey.add(Problem.CHANGED, path, f"{what}: expected {expected}, found {found}")
 
 
-def _check_shard(survey: Survey, partition: Partition, name: str, shard: Shard) -> None:
+def _check_shard(survey: Survey, partition: PartitionFile, name: str, shard: ShardFile) -> None:
     path, run = survey.run.partition_file.with_name(name), survey.run
     client, counts = partition.labels_of(name)
     labels = bytearray()

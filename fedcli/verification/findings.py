@@ -41,7 +41,7 @@ class Section(StrEnum):
 
 
 @dataclass(frozen=True)
-class Part:
+class FileCount:
     """How many files of one sort there are, or should be, and how they are."""
 
     what: str

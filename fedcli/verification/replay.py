@@ -5,17 +5,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedcli.errors import FedcliError
+from fedcli.formats.telemetry import Telemetry
 from fedcli.run.info import client_order
 from fedcli.run.round import Round
-from fedcli.storage.atomic import read_json
 from fedcli.user_code import load_attribute
-from fedcli.verification.findings import Part, Problem
+from fedcli.verification.findings import FileCount, Problem
 from fedcli.verification.replay_aggregation import replay_aggregation
 from fedcli.verification.replay_sandbox import CannotReplayError, DifferenceError, Own
 from fedcli.verification.survey import Survey
 
 
-def replay(survey: Survey, rounds: Sequence[Round], own: Own) -> tuple[Part, ...]:
+def replay(survey: Survey, rounds: Sequence[Round], own: Own) -> tuple[FileCount, ...]:
     """Make again all that can be, and note what differs and what cannot be made again.
 
     Raises ``UsageError`` for code of one's own that cannot be imported, ``StorageError`` and
@@ -33,9 +33,9 @@ def replay(survey: Survey, rounds: Sequence[Round], own: Own) -> tuple[Part, ...
     )
 
 
-def _part(what: str, outcomes: Sequence[Problem | None]) -> Part:
+def _part(what: str, outcomes: Sequence[Problem | None]) -> FileCount:
     missing, changed = outcomes.count(Problem.NOT_REPLAYED), outcomes.count(Problem.DIFFERS)
-    return Part(what, len(outcomes), len(outcomes) - missing - changed, missing, changed)
+    return FileCount(what, len(outcomes), len(outcomes) - missing - changed, missing, changed)
 
 
 def _trained(survey: Survey, round_: Round) -> list[str]:
@@ -88,9 +88,9 @@ def _attempt(survey: Survey, path: Path, make: Callable[[], None]) -> Problem | 
 def _elsewhere(round_: Round, client: str) -> str:
     """Return a remark where the client says that it trained on another machine."""
     try:
-        host = read_json(round_.telemetry(client)).get("host")
-    except (OSError, ValueError, FedcliError):
+        told = Telemetry.read(round_.telemetry(client))
+    except FedcliError:
         return ""
-    if host is None or host == socket.gethostname():
+    if told is None or told.host in (None, socket.gethostname()):
         return ""
-    return f"; it was trained on {host}, and other machines may round otherwise"
+    return f"; it was trained on {told.host}, and other machines may round otherwise"

@@ -75,7 +75,7 @@ def compare(path: Path, again: Path, kind: Kind) -> None:
             tensor = first_difference(expected, found)
             same = expected.metadata == found.metadata
     except FedcliError as error:
-        raise DifferenceError(path, error.message.removeprefix(f"{path}: ")) from None
+        raise DifferenceError(path, error.about(path)) from None
     if tensor is None:
         tensor = "its layout differs" if same else "only what it says of itself differs"
     raise DifferenceError(path, f"comes out otherwise when it is made again: {tensor}")

@@ -1,6 +1,5 @@
 """Train a client again, as its update records, and compare the bytes."""
 
-from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -10,13 +9,14 @@ from fedcli.datasets.shards import read_shard
 from fedcli.errors import FedcliError, OutOfMemoryError, StorageError, UsageError
 from fedcli.formats.checkpoint import Checkpoint, digest
 from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.records import encode
+from fedcli.formats.training_record import TrainingRecord
 from fedcli.plan import TrainPlan
 from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.run.round import Round
 from fedcli.text import brief
 from fedcli.training.devices import choose_device
-from fedcli.verification.clients import started_from
 from fedcli.verification.replay_sandbox import (
     CannotReplayError,
     DifferenceError,
@@ -37,14 +37,13 @@ def replay_training(run: Run, round_: Round, client: str, own: Own) -> None:
     try:
         with Checkpoint(path, Kind.UPDATE) as update:
             found = update.metadata
-        training = dict(found.training or {})
-        _check_here(run, client, training, own)
-        _check_states(run, round_, client, training)
+        _check_here(run, client, found.training, own)
+        _check_states(run, round_, client, found.training)
     except (StorageError, CannotReplayError):
         raise
     except FedcliError as error:
-        raise CannotReplayError(error.message.removeprefix(f"{path}: ")) from None
-    with aside(run, round_, path, {"train": _plan(training)}, ["data"]) as copy:
+        raise CannotReplayError(error.about(path)) from None
+    with aside(run, round_, path, {"train": _plan(found.training)}, ["data"]) as copy:
         _train(copy, round_, client, found, own)
         made = copy.round(round_.number)
         compare(path, made.update(client), Kind.UPDATE)
@@ -53,18 +52,15 @@ def replay_training(run: Run, round_: Round, client: str, own: Own) -> None:
             compare(state, again, Kind.CLIENT_STATE)
 
 
-def _check_here(run: Run, client: str, training: Mapping[str, Any], own: Own) -> None:
+def _check_here(run: Run, client: str, training: TrainingRecord, own: Own) -> None:
     """Raise ``CannotReplayError`` where what the training needs is not on this machine."""
     if run.info.model.is_users_own and own.model != run.info.model.name:
         raise CannotReplayError(f"it was trained with {run.info.model.name}; give it with --model")
-    device, threads = training.get("device"), training.get("threads")
-    if not isinstance(device, str) or type(threads) is not int or not 1 <= threads <= _MOST_THREADS:
+    device, micro_batch = training.device, training.micro_batch
+    if device is None or not 1 <= (training.threads or 0) <= _MOST_THREADS:
         raise CannotReplayError("does not say on which device, and with how many threads")
-    micro_batch = training.get("micro_batch", 1)
-    if type(micro_batch) is not int or micro_batch < 1:
-        raise CannotReplayError(f"micro_batch: expected 1 or more, found {brief(micro_batch)}")
-    if type(training.get("compile", False)) is not bool:
-        raise CannotReplayError(f"compile: expected true, found {brief(training['compile'])}")
+    if micro_batch is not None and micro_batch < 1:
+        raise CannotReplayError(f"micro_batch: expected 1 or more, found {micro_batch}")
     try:
         choose_device(device)
     except UsageError:
@@ -72,18 +68,18 @@ def _check_here(run: Run, client: str, training: Mapping[str, Any], own: Own) ->
     shard = run.client_shard(client)
     if not shard.exists():
         raise CannotReplayError(f"the examples of client {client} are not in the run")
-    if fingerprint(read_shard(shard, run)) != training.get("examples"):
+    if fingerprint(read_shard(shard, run)) != training.examples:
         raise CannotReplayError(f"was trained on other examples than those of {shard.name}")
 
 
-def _check_states(run: Run, round_: Round, client: str, training: Mapping[str, Any]) -> None:
+def _check_states(run: Run, round_: Round, client: str, training: TrainingRecord) -> None:
     """Raise ``CannotReplayError`` where what the training started from is not in the run."""
     before = run.round(round_.number - 1)
     if not before.global_model.exists():
         raise CannotReplayError(f"the global model of round {before.number} is not in the run")
-    if training.get("server_state") is not None and not before.server_state.exists():
+    if training.server_state is not None and not before.server_state.exists():
         raise CannotReplayError(f"the server's state of round {before.number} is not in the run")
-    states = started_from(training)
+    states = training.started_from
     known = {
         digest(path)
         for earlier in run.rounds()
@@ -93,22 +89,22 @@ def _check_states(run: Run, round_: Round, client: str, training: Mapping[str, A
         raise CannotReplayError(f"the state that client {client} started from is not in the run")
 
 
-def _plan(training: Mapping[str, Any]) -> dict[str, Any]:
+def _plan(training: TrainingRecord) -> dict[str, Any]:
     """Return what an update records as section ``train`` of a plan."""
     names = {field.name for field in fields(TrainPlan)}
-    plan = {key: value for key, value in training.items() if key in names}
+    plan = {key: value for key, value in encode(training).items() if key in names}
     if "epochs" in plan:  # else this many steps were asked for
         plan.pop("steps", None)
-    return {**plan, "initial_loss": "initial_loss" in training}
+    return {**plan, "initial_loss": training.initial_loss is not None}
 
 
 def _train(copy: Run, round_: Round, client: str, found: Metadata, own: Own) -> None:
-    training = found.training or {}
+    training = found.training
     execution = Execution(
-        device=training["device"],
-        threads=training["threads"],
-        micro_batch=training.get("micro_batch"),
-        compile=bool(training.get("compile")),
+        device=training.device or "auto",
+        threads=training.threads,
+        micro_batch=training.micro_batch,
+        compile=training.compile,
     )
     try:
         train_client(

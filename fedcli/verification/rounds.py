@@ -155,7 +155,8 @@ def check_server_state(survey: Survey, round_: Round) -> None:
         expect_place(survey.run, found.metadata, round_, None)
         check_slots(survey, found.layout)
         if manifest is not None:
-            optimizer = (found.metadata.training or {}).get("server_optimizer")
+            said = found.metadata.server
+            optimizer = None if said is None else said.server_optimizer
             expect("server_optimizer", manifest.server_optimizer, optimizer)
 
     latest = not survey.run.round(round_.number + 1).global_model.exists()

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from fedcli.evaluation.records import Evaluation, Score
+from fedcli.formats.evaluation import Evaluation, Score
 from fedcli.run.info import is_client_id
 from fedcli.run.round import Round
 from fedcli.verification.findings import Problem, Section

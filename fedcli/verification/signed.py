@@ -51,7 +51,7 @@ def _state_fault(survey: Survey, round_: Round) -> str | None:
     try:
         check_server_state(survey.run, round_, sha256)
     except BadInputError as error:
-        return error.message.removeprefix(f"{path}: ")
+        return error.about(path)
     return None
 
 

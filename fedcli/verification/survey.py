@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from fedcli.aggregation.base_model import Base, Declared
+from fedcli.aggregation.base_model import Base, Contents
 from fedcli.errors import BadInputError, NotReadyError, StorageError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.metadata import Kind, Metadata
-from fedcli.formats.records import Record, read_record
+from fedcli.formats.records import FileRecord
 from fedcli.formats.update_tensors import open_checkpoint
 from fedcli.progress import Progress
 from fedcli.run import Run
@@ -27,6 +27,7 @@ from fedcli.verification.findings import Finding, Problem, Section
 if TYPE_CHECKING:
     from fedcli.formats.manifest import Manifest
 
+Record = TypeVar("Record", bound=FileRecord)
 Consumer = Callable[[Checkpoint, memoryview, int], None]
 
 
@@ -97,7 +98,7 @@ class Survey:
 
         None as long as no model was read. Raises ``ValueError`` where it holds what cannot be.
         """
-        return None if self.model is None else Declared.of(found).applied_to(self.model)
+        return None if self.model is None else Contents.of(found).applied_to(self.model)
 
     def claim(self, path: Path, claim: Claim) -> None:
         """Note what a file says of another one."""
@@ -134,12 +135,12 @@ class Survey:
             return None
         self.look_at(section, path)
         try:
-            found = read_record(record, path)
+            found = record.read(path)
         except BadInputError as error:
-            self.add(broken, path, error.message.removeprefix(f"{path}: "))
+            self.add(broken, path, error.about(path))
             return None
         except StorageError as error:
-            self.add(Problem.LOST, path, error.message.removeprefix(f"{path}: "))
+            self.add(Problem.LOST, path, error.about(path))
             return None
         if found is None and missing is not None:
             self.add(missing[0], path, missing[1])
@@ -169,9 +170,9 @@ class Survey:
         except NotReadyError:
             self.add(missing[0], path, missing[1])
         except BadInputError as error:
-            self.add(Problem.CHANGED, path, error.message.removeprefix(f"{path}: "))
+            self.add(Problem.CHANGED, path, error.about(path))
         except StorageError as error:
-            self.add(Problem.LOST, path, error.message.removeprefix(f"{path}: "))
+            self.add(Problem.LOST, path, error.about(path))
         except ValueError as error:
             self.add(Problem.CHANGED, path, str(error))
         return None

@@ -26,7 +26,7 @@ from fedcli.plan import AggregatePlan
 from fedcli.plan.rule import resolve
 from fedcli.run import Run
 from fedcli.strategies import STRATEGIES
-from fedcli.strategies.combination import Measures
+from fedcli.strategies.decision import Measures
 
 pytestmark = pytest.mark.usefixtures("unsynced")
 strategies = pytest.mark.parametrize("strategy", STRATEGIES)

@@ -26,7 +26,7 @@ from fedcli.errors import (
     UsageError,
 )
 from fedcli.formats.checkpoint import Checkpoint, digest
-from fedcli.formats.manifest import read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Role
 from fedcli.run import Run
 from fedcli.steps.aggregate import AggregateResult, aggregate
@@ -173,7 +173,7 @@ def test_the_order_of_the_members_changes_no_byte(run: Run) -> None:
 def test_the_manifest_tells_updates_from_partial_means(run: Run) -> None:
     path = edge(run, "north", "0", "1", "2")
     result = aggregate(run, members=[path, "3"], min_clients=4)
-    manifest = read_manifest(run.round(1).manifest)
+    manifest = Manifest.try_read(run.round(1).manifest)
     assert manifest is not None
     assert (manifest.accepted, manifest.partials) == (result.clients, result.partials)
     (north,) = manifest.partials

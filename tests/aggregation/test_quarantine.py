@@ -14,7 +14,7 @@ from support.runs import ROLES, deliver, fedcli
 
 from fedcli.errors import ConflictError, FedcliError, NotReadyError, UpdateError, UsageError
 from fedcli.formats.checkpoint import Checkpoint, save
-from fedcli.formats.manifest import read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.plan import AggregatePlan
 from fedcli.run import Run
 from fedcli.steps.aggregate import aggregate
@@ -129,7 +129,7 @@ def test_a_bad_update_is_left_where_it_is_and_out_of_the_sum(
     assert (rejected.client, rejected.round) == (client, 1)
     assert rejected.reason.startswith(reason)
     assert [entry.client for entry in result.clients] == others
-    manifest = read_manifest(run.round(1).manifest)
+    manifest = Manifest.try_read(run.round(1).manifest)
     assert manifest is not None
     assert manifest.rejected == result.rejected
     assert run.round(1).update(client).read_bytes() == spoilt

@@ -1,16 +1,13 @@
 """How often files are read, and how many are open at once: what the engine's speed rests on."""
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from support.handmade import edge, filled, wide
-from support.runs import deliver
+from support.runs import deliver, python
 
 from fedcli.run import Run
 from fedcli.steps.aggregate import aggregate
@@ -93,7 +90,6 @@ def test_more_partial_means_than_open_files(tmp_path: Path) -> None:
         "from fedcli.cli import execute; sys.exit(execute(sys.argv[1:]))"
     )
     words = ["aggregate", "--json", "--run", str(run.root), *edges]
-    command = [sys.executable, "-c", program, *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(json.loads(done.stdout)["partials"]) == 300
+    done = python(program, *words, cwd=tmp_path)
+    assert (done.status, done.err) == (0, "")
+    assert len(done.json["partials"]) == 300

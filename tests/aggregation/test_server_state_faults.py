@@ -23,7 +23,7 @@ from fedcli.errors import (
     NotReadyError,
     StorageError,
 )
-from fedcli.formats.manifest import read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.run import Run
 
 pytestmark = pytest.mark.usefixtures("unsynced")
@@ -134,7 +134,7 @@ def test_force_to_a_rule_that_keeps_nothing_removes_the_state(run: Run) -> None:
     assert run.round(1).server_state.exists()
     server(run, "fedavg", 1, force=True)
     assert not run.round(1).server_state.exists()
-    manifest = read_manifest(run.round(1).manifest)
+    manifest = Manifest.try_read(run.round(1).manifest)
     assert manifest is not None
     assert manifest.server_state is None
 

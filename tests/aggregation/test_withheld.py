@@ -36,6 +36,7 @@ from fedcli.aggregation import reduce as combining
 from fedcli.errors import UpdateError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.metadata import Kind, Role
+from fedcli.formats.records import encode
 from fedcli.run import Run
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.partial import partial
@@ -188,7 +189,7 @@ def test_a_tree_is_the_flat_mean(tmp_path: Path, run: Run, strategy: str) -> Non
     left, right = edge(run, "left", "0", "1", inner), edge(run, "right", "4", "5")
     with Checkpoint(Path(left), Kind.PARTIAL) as checkpoint:
         assert checkpoint.layout.keys() == of_every_kind(0).keys() - AWAY
-        assert checkpoint.metadata.training == WITHHOLDING
+        assert encode(checkpoint.metadata.training) == WITHHOLDING
         assert checkpoint.metadata.roles == without(ALL_ROLES, AWAY)
     assert partial(run, ["0", "1", inner], Path(left)).already_done
     tree = loaded(aggregate(run, members=[left, right, "6"], options={"strategy": strategy}).path)
@@ -276,9 +277,9 @@ ALL = sorted(tensors(0))
         ({"local_layers": ["bn"]}, {*ALL} - {"bn.running_mean"}, r"num_batches_tracked', and says"),
         ({"freeze": ["*"]}, set(), "withholds every parameter"),
         ({"freeze": ["conv", "fc"], "local_layers": ["scale"]}, set(ROLES), "every parameter"),
-        ({"freeze": "fc"}, set(ALL), "records freeze that is no list of patterns"),
-        ({"local_layers": [["fc"]]}, set(ALL), "records local_layers that is no list"),
-        ({"freeze": None}, set(ALL), "records freeze that is no list"),
+        ({"freeze": "fc"}, set(ALL), r"training\.freeze: expected list, found str"),
+        ({"local_layers": [["fc"]]}, set(ALL), r"local_layers\[0\]: expected str, found list"),
+        ({"freeze": None}, set(ALL), r"training\.freeze: expected list, found NoneType"),
         ({"freeze": ["x*"] * 201}, set(ALL), "records as freeze more than 200 patterns"),
         ({"freeze": ["x" * 501]}, set(ALL), "or some of more than 500 characters"),
         ({"freeze": ["fc.bias"]}, {*ALL, "more"} - {"fc.bias"}, "'more' that the base model does"),

@@ -5,15 +5,13 @@ import hashlib
 import json
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from support.runs import fedcli
+from support.runs import fedcli, python
 
 import fedcli.steps.partition as partition_module
 from fedcli.cli.options.building import make_scheme
@@ -410,8 +408,8 @@ def test_what_a_killed_replacement_left_behind_is_removed(tmp_path):
     root = tmp_path / "run"
     partition(root, SMALL, Scheme(), LINEAR)
     before = contents(root)
-    killed = subprocess.run([sys.executable, "-c", KILLED, root], check=False)
-    assert killed.returncode == -signal.SIGKILL
+    killed = python(KILLED, root)
+    assert killed.status == -signal.SIGKILL
     assert any(name.startswith(".new.") for name in names(root))
     assert {name: contents(root)[name] for name in before} == before
     partition(root, SMALL, Scheme("iid", 2), LINEAR, force=True)

@@ -2,12 +2,10 @@
 
 import csv
 import io
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from support.runs import fedcli
+from support.runs import fedcli, python
 from support.sample_runs import make_run
 
 from fedcli.run import Run
@@ -98,12 +96,6 @@ def test_imports_torch_never_and_matplotlib_for_the_page_only(run: Run, drawing:
         f"status = execute({arguments!r});"
         "print({'torch', 'matplotlib'} & set(sys.modules), file=sys.stderr); sys.exit(status)"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=run.root.parent,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    assert result.stderr.splitlines()[-1] == ("{'matplotlib'}" if drawing else "set()")
+    result = python(program, cwd=run.root.parent)
+    assert result.status == 0
+    assert result.err.splitlines()[-1] == ("{'matplotlib'}" if drawing else "set()")

@@ -1,5 +1,6 @@
 """``fedcli run``: the same bytes as by hand, resuming, failing clients, interruption."""
 
+import json
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ from support.runs import fedcli
 from fedcli.cli import execute
 from fedcli.cores import available_cores
 from fedcli.errors import UpdateError, error_from_json
-from fedcli.formats.manifest import Absence, read_manifest
+from fedcli.formats.manifest import Absence, Manifest
 from fedcli.run import Run
 
 SMALL = ("--model", "linear", "--limit", "240", "--epochs", "1")
@@ -210,7 +211,7 @@ def test_excluded_and_failing_clients(made: Run, tmp_path: Path) -> None:
     assert "client 1, round 1: " in done.err
     done = fedcli(*options, "--rounds", 2, "--exclude", 1, cwd=tmp_path)
     assert done.status == 0, done.err
-    manifests = [read_manifest(made.round(number).manifest) for number in (1, 2)]
+    manifests = [Manifest.try_read(made.round(number).manifest) for number in (1, 2)]
     accepted = [[c.client for c in manifest.accepted] for manifest in manifests if manifest]
     assert accepted == [["0", "2"], ["0", "2"]]
     assert manifests[0] is not None
@@ -225,7 +226,7 @@ def test_a_strategy_that_was_asked_for_is_that_of_both_run_and_aggregate(tmp_pat
     asked = ("--algorithm", "fednova", "--strategy", "fedavg", "--quiet")
     assert fedcli(*partition, *asked, cwd=tmp_path).status == 0
     assert fedcli("run", "--rounds", 1, "--no-evaluate", cwd=tmp_path).status == 0
-    manifest = read_manifest(Run.open(tmp_path / "fedrun").round(1).manifest)
+    manifest = Manifest.try_read(Run.open(tmp_path / "fedrun").round(1).manifest)
     assert manifest is not None
     assert (manifest.strategy, manifest.weighting) == ("fedavg", "examples")
     again = fedcli("aggregate", "--round", 1, "--json", cwd=tmp_path)
@@ -291,3 +292,18 @@ def test_errors_travel_between_processes() -> None:
     unknown = error_from_json({"kind": "internal", "message": "KeyError", "hint": "--debug"})
     assert (unknown.status, unknown.message, unknown.hint) == (1, "KeyError", "--debug")
     assert error_from_json({"kind": "client-failed", "message": "", "hint": None}).status == 1
+
+
+def test_an_error_keeps_its_file_and_its_client_between_processes() -> None:
+    path, other = Path("rounds") / "a: b.safetensors", Path("rounds") / "b"
+    error = UpdateError("is NaN: all of it", hint="h", path=path, client="7")
+    assert str(error) == error.message == f"{path}: is NaN: all of it"
+    assert error.about(path) == "is NaN: all of it"
+    assert error.about(other) == error.message
+    named = error.amended(message=f"client 7: {error.message}", hint="again")
+    assert (named.hint, error.hint) == ("again", "h")
+    for one in (error, named):
+        found = error_from_json(json.loads(json.dumps(one.as_json())))
+        assert type(found) is UpdateError
+        assert (str(found), found.hint) == (str(one), one.hint)
+        assert (found.path, found.client, found.reason) == (path, "7", "is NaN: all of it")

@@ -12,10 +12,10 @@ import pytest
 from support.runs import fedcli
 
 from fedcli.algorithms import ALGORITHMS
-from fedcli.cli import execute
 from fedcli.formats.checkpoint import Checkpoint, digest, save
-from fedcli.formats.manifest import read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.records import encode
 from fedcli.models.weights import initial_tensors
 from fedcli.plan import Plan
 from fedcli.run import Run
@@ -76,16 +76,6 @@ def run(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return Run.open(Path("fedrun"))
 
 
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        found = execute([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return found, printed.out, printed.err
-
-    return call
-
-
 def files(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
@@ -106,7 +96,7 @@ def test_steps_and_the_loss_at_the_start_are_recorded(run: Run, cli: Cli) -> Non
     train = ("train-client", "--id", 1, "--epochs", 2, "--batch-size", 20)
     assert cli(*train, "--initial-loss")[0] == 0
     with Checkpoint(run.round(1).update("1")) as update:
-        training = update.metadata.training or {}
+        training = encode(update.metadata.training)
     shard = examples(1, 41)
     with Checkpoint(run.round(0).global_model) as model:
         weight, bias = (model.tensor(f"fc.{name}").astype(float) for name in ("weight", "bias"))
@@ -125,7 +115,7 @@ def test_steps_and_the_loss_at_the_start_are_recorded(run: Run, cli: Cli) -> Non
 def test_a_plan_with_qfedavg_asks_for_the_loss_at_the_start(run: Run, cli: Cli) -> None:
     found, _, _ = cli("run", "--rounds", 1, "--strategy", "qfedavg", "--epochs", 1)
     assert found == 0
-    manifest = read_manifest(run.round(1).manifest)
+    manifest = Manifest.try_read(run.round(1).manifest)
     assert manifest is not None
     assert (manifest.strategy, manifest.options["q"]) == ("qfedavg", 1.0)
 
@@ -141,8 +131,7 @@ def test_an_update_says_what_it_is(run: Run, cli: Cli) -> None:
     assert metadata.num_examples == 41
     assert metadata.base == digest(run.round(0).global_model)
     assert metadata.seed == 7
-    assert metadata.training is not None
-    assert metadata.training == {
+    assert encode(metadata.training) == {
         "algorithm": "fedavg",
         "optimizer": "sgd",
         "epochs": 5,
@@ -155,7 +144,7 @@ def test_an_update_says_what_it_is(run: Run, cli: Cli) -> None:
         "device": "cpu",
         "threads": 1,
         "steps": 5,
-        "examples": metadata.training["examples"],
+        "examples": metadata.training.examples,
     }
     assert len(telemetry["epochs"]) == 5
     assert telemetry["images_per_second"] > 0
@@ -349,7 +338,7 @@ def test_zero_turns_off_what_the_plan_turns_on(run: Run, cli: Cli) -> None:
     words = [word for key, value in off.items() for word in (f"--{key.replace('_', '-')}", value)]
     assert cli("train-client", "--id", "0", "--epochs", 1, *words)[0] == 0
     with Checkpoint(run.round(1).update("0")) as update:
-        training = update.metadata.training or {}
+        training = encode(update.metadata.training)
     assert not training.keys() & off.keys()
     assert cli("train-client", "--id", "0", "--epochs", 1)[0] == 0  # the same inputs
 
@@ -376,7 +365,7 @@ def test_the_list_of_algorithms_needs_no_run(
 def test_an_algorithm_that_is_typed_brings_its_strategy(run: Run, cli: Cli) -> None:
     found, _, err = cli("run", "--rounds", 2, *SCAFFOLD, "--epochs", 1, "--no-evaluate")
     assert found == 0, err
-    manifest = read_manifest(run.round(2).manifest)
+    manifest = Manifest.try_read(run.round(2).manifest)
     assert manifest is not None
     assert (manifest.strategy, manifest.server_optimizer) == ("scaffold", "scaffold")
     found, _, err = cli("run", "--rounds", 3, *SCAFFOLD, "--strategy", "fedavg")

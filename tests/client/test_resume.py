@@ -1,11 +1,8 @@
 """An interrupted client goes on where it was kept, and delivers the bytes of one that was not."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from support.networks import assignment, pictures, trained
+from support.runs import python
 from torch import nn
 
 from fedcli.client.local_training import Assignment, Trained
@@ -168,9 +166,9 @@ def uninterrupted(template: Path, tmp_path_factory: pytest.TempPathFactory) -> b
 
 
 def test_the_same_command_goes_on(run: Run, uninterrupted: bytes) -> None:
-    left_off = run.round(1).left_off("0")
+    training_checkpoint = run.round(1).training_checkpoint("0")
     train(run, 3)
-    assert left_off.exists()
+    assert training_checkpoint.exists()
     assert not run.round(1).update("0").exists()
     # to take it up no option is needed
     lines, (result,) = train(run, None, every=None)
@@ -179,12 +177,12 @@ def test_the_same_command_goes_on(run: Run, uninterrupted: bytes) -> None:
     assert not [line for line in lines if "epoch 3/4" in line]
     assert len(result.epochs) == 4
     assert update_of(run) == uninterrupted
-    assert not left_off.parent.exists()
+    assert not training_checkpoint.parent.exists()
 
 
 def test_every_second_epoch(run: Run, uninterrupted: bytes) -> None:
     train(run, 1, every=2)
-    assert not run.round(1).left_off("0").exists()
+    assert not run.round(1).training_checkpoint("0").exists()
     train(run, 3, every=2)
     lines, _ = train(run, None)
     assert "after 2 epochs" in lines[0]
@@ -196,7 +194,7 @@ def test_of_other_inputs_it_is_not_used(run: Run, uninterrupted: bytes) -> None:
     lines, _ = train(run, None)
     assert lines[0] == "client 0: beginning anew; what was kept was made from other inputs"
     assert update_of(run) == uninterrupted
-    assert not run.round(1).left_off("0").exists()
+    assert not run.round(1).training_checkpoint("0").exists()
 
 
 def test_force_begins_anew(run: Run, uninterrupted: bytes) -> None:
@@ -209,12 +207,12 @@ def test_force_begins_anew(run: Run, uninterrupted: bytes) -> None:
 @pytest.mark.parametrize("size", [0, 7, -9])
 def test_a_broken_one_is_named_and_not_used(run: Run, uninterrupted: bytes, size: int) -> None:
     train(run, 2)
-    left_off = run.round(1).left_off("0")
-    left_off.write_bytes(left_off.read_bytes()[:size])
+    training_checkpoint = run.round(1).training_checkpoint("0")
+    training_checkpoint.write_bytes(training_checkpoint.read_bytes()[:size])
     lines, _ = train(run, None)
     assert "client 0: beginning anew; what was kept is broken" in lines[0]
     assert update_of(run) == uninterrupted
-    assert not left_off.exists()
+    assert not training_checkpoint.exists()
 
 
 def test_a_folder_of_the_clients_own_holds_it(run: Run, tmp_path: Path) -> None:
@@ -249,8 +247,7 @@ class Killing:
 execution = Execution(threads=1, checkpoint_every=1)
 train_client(Run.open(Path(sys.argv[1])), ["0"], execution=execution, progress=Killing())
 """
-    done = subprocess.run([sys.executable, "-c", code, run.root], env=os.environ, check=False)
-    assert done.returncode == -signal.SIGKILL
+    assert python(code, run.root).status == -signal.SIGKILL
     lines, _ = train(run, None)
     assert "goes on after 2 epochs" in lines[0]
     assert update_of(run) == uninterrupted
@@ -261,6 +258,6 @@ def test_what_is_kept_opens_with_any_reader_of_safetensors(run: Run) -> None:
     from safetensors.numpy import load_file
 
     train(run, 1)
-    found = load_file(run.round(1).left_off("0"))
+    found = load_file(run.round(1).training_checkpoint("0"))
     assert np.isfinite(found["module0/conv1.weight"]).all()
     assert found["optimizer/momentum/000000"].shape == found["module0/conv1.weight"].shape

@@ -94,7 +94,7 @@ def test_same_bytes(name: str, threads: int, tmp_path: Path) -> None:
     execution = Execution(threads=threads, checkpoint_every=1)
     with pytest.raises(KeyboardInterrupt):
         train_client(alone, ["1"], execution=execution, progress=Interrupting())
-    assert alone.round(2).left_off("1").exists()
+    assert alone.round(2).training_checkpoint("1").exists()
     train(alone, "1", threads=threads)
 
     for client in run.info.clients:

@@ -332,7 +332,7 @@ def test_the_functions_of_the_python_api_are_described_as_they_are() -> None:
     assert {name for name, *_ in rows} == steps | {"partial", "compare"}
     for name, parameters, result in rows:
         signature = inspect.signature(getattr(fedcli, name))
-        assert result in fedcli.__all__
+        assert result in dir(fedcli)
         assert ", ".join(parts_of(signature)) == parameters, name
         returned = signature.return_annotation
         assert getattr(returned, "__name__", returned) == result, name

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from support.runs import run_info
 from torch import Tensor, nn
 
-from fedcli.cli import execute
 from fedcli.errors import BadInputError, CheckpointError, NotReadyError
 from fedcli.formats.checkpoint import digest, save
 from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.training_record import TrainingRecord
 from fedcli.models.weights import initial_tensors
 from fedcli.reporting.collect import collect
 from fedcli.run import Run
@@ -108,7 +108,8 @@ def write_global(run: Run, number: int, tensors: Arrays) -> None:
 
 def described(run: Run, kind: Kind, number: int, client: str, training: Any = None) -> Metadata:
     base = digest(run.round(number - 1).global_model)
-    return Metadata(kind, run.id, round=number, client=client, base=base, training=training or {})
+    record = TrainingRecord(options=training or {})
+    return Metadata(kind, run.id, round=number, client=client, base=base, training=record)
 
 
 def write_update(run: Run, number: int, client: str, tensors: Arrays, training: Any = None) -> None:
@@ -130,16 +131,6 @@ def write_state(
 
 def slot(name: str, tensors: Arrays) -> Arrays:
     return {f"{name}/{key}": value for key, value in tensors.items()}
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        found = execute([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return found, printed.out, printed.err
-
-    return call
 
 
 def timeless(entries: Sequence[dict[str, Any]]) -> Any:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcli.evaluation.metrics import auc, confusion_matrix, score
+from fedcli.formats.records import encode
 
 NAMES = ("ant", "bee", "cat")
 predictions = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40)
@@ -21,7 +22,7 @@ def test_three_classes_by_hand() -> None:
     assert [row.f1 for row in scores.per_class] == pytest.approx([4 / 5, 1 / 2, 2 / 3])
     assert scores.macro_f1 == pytest.approx((4 / 5 + 1 / 2 + 2 / 3) / 3)
     assert scores.auc is None
-    assert scores.as_json()["per_class"][0] == {
+    assert encode(scores.per_class[0]) == {
         "class": "ant",
         "examples": 3,
         "accuracy": pytest.approx(2 / 3),

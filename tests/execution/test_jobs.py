@@ -12,11 +12,12 @@ from support.runs import run_info
 
 from fedcli.errors import ClientFailedError
 from fedcli.execution.jobs import jobs_by_cores, jobs_by_memory, threads_each
-from fedcli.execution.scheduler import Room, Trainer
+from fedcli.execution.scheduler import Capacity, ClientScheduler
 from fedcli.execution.step_arguments import StepOptions
+from fedcli.formats.telemetry import Telemetry
 from fedcli.progress import Silence
 from fedcli.run import Run
-from fedcli.storage.atomic import write_bytes, write_json
+from fedcli.storage.atomic import write_bytes
 
 
 def duration(clients: int, jobs: int, cores: int) -> Fraction:
@@ -93,8 +94,8 @@ class Processes:
         else:
             self._together.wait(30)  # fewer at a time than this never get on
         if self._device:
-            values = {"device": self._device, "peak_memory_bytes": 4 * GIB}
-            write_json(self._run.round(1).telemetry(client), values)
+            told = Telemetry("0" * 64, device=self._device, peak_memory_bytes=4 * GIB)
+            told.write(self._run.round(1).telemetry(client))
         with self._lock:
             self._running -= 1
         return {"clients": [{"already_done": True}]}
@@ -114,9 +115,11 @@ def run(tmp_path: Path) -> Run:
 
 
 def trained(run: Run, processes: Any, jobs: int | None = None) -> int:
-    room = Room(processes, jobs, StepOptions())
-    room.look(5)
-    return Trainer(run, processes, room, StepOptions(), Silence()).train(1, run.info.clients)
+    capacity = Capacity(processes, jobs, StepOptions())
+    capacity.look(5)
+    return ClientScheduler(run, processes, capacity, StepOptions(), Silence()).train(
+        1, run.info.clients
+    )
 
 
 @pytest.mark.parametrize(("free", "at_a_time"), [(100 * GIB, 4), (11 * GIB, 2), (1 * GIB, 1)])
@@ -171,6 +174,6 @@ def test_cores_are_shared_where_nobody_says_how(
     else:
         monkeypatch.setenv("OMP_NUM_THREADS", environment)
     nobody: Any = None
-    room = Room(nobody, jobs, StepOptions(device="cpu", threads=typed))
-    room.look(3)
-    assert (room.jobs(3), room.threads(3)) == expected
+    capacity = Capacity(nobody, jobs, StepOptions(device="cpu", threads=typed))
+    capacity.look(3)
+    assert (capacity.jobs(3), capacity.threads(3)) == expected

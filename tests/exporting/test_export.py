@@ -5,8 +5,6 @@ import importlib.util
 import json
 import re
 import shlex
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 from support.handmade import deliver_all, planned
 from support.pages import ROOT
-from support.runs import fedcli, tensors
+from support.runs import fedcli, python, tensors
 from support.signing import keys, signed_run
 from support.small_runs import play, small_run
 
@@ -34,7 +32,7 @@ from fedcli.exporting.commands import commands
 from fedcli.exporting.history import history
 from fedcli.exporting.weights import merged_adapters
 from fedcli.formats.checkpoint import Checkpoint, digest, save
-from fedcli.formats.manifest import read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.models import build
 from fedcli.models.weights import to_tensors
@@ -150,6 +148,15 @@ def test_files_that_are_gone_are_gone_from_the_card_and_nothing_else(
     assert "not in the run any more" in card
 
 
+def test_the_card_tells_how_clients_trained(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "run", Plan(TrainPlan(epochs=1, batch_size=16)))
+    run = Run(run.root, replace(run.info, origin={"step": "init"}), run.id)
+    play(run, 1, {"algorithm": "ditto", "ditto_lambda": 0.25}, {})
+    card = export(run, output=tmp_path / "model.safetensors").card.read_text()
+    assert "algorithm ditto, batch size 16," in card
+    assert "ditto lambda 0.25" in card
+
+
 def test_names_cannot_break_the_card(tmp_path: Path) -> None:
     names = ("<script>", "a|b\n## Scores", "`x`", "[y](z)")
     info = planned(tmp_path / "first", THREE).info
@@ -188,8 +195,7 @@ def test_safetensors_takes_no_torch(run: Run, tmp_path: Path) -> None:
         "export(Run.open(Path('run')), output=Path('model.safetensors'))\n"
         "assert 'torch' not in sys.modules\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False)
-    assert done.returncode == 0
+    assert python(script, cwd=tmp_path).status == 0
 
 
 # --- adapters ------------------------------------------------------------------------------------
@@ -313,12 +319,12 @@ def test_what_the_plan_does_not_say_is_in_the_commands(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run", Plan(TrainPlan(epochs=1, batch_size=16)))
     run = Run(run.root, replace(run.info, origin={"step": "partition"}), run.id)
     play(run, 1, {}, {})
-    play(run, 2, {"lr": 0.02, "algorithm": "fedprox"}, {"reduce": "median"})
+    play(run, 2, {"lr": 0.02, "algorithm": "fedprox", "mu": 0.5}, {"reduce": "median"})
     _, first, second = commands(run, history(run, 3))
     assert first == "fedcli run --rounds 1 --threads 1"
     words = shlex.split(second)
-    manifest = read_manifest(run.round(3).manifest)
+    manifest = Manifest.try_read(run.round(3).manifest)
     assert manifest is not None
-    for option, value in (("--lr", "0.02"), ("--algorithm", "fedprox"), ("--reduce", "median")):
-        assert words[words.index(option) + 1] == value
+    typed = {"--lr": "0.02", "--algorithm": "fedprox", "--mu": "0.5", "--reduce": "median"}
+    assert typed == {option: words[words.index(option) + 1] for option in typed}
     assert words[:4] == ["fedcli", "run", "--rounds", "3"]

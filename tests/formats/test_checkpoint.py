@@ -19,6 +19,7 @@ from fedcli.formats.checkpoint import Checkpoint, create, digest, save
 from fedcli.formats.dtypes import BFLOAT16, DTYPE_NAMES, DTYPES
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.safetensors import layout_of
+from fedcli.formats.training_record import TrainingRecord
 
 METADATA = Metadata(
     Kind.UPDATE,
@@ -28,7 +29,7 @@ METADATA = Metadata(
     num_examples=7,
     base="0" * 64,
     roles=ROLES,
-    training={"lr": 0.1, "note": "naïve „quotes“ \u2028"},
+    training=TrainingRecord(lr=0.1, options={"note": "naïve „quotes“ \u2028"}),
     seed=1,
 )
 FLOATS = {"F16": np.float16, "F32": np.float32, "F64": np.float64}

@@ -402,7 +402,7 @@ def test_what_is_no_client_id(tmp_path: Path, name: str) -> None:
         check_client_id(name)
     for metadata in ({"client": name}, {"updates": {name: "f" * 64}}):
         text = json.dumps({"format": 1, "kind": "partial", "run": "f", **metadata})
-        with pytest.raises(ValueError, match="no client id"):
+        with pytest.raises(ValueError, match="expected a client id"):
             Metadata.decode(text)
 
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedcli.partitioning import Heterogeneity, heterogeneity
+from fedcli.formats.partition import Heterogeneity
+from fedcli.partitioning import heterogeneity
 
 tables = st.lists(
     st.lists(st.integers(0, 50), min_size=3, max_size=3).filter(any), min_size=1, max_size=6

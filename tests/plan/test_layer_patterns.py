@@ -45,14 +45,13 @@ def test_patterns_name_tensors_or_their_layers(
     patterns: list[str], expected: tuple[str, ...]
 ) -> None:
     assert matching(patterns, NAMES) == frozenset(expected)
-    assert withheld({"freeze": patterns}, NAMES) == frozenset(expected)
-    assert withheld({"local_layers": patterns}, NAMES) == frozenset(expected)
+    assert withheld(patterns, [], NAMES) == frozenset(expected)
+    assert withheld([], patterns, NAMES) == frozenset(expected)
 
 
 def test_frozen_and_local_layers_are_both_withheld() -> None:
-    training = {"freeze": ["conv1"], "local_layers": ["fc.bias"], "epochs": 3}
-    assert withheld(training, NAMES) == {"conv1.weight", "fc.bias"}
-    assert withheld({}, NAMES) == frozenset()
+    assert withheld(["conv1"], ["fc.bias"], NAMES) == {"conv1.weight", "fc.bias"}
+    assert withheld([], [], NAMES) == frozenset()
 
 
 @pytest.mark.parametrize("pattern", ["head", "!head", "conv"])

@@ -1,6 +1,7 @@
 """How the clients' examples differ, in every form of the report."""
 
 import csv
+import html
 import io
 import json
 
@@ -47,7 +48,7 @@ def test_they_are_in_the_page(tmp_path):
     from fedcli.reporting.page import to_html
 
     page = to_html(report([with_figures(tmp_path / "skewed")]))
-    assert "How the clients&#x27; examples differ" in page
+    assert "How the clients' examples differ" in html.unescape(page)
     assert "<td>0.812</td>" in page
 
 

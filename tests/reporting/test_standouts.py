@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fedcli.reporting.model import Participation, RoundReport
+from fedcli.reporting.model import ClientRound, RoundReport
 from fedcli.reporting.standouts import NOTES, left_out, marks_of, standout_notes
 from fedcli.reporting.words import rounds_named
 
@@ -18,14 +18,14 @@ Updates = NDArray[np.float64]
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-def participation(client: int, **values: float | None) -> Participation:
-    entry = Participation(
+def participation(client: int, **values: float | None) -> ClientRound:
+    entry = ClientRound(
         str(client), num_examples=100, weight=0.1, bytes=1, update_round=1, norm=1.0, cosine=0.5
     )
     return replace(entry, **{"distance": 1.0, **values})
 
 
-def round_of(clients: Sequence[Participation], number: int = 1) -> RoundReport:
+def round_of(clients: Sequence[ClientRound], number: int = 1) -> RoundReport:
     return RoundReport(
         number=number,
         complete=True,

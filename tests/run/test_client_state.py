@@ -14,7 +14,7 @@ from fedcli.aggregation.server_state import read_slot
 from fedcli.algorithms import ALGORITHMS
 from fedcli.errors import BadInputError, ConflictError, NotReadyError, UsageError
 from fedcli.formats.checkpoint import digest, save
-from fedcli.formats.manifest import read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.plan import Plan
 from fedcli.plan.execution import Execution
 from fedcli.run import Run
@@ -326,11 +326,11 @@ def test_an_update_names_both_states_that_it_was_made_from(tmp_path: Path) -> No
 def test_a_training_left_off_goes_when_its_update_is_there(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run")
     train(run, "0")
-    left_off = run.round(1).left_off("0")
-    left_off.parent.mkdir()
-    left_off.write_bytes(b"left by a kill")
+    training_checkpoint = run.round(1).training_checkpoint("0")
+    training_checkpoint.parent.mkdir()
+    training_checkpoint.write_bytes(b"left by a kill")
     assert train(run, "0").clients[0].already_done
-    assert not left_off.parent.exists()
+    assert not training_checkpoint.parent.exists()
 
 
 # --- FedDyn's α ----------------------------------------------------------------------------------
@@ -480,7 +480,7 @@ def test_an_update_names_the_servers_state_that_it_was_made_with(tmp_path: Path)
     play(run, 2, *SCAFFOLD)
     assert "server_state" not in facts(run, 1, "0")
     assert facts(run, 2, "0")["server_state"] == digest(run.round(1).server_state)
-    manifest = read_manifest(run.round(1).manifest)
+    manifest = Manifest.try_read(run.round(1).manifest)
     assert manifest is not None
     assert facts(run, 2, "0")["server_state"] == manifest.server_state
 

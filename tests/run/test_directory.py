@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from support.runs import deliver, fedcli, run_info, tensors
 
 from fedcli.errors import FedcliError, NotReadyError, RunFormatError, UsageError
-from fedcli.options import updated
 from fedcli.plan import AggregatePlan, Plan, TrainPlan
+from fedcli.plan.sections import updated
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo, client_order, is_client_id
 

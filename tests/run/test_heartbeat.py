@@ -3,31 +3,29 @@
 import contextlib
 import json
 import os
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.runs import deliver, tensors
+from support.runs import deliver, python, tensors
 
 from fedcli.cli import execute
 from fedcli.run import Run
-from fedcli.run.heartbeat import Live, read_training
+from fedcli.run.heartbeat import HeartbeatWriter, read_training
 from fedcli.steps.status import status
 from fedcli.storage.atomic import read_json, write_json
 
 pytestmark = pytest.mark.usefixtures("unsynced")
 
 
-def live(run: Run, client: str = "0") -> Live:
-    return Live(run.round(1), client, device="cuda:0", threads=2)
+def live(run: Run, client: str = "0") -> HeartbeatWriter:
+    return HeartbeatWriter(run.round(1), client, device="cuda:0", threads=2)
 
 
 def facts(run: Run, client: str = "0") -> dict[str, Any]:
-    return read_json(run.round(1).live(client))
+    return read_json(run.round(1).heartbeat(client))
 
 
 def test_what_is_told_is_read_until_the_training_ends(tiny_run: Run) -> None:
@@ -42,7 +40,7 @@ def test_what_is_told_is_read_until_the_training_ends(tiny_run: Run) -> None:
         assert training.peak_memory_bytes == 1_200_000_000
         assert training.seconds_ago < 60
     assert read_training(round_) == ()
-    assert not round_.live("0").parent.exists()
+    assert not round_.heartbeat("0").parent.exists()
 
 
 def test_it_is_removed_when_the_training_fails_and_leaves_the_others(tiny_run: Run) -> None:
@@ -63,7 +61,7 @@ def test_it_may_be_told_with_every_batch(tiny_run: Run, monkeypatch: pytest.Monk
 
     slowness = 0.001
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr("fedcli.run.heartbeat.write_json", write)
+    monkeypatch.setattr("fedcli.formats.records.write_json", write)
     telling = live(tiny_run)
     for batch in range(1000):
         clock[0] += 0.01
@@ -84,7 +82,7 @@ def test_no_client_writes_where_another_one_does(tiny_run: Run) -> None:
     files = {
         path
         for client in ids
-        for path in (round_.live(client), round_.telemetry(client), round_.update(client))
+        for path in (round_.heartbeat(client), round_.telemetry(client), round_.update(client))
     }
     assert len(files) == 3 * len(ids)
     for client in ids:
@@ -105,13 +103,13 @@ def test_a_disk_that_takes_nothing_stops_no_training(tiny_run: Run) -> None:
 def test_a_killed_client_is_said_to_be_stopped_until_it_trains_again(tiny_run: Run) -> None:
     code = (
         "import os; from pathlib import Path; from fedcli.run import Run\n"
-        "from fedcli.run.heartbeat import Live\n"
+        "from fedcli.run.heartbeat import HeartbeatWriter\n"
         f"round_ = Run.open(Path({str(tiny_run.root)!r})).round(1)\n"
-        "with Live(round_, '0', device='cpu', threads=1) as live:\n"
+        "with HeartbeatWriter(round_, '0', device='cpu', threads=1) as live:\n"
         "    live.update(epoch=1, epochs=2)\n"
         "    os.kill(os.getpid(), 9)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=False)
+    python(code)
     (training,) = read_training(tiny_run.round(1))
     assert training.state == "stopped"
     assert status(tiny_run).next.startswith("fedcli train-client --id")
@@ -136,7 +134,7 @@ def test_who_has_not_been_heard_of_is_silent(
     live(tiny_run).update(epoch=1, epochs=2)
     values = facts(tiny_run)
     values["updated"] = (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()
-    write_json(tiny_run.round(1).live("0"), {**values, "host": host or values["host"]})
+    write_json(tiny_run.round(1).heartbeat("0"), {**values, "host": host or values["host"]})
     (training,) = read_training(tiny_run.round(1))
     assert training.state == state
     assert training.seconds_ago >= 0
@@ -158,7 +156,7 @@ def test_who_has_not_been_heard_of_is_silent(
 def test_what_is_not_understood_is_passed_over(tiny_run: Run, change: dict[str, Any]) -> None:
     live(tiny_run, "1").update(epoch=1, epochs=2)
     live(tiny_run).update(epoch=1, epochs=2)
-    path = tiny_run.round(1).live("0")
+    path = tiny_run.round(1).heartbeat("0")
     path.write_text(json.dumps({**facts(tiny_run), **change}))
     assert [training.client for training in read_training(tiny_run.round(1))] == ["1"]
     path.write_bytes(b"\xff")

@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
 from support.runs import ROLES, deliver, run_info, tensors
-from support.signing import Keys, Signed, flip, keys, signed_run
+from support.signing import Keys, Signed, flip, signed_run
 
 from fedcli.errors import BadInputError, RunFormatError, UsageError
 from fedcli.evaluation.candidates import global_models
 from fedcli.formats.checkpoint import digest, save
 from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.records import encode
 from fedcli.run import Run
 from fedcli.run.info import run_id
 from fedcli.security.keys import verifies
@@ -38,11 +39,6 @@ from fedcli.security.signatures import (
 from fedcli.storage.atomic import canonical_json
 
 pytestmark = pytest.mark.usefixtures("unsynced")
-
-
-@pytest.fixture(scope="module")
-def owned(tmp_path_factory: pytest.TempPathFactory) -> Keys:
-    return keys(tmp_path_factory.mktemp("keys"))
 
 
 @pytest.fixture
@@ -423,4 +419,4 @@ def test_two_statements_never_share_their_bytes(statement, which, text):
     except UnicodeEncodeError:  # half a surrogate pair, which no file of ours is read with
         return
     assert (messages[0] == messages[1]) == (statement == other)
-    assert messages[0] == b"fedcli-signature-1\n" + canonical_json(statement.as_json())
+    assert messages[0] == b"fedcli-signature-1\n" + canonical_json(encode(statement))

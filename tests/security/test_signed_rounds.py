@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from support.handmade import snapshot
 from support.runs import deliver, tensors
-from support.signing import CLIENTS, Keys, Signed, flip, keys, signed_run, states, watch_names
+from support.signing import CLIENTS, Keys, Signed, flip, signed_run, states, watch_names
 
 from fedcli.cli import execute
 from fedcli.errors import BadInputError, ConflictError, StorageError, UpdateError, UsageError
 from fedcli.formats.checkpoint import Checkpoint, digest, save
-from fedcli.formats.manifest import read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.run import Run
 from fedcli.security.signatures import check_global, check_server_state, sign_update
 from fedcli.steps.aggregate import AggregateResult, aggregate
@@ -19,11 +19,6 @@ from fedcli.steps.partial import partial
 from fedcli.steps.status import status
 
 pytestmark = pytest.mark.usefixtures("unsynced")
-
-
-@pytest.fixture(scope="module")
-def owned(tmp_path_factory: pytest.TempPathFactory) -> Keys:
-    return keys(tmp_path_factory.mktemp("keys"))
 
 
 @pytest.fixture
@@ -164,7 +159,7 @@ def test_what_the_server_keeps_is_the_coordinators(signed):
         signed.deliver(client, tensors(9), round_number=2)
     flip(kept, 8 * (kept.stat().st_size - 9))
     manifest = run.round(1).manifest
-    was = read_manifest(manifest)
+    was = Manifest.try_read(manifest)
     assert was is not None
     manifest.write_text(manifest.read_text().replace(str(was.server_state), digest(kept)))
     with pytest.raises(BadInputError, match=r"server_state\.safetensors: is signed for"):

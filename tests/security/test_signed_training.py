@@ -10,7 +10,7 @@ from support.networks import pictures
 from support.signing import Keys, flip, keys, states, watch_names
 
 from fedcli.cli import execute
-from fedcli.client.resume import LeftOff
+from fedcli.client.resume import TrainingCheckpoint
 from fedcli.errors import BadInputError, ConflictError, UsageError
 from fedcli.formats.checkpoint import Checkpoint, digest, save
 from fedcli.formats.metadata import Kind, Metadata
@@ -224,8 +224,10 @@ def test_what_others_can_change_is_not_kept_and_not_taken_up(run, owned, tmp_pat
     with pytest.raises(UsageError, match="--state: updates are signed"):
         train(run, owned["0"], options={"algorithm": "ditto"})
     read = []
-    really_read = LeftOff.read
-    monkeypatch.setattr(LeftOff, "read", lambda *args: read.append(args) or really_read(*args))
+    really_read = TrainingCheckpoint.read
+    monkeypatch.setattr(
+        TrainingCheckpoint, "read", lambda *args: read.append(args) or really_read(*args)
+    )
     train(run, owned["0"])
     assert read == []
     own = Execution(threads=1, checkpoint_every=1, state=tmp_path / "own")

@@ -19,8 +19,9 @@ from fedcli.client import train as training
 from fedcli.errors import BadInputError, ConflictError
 from fedcli.exporting.history import chain
 from fedcli.formats.checkpoint import Checkpoint
-from fedcli.formats.manifest import read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind
+from fedcli.formats.records import encode
 from fedcli.plan import Plan
 from fedcli.plan.execution import Execution
 from fedcli.run import Run
@@ -289,7 +290,7 @@ def test_what_an_update_says_of_its_training_is_limited(tiny_run: Run) -> None:
         deliver(tiny_run, client, tensors(1))
     (rejected,) = aggregate(tiny_run, min_clients=2).rejected
     assert rejected.client == "0"
-    assert "'training' takes more than 100000 bytes" in rejected.reason
+    assert "metadata.training takes more than 100000 bytes" in rejected.reason
 
 
 def test_reasons_in_a_manifest_are_short(tiny_run: Run) -> None:
@@ -297,7 +298,7 @@ def test_reasons_in_a_manifest_are_short(tiny_run: Run) -> None:
         deliver(tiny_run, client, tensors(1))
     resave(tiny_run.round(1).update("0"), run="x" * 5000)
     aggregate(tiny_run, min_clients=2)
-    manifest = read_manifest(tiny_run.round(1).manifest)
+    manifest = Manifest.try_read(tiny_run.round(1).manifest)
     assert manifest is not None
     assert len(manifest.rejected[0].reason) <= 300
 
@@ -382,9 +383,7 @@ def test_a_round_with_a_number_of_ten_digits_costs_nothing(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "said",
     [
-        {"micro_batch": "x"},
         {"micro_batch": -3},
-        {"compile": "yes"},
         {"threads": -1},
         {"threads": 2**40},
         {"lr": 1e308},
@@ -398,13 +397,28 @@ def test_a_replay_survives_what_an_update_says_of_its_training(
     run = small_run(tmp_path / "run")
     train(run, "0")
     path = run.round(1).update("0")
-    facts = dict(contents(path)[1].training or {})
+    facts = encode(contents(path)[1].training)
     resave(path, training={**facts, **said})
     run.round(1).telemetry("0").unlink()
     aggregate(run, min_clients=1)
     result = verify(run.root, replay=Own())
     messages = [f.message for f in result.findings if f.file.endswith("updates/0.safetensors")]
     assert messages, result
+
+
+@pytest.mark.parametrize("said", [{"micro_batch": "x"}, {"compile": "yes"}], ids=str)
+def test_a_replay_survives_an_update_that_says_what_no_training_is(
+    tmp_path: Path, said: dict[str, Any]
+) -> None:
+    run = small_run(tmp_path / "run")
+    train(run, "0")
+    aggregate(run, min_clients=1)
+    path = run.round(1).update("0")
+    resave(path, training={**encode(contents(path)[1].training), **said})
+    messages = {f.message for f in verify(run.root, replay=Own()).findings if f.file in str(path)}
+    key, *_ = said
+    assert any(f"metadata.training.{key}: expected" in message for message in messages)
+    assert any("cannot be made again" in message for message in messages)
 
 
 def with_momentum(run: Run) -> None:

@@ -19,6 +19,7 @@ from fedcli.errors import CheckpointError, NotReadyError
 from fedcli.formats.checkpoint import save
 from fedcli.formats.dtypes import BFLOAT16, as_float, from_float
 from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.training_record import TrainingRecord
 from fedcli.run import Run
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.inspect import Inspected, compare, inspect
@@ -219,7 +220,8 @@ def test_the_command_shows_every_kind_of_file(run: Run, tmp_path: Path) -> None:
 def test_names_do_nothing_to_a_terminal(tmp_path: Path) -> None:
     hostile = "evil\x1b[31m\x07\u202e\n[bold]"
     path = tmp_path / "a.safetensors"
-    save(path, {hostile: np.ones(2)}, Metadata(Kind.UPDATE, hostile, training={hostile: hostile}))
+    training = TrainingRecord(options={hostile: hostile})
+    save(path, {hostile: np.ones(2)}, Metadata(Kind.UPDATE, hostile, training=training))
     other = tmp_path / "b.safetensors"
     save(other, {hostile: np.zeros(2)}, Metadata(Kind.UPDATE, "r"))
     for words in ([path], [path, other]):

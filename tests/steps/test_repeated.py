@@ -8,7 +8,7 @@ from support.behind_faults import Commands, check_readable
 from support.interrupted_steps import ALL, CUT, PARTITION, STEPS, TRAIN, Step, prepare
 from support.small_runs import small_run
 
-from fedcli.formats.manifest import read_manifest
+from fedcli.formats.manifest import Manifest
 from fedcli.plan.execution import Execution
 from fedcli.progress import Silence
 from fedcli.run import Run
@@ -37,14 +37,21 @@ def touched(folder: Path) -> dict[str, tuple[int, ...]]:
     return {name: (s.st_ino, s.st_mtime_ns, s.st_ctime_ns) for name, s in status.items()}
 
 
+def done_once(
+    behind_faults: Commands, step: Step, tmp_path: Path
+) -> tuple[Path, dict[str, tuple[int, ...]]]:
+    """The folder after a step, and what was touched in it."""
+    folder = tmp_path / "folder"
+    prepare(behind_faults, step, folder)
+    assert behind_faults(folder, *step.words).status == 0
+    return folder, touched(folder)
+
+
 @pytest.mark.parametrize("name", AGAIN)
 def test_the_same_again_says_so_and_touches_nothing(
     behind_faults: Commands, name: str, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "folder"
-    prepare(behind_faults, AGAIN[name], folder)
-    assert behind_faults(folder, *AGAIN[name].words).status == 0
-    before = touched(folder)
+    folder, before = done_once(behind_faults, AGAIN[name], tmp_path)
     ended = behind_faults(folder, *AGAIN[name].words)
     assert ended.status == 0, ended
     assert "already" in ended.out + ended.err
@@ -55,10 +62,7 @@ def test_the_same_again_says_so_and_touches_nothing(
 def test_with_other_inputs_it_is_a_conflict(
     behind_faults: Commands, name: str, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "folder"
-    prepare(behind_faults, STEPS[name], folder)
-    assert behind_faults(folder, *STEPS[name].words).status == 0
-    before = touched(folder)
+    folder, before = done_once(behind_faults, STEPS[name], tmp_path)
     ended = behind_faults(folder, *STEPS[name].words, *OTHERS[name])
     assert ended.status == 5, ended
     assert "--force" in ended.err
@@ -140,6 +144,6 @@ def test_a_client_that_trains_while_its_round_is_completed_is_late(tmp_path: Pat
     result = train_client(run, ["1"], execution=once, progress=Completing(run))
     assert (result.round, [client.late for client in result.clients]) == (1, [True])
     assert run.round(1).delivered() == ["0", "1"]
-    manifest = read_manifest(run.round(1).manifest)
+    manifest = Manifest.try_read(run.round(1).manifest)
     assert manifest is not None
     assert [entry.client for entry in manifest.accepted] == ["0"]

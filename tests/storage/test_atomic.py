@@ -5,13 +5,11 @@ import json
 import os
 import signal
 import stat
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
-from support.runs import deliver, tensors
+from support.runs import deliver, python, tensors
 
 from fedcli.errors import BadInputError, NotReadyError, StorageError
 from fedcli.run import Run
@@ -74,8 +72,7 @@ def killed_while_writing(path: Path) -> None:
         "    write_all(file, b'half', 0)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
-    assert done.returncode == -signal.SIGKILL
+    assert python(program, path).status == -signal.SIGKILL
 
 
 def test_what_a_killed_process_leaves_is_cleaned_by_the_next_writer(tmp_path: Path) -> None:
@@ -193,7 +190,7 @@ def test_who_is_killed_keeps_nobody_out(tmp_path: Path) -> None:
         "import os, sys; from pathlib import Path; from fedcli.storage.commit import alone_in\n"
         "with alone_in(Path(sys.argv[1])): os.kill(os.getpid(), 9)\n"
     )
-    assert subprocess.run([sys.executable, "-c", code, tmp_path]).returncode == -signal.SIGKILL
+    assert python(code, tmp_path).status == -signal.SIGKILL
     said: list[str] = []
     inside(tmp_path, said, "next")
     assert said == ["next"]

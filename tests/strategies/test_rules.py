@@ -8,7 +8,7 @@ from support.decisions import RNG, decide, inputs, result, size
 
 from fedcli.errors import ExitStatus, NotReadyError, UsageError
 from fedcli.strategies import REDUCERS
-from fedcli.strategies.combination import Linear
+from fedcli.strategies.decision import LinearDecision
 
 seeds = st.integers(0, 2**32)
 ON_INNER_PRODUCTS = {
@@ -109,7 +109,7 @@ def test_trimmed_mean_never_leaves_out_all(count):
 def test_no_input_makes_a_weight_that_is_no_number(rule, updates):
     decision = decide(rule, updates, **ON_INNER_PRODUCTS[rule])
     assert np.isfinite(result(decision, updates.copy())).all()
-    if isinstance(decision, Linear):
+    if isinstance(decision, LinearDecision):
         shares = decision.shares.weights / decision.shares.divisor
         assert (shares >= 0).all()
         assert shares.sum() <= 1 + 1e-12
@@ -132,7 +132,7 @@ def test_clients_in_another_order_get_the_same(rule, seed, order):
     updates = rng.standard_normal((15, 6))
     first, second = (decide(rule, x, **ON_INNER_PRODUCTS[rule]) for x in (updates, updates[order]))
     assert set(first.kept) == {order[i] for i in second.kept}
-    if isinstance(first, Linear):
+    if isinstance(first, LinearDecision):
         weights = first.shares.weights[order]
         np.testing.assert_allclose(second.shares.weights, weights, atol=1e-7)
 

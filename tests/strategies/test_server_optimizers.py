@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcli.strategies import SERVER_OPTIMIZERS
-from fedcli.strategies.combination import Step
+from fedcli.strategies.decision import Step
 
 STEPS = 10
 RNG = np.random.default_rng(0)

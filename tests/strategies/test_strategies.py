@@ -16,7 +16,7 @@ from fedcli.strategies import (
     WEIGHTINGS,
     Rule,
 )
-from fedcli.strategies.combination import Clients, CoordinateWise, Measures, Shares
+from fedcli.strategies.decision import Clients, CoordinateWiseDecision, Measures, Shares
 
 OPTIONS = {part.name for part in fields(AggregatePlan)} - {
     *("strategy", "reduce", "server_optimizer", "weighting"),
@@ -246,7 +246,7 @@ def own(module, function, **values):
 def decided(rule):
     clients = Clients(Shares(np.array([1.0, 3.0]), 4.0))
     decision = rule.reducer.decide(clients, rule.reducer.prepare(2, rule.options))
-    assert isinstance(decision, CoordinateWise)
+    assert isinstance(decision, CoordinateWiseDecision)
     assert decision.kept == (0, 1)
     return decision.combine(np.array([[0.0, 4.0, 8.0], [4.0, 0.0, -8.0]], np.float32))
 

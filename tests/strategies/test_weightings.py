@@ -7,19 +7,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.runs import training_record
 
 from fedcli.errors import ExitStatus, UpdateError
 from fedcli.strategies import WEIGHTINGS
-from fedcli.strategies.combination import Contributor
+from fedcli.strategies.decision import Contributor
 
 losses = st.lists(st.floats(0, 1e3), min_size=1, max_size=8)
 trained_steps = st.integers(1, 500)
 
 
 def client(name, num_examples=1, staleness=0, clients=1, **training):
-    return Contributor(
-        str(name), Path(f"updates/{name}.safetensors"), num_examples, clients, staleness, training
-    )
+    path = Path(f"updates/{name}.safetensors")
+    record = training_record(training)
+    return Contributor(str(name), path, num_examples, clients, staleness, record)
 
 
 def shares(weighting, clients, squares=None, **options):

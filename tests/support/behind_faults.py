@@ -34,7 +34,13 @@ class Ended:
 
 
 class Commands:
-    """Runs commands in forks of one process, which has imported all that they need."""
+    """Runs commands in forks of one process, which has imported all that they need.
+
+    ``scenes`` is for folders that several tests start from a copy of.
+    """
+
+    def __init__(self, scenes: Path) -> None:
+        self.scenes = scenes
 
     def __call__(self, folder: Path, *words: object, **fault: Any) -> Ended:
         """Run one to its end, and to that of all processes that came of it, in ``folder``."""

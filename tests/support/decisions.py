@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fedcli.strategies import REDUCERS
-from fedcli.strategies.combination import Clients, Combination, Linear, Shares
+from fedcli.strategies.decision import Clients, Decision, LinearDecision, Shares
 
 RNG = np.random.default_rng(2026)
 UPDATES = {
@@ -21,7 +21,7 @@ UPDATES = {
 inputs = pytest.mark.parametrize("updates", UPDATES.values(), ids=UPDATES.keys())
 
 
-def decide(rule, updates, weights=None, center=None, **options) -> Combination:
+def decide(rule, updates, weights=None, center=None, **options) -> Decision:
     """Decide as `fedcli aggregate` does, from updates (clients, parameters) in memory."""
     reducer = REDUCERS[rule]
     weights = np.ones(len(updates)) if weights is None else np.asarray(weights, float)
@@ -36,7 +36,7 @@ def decide(rule, updates, weights=None, center=None, **options) -> Combination:
 
 def result(decision, updates, center=None):
     """Carry a decision out."""
-    if not isinstance(decision, Linear):
+    if not isinstance(decision, LinearDecision):
         return decision.combine(updates[list(decision.kept)])
     total = (decision.shares.weights / decision.shares.divisor) @ updates
     return total if center is None else total + decision.center * np.asarray(center)

@@ -13,7 +13,6 @@ from pathlib import Path
 from fedcli.errors import FedcliError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.manifest import Manifest
-from fedcli.formats.records import read_record
 from support.fuzzing import peak_memory
 
 _OWN = {"format": 1, "kind": "global", "run": "f" * 64}
@@ -105,7 +104,7 @@ def read(path: Path) -> str:
     """Say what becomes of a file when it is read."""
     try:
         if path.suffix == ".json":
-            read_record(Manifest, path)
+            Manifest.read(path)
         else:
             with Checkpoint(path) as found:
                 found.tensors()

@@ -72,7 +72,7 @@ class Layer:
         self._listed: dict[str, list[str]] = {}
 
     def install(self) -> None:
-        """Stand before the functions of ``os``."""
+        """TrainerState before the functions of ``os``."""
         self._tell, self._place = os.write, os.lseek
         for names, where in ((_OF_DESCRIPTORS, self._of_descriptor), (_OF_PATHS, self._of_path)):
             for name in names:

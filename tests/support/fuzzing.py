@@ -25,11 +25,13 @@ from typing import Any
 
 from fedcli.datasets.shards import read_shard
 from fedcli.errors import FedcliError
-from fedcli.evaluation.records import Evaluation, Partition, Telemetry
 from fedcli.formats.checkpoint import Checkpoint
+from fedcli.formats.evaluation import Evaluation
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind
-from fedcli.formats.records import read_record
+from fedcli.formats.partition import PartitionFile
+from fedcli.formats.records import FileRecord
+from fedcli.formats.telemetry import Telemetry
 from fedcli.run import Run
 from fedcli.run.heartbeat import read_training
 from fedcli.run.info import run_id
@@ -66,9 +68,9 @@ def _run(path: Path) -> str | None:
     return said.run_fault(path.read_bytes(), Run.open(path.parent))
 
 
-def _record(record: type[Any], kind: Any) -> Callable[[Path], str | None]:
+def _record(record: type[FileRecord], kind: Any) -> Callable[[Path], str | None]:
     def look(path: Path) -> str | None:
-        return said.record_fault(kind, path.read_bytes(), read_record(record, path))
+        return said.record_fault(kind, path.read_bytes(), record.read(path))
 
     return look
 
@@ -105,7 +107,7 @@ TARGETS = [
     Target("rounds/0001/aggregate.json", _record(Manifest, said.MANIFEST)),
     Target("rounds/0001/evaluation.json", _record(Evaluation, said.EVALUATION)),
     Target("rounds/0001/updates/0.json", _record(Telemetry, said.TELEMETRY)),
-    Target("data/partition.json", _record(Partition, said.PARTITION)),
+    Target("data/partition.json", _record(PartitionFile, said.PARTITION)),
     Target("rounds/0002/training/0.json", _live),
 ]
 

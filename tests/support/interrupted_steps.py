@@ -1,5 +1,8 @@
 """The steps that are killed, failed and repeated, and what comes before each."""
 
+import hashlib
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,11 +79,18 @@ STEPS = {
 
 
 def prepare(behind_faults: Commands, step: Step, folder: Path) -> None:
-    """Write data and keys, and run the commands that come before the step."""
+    """Make the folder what it is before the step: data, keys, and what came of earlier commands."""
+    scene = behind_faults.scenes / hashlib.sha256(repr(step.before).encode()).hexdigest()
+    if not scene.exists():
+        _make(behind_faults, step.before, scene)
+    shutil.copytree(scene, folder)
+
+
+def _make(behind_faults: Commands, before: Sequence[Sequence[str]], folder: Path) -> None:
     folder.mkdir()
     np.savez(folder / "ward.npz", x=np.zeros((4, 8, 8, 3), np.uint8), y=np.array([0, 1, 0, 1]))
     fixed_key(folder, "coordinator")
     assert fixed_key(folder, "ward").public == WARD
-    for words in step.before:
+    for words in before:
         ended = behind_faults(folder, *words)
         assert ended.status == 0, ended.err

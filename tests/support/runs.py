@@ -5,7 +5,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from fedcli.formats.checkpoint import digest, save
 from fedcli.formats.metadata import Kind, Metadata, Role
+from fedcli.formats.training_record import TrainingRecord
 from fedcli.plan import Plan
 from fedcli.run import Run
 from fedcli.run.info import DatasetInfo, ModelInfo, RunInfo
@@ -62,10 +64,25 @@ def deliver(
         num_examples=10 + int(client) if client.isdecimal() else 10,
         base=digest(run.round(round_number - 1).global_model),
         roles=ROLES,
-        training={"epochs": 1},
+        training=TrainingRecord(epochs=1),
         seed=0,
     )
-    return save(run.round(round_number).update(client), values, replace(metadata, **changes))
+    path = run.round(round_number).update(client)
+    return save(path, values, replace(metadata, **recorded(changes)))
+
+
+def training_record(values: Mapping[str, Any]) -> TrainingRecord:
+    """What an update records, by its keys in the file; values may be of wrong types."""
+    known = {f.name for f in fields(TrainingRecord)} - {"options"}
+    given = {key: value for key, value in values.items() if key in known}
+    return TrainingRecord(**given, options={k: v for k, v in values.items() if k not in known})
+
+
+def recorded(changes: dict[str, Any]) -> dict[str, Any]:
+    """Changes of metadata, of which ``training`` may be what is to stand in the file."""
+    if isinstance(training := changes.get("training"), Mapping):
+        return changes | {"training": TrainingRecord(options=training)}
+    return changes
 
 
 @dataclass(frozen=True)
@@ -99,10 +116,22 @@ def fedcli(*arguments: object, cwd: Path, **environment: str) -> Finished:
 
 def new_fedcli(*arguments: object, cwd: Path, **environment: str) -> Finished:
     """Run the program as a process of its own, which imports all that it needs."""
+    return _finished(["-m", "fedcli", *arguments], cwd, _variables(environment))
+
+
+def python(code: str, *arguments: object, cwd: Path | None = None) -> Finished:
+    """Run Python code in a process of its own."""
+    return _finished(["-B", "-c", code, *arguments], cwd, None)
+
+
+def _finished(
+    words: Sequence[object], cwd: Path | None, variables: dict[str, str] | None
+) -> Finished:
+    command = [sys.executable, *map(str, words)]
     done = subprocess.run(
-        [sys.executable, "-m", "fedcli", *map(str, arguments)],
+        command,
         cwd=cwd,
-        env=_variables(environment),
+        env=variables,
         capture_output=True,
         text=True,
         timeout=300,

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import re
+from collections import defaultdict
 from typing import Any
 
 import safetensors
@@ -106,8 +107,7 @@ def fault(kind: Any, value: Json, where: str = "") -> str | None:
 def same(read: Any, said: Json) -> bool:
     """Say whether what was read is what a file says: a record, its fields, and types."""
     if dataclasses.is_dataclass(read):
-        pairs = ((getattr(read, f.name), f.metadata.get("key", f.name), f) for f in fields(read))
-        return all(same(v, said[key]) if key in said else is_default(v, f) for v, key, f in pairs)
+        return type(said) is dict and same_record(read, said)
     if isinstance(read, tuple | list):
         return len(read) == len(said) and all(map(same, read, said))
     if isinstance(read, dict):
@@ -117,8 +117,22 @@ def same(read: Any, said: Json) -> bool:
     return read == said and isinstance(read, type(said))
 
 
-def fields(record: Any) -> Any:
-    return dataclasses.fields(record)
+def same_record(record: Any, said: dict[str, Json]) -> bool:
+    """Say whether every key is read into a field; one may be read into either of several."""
+    fields = defaultdict[str, list[Any]](list)
+    for field in dataclasses.fields(record):
+        fields[field.metadata.get("key", field.name)].append(field)
+    rest = [f.name for (f, *_) in fields.values() if f.metadata.get("rest")]
+    more = {key: value for key, value in said.items() if key not in fields.keys() - rest}
+    if not all(same(getattr(record, name), more) for name in rest):
+        return False
+    for key in fields.keys() - rest:
+        values = [(getattr(record, field.name), field) for field in fields[key]]
+        given = [value for value, field in values if not is_default(value, field)]
+        given = given or [values[0][0]] * (said.get(key) is not None)
+        if len(given) > 1 or not all(same(value, said.get(key)) for value in given):
+            return False
+    return True
 
 
 def is_default(value: Any, field: Any) -> bool:

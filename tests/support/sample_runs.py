@@ -9,6 +9,7 @@ import numpy as np
 
 from fedcli.formats.checkpoint import save
 from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.partition import PartitionFile, ShardFile
 from fedcli.plan import Plan
 from fedcli.run import Run
 from fedcli.run.info import RunInfo
@@ -41,21 +42,22 @@ def make_run(
 
 def _write_partition(run: Run, info: RunInfo) -> None:
     count = len(info.dataset.classes)
-    counts = {c: [(i + n) % 3 * 10 for n in range(count)] for i, c in enumerate(info.clients)}
-    shards = {f"client-{c}.safetensors": {"bytes": 1_000_000} for c in info.clients}
-    values = {
-        "format": 1,
-        "run": run.id,
-        "scheme": "dirichlet",
-        "parameters": {"alpha": 0.5},
-        "seed": 0,
-        "classes": list(info.dataset.classes),
-        "label_counts": counts,
-        "validation_label_counts": {},
-        "test_label_counts": [25] * count,
-        "shards": {**shards, "test.safetensors": {"content_sha256": "7" * 64}},
+    counts = {c: tuple((i + n) % 3 * 10 for n in range(count)) for i, c in enumerate(info.clients)}
+    shards = {
+        f"client-{client}.safetensors": ShardFile("8" * 64, sum(counts[client]), 1_000_000)
+        for client in info.clients
     }
-    write_json(run.partition_file, values)
+    test = ShardFile("9" * 64, 25 * count, 1_000_000, "7" * 64)
+    PartitionFile(
+        run=run.id,
+        seed=0,
+        scheme="dirichlet",
+        parameters={"alpha": 0.5},
+        classes=info.dataset.classes,
+        label_counts=counts,
+        test_label_counts=(25,) * count,
+        shards={**shards, "test.safetensors": test},
+    ).write(run.partition_file)
     for shard in (run.test_shard, *map(run.client_shard, info.clients)):
         shard.touch()
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from fedcli.formats.checkpoint import Checkpoint, save
 from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.records import encode
 from fedcli.models.weights import initial_tensors
 from fedcli.plan import Plan, TrainPlan
 from fedcli.plan.execution import Execution
@@ -77,7 +78,7 @@ def contents(path: Path) -> tuple[dict[str, Any], Metadata]:
 
 def facts(run: Run, number: int, client: str) -> dict[str, Any]:
     """What an update says of its training."""
-    return dict(contents(run.round(number).update(client))[1].training or {})
+    return encode(contents(run.round(number).update(client))[1].training)
 
 
 def of_slot(tensors: dict[str, Any], name: str) -> dict[str, np.ndarray[Any, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 from fedcli.formats.checkpoint import Checkpoint, save
 from fedcli.run import Run
 from fedcli.storage.atomic import write_json
-from support.runs import deliver, tensors
+from support.runs import deliver, recorded, tensors
 
 
 def send(run: Run, client: str, number: int, **changes: Any) -> None:
@@ -40,4 +40,4 @@ def resave(path: Path, values: dict[str, Any] | None = None, **changes: Any) -> 
     """Write a checkpoint with other tensors, or another description."""
     with Checkpoint(path) as checkpoint:
         kept, metadata = checkpoint.tensors(), checkpoint.metadata
-    save(path, kept if values is None else values, replace(metadata, **changes))
+    save(path, kept if values is None else values, replace(metadata, **recorded(changes)))

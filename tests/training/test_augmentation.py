@@ -9,7 +9,7 @@ from support.networks import NORMALIZE, pictures
 from torch import Tensor
 
 from fedcli.plan import TrainPlan
-from fedcli.plan.train import AUGMENTATIONS
+from fedcli.plan.choices import AUGMENTATIONS
 from fedcli.training.augmentation import (
     AUGMENT,
     AUGMENT_NORMALIZED,

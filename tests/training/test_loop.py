@@ -1,7 +1,5 @@
 """Local training: the optimizer against torch's, batches, augmentation, determinism, start-up."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from support.pages import TESTS
+from support.runs import python
 from torch import Tensor, nn
 
 from fedcli.errors import DataError, FedcliError, OutOfMemoryError, UsageError
@@ -232,11 +231,5 @@ trained(assignment(plan, network("cnn"), 4))
 predict(network("cnn"), pictures(4)[0], NORMALIZE, Portions(2, torch.device("cpu")))
 print([name for name in ("torchvision", "torch._dynamo") if name in sys.modules])
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=TESTS,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout.strip() == "[]", done.stderr
+    done = python(code, cwd=TESTS)
+    assert done.out.strip() == "[]", done.err

@@ -1,7 +1,6 @@
 """What happens when memory runs out: smaller parts, the same gradients, and an end that says so."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.networks import CPU, NORMALIZE, Greedy, assignment, pictures, trained
+from support.networks import CPU, LIMIT, NORMALIZE, Greedy, assignment, pictures, trained
 from support.pages import TESTS
+from support.runs import python
 from torch import Tensor, nn
 
 from fedcli.errors import DataError, OutOfMemoryError, UsageError
 from fedcli.formats.checkpoint import Checkpoint, save
 from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.records import encode
 from fedcli.models import build
 from fedcli.models.weights import initial_tensors
 from fedcli.plan import Plan, TrainPlan
@@ -170,15 +171,9 @@ resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 found = train(2048)
 print(found.micro_batch, found.epochs[0].loss)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=TESTS,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    micro_batch, loss = done.stdout.split()
+    done = python(code, cwd=TESTS)
+    assert done.status == 0, done.err
+    micro_batch, loss = done.out.split()
     assert 1 <= int(micro_batch) <= 1024
     plan = TrainPlan(epochs=1, batch_size=2048)
     network = build(ModelInfo("cnn"), 2, (3, 8, 8), own=None, seed=0)
@@ -228,18 +223,11 @@ class Said:
         self.lines.append(line)
 
 
-def factory(num_classes: int) -> nn.Module:
-    return Greedy(LIMIT["most"])
-
-
-LIMIT: dict[str, int] = {"most": 1000}
-
-
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     info = RunInfo(
         dataset=DatasetInfo("handmade", ("a", "b"), (3, 8, 8)),
-        model=ModelInfo("test_memory:factory"),
+        model=ModelInfo("support.networks:limited"),
         seed=0,
         clients=("0", "1"),
         plan=Plan(train=TrainPlan(epochs=1, batch_size=16)),
@@ -259,7 +247,7 @@ def run(tmp_path: Path) -> Run:
 def _facts(run: Run, client: str) -> tuple[Mapping[str, Any], dict[str, Any]]:
     with Checkpoint(run.round(1).update(client)) as update:
         telemetry = json.loads(run.round(1).telemetry(client).read_text())
-        return update.metadata.training or {}, telemetry
+        return encode(update.metadata.training), telemetry
 
 
 def test_it_is_said_recorded_and_no_other_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

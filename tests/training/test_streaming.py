@@ -1,8 +1,6 @@
 """Examples decoded on the way are those that would be held in memory."""
 
 import pickle
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from support.runs import python
 from torch import Tensor
 
 from fedcli.client.existing_update import fingerprint
@@ -136,11 +135,10 @@ os._exit(0)  # as the program leaves
 
 def test_a_worker_that_dies_is_a_failure_that_says_what_to_try() -> None:
     # a process of its own: torch's handler may speak up once more when any later child ends
-    found = subprocess.run(
-        [sys.executable, "-c", DEATH], capture_output=True, text=True, timeout=300, check=True
-    )
-    assert found.stdout.startswith("--num-workers: a worker died: ")
-    assert "--num-workers 0" in found.stdout
+    found = python(DEATH)
+    assert found.status == 0
+    assert found.out.startswith("--num-workers: a worker died: ")
+    assert "--num-workers 0" in found.out
 
 
 def test_nothing_is_drawn_from_the_global_generator(folder: Path) -> None:

@@ -16,7 +16,7 @@ from support.runs import ROLES, deliver, fedcli, run_info, tensors
 from support.signing import keys, signed_run
 from support.tampering import flip, resave, rewrite, send
 
-from fedcli.cli.commands.verify import TITLES
+from fedcli.cli.render.verify import TITLES
 from fedcli.datasets.shards import ShardFormat, write_shard
 from fedcli.errors import NotReadyError, RunFormatError
 from fedcli.formats.checkpoint import Checkpoint, digest, save
@@ -565,7 +565,7 @@ DATA_CHANGES: dict[str, tuple[Callable[[Run], object], dict[str, str]]] = {
         lambda run: rewrite(
             run.partition_file, lambda p: p["shards"].update({"../x": p["shards"].popitem()[1]})
         ),
-        {"data/partition.json": "'../x' is no name of a shard"},
+        {"data/partition.json": "shards: expected the name of a shard, found '../x'"},
     ),
 }
 

@@ -1,6 +1,8 @@
 """``fedcli aggregate``."""
 
 import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +18,7 @@ from fedcli.cli.options.shared import (
     RoundOption,
     RunOption,
 )
-from fedcli.cli.render.aggregate_result import render, render_partial
+from fedcli.cli.render.aggregate import render, render_partial
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
 from fedcli.options import NONE, Given, option_of
@@ -25,64 +27,72 @@ from fedcli.run import DEFAULT_RUN, Run
 _HIERARCHY = "Hierarchy"
 
 
+MembersArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Whose updates: ids of clients, and only theirs; files that --partial made count"
+        " beside the updates. By default every client's.",
+        metavar="MEMBER",
+        show_default=False,
+    ),
+]
+ListOption = Annotated[
+    bool, typer.Option("--list", help="Print every rule with its options and its paper.")
+]
+WaitOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="Wait this long for the clients that are missing; go on as soon as all are there.",
+        metavar="SECONDS",
+    ),
+]
+StrictOption = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Stop at a bad update, also where the others are enough to go on without it.",
+    ),
+]
+DiagnosticsOption = Annotated[
+    bool,
+    typer.Option(
+        help="Measure each update's norm, its cosine to the result, and its distance to the median."
+    ),
+]
+PartialOption = Annotated[
+    bool,
+    typer.Option(
+        "--partial",
+        help="Write a mergeable partial mean of these to FILE instead of a global model.",
+        rich_help_panel=_HIERARCHY,
+    ),
+]
+PartialFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Where --partial writes to.",
+        rich_help_panel=_HIERARCHY,
+        metavar="FILE",
+    ),
+]
+
+
 def aggregate(
-    members: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Whose updates: ids of clients, and only theirs; files that --partial made count"
-            " beside the updates. By default every client's.",
-            metavar="MEMBER",
-            show_default=False,
-        ),
-    ] = None,
+    members: MembersArgument = None,
     run: RunOption = DEFAULT_RUN,
     round_number: RoundOption = None,
-    list_rules: Annotated[
-        bool, typer.Option("--list", help="Print every rule with its options and its paper.")
-    ] = False,
+    list_rules: ListOption = False,
     aggregation: AggregationOptions = NONE,
     min_clients: MinClientsOption = None,
-    wait: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            help="Wait this long for the clients that are missing; go on as soon as all are there.",
-            metavar="SECONDS",
-        ),
-    ] = None,
+    wait: WaitOption = None,
     exclude: ExcludeOption = None,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict",
-            help="Stop at a bad update, also where the others are enough to go on without it.",
-        ),
-    ] = False,
-    diagnostics: Annotated[
-        bool,
-        typer.Option(
-            help="Measure each update's norm, its cosine to the result, and its distance to the"
-            " median."
-        ),
-    ] = True,
-    partial: Annotated[
-        bool,
-        typer.Option(
-            "--partial",
-            help="Write a mergeable partial mean of these to FILE instead of a global model.",
-            rich_help_panel=_HIERARCHY,
-        ),
-    ] = False,
-    output_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Where --partial writes to.",
-            rich_help_panel=_HIERARCHY,
-            metavar="FILE",
-        ),
-    ] = None,
+    strict: StrictOption = False,
+    diagnostics: DiagnosticsOption = True,
+    partial: PartialOption = False,
+    output_file: PartialFileOption = None,
     key: KeyOption = None,
     force: ForceOption = False,
     printing: OutputOptions = OutputOptions(),
@@ -90,57 +100,59 @@ def aggregate(
     """Combine the open round's updates into the next global model."""
     with Output("aggregate", printing) as output:
         if list_rules:
-            from fedcli.cli.render.rule_list import render_rules, rules
+            from fedcli.cli.render.choices import rules, show
 
-            output.result(rules(), render_rules)
+            show(rules(), output)
             return
-        _check_partial(partial, output_file)
-        if partial:
-            _check_only_adds_up(aggregation, min_clients, wait, diagnostics)
-            if key is not None:
-                raise UsageError("--key: has no meaning with --partial, which signs nothing")
-        opened = Run.open(run)
-        if output_file is not None:
-            from fedcli.steps.partial import partial as partial_step
-
-            made = partial_step(
-                opened,
-                members or (),
-                output_file,
-                round_number=round_number,
-                options=aggregation,
-                exclude=exclude or (),
-                force=force,
-                progress=output,
-            )
-            then = _use_of_partial(output_file, round_number, aggregation)
-            output.result(made, lambda made: render_partial(made, opened.command(then)))
+        asked = _Asked(members or (), round_number, aggregation, exclude or (), force)
+        if (file := _partial_file(partial, output_file)) is not None:
+            _check_only_adds_up(aggregation, min_clients, wait, diagnostics, key)
+            _add_up(Run.open(run), asked, file, output)
             return
         from fedcli.run.next_command import evaluate_command
         from fedcli.steps.aggregate import aggregate as step
 
+        opened = Run.open(run)
         result = step(
             opened,
-            round_number=round_number,
-            options=aggregation,
-            members=members or (),
+            **vars(asked),
             min_clients=min_clients,
             wait=wait or 0,
-            exclude=exclude or (),
             diagnostics=diagnostics,
             strict=strict,
             key=key,
-            force=force,
             progress=output,
         )
         output.result(result, lambda result: render(result, evaluate_command(opened)))
 
 
-def _check_partial(partial: bool, file: Path | None) -> None:
+@dataclass(frozen=True)
+class _Asked:
+    """What a global model and a partial mean are asked for alike."""
+
+    members: Sequence[str]
+    round_number: int | None
+    options: Given
+    exclude: Sequence[str]
+    force: bool
+
+
+def _add_up(run: Run, asked: _Asked, file: Path, output: Output) -> None:
+    """Write a partial mean to ``file``."""
+    from fedcli.steps.partial import partial as step
+
+    made = step(run, output=file, **vars(asked), progress=output)
+    then = _use_of_partial(file, asked.round_number, asked.options)
+    output.result(made, lambda made: render_partial(made, run.command(then)))
+
+
+def _partial_file(partial: bool, file: Path | None) -> Path | None:
+    """Return where a partial mean goes to; None where none is asked for."""
     if partial != (file is not None):
         raise UsageError("--partial and --output FILE: give both, or neither")
     if file is not None and file.suffix != ".safetensors":
         raise UsageError(f"--output: expected a name that ends in .safetensors, found {file}")
+    return file
 
 
 def _check_only_adds_up(
@@ -148,12 +160,14 @@ def _check_only_adds_up(
     min_clients: int | None,
     wait: float | None,
     diagnostics: bool,
+    key: Path | None,
 ) -> None:
+    """Refuse what goes with a global model only."""
+    from fedcli.plan.aggregate import SERVER_OPTIONS
+
     for option, value in (("--min-clients", min_clients), ("--wait", wait)):
         if value is not None:
             raise UsageError(f"{option}: has no meaning with --partial, which waits for nobody")
-    from fedcli.plan.aggregate import SERVER_OPTIONS
-
     for name in aggregation:
         if name in SERVER_OPTIONS:
             raise UsageError(
@@ -162,6 +176,8 @@ def _check_only_adds_up(
             )
     if not diagnostics:
         raise UsageError("--no-diagnostics: has no meaning with --partial, which measures nothing")
+    if key is not None:
+        raise UsageError("--key: has no meaning with --partial, which signs nothing")
 
 
 def _use_of_partial(file: Path, round_number: int | None, aggregation: Given) -> str:

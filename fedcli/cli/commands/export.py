@@ -1,18 +1,14 @@
 """``fedcli export``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import RenderableType
 
+from fedcli.cli.options.parsing import parse_round
 from fedcli.cli.options.shared import ForceOption, OutputOptions, RunOption
-from fedcli.cli.render.output import Output, size_of
-from fedcli.errors import UsageError
+from fedcli.cli.render.output import Output
 from fedcli.run import DEFAULT_RUN, Run
-
-if TYPE_CHECKING:
-    from fedcli.steps.export import ExportResult
 
 
 def export(
@@ -50,36 +46,17 @@ def export(
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Write a global model for other programs, with a card that says where it is from."""
+    from fedcli.cli.render.export import render
     from fedcli.steps.export import export as step
 
     opened = Run.open(run)
     with Output("export", printing) as output:
         result = step(
             opened,
-            round_number=_number(round_),
+            round_number=parse_round(round_),
             format=format,
             output=file,
             own_model=model,
             force=force,
         )
-        output.result(result, _render)
-
-
-def _number(text: str) -> int | None:
-    if text == "latest":
-        return None
-    if not text.isdecimal():
-        raise UsageError(f"--round: expected a number or latest, found {text!r}")
-    return int(text)
-
-
-def _render(result: "ExportResult") -> list[RenderableType]:
-    what = f"global model of round {result.round}"
-    if result.merged:
-        what += ", adapters merged"
-    done = "already exported, nothing changed" if result.already_done else f"exported the {what}"
-    return [
-        done,
-        f"{result.path}  {size_of(result.bytes)}  SHA-256 {result.sha256}",
-        f"{result.card}",
-    ]
+        output.result(result, render)

@@ -1,13 +1,13 @@
 """``fedcli init``: a run without data."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import RenderableType
 
 from fedcli.cli.options.building import make_plan, make_start
+from fedcli.cli.options.groups import comma_list
+from fedcli.cli.options.parsing import parse_classes, parse_members
 from fedcli.cli.options.sections import AggregationOptions, ModelOptions, TrainingOptions
 from fedcli.cli.options.shared import (
     ForceOption,
@@ -17,13 +17,8 @@ from fedcli.cli.options.shared import (
     RunOption,
 )
 from fedcli.cli.render.output import Output
-from fedcli.errors import UsageError
 from fedcli.options import NONE
 from fedcli.run import DEFAULT_RUN
-from fedcli.text import brief
-
-if TYPE_CHECKING:
-    from fedcli.steps.init import InitResult
 
 
 def init(
@@ -75,72 +70,20 @@ def init(
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Make a run without data, for clients that each hold their own pictures."""
+    from fedcli.cli.render.init import render
     from fedcli.steps.init import init as step
 
     start = make_start(model, make_plan(plan, training, aggregation), seed)
     with Output("init", printing) as output:
         result = step(
             run,
-            _class_names(num_classes, classes),
-            clients=_names(clients),
-            members=_members(members or ()),
+            parse_classes(num_classes, classes),
+            clients=comma_list(clients or ""),
+            members=parse_members(members or ()),
             key=key,
             image_size=image_size,
             channels=channels,
             start=start,
             force=force,
         )
-        output.result(result, _render)
-
-
-def _names(text: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
-
-
-def _members(texts: Sequence[str]) -> dict[str, str]:
-    """Read ``ID=KEY``, each for another client."""
-    members: dict[str, str] = {}
-    for text in texts:
-        client, separator, key = text.partition("=")
-        if not separator:
-            raise UsageError(
-                f"--member: expected ID=KEY, found {brief(text)}",
-                hint="fedcli keygen FILE makes a key and prints its public part",
-            )
-        if client in members:
-            raise UsageError(f"--member: names {brief(client)} twice")
-        members[client] = key
-    return members
-
-
-def _class_names(number: int | None, text: str | None) -> tuple[str, ...]:
-    names = _names(text)
-    if not names and number is None:
-        raise UsageError(
-            "--classes: say which classes there are, or how many with --num-classes",
-            hint="fedcli init --classes benign,malignant",
-        )
-    if not names:
-        return tuple(str(index) for index in range(number or 0))
-    if number not in (None, len(names)):
-        raise UsageError(f"--num-classes {number}: --classes names {len(names)}")
-    return names
-
-
-def _render(result: "InitResult") -> list[RenderableType]:
-    done = "already done: nothing changed" if result.already_done else "ready"
-    channels, height, width = result.shape
-    colour = "RGB" if channels == 3 else "grey"
-    signed = [
-        *([f"updates are signed by: {', '.join(result.members)}"] if result.members else []),
-        *([f"global models are signed by {result.coordinator}"] if result.coordinator else []),
-    ]
-    return [
-        f"{result.run}: {done}",
-        f"{result.model}; {len(result.classes)} classes: {', '.join(result.classes)};"
-        f" {colour} pictures of {width}×{height}; clients:"
-        f" {', '.join(result.clients) or 'any'}",
-        *signed,
-        "",
-        f"next: {result.next}",
-    ]
+        output.result(result, render)

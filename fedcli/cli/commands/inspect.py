@@ -1,25 +1,13 @@
 """``fedcli inspect``."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from fedcli.cli.options.shared import OutputOptions, RunOption
-from fedcli.cli.render.output import Output, figures_table, size_of
+from fedcli.cli.render.output import Output
 from fedcli.run import DEFAULT_RUN
-from fedcli.text import printable
-
-if TYPE_CHECKING:
-    from fedcli.steps.inspect import Comparison, Inspected, Tensor
-
-_MOST = 1000  # tensors that are printed; --json has all of them
-_PLACE = ("kind", "run", "round", "client")
-_ORIGIN = ("num_examples", "base", "seed", "weighting", "steps")
 
 
 def inspect(
@@ -41,125 +29,17 @@ def inspect(
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Show what is in a checkpoint, update, shard or any safetensors file, or compare two."""
+    from fedcli.cli.render.inspect import render, render_comparison
     from fedcli.steps.inspect import compare
     from fedcli.steps.inspect import inspect as step
 
     with Output("inspect", printing) as output:
         if other is None:
-            output.result(step(_found(file, run)), _render)
+            output.result(step(_found(file, run)), render)
         else:
-            output.result(compare(_found(file, run), _found(other, run)), _render_comparison)
+            output.result(compare(_found(file, run), _found(other, run)), render_comparison)
 
 
 def _found(path: Path, run: Path) -> Path:
     """Return the path as it is, or as one in the run where it is only there."""
     return run / path if not path.exists() and (run / path).exists() else path
-
-
-def _render(file: "Inspected") -> list[RenderableType]:
-    shard = file.labels is not None
-    figures = ["least", "greatest"] if shard else ["norm"]
-    if any(tensor.figures.not_finite for tensor in file.tensors):
-        figures.append("not finite")
-    roles = file.metadata is not None and not shard
-    table = figures_table(["tensor", *(["role"] if roles else []), "dtype"], ["shape", *figures])
-    for tensor in file.tensors[:_MOST]:
-        words = [printable(tensor.name), *([tensor.role or ""] if roles else []), tensor.dtype]
-        table.add_row(*map(Text, words), *_cells(tensor, figures))
-    more = len(file.tensors) - _MOST
-    rest = [f"and {more} more; --json lists all"] if more > 0 else []
-    return [_heading(file), "", table, *rest]
-
-
-def _cells(tensor: "Tensor", figures: Sequence[str]) -> list[str]:
-    found = tensor.figures
-    values = {
-        "norm": found.norm,
-        "least": found.least,
-        "greatest": found.greatest,
-        "not finite": found.not_finite or None,
-    }
-    shown = (values[name] for name in figures)
-    return [_shape(tensor), *("" if value is None else f"{value:.6g}" for value in shown)]
-
-
-def _shape(tensor: "Tensor") -> str:
-    return printable("×".join(map(str, tensor.shape)) or "()", 40)
-
-
-def _heading(file: "Inspected") -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    rows: list[tuple[str, str]] = [("file", str(file.path)), ("sha256", file.sha256)]
-    rows.append(("size", f"{size_of(file.bytes)}, {len(file.tensors)} tensors"))
-    if file.metadata is None:
-        rows.append(("kind", "safetensors, not written by fedcli"))
-    else:
-        rows += _facts(file.metadata)
-    if file.norm is not None and file.labels is None:
-        rows.append(("norm", f"{file.norm:.6g}, of all parameters"))
-    if file.labels is not None:
-        rows.append(("labels", " ".join(map(str, file.labels))))
-    for name, value in rows:
-        table.add_row(name, Text(printable(value), overflow="fold"))
-    return table
-
-
-def _facts(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rows = [(key, str(metadata[key])) for key in (*_PLACE, *_ORIGIN) if key in metadata]
-    for key in ("updates", "partials"):
-        if metadata.get(key):
-            hashes = (f"{name} {_short(sha256)}" for name, sha256 in metadata[key].items())
-            rows.append((key, ", ".join(hashes)))
-    if training := metadata.get("training"):
-        facts = (f"{key} {_short(value)}" for key, value in training.items())
-        rows.append(("training", ", ".join(facts)))
-    return rows
-
-
-def _short(value: Any) -> str:
-    """Write a value for people; of a SHA-256, its first twelve digits."""
-    text = str(value)
-    is_hash = len(text) == 64 and set(text) <= set("0123456789abcdef")
-    return f"{text[:12]}…" if is_hash else printable(text, 60)
-
-
-def _render_comparison(found: "Comparison") -> list[RenderableType]:
-    one, two = found.paths
-    lines: list[RenderableType] = [
-        Text(printable(f"{'same bytes' if found.same else 'different'}: {one} and {two}"))
-    ]
-    if found.facts:
-        facts = figures_table(["said", "first", "second"], [])
-        for key, values in found.facts.items():
-            shown = ("" if value is None else _short(value) for value in values)
-            facts.add_row(*map(Text, (printable(key), *shown)))
-        lines += ["", facts]
-    for title, names in (
-        ("only in the first", found.first_only),
-        ("only in the second", found.second_only),
-        ("of another shape", found.other_shape),
-    ):
-        if names:
-            lines += ["", Text(printable(f"{title}: {', '.join(names)}"), overflow="fold")]
-    lines += ["", *_differences(found)]
-    if found.cosine is not None:
-        lines.append(f"cosine of the angle between all parameters: {found.cosine:.9g}")
-    return lines
-
-
-def _differences(found: "Comparison") -> list[RenderableType]:
-    different = [tensor for tensor in found.tensors if tensor.different]
-    equal = len(found.tensors) - len(different)
-    lines: list[RenderableType] = [f"{equal} of {len(found.tensors)} common tensors are equal"]
-    if different:
-        table = figures_table(["tensor"], ["different", "of", "by up to", "relative"])
-        for tensor in different[:_MOST]:
-            figures = (tensor.largest, tensor.relative)
-            table.add_row(
-                Text(printable(tensor.name)),
-                str(tensor.different),
-                str(tensor.values),
-                *("" if figure is None else f"{figure:.3g}" for figure in figures),
-            )
-        lines.append(table)
-    return lines

@@ -62,6 +62,7 @@ def report(
 
     It reports what a run directory can support, and says what is missing.
     """
+    from fedcli.cli.render.report import show
     from fedcli.steps.report import report as step
 
     source = context.get_parameter_source("run")
@@ -79,15 +80,4 @@ def report(
             csv=None if csv == _STDOUT else csv,
             progress=output,
         )
-        if to_stdout == ["markdown"]:
-            from fedcli.reporting.markdown import to_markdown
-
-            print(to_markdown(result), end="")
-        elif to_stdout == ["csv"]:
-            from fedcli.reporting.tidy import to_csv
-
-            print(to_csv(result), end="")
-        else:
-            from fedcli.reporting.terminal import render
-
-            output.result(result, render)
+        show(result, to_stdout[0] if to_stdout else None, output)

@@ -1,11 +1,11 @@
 """``fedcli run``."""
 
 import signal
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import RenderableType
 
+from fedcli.cli.options.parsing import parse_jobs
 from fedcli.cli.options.sections import AggregationOptions, PassedOnOptions, TrainingOptions
 from fedcli.cli.options.shared import (
     ExcludeOption,
@@ -15,13 +15,9 @@ from fedcli.cli.options.shared import (
     RunOption,
     SeedOption,
 )
-from fedcli.cli.render.output import Output, figures_table, seconds
-from fedcli.errors import UsageError
+from fedcli.cli.render.output import Output
 from fedcli.options import NONE
 from fedcli.run import DEFAULT_RUN, Run
-
-if TYPE_CHECKING:
-    from fedcli.steps.run import RunResult
 
 
 def run(
@@ -61,6 +57,7 @@ def run(
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Do many rounds with one command, from where the run stands, by launching the same steps."""
+    from fedcli.cli.render.run import render
     from fedcli.execution.step_arguments import StepOptions
     from fedcli.steps.run import run_rounds
 
@@ -83,32 +80,9 @@ def run(
             opened,
             rounds,
             options,
-            jobs=_number(jobs),
+            jobs=parse_jobs(jobs),
             evaluate=evaluate,
             keep_updates=keep_updates,
             progress=output,
         )
-        output.result(result, lambda result: _render(result, opened.command("report")))
-
-
-def _number(jobs: str) -> int | None:
-    if jobs == "auto":
-        return None
-    if not jobs.isdecimal() or int(jobs) < 1:
-        raise UsageError(f"--jobs: expected auto or a number of at least 1, found {jobs!r}")
-    return int(jobs)
-
-
-def _render(result: "RunResult", then: str) -> list[RenderableType]:
-    if not result.rounds:
-        return [f"{result.rounds_complete} rounds are complete already.", f"next: {then}"]
-    table = figures_table(["round"], ["clients", "test loss", "acc. (%)", "time"])
-    for row in result.rounds:
-        table.add_row(
-            str(row.round),
-            str(row.clients),
-            "" if row.loss is None else f"{row.loss:.4f}",
-            "" if row.accuracy is None else f"{100 * row.accuracy:.1f}",
-            seconds(row.seconds),
-        )
-    return [table, f"next: {then}"]
+        output.result(result, lambda result: render(result, opened.command("report")))

@@ -1,9 +1,8 @@
 """``fedcli train-client``."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import RenderableType
 
 from fedcli.cli.options.sections import ExecutionOptions, TrainingOptions
 from fedcli.cli.options.shared import (
@@ -15,7 +14,7 @@ from fedcli.cli.options.shared import (
     RunOption,
     SeedOption,
 )
-from fedcli.cli.render.output import Output, figures_table, seconds, size_of
+from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
 from fedcli.options import NONE
 from fedcli.run import DEFAULT_RUN, Run
@@ -51,13 +50,14 @@ def train_client(
     """Train one client, or several one after another, on their own data for the open round."""
     with Output("train-client", printing) as output:
         if list_algorithms:
-            from fedcli.cli.render.algorithm_list import algorithms, render_algorithms
+            from fedcli.cli.render.choices import algorithms, show
 
-            output.result(algorithms(), render_algorithms)
+            show(algorithms(), output)
             return
         if not ids:
             raise UsageError("--id: say who trains: an id, a list (0,3), a range (0-9), or all")
         opened = Run.open(run)  # before torch is imported: most mistakes are found here
+        from fedcli.cli.render.train_client import render
         from fedcli.plan.execution import Execution
         from fedcli.steps.train_client import train_client as step
         from fedcli.training.devices import keep_heap
@@ -76,33 +76,4 @@ def train_client(
             force=force,
             progress=output,
         )
-        output.result(result, lambda result: _render(result, _advice(opened, result)))
-
-
-def _advice(run: Run, result: Any) -> str:
-    from fedcli.run.late_updates import late_advice
-    from fedcli.steps.status import status
-
-    late = [client.client for client in result.clients if client.late]
-    return late_advice(run, result.round, late) if late else f"next: {status(run).next}"
-
-
-def _render(result: Any, advice: str) -> list[RenderableType]:
-    table = figures_table(
-        ["client"], ["examples", "loss", "acc. (%)", "images/s", "time", "update"]
-    )
-    for client in result.clients:
-        if client.already_done:
-            figures = ["", "", "", "before"]
-        else:
-            last = client.epochs[-1]
-            figures = [
-                f"{last.loss:.4f}",
-                f"{100 * last.accuracy:.1f}",
-                f"{client.images_per_second:.0f}",
-                seconds(client.seconds),
-            ]
-        size = size_of(client.bytes)
-        table.add_row(client.client, str(client.num_examples), *figures, size)
-    heading = f"round {result.round}, on {result.device} with {result.training['threads']} threads"
-    return [heading, table, advice]
+        output.result(result, lambda result: render(result, opened))

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fedcli.formats.dtypes import Array
+from fedcli.formats.dtypes import Array, Values
+from fedcli.formats.training_record import TrainingRecord
 
-Weights = NDArray[np.float64]
-Options = Mapping[str, Any]
+RuleOptions = Mapping[str, Any]
 
 
 class Measures(IntEnum):
@@ -41,7 +40,7 @@ class Contributor:
     num_examples: int
     clients: int = 1
     staleness: int = 0
-    training: Mapping[str, Any] = field(default_factory=dict)
+    training: TrainingRecord = field(default_factory=TrainingRecord)
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class Shares:
     They are kept apart because the products of float32 values and whole weights are exact.
     """
 
-    weights: Weights
+    weights: Values
     divisor: float
 
 
@@ -64,8 +63,8 @@ class Clients:
     """
 
     shares: Shares
-    squares: Weights | None = None
-    gram: Weights | None = None
+    squares: Values | None = None
+    gram: Values | None = None
     has_center: bool = False
 
     def __len__(self) -> int:
@@ -73,7 +72,7 @@ class Clients:
 
 
 @dataclass(frozen=True)
-class Linear:
+class LinearDecision:
     """The result is x + Σ c_i Δ_i + c·center, with c_i = weights_i / divisor.
 
     A client of weight 0 was not kept, and its values are not read. Buffers become the mean of the
@@ -92,7 +91,7 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class CoordinateWise:
+class CoordinateWiseDecision:
     """The result is ``combine`` of the models y_i of these clients, for each coordinate alone.
 
     ``combine`` takes a block (clients, coordinates) of float32 or float64, which it may write to,
@@ -100,10 +99,10 @@ class CoordinateWise:
     """
 
     kept: tuple[int, ...]
-    combine: Callable[[Array], NDArray[np.float64]]
+    combine: Callable[[Array], Values]
 
 
-Combination = Linear | CoordinateWise
+Decision = LinearDecision | CoordinateWiseDecision
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,86 @@
+"""What ``fedcli evaluate`` shows of its result, in 80 columns."""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from fedcli.cli.render.output import figures_table
+from fedcli.reporting.words import model_named
+from fedcli.steps.evaluate import EvaluateResult
+
+
+def render(result: EvaluateResult, then: str) -> list[RenderableType]:
+    """Draw scores; ``then`` is the command to type next."""
+    parts: list[RenderableType] = []
+    # A table of several models for each of several rounds would be too wide.
+    by_round = [list(group) for _, group in groupby(result.evaluations, itemgetter("round"))]
+    if max(map(len, by_round)) == 1:
+        by_round = [list(result.evaluations)]
+    for entries in by_round:
+        parts += _table(entries)
+    if len(result.evaluations) == 1:
+        parts.append(_per_class(result.evaluations[0]))
+    if not result.computed:
+        parts.append("These scores were there already; --force computes them again.")
+    return [*parts, f"next: {then}"]
+
+
+def _table(entries: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
+    """What is the same for all of the entries is said once, above the table."""
+    facts = {
+        "round": [f"round {entry['round']}" for entry in entries],
+        "model": [_model(entry) for entry in entries],
+        "client": [str(entry["client"] or "") for entry in entries],
+        "data": [_data(entry) for entry in entries],
+    }
+    same = {name for name, values in facts.items() if len(set(values)) == 1}
+    if "client" in same:  # it is part of the model's name
+        del facts["client"]
+        facts["model"] = [model_named(entry["model"], entry["client"]) for entry in entries]
+    differing = [name for name in facts if name not in same]
+    with_auc = any(entry["auc"] is not None for entry in entries)
+    figures = ["examples", "loss", "acc. (%)", "bal. (%)", "F1", *["AUC"] * with_auc]
+    table = figures_table(differing, figures)
+    for number, entry in enumerate(entries):
+        table.add_row(
+            *[facts[name][number] for name in differing],
+            str(entry["examples"]),
+            f"{entry['loss']:.4f}",
+            f"{100 * entry['accuracy']:.1f}",
+            f"{100 * entry['balanced_accuracy']:.1f}",
+            f"{entry['macro_f1']:.3f}",
+            *[f"{entry['auc']:.3f}" if entry["auc"] is not None else ""] * with_auc,
+        )
+    common = ", ".join(values[0] for name, values in facts.items() if name in same)
+    return [*[common] * bool(common), table]
+
+
+def _model(entry: Mapping[str, Any]) -> str:
+    return "update" if entry["model"] == "update" else f"{entry['model']} model"
+
+
+def _data(entry: Mapping[str, Any]) -> str:
+    name = str(entry["data"])
+    if entry["data_client"] not in (None, entry["client"]):
+        name = f"{name} of client {entry['data_client']}"
+    return f"{name}, only {', '.join(entry['classes'])}" if entry["classes"] else name
+
+
+def _per_class(entry: Mapping[str, Any]) -> Table:
+    table = figures_table(["class"], ["examples", "acc. (%)"])
+    table.add_column("", width=20)
+    table.add_column("most taken for")
+    for number, row in enumerate(entry["per_class"]):
+        if row["examples"]:
+            wrong = list(entry["confusion"][number])
+            wrong[number] = 0
+            other = entry["per_class"][wrong.index(max(wrong))]["class"] if any(wrong) else ""
+            share = f"{other} ({max(wrong) / row['examples']:.0%})" if other else ""
+            bar = "█" * round(20 * row["accuracy"])
+            accuracy = f"{100 * row['accuracy']:.1f}"
+            table.add_row(row["class"], str(row["examples"]), accuracy, bar, share)
+    return table

@@ -1,0 +1,25 @@
+"""What ``fedcli init`` shows of its result."""
+
+from rich.console import RenderableType
+
+from fedcli.steps.init import InitResult
+
+
+def render(result: InitResult) -> list[RenderableType]:
+    """Describe the new run."""
+    done = "already done: nothing changed" if result.already_done else "ready"
+    channels, height, width = result.shape
+    colour = "RGB" if channels == 3 else "grey"
+    signed = [
+        *([f"updates are signed by: {', '.join(result.members)}"] if result.members else []),
+        *([f"global models are signed by {result.coordinator}"] if result.coordinator else []),
+    ]
+    return [
+        f"{result.run}: {done}",
+        f"{result.model}; {len(result.classes)} classes: {', '.join(result.classes)};"
+        f" {colour} pictures of {width}×{height}; clients:"
+        f" {', '.join(result.clients) or 'any'}",
+        *signed,
+        "",
+        f"next: {result.next}",
+    ]

@@ -1,0 +1,20 @@
+"""Where ``fedcli report`` shows its result: as a report on the terminal, or as text for a pipe."""
+
+from fedcli.cli.render.output import Output
+from fedcli.reporting.model import Report
+
+
+def show(report: Report, text: str | None, output: Output) -> None:
+    """Print a report: as ``text``, which is ``markdown`` or ``csv``, else as tables or JSON."""
+    if text == "markdown":
+        from fedcli.reporting.markdown import to_markdown
+
+        print(to_markdown(report), end="")
+    elif text == "csv":
+        from fedcli.reporting.tidy import to_csv
+
+        print(to_csv(report), end="")
+    else:
+        from fedcli.reporting.terminal import render
+
+        output.result(report, render)

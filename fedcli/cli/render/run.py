@@ -1,0 +1,22 @@
+"""What ``fedcli run`` shows of its result."""
+
+from rich.console import RenderableType
+
+from fedcli.cli.render.output import figures_table, seconds
+from fedcli.steps.run import RunResult
+
+
+def render(result: RunResult, then: str) -> list[RenderableType]:
+    """Draw one row a round that was done; ``then`` is the command to type next."""
+    if not result.rounds:
+        return [f"{result.rounds_complete} rounds are complete already.", f"next: {then}"]
+    table = figures_table(["round"], ["clients", "test loss", "acc. (%)", "time"])
+    for row in result.rounds:
+        table.add_row(
+            str(row.round),
+            str(row.clients),
+            "" if row.loss is None else f"{row.loss:.4f}",
+            "" if row.accuracy is None else f"{100 * row.accuracy:.1f}",
+            seconds(row.seconds),
+        )
+    return [table, f"next: {then}"]

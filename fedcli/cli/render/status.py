@@ -1,0 +1,68 @@
+"""What ``fedcli status`` shows of a run."""
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from fedcli.cli.render.output import figures_table, size_of
+from fedcli.run.heartbeat import Training
+from fedcli.steps.status import Status
+
+
+def render_sampled(status: Status) -> list[RenderableType]:
+    """Print the sampled clients as ``train-client --id`` takes them."""
+    return [",".join(status.sampled)]
+
+
+def render(status: Status) -> list[RenderableType]:
+    """Draw where a run stands."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_row("run", f"{status.run} ({status.id[:12]})")
+    table.add_row("data", f"{status.dataset}, {status.classes} classes")
+    table.add_row("model", status.model)
+    table.add_row("clients", _names(status.clients) or "any (no list was given)")
+    table.add_row("complete", _rounds(status))
+    table.add_row("open round", str(status.open_round))
+    if status.round != status.open_round:
+        table.add_row("in round", str(status.round))
+    if status.sampled != status.clients:
+        table.add_row("sampled", _names(status.sampled))
+    table.add_row("delivered", _names(status.delivered) or "none")
+    if status.clients:
+        table.add_row("missing", _names(status.missing) or "none")
+    training = [_training_table(status.training)] if status.training else []
+    return [table, *training, f"next: {status.next}"]
+
+
+def _training_table(training: tuple[Training, ...]) -> Table:
+    table = figures_table(
+        ["training", "host", "device"], ["epoch", "images/s", "memory", "last heard of"]
+    )
+    for client in training:
+        speed, memory = client.images_per_second, client.peak_memory_bytes
+        ago = _ago(client.seconds_ago)
+        table.add_row(
+            client.client,
+            client.host,
+            client.device,
+            f"{client.epoch}/{client.epochs}",
+            "" if speed is None else f"{speed:.0f}",
+            "" if memory is None else size_of(memory),
+            ago if client.state == "training" else f"{ago}: {client.state}",
+        )
+    return table
+
+
+def _ago(seconds: int) -> str:
+    return f"{seconds} s ago" if seconds < 120 else f"{seconds // 60} min ago"
+
+
+def _names(clients: tuple[str, ...]) -> str:
+    shown = ", ".join(clients[:10])
+    return f"{shown}, … ({len(clients)} in all)" if len(clients) > 10 else shown
+
+
+def _rounds(status: Status) -> str:
+    done = status.open_round - 1
+    if done == 0:
+        return "the starting model (round 0)"
+    return f"round{'s' * (done > 1)} 1{f'–{done}' * (done > 1)}, {len(status.evaluated)} evaluated"

@@ -1,0 +1,67 @@
+"""``evaluation.json``: the scores of a round's models."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedcli.formats.records import ClientId, Count, FileRecord
+from fedcli.storage.atomic import canonical_json
+
+_SUBJECT = ("model", "client", "data", "data_client", "classes")
+
+
+def subject_key(values: Mapping[str, Any]) -> str:
+    """Return what was scored on what, as canonical JSON: scores stand in a file in this order."""
+    return canonical_json({key: values[key] for key in _SUBJECT}).decode()
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How well one class is told apart: recall and F1, None without examples."""
+
+    name: str = field(metadata={"key": "class"})
+    examples: Count
+    accuracy: float | None = None
+    f1: float | None = None
+
+
+@dataclass(frozen=True)
+class Score:
+    """One model on one set of examples; ``seconds`` is volatile.
+
+    ``model`` is ``global``, or ``update`` or ``personal`` (of ``client``), and ``sha256`` that of
+    its file. ``data`` names the set, ``data_client`` whose it is; of ``classes``, None for all, are
+    the examples. Accuracies lie in [0, 1]; ``confusion`` is K×K, rows the true class, columns the
+    predicted.
+    """
+
+    model: str
+    data: str
+    examples: Count
+    accuracy: float
+    client: ClientId | None = None
+    data_client: ClientId | None = None
+    classes: tuple[str, ...] | None = None
+    sha256: str | None = None
+    loss: float | None = None
+    balanced_accuracy: float | None = None
+    macro_f1: float | None = None
+    auc: float | None = None
+    per_class: tuple[ClassScore, ...] = ()
+    confusion: tuple[tuple[Count, ...], ...] = ()
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no evaluation can give (``ValueError``)."""
+        if not 0 <= self.accuracy <= 1:
+            raise ValueError(f"accuracy {self.accuracy}: expected 0 to 1")
+        if any(len(row) != len(self.confusion) for row in self.confusion):
+            raise ValueError("confusion: expected as many columns as rows")
+
+
+@dataclass(frozen=True)
+class Evaluation(FileRecord):
+    """The scores of a round: one for each model and each set of examples."""
+
+    results: tuple[Score, ...]
+    round: Count | None = None

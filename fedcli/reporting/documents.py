@@ -1,0 +1,26 @@
+"""Documents from templates, which lie in the directory ``templates`` of a room."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def environment(package: str, finalize: Callable[[Any], Any] | None = None) -> "Environment":
+    """Return the templates of a package; they escape HTML, and a name that is not given fails.
+
+    ``finalize`` is applied to every value before it is escaped. jinja2 is imported here, so that
+    only those who write a document wait for it.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader(package),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )

@@ -17,10 +17,10 @@ def keygen(
     ] = Path("fedcli.key"),
     run: RunOption = DEFAULT_RUN,
     show: Annotated[
-        bool, typer.Option("--show", help="Print the public key of a key that is there.")
+        bool, typer.Option("--show", help="Print the public key of an existing FILE.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace a key that is there, which is then lost.")
+        bool, typer.Option("--force", help="Replace an existing key, which is then lost.")
     ] = False,
     printing: OutputOptions = OutputOptions(),
 ) -> None:

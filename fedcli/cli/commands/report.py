@@ -51,7 +51,7 @@ def report(
         Path | None,
         typer.Option(
             "--csv",
-            help="Write all values as CSV, one a row; - is standard output.",
+            help="Write all values as CSV, one per row; - is standard output.",
             metavar="FILE",
             rich_help_panel=_FILES,
         ),

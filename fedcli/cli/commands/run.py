@@ -22,7 +22,8 @@ from fedcli.run import DEFAULT_RUN, Run
 
 def run(
     rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="Go on until round N is complete.", metavar="N")
+        int,
+        typer.Option("--rounds", min=1, help="Continue until round N is complete.", metavar="N"),
     ],
     run: RunOption = DEFAULT_RUN,
     jobs: Annotated[
@@ -30,7 +31,7 @@ def run(
         typer.Option(
             "--jobs",
             "-j",
-            help="Clients at a time; auto is what suits the cores, or the GPU's memory.",
+            help="Clients at a time; auto suits the cores, or the GPU's memory.",
             metavar="N|auto",
         ),
     ] = "auto",
@@ -56,7 +57,7 @@ def run(
     seed: SeedOption = None,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
-    """Do many rounds with one command, from where the run stands, by launching the same steps."""
+    """Run many rounds with one command, from where the run stands, by launching the same steps."""
     from fedcli.cli.render.run import render
     from fedcli.execution.step_arguments import StepOptions
     from fedcli.steps.run import run_rounds

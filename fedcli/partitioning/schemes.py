@@ -46,7 +46,7 @@ class Scheme:
                 "Number of clients.",
                 "N",
                 at_least=1,
-                unset="3; the number of `--labels`, of `--sizes`, or of groups",
+                unset="3, or the number of `--labels`, `--sizes` or groups",
             ),
         ] = None,
         **options: Any,

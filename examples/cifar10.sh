@@ -1,12 +1,12 @@
 #!/bin/sh
 # The article's experiment: three clients that may not share their pictures, against one model
-# trained on all of them. Results and their reading: docs/results.md.
+# trained on all of them. docs/results.md has the results and explains them.
 #
 # Usage: sh examples/cifar10.sh PICTURES [FOLDER]
 #   PICTURES  a folder with train/<class>/… and test/<class>/… of CIFAR-10, or the word `cifar10`
 #             to let torchvision download the original
 #   FOLDER    where the runs and the report go, by default ./cifar10-runs
-# ROUNDS, EPOCHS (local epochs a round), LR, JOBS (clients at a time), THREADS (of each client),
+# ROUNDS, EPOCHS (local epochs per round), LR, JOBS (clients at a time), THREADS (of each client),
 # LIMIT (training pictures) and OPTIONS (more options of `fedcli partition`) are read from the
 # environment.
 set -eu
@@ -39,7 +39,7 @@ run iid "$jobs" --scheme iid --clients 3
 run dirichlet-0.5 "$jobs" --scheme dirichlet --alpha 0.5 --clients 3
 run centralised 1 --scheme iid --clients 1
 
-# The six classes that the first federation has seen, and what each client would have alone.
+# The six classes that the first federation has seen, and the model that each client has alone.
 for name in two-classes-each six-classes-centralised; do
     fedcli evaluate --run "$name" --round all --classes "$six"
 done

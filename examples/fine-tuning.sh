@@ -1,14 +1,14 @@
 #!/bin/sh
 # Fine-tuning for pictures of two classes in folders: a ResNet-18 that was trained on something
-# else gets a new last layer. Once all of it is trained, once the last layer alone, once adapters of
-# low rank (LoRA) and the last layer. The report compares accuracy and the bytes that were sent.
+# else gets a new last layer. Three runs train all of it, the last layer alone, and low-rank adapters
+# (LoRA) with the last layer. The report compares accuracy and the bytes that were sent.
 #
 # Usage: sh examples/fine-tuning.sh [PICTURES] [FOLDER]
-#   PICTURES  a folder with one folder a class; without it, or with '', stand-ins are drawn
+#   PICTURES  a folder with one folder per class; without it, or with '', stand-ins are drawn
 #   FOLDER    where the runs go, by default ./fine-tuning
 # ROUNDS, IMAGE_SIZE, COUNT (pictures of each class to draw), WARM_UP and EPOCHS (pictures that the
-# network is trained on before, and how often) are read from the environment. With PRETRAINED=1 it
-# starts from torchvision's ImageNet weights instead, which come from the network.
+# network is trained on first, and how often) are read from the environment. With PRETRAINED=1 it
+# starts from torchvision's ImageNet weights instead, which torchvision downloads.
 set -eu
 . "$(dirname -- "$0")/setup.sh"
 examples=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)

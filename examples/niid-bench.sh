@@ -6,9 +6,9 @@
 #   PICTURES  a folder with train/<class>/… and test/<class>/… of CIFAR-10, or the word `cifar10`
 #             to let torchvision download the original
 #   FOLDER    where the runs and the report go, by default ./niid-bench
-# ALGORITHMS (names with spaces between; a name may bring options, as in fedprox:--mu:0.1), ROUNDS,
+# ALGORITHMS (names separated by spaces; a name may bring options, as in fedprox:--mu:0.1), ROUNDS,
 # EPOCHS, SEED, JOBS (clients at a time) and LIMIT (training pictures) are read from the
-# environment. Results and their reading: docs/results.md
+# environment. docs/results.md has the results and explains them.
 set -eu
 . "$(dirname -- "$0")/setup.sh"
 case ${1:?usage: sh examples/niid-bench.sh PICTURES [FOLDER]} in

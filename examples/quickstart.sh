@@ -1,7 +1,7 @@
 #!/bin/sh
 # A federation of three clients on the embedded data set: partition, train, aggregate, evaluate,
 # report. Usage: sh examples/quickstart.sh [RUN]; RUN is the run directory, by default ./fedrun.
-# LIMIT takes only so many pictures, for a shorter look.
+# LIMIT uses only that many pictures, for a shorter run.
 set -eu
 . "$(dirname -- "$0")/setup.sh"
 export FEDCLI_RUN="${1:-fedrun}"

@@ -1,6 +1,6 @@
 # Sourced by the other scripts: puts the command `fedcli` on the PATH, from a virtual environment
-# that is made when there is none. FEDCLI_VENV says where (by default .venv beside this folder),
-# PYTHON which interpreter makes it.
+# that it creates if there is none. FEDCLI_VENV says where (by default .venv beside this folder), and
+# PYTHON with which interpreter.
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 FEDCLI_VENV=${FEDCLI_VENV:-$root/.venv}
 if [ ! -x "$FEDCLI_VENV/bin/fedcli" ]; then

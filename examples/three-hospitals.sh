@@ -1,5 +1,5 @@
 #!/bin/sh
-# Three hospitals with pictures of their own, which stay where they are: two classes, and a
+# Three hospitals with their own pictures, which stay where they are: two classes, and a
 # ResNet-18 that starts from given weights with a new last layer.
 # Usage: sh examples/three-hospitals.sh [FOLDER]; everything is made in FOLDER.
 set -eu
@@ -9,13 +9,13 @@ mkdir -p "${1:-three-hospitals}"
 cd "${1:-three-hospitals}"
 size=${IMAGE_SIZE:-64}
 
-# Stand-ins for scans, one folder a hospital with one sub-folder a class; use your own instead.
+# Stand-ins for scans, one folder per hospital with one sub-folder per class; use your own instead.
 for hospital in mercy st-olav charite; do
     python "$examples/draw_scans.py" "$hospital" --pictures "${PICTURES:-120}" --size "$size"
 done
 python "$examples/draw_scans.py" reference --pictures "${PICTURES:-120}" --size "$size"
 
-# Weights to start from: here those of a model of ten classes, trained for a moment.
+# Weights to start from: here those of a model of ten classes, trained briefly.
 fedcli partition --run warm-up --model resnet18 --clients 1 --limit "${WARM_UP:-1000}" --epochs 1
 fedcli run --run warm-up --rounds 1
 

@@ -13,7 +13,7 @@ import dataclasses
 import inspect
 import math
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, replace
 from functools import cache
 from types import MappingProxyType
@@ -49,7 +49,8 @@ class Option:
     ``panel`` is the heading that it stands under in ``--help``, by default the section's.
     ``above``, ``at_least``, ``below`` and ``at_most`` bound a number, or each number of a list,
     which messages call ``what``; ``choices`` are the values that text or numbers may have.
-    ``unset`` stands for the default in the help, where that is None or depends. A ``flag`` has no
+    ``unset`` says what holds while the option is not given, where the default cannot. In it and in
+    ``help`` backticks mark what is typed; pages show them, a terminal does not. A ``flag`` has no
     ``--no-`` form, and one to ``repeat`` is given once for each item. It is typed as ``--name``
     unless ``word`` says otherwise, or ``short``; ``envvar`` is the environment variable that gives
     it too.
@@ -209,38 +210,49 @@ def one_of(option: str, value: str, known: Iterable[str]) -> str:
 
 
 def help_text(one: Declared) -> str:
-    """Return the help of an option with its default."""
-    default = default_text(one)
-    return f"{one.option.help} (default: {default})" if default else one.option.help
+    """Return the help of an option with its default, as a terminal shows it."""
+    default = "" if one.option.flag else default_text(one)
+    text = f"{one.option.help} (default: {default})" if default else one.option.help
+    return text.replace("`", "")
 
 
 def default_text(one: Declared) -> str:
-    """Return the default of an option as people read it; empty where it has none."""
+    """Return the default of an option as pages show it: None is off; empty where it has none."""
     if one.option.unset is not None:
         return one.option.unset
-    if one.default is MISSING or one.default is None or one.default == ():
+    if one.default is MISSING:
         return ""
-    if isinstance(one.default, bool):
-        return "" if one.option.flag else "yes" if one.default else "no"
-    if isinstance(one.default, tuple):
-        return ",".join(map(str, one.default))
-    return f"{one.default:g}" if isinstance(one.default, float) else str(one.default)
+    if one.default == ():
+        return "none"
+    if one.default is None or isinstance(one.default, bool):
+        return "on" if one.default else "off"
+    return f"`{one.default:g}`" if isinstance(one.default, float) else f"`{one.default}`"
+
+
+def inner_text(text: str) -> str:
+    """Return a help text as part of a sentence: no capital, unless of an acronym, and no stop."""
+    start = text[0] if text[1:2].isupper() else text[0].lower()
+    return f"{start}{text[1:]}".removesuffix(".")
 
 
 def owned(owners: Mapping[str, Declared]) -> Declared:
-    """Return an option as all that have it declare it: the help says whose it is.
+    """Return an option as all its owners declare it: help and default say which owner has which.
 
     It has no default of its own, since that depends on the owner.
     """
-    by_help: dict[str, dict[str, Declared]] = {}
-    for owner, one in owners.items():
-        by_help.setdefault(one.option.help, {})[owner] = one
-    text = " ".join(_owned_help(text, its) for text, its in by_help.items())
+    helps = _names_by(lambda one: inner_text(one.option.help), owners)
+    defaults = _names_by(default_text, owners)
+    text = "; ".join(f"{names}: {text}" for text, names in helps.items())
+    unset = "; ".join(f"{text} for {names}" for text, names in defaults.items())
+    if len(defaults) == 1:
+        (unset,) = defaults
     one = next(iter(owners.values()))
-    return replace(one, default=MISSING, option=replace(one.option, help=text, unset=None))
+    return replace(one, default=MISSING, option=replace(one.option, help=f"{text}.", unset=unset))
 
 
-def _owned_help(text: str, owners: Mapping[str, Declared]) -> str:
-    defaults = [text for text in dict.fromkeys(map(default_text, owners.values())) if text]
-    default = f" (default: {'; '.join(defaults)})" if defaults else ""
-    return f"{', '.join(owners)}: {text[0].lower()}{text[1:]}{default}"
+def _names_by(text_of: Callable[[Declared], str], owners: Mapping[str, Declared]) -> dict[str, str]:
+    """Return the owners, as a list in words, by what ``text_of`` makes of their options."""
+    names: dict[str, list[str]] = {}
+    for owner, one in owners.items():
+        names.setdefault(text_of(one), []).append(f"`{owner}`")
+    return {text: ", ".join(its) for text, its in names.items()}

@@ -1,7 +1,7 @@
 #!/bin/sh
 # All checks, in a virtual environment of their own: lint, format, types, imports, tests, docs,
-# examples. FEDCLI_VENV says where it is made (by default .venv-test in the checkout), PYTHON what
-# makes it. FEDCLI_THOROUGH=1 runs all of every campaign, where a sample of it is run otherwise.
+# examples. FEDCLI_VENV says where to create it (by default .venv-test in the checkout), PYTHON with
+# which interpreter. FEDCLI_THOROUGH=1 runs every campaign whole; otherwise a sample of it runs.
 set -eu
 cd "$(dirname -- "$0")/.."
 venv=${FEDCLI_VENV:-.venv-test}

@@ -31,7 +31,7 @@ class Ditto(LocalAlgorithm):
     keeps = "personal"
 
     ditto_lambda: Annotated[
-        float, Option("Pull of the global model on the personal one.", "L", at_least=0)
+        float, Option("How strongly the global model attracts the personal one.", "L", at_least=0)
     ] = 0.1
 
     def begin(self, start: RoundStart) -> Term:

@@ -36,7 +36,9 @@ class FedDyn(LocalAlgorithm):
     keeps = "dual"
     anew_with = ("feddyn_alpha",)
 
-    feddyn_alpha: Annotated[float, Option("Its α.", "A", at_least=0)] = 0.01
+    feddyn_alpha: Annotated[
+        float, Option("Weight α of the dynamic regulariser.", "A", at_least=0)
+    ] = 0.01
 
     def begin(self, start: RoundStart) -> Term:
         """RoundStart from the client's h_k."""

@@ -38,7 +38,9 @@ class Moon(LocalAlgorithm):
     keeps = "previous"
 
     mu: Annotated[float, Option("Weight of the contrastive term.", "MU", at_least=0)] = 1.0
-    temperature: Annotated[float, Option("Its τ.", "T", above=0)] = 0.5
+    temperature: Annotated[
+        float, Option("Temperature τ of the contrastive term.", "T", above=0)
+    ] = 0.5
 
     def begin(self, start: RoundStart) -> Term:
         """Compare with the global model and the client's last one."""

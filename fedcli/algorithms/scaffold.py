@@ -43,7 +43,8 @@ class Scaffold(LocalAlgorithm):
     scaffold_option: Annotated[
         int,
         Option(
-            "Control variate from the gradient at the start (1), or from the way (2).",
+            "How a control variate is computed: from the gradient at the start (1), or from the"
+            " steps taken (2).",
             "N",
             choices=(1, 2),
         ),

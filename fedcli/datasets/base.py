@@ -68,20 +68,22 @@ class DataOptions:
     """How a data set is found and read."""
 
     data_dir: Annotated[Path, Option("Where torchvision's data sets are.", "DIR")] = Path("data")
-    download: Annotated[bool, Option("Download a torchvision data set first.", flag=True)] = False
+    download: Annotated[
+        bool, Option("Download a torchvision data set into `--data-dir` first.", flag=True)
+    ] = False
     image_size: Annotated[
         int | None,
         Option(
-            "Make pictures N×N.",
+            "Make pictures N×N: scaled to cover the square, then cropped to its centre.",
             "N",
             at_least=4,
             at_most=4096,
             what="number of pixels",
-            unset="the size of the first, its shorter side at most 224",
+            unset="the size of the first picture, its shorter side at most 224",
         ),
     ] = None
     test_fraction: Annotated[
-        float, Option("Test share of data that has no test part.", "F", above=0, below=1)
+        float, Option("Share to test on, where data has no test part.", "F", above=0, below=1)
     ] = 0.2
     seed: int = 0
     progress: Progress = field(default_factory=Silence)

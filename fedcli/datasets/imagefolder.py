@@ -186,9 +186,10 @@ def load(
     group: Annotated[
         str | None,
         Option(
-            "Where the pictures come from, for --scheme natural: folder, or a column of the CSV"
+            "Where the pictures come from, for `--scheme natural`: `folder`, or a column of the CSV"
             " file beside them.",
             "NAME",
+            unset="unknown",
         ),
     ] = None,
 ) -> Dataset:

@@ -155,7 +155,7 @@ def _take_over(
     if layers := adapted(weights):
         raise BadInputError(
             f"{origin}: layer {layers[0]!r} has an adapter of LoRA",
-            hint="merge the adapters into the weights first: fedcli.models.lora.merged",
+            hint="merge the adapters into the weights first: fedcli.merged",
         )
     for name, tensor in without_adapters(module.state_dict()).items():
         given = weights.get(name)

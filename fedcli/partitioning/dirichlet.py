@@ -37,7 +37,10 @@ def dirichlet(
     min_size: MinSize = 1,
     balance: Annotated[
         bool,
-        Option("A client that has its even share gets nothing of further classes.", flag=True),
+        Option(
+            "A client that has its even share of all examples gets no more from further classes.",
+            flag=True,
+        ),
     ] = False,
 ) -> Cut:
     """Divide each class between the clients in proportions drawn from a Dirichlet distribution.

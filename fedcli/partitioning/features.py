@@ -40,7 +40,12 @@ def noise(
     *,
     sigma: Annotated[
         float,
-        Option("Variance of the last client's noise, of 1.", "S", above=0, at_most=TO_A_MILLION),
+        Option(
+            "Variance of the last client's noise, where pixels are from 0 to 1.",
+            "S",
+            above=0,
+            at_most=TO_A_MILLION,
+        ),
     ] = 0.1,
 ) -> Change:
     """Add Gaussian noise of variance ``sigma`` · i / N for client i of N, counted from 1.
@@ -72,7 +77,11 @@ def rotation(
     *,
     angles: Annotated[
         tuple[float, ...],
-        Option("Degrees for each client, such as 0,90,180,270.", "LIST", unset="evenly spaced"),
+        Option(
+            "Degrees counter-clockwise, such as `0,90,180,270`; clients take them in turn.",
+            "LIST",
+            unset="0, 360/N, … for N clients",
+        ),
     ] = (),
 ) -> Change:
     """Turn pictures counter-clockwise: client i by angle i, in degrees, from the first again.

@@ -21,7 +21,7 @@ def by_labels(
     labels: Annotated[
         tuple[tuple[str, ...], ...],
         Option(
-            "The classes of one client, such as 0,1 or cat,dog; once for each client.",
+            "The classes of one client, such as `0,1` or `cat,dog`; repeat for each client.",
             "LIST",
             repeat=True,
         ),
@@ -53,10 +53,16 @@ def pathological(
     clients: int,
     rng: Rng,
     *,
-    classes_per_client: Annotated[int, Option("The classes of each client.", "K", at_least=1)] = 2,
+    classes_per_client: Annotated[
+        int, Option("Number of classes of each client.", "K", at_least=1)
+    ] = 2,
     assignment: Annotated[
         str,
-        Option("random, or deterministic (client i: i, i + 1, …).", "NAME", choices=ASSIGNMENTS),
+        Option(
+            "`random`, or `deterministic`: client i has the classes i, i + 1, ….",
+            "NAME",
+            choices=ASSIGNMENTS,
+        ),
     ] = "random",
 ) -> Cut:
     """Give each client ``classes_per_client`` classes; the clients of a class share it evenly.
@@ -97,7 +103,9 @@ def shards(
     clients: int,
     rng: Rng,
     *,
-    shards_per_client: Annotated[int, Option("Pieces for each client.", "S", at_least=1)] = 2,
+    shards_per_client: Annotated[
+        int, Option("Number of shards of each client.", "S", at_least=1)
+    ] = 2,
 ) -> Cut:
     """Sort by label, cut into equal shards, and deal these out at random.
 

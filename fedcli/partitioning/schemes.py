@@ -34,9 +34,9 @@ class Scheme:
         name: Annotated[
             str,
             Option(
-                "How to cut; --list prints all.",
+                "How to cut; `--list` prints all.",
                 "NAME",
-                unset="the first in the list that uses the options given, else iid",
+                unset="the first in the list that uses the options given, else `iid`",
                 word="--scheme",
             ),
         ] = "iid",
@@ -46,7 +46,7 @@ class Scheme:
                 "Number of clients.",
                 "N",
                 at_least=1,
-                unset="3; the number of --labels, of --sizes, or of groups",
+                unset="3, or the number of `--labels`, `--sizes` or groups",
             ),
         ] = None,
         **options: Any,

@@ -31,17 +31,18 @@ QUANTITIES: dict[str, Callable[[int, float, Rng], Weights]] = {
 
 TO_A_MILLION = 1e6
 
-MinSize = Annotated[int, Option("The least examples of a client.", "N", at_least=1)]
+MinSize = Annotated[int, Option("Least number of examples of a client.", "N", at_least=1)]
 Quantity = Annotated[
-    str, Option(f"How sizes go: {', '.join(QUANTITIES)}.", "NAME", choices=QUANTITIES)
+    str, Option(f"How sizes grow: `{'`, `'.join(QUANTITIES)}`.", "NAME", choices=QUANTITIES)
 ]
 Sizes = Annotated[
-    tuple[int, ...], Option("The sizes themselves, such as 100,200,700.", "LIST", at_least=1)
+    tuple[int, ...],
+    Option("The sizes themselves, such as `100,200,700`, one for each client.", "LIST", at_least=1),
 ]
 LogDeviation = Annotated[
     float,
     Option(
-        "With --quantity log-normal, the deviation of the logarithm.",
+        "With `--quantity log-normal`, the standard deviation of the logarithm of the sizes.",
         "S",
         above=0,
         at_most=TO_A_MILLION,

@@ -15,6 +15,7 @@ _OF_EVERY_RULE = (*SAMPLING, *LIMITS)
 _SERVER = "Server optimizer"
 _SAMPLING = "Sampling of clients"
 _LIMITS = "Limits of updates"
+_OF_STRATEGY = "that of the strategy"
 
 
 @dataclass(frozen=True)
@@ -28,92 +29,139 @@ class AggregatePlan:
     strategy: Annotated[
         str,
         Option(
-            "A reducer and a server optimizer by one name; fedcli aggregate --list prints them"
-            " all.",
+            "A reducer, a weighting and a server optimizer by one name; `fedcli aggregate --list`"
+            " prints them all.",
             "NAME",
         ),
     ] = "fedavg"
     reduce: Annotated[
         str | None,
         Option(
-            "How the clients' models become one: a reducer, or package.module:function.", "NAME"
+            "How the clients' models become one: a reducer, or `package.module:function`.",
+            "NAME",
+            unset=_OF_STRATEGY,
         ),
     ] = None
-    weighting: Annotated[str | None, Option("What a client's weight is made of.", "NAME")] = None
+    weighting: Annotated[
+        str | None,
+        Option(
+            "How much each client counts, such as `examples` (in proportion to its number of"
+            " examples) or `uniform`.",
+            "NAME",
+            unset=_OF_STRATEGY,
+        ),
+    ] = None
     trim: Annotated[
         float | None,
-        Option("Share cut off at each end.", "SHARE", at_least=0, below=0.5, what="share"),
+        Option(
+            "Share of the clients whose values are cut off at each end.",
+            "SHARE",
+            at_least=0,
+            below=0.5,
+            what="share",
+        ),
     ] = None
     byzantine: Annotated[
-        int | None, Option("How many clients may be hostile.", "F", at_least=0)
+        int | None,
+        Option(
+            "How many clients may be hostile.",
+            "F",
+            at_least=0,
+            unset="as many as the rule tolerates",
+        ),
     ] = None
-    keep: Annotated[int | None, Option("How many clients are averaged.", "M", at_least=1)] = None
-    clip_norm: Annotated[float | None, Option("The longest step.", "C", above=0)] = None
-    iterations: Annotated[int | None, Option("Number of iterations.", "N", at_least=1)] = None
-    smoothing: Annotated[float | None, Option("The least distance that counts.", "NU", above=0)] = (
-        None
-    )
-    q: Annotated[float | None, Option("0 is the plain mean, more is fairer.", "Q", at_least=0)] = (
-        None
-    )
-    buffer: Annotated[int | None, Option("Updates that make a round.", "K", at_least=1)] = None
+    keep: Annotated[
+        int | None,
+        Option(
+            "How many clients are averaged.", "M", at_least=1, unset="all but `--byzantine` of them"
+        ),
+    ] = None
+    clip_norm: Annotated[
+        float | None,
+        Option("Largest norm of a client's step.", "C", above=0, unset="required by these rules"),
+    ] = None
+    iterations: Annotated[
+        int | None, Option("Number of iterations; at most, for `rfa`.", "N", at_least=1)
+    ] = None
+    smoothing: Annotated[
+        float | None,
+        Option("Distances from the result count as at least this.", "NU", above=0),
+    ] = None
+    q: Annotated[
+        float | None,
+        Option(
+            "0 weights all clients alike; more favours clients with a high loss.", "Q", at_least=0
+        ),
+    ] = None
+    buffer: Annotated[
+        int | None,
+        Option(
+            "Number of updates that completes a round.",
+            "K",
+            at_least=1,
+            unset="half of the clients, rounded up",
+        ),
+    ] = None
     max_staleness: Annotated[
-        int | None, Option("Rounds that an update may be behind.", "S", at_least=0)
+        int | None, Option("How many rounds late an update may be.", "S", at_least=0)
     ] = None
     server_optimizer: Annotated[
-        str | None, Option("How the server steps towards the result.", "NAME", _SERVER)
+        str | None,
+        Option("How the server steps towards the result.", "NAME", _SERVER, unset=_OF_STRATEGY),
     ] = None
     server_lr: Annotated[
         float | None, Option("Learning rate of the server optimizer.", "RATE", _SERVER, above=0)
     ] = None
     server_momentum: Annotated[
         float | None,
-        Option("Momentum of the server's SGD.", "M", _SERVER, at_least=0, below=1),
+        Option("Momentum; 0.9 for `fedavgm`.", "M", _SERVER, at_least=0, below=1),
     ] = None
     beta1: Annotated[
-        float | None, Option("Decay of the mean.", "B", _SERVER, at_least=0, below=1)
+        float | None, Option("Decay of the mean of the steps.", "B", _SERVER, at_least=0, below=1)
     ] = None
     beta2: Annotated[
-        float | None, Option("Decay of the mean square.", "B", _SERVER, at_least=0, below=1)
+        float | None,
+        Option("Decay of the mean of the squared steps.", "B", _SERVER, at_least=0, below=1),
     ] = None
     tau: Annotated[float | None, Option("Added to the denominator.", "T", _SERVER, above=0)] = None
     bias_correction: Annotated[
-        bool | None, Option("Correct for the zeros they start from.", panel=_SERVER)
+        bool | None,
+        Option("Correct means that start from zero; Reddi et al. do not.", panel=_SERVER),
     ] = None
     clients_per_round: Annotated[
         int | None,
-        Option("Clients drawn for each round.", "N", _SAMPLING, at_least=1, unset="all"),
+        Option("Number of clients drawn for each round.", "N", _SAMPLING, at_least=1, unset="all"),
     ] = None
     fraction: Annotated[
         float | None,
         Option(
-            "The same as a share of the clients.",
+            "The same as a share of the clients, above 0 and at most 1; at least one takes part.",
             "C",
             _SAMPLING,
             above=0,
             at_most=1,
             what="share",
-            unset="1",
+            unset="`1`",
         ),
     ] = None
     max_norm: Annotated[
         float | None,
         Option(
-            "Leave out updates whose change has a larger norm.",
+            "Leave out updates that move the parameters by a larger Euclidean norm; costs a pass"
+            " over the updates.",
             "NORM",
             _LIMITS,
             above=0,
-            unset="any",
         ),
     ] = None
     max_examples: Annotated[
         int | None,
         Option(
-            "Leave out updates that say they are of more examples.",
+            "Leave out updates that claim to be trained on more examples.",
             "N",
             _LIMITS,
             at_least=1,
-            unset="1e9",
+            unset="`1e9`",
         ),
     ] = None
 

@@ -11,7 +11,9 @@ from fedcli.options import Option, check
 class Machine:
     """Where torch computes."""
 
-    device: Annotated[str, Option("auto, cpu, cuda, cuda:N or mps.", "NAME")] = "auto"
+    device: Annotated[
+        str, Option("`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:N` or `mps`.", "NAME")
+    ] = "auto"
     threads: Annotated[int | None, Option("CPU threads.", "N", at_least=1, unset="all cores")] = (
         None
     )
@@ -28,31 +30,33 @@ class Execution(Machine):
     micro_batch: Annotated[
         int | None,
         Option(
-            "Put N examples through at a time; gradients add up to the whole batch's.",
+            "Process N examples of a batch at a time; the gradients add up to those of the batch.",
             "N",
             at_least=1,
-            unset="as many as fit",
+            unset="the whole batch, or as many as fit",
         ),
     ] = None
     gpu_memory_fraction: Annotated[
         float | None,
         Option(
-            "Take at most this share of a GPU's memory, so that several clients share it.",
+            "Use at most this share of an NVIDIA GPU's memory, 0.01 to 1, so that clients can"
+            " share it.",
             "F",
             at_least=0.01,
             at_most=1,
             what="share",
+            unset="all of it",
         ),
     ] = None
     compile: Annotated[
         bool,
-        Option("Compile the network first (torch.compile); wants a compiler.", flag=True),
+        Option("Compile the network first with `torch.compile`; needs a C++ compiler.", flag=True),
     ] = False
     checkpoint_every: Annotated[
         int | None,
         Option(
-            "Keep the training after every N epochs; the same command then goes on from there when"
-            " it was interrupted.",
+            "Save a training checkpoint every N epochs; after an interruption, the same command"
+            " resumes from it.",
             "N",
             at_least=1,
         ),
@@ -60,23 +64,21 @@ class Execution(Machine):
     state: Annotated[
         Path | None,
         Option(
-            "Where this client keeps its state, which an algorithm may need in the next round.",
+            "Folder for what this client keeps from round to round, and for training checkpoints.",
             "DIR",
             unset="in the run",
         ),
     ] = None
     stream: Annotated[
         bool,
-        Option(
-            "Decode --data batch by batch, where it is too large to be held in memory.", flag=True
-        ),
+        Option("Decode `--data` batch by batch, where it does not fit into memory.", flag=True),
     ] = False
     num_workers: Annotated[
         int | None,
         Option(
-            "Processes that decode for --stream.",
+            "Processes that decode for `--stream`; 0 decodes in the training process.",
             "N",
             at_least=0,
-            unset="up to 4, one a core",
+            unset="one per core, at most 4",
         ),
     ] = None

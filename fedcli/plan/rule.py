@@ -93,8 +93,8 @@ def aggregate_options() -> dict[str, Declared]:
             if name in row.options
         }
         options[name] = owned(owners) if owners else one
-    known = ", ".join(SERVER_OPTIMIZERS)
+    known = "`, `".join(SERVER_OPTIMIZERS)
     optimizer = options["server_optimizer"]
-    text = f"How the server steps towards the result: {known}."
+    text = f"How the server steps towards the result: `{known}`."
     options["server_optimizer"] = replace(optimizer, option=replace(optimizer.option, help=text))
     return options

@@ -28,60 +28,100 @@ class TrainPlan:
     the others.
     """
 
-    epochs: Annotated[int, Option("Local epochs a round.", "N", at_least=1)] = 5
+    epochs: Annotated[int, Option("Local epochs per round.", "N", at_least=1)] = 5
     steps: Annotated[
-        int | None, Option("Local steps a round, in place of epochs.", "N", at_least=1)
+        int | None, Option("Local steps per round, in place of epochs.", "N", at_least=1)
     ] = None
     lr: Annotated[float, Option("Learning rate.", "RATE", above=0)] = 0.01
-    batch_size: Annotated[int, Option("Examples a batch.", "N", at_least=1)] = 64
-    optimizer: Annotated[str, Option("sgd, adam or adamw.", "NAME", choices=OPTIMIZERS)] = "sgd"
+    batch_size: Annotated[int, Option("Examples per batch.", "N", at_least=1)] = 64
+    optimizer: Annotated[str, Option("`sgd`, `adam` or `adamw`.", "NAME", choices=OPTIMIZERS)] = (
+        "sgd"
+    )
     momentum: Annotated[
-        float, Option("Momentum of SGD, or β₁ of Adam.", "M", at_least=0, below=1)
+        float,
+        Option(
+            "Momentum of SGD, or β₁ of Adam; starts from 0 every round.", "M", at_least=0, below=1
+        ),
     ] = 0.9
     weight_decay: Annotated[
-        float, Option("Weight decay: L2, or decoupled with adamw.", "W", at_least=0)
+        float, Option("Weight decay: an L2 penalty, or decoupled with `adamw`.", "W", at_least=0)
     ] = 0.0
     clip_grad: Annotated[
-        float | None, Option("Scale gradients down to this norm.", "NORM", at_least=0)
+        float | None, Option("Clip gradients to this norm.", "NORM", at_least=0)
     ] = None
     label_smoothing: Annotated[
         float | None,
-        Option("Share of the label that all classes get.", "E", at_least=0, below=1, what="share"),
+        Option(
+            "Share of the label that is spread over all classes.",
+            "E",
+            at_least=0,
+            below=1,
+            what="share",
+        ),
     ] = None
     augment: Annotated[
         tuple[str, ...],
         Option(
-            "Augmentation: flip, crop, cutout, several with commas, or none.",
+            "`flip` (mirror half of the pictures), `crop` (shift each by up to an eighth of its"
+            " size), `cutout` (grey out a square of half its size); several with commas, or"
+            " `none`.",
             "NAMES",
             choices=AUGMENTATIONS,
-            unset="none",
         ),
     ] = ()
     mixup: Annotated[
         float | None,
-        Option("Blend pairs of examples, by shares from Beta(A, A).", "A", at_least=0),
+        Option("Blend pairs of examples, by shares drawn from Beta(A, A).", "A", at_least=0),
     ] = None
     precision: Annotated[
-        str, Option("fp32, or bf16 or fp16 by autocast.", "NAME", choices=PRECISIONS)
+        str,
+        Option(
+            "`fp32`; `bf16` or `fp16` by autocast, with weights that stay fp32.",
+            "NAME",
+            choices=PRECISIONS,
+        ),
     ] = "fp32"
     initial_loss: Annotated[
         bool,
-        Option("Record the loss of the model that training starts from, which q-FedAvg needs."),
+        Option(
+            "Record the loss of the starting model on all of the client's examples; the strategy"
+            " `qfedavg` needs it."
+        ),
     ] = False
     lr_schedule: Annotated[
         str,
-        Option("constant, cosine, step or exponential.", "NAME", _RATE, choices=SCHEDULES),
+        Option("`constant`, `cosine`, `step` or `exponential`.", "NAME", _RATE, choices=SCHEDULES),
     ] = "constant"
     lr_rounds: Annotated[
-        int | None, Option("cosine: rounds until the rate is near 0.", "N", _RATE, at_least=1)
+        int | None,
+        Option(
+            "`cosine`: rounds until the rate is near 0.",
+            "N",
+            _RATE,
+            at_least=1,
+            unset="required by `cosine`",
+        ),
     ] = None
     lr_every: Annotated[
-        int | None, Option("step: rounds from one decay to the next.", "N", _RATE, at_least=1)
+        int | None,
+        Option(
+            "`step`: rounds from one decay to the next.",
+            "N",
+            _RATE,
+            at_least=1,
+            unset="required by `step`",
+        ),
     ] = None
     lr_decay: Annotated[
         float | None,
         Option(
-            "step, exponential: factor of a decay.", "F", _RATE, above=0, at_most=1, what="factor"
+            "`step`, `exponential`: factor of each decay.",
+            "F",
+            _RATE,
+            above=0,
+            at_most=1,
+            what="factor",
+            unset="required by `step`, `exponential`",
         ),
     ] = None
     lr_warmup: Annotated[
@@ -91,7 +131,10 @@ class TrainPlan:
     algorithm: Annotated[
         str,
         Option(
-            f"The local algorithm: {', '.join(ALGORITHMS)}.", "NAME", _ALGORITHM, choices=ALGORITHMS
+            f"The local algorithm: `{'`, `'.join(ALGORITHMS)}`.",
+            "NAME",
+            _ALGORITHM,
+            choices=ALGORITHMS,
         ),
     ] = "fedavg"
     algorithm_options: Mapping[str, Any] = field(default_factory=dict)
@@ -102,7 +145,7 @@ class TrainPlan:
     local_layers: Annotated[
         tuple[str, ...],
         Option(
-            "Layers that stay with the client, such as 'fc' or 'layer4.*.bn1,fc'.",
+            "Layers that stay with the client, such as `fc` or `layer4.*.bn1,fc`, or `none`.",
             "PATTERNS",
             _LAYERS,
         ),
@@ -110,7 +153,7 @@ class TrainPlan:
     head_epochs: Annotated[
         int | None,
         Option(
-            "Train these layers alone first, for N epochs, then the others (FedRep).",
+            "Train the local layers alone for N epochs first, then the others (FedRep).",
             "N",
             _LAYERS,
             at_least=0,
@@ -119,8 +162,8 @@ class TrainPlan:
     freeze: Annotated[
         tuple[str, ...],
         Option(
-            "Layers that are not trained, not sent and not averaged, such as 'conv1,layer1', or"
-            " '*,!fc' for all but one.",
+            "Layers that are neither trained nor sent nor averaged, such as `conv1,layer1`, or"
+            " `'*,!fc'` for all but one, or `none`.",
             "PATTERNS",
             _LAYERS,
         ),

@@ -58,18 +58,18 @@ class ModelInfo:
     name: Annotated[
         str,
         Option(
-            "cnn, linear, resnet18, a torchvision classifier, or package.module:factory.",
+            "`cnn`, `linear`, `resnet18`, a torchvision classifier, or `package.module:factory`.",
             "NAME",
             word="--model",
         ),
     ] = "cnn"
     stem: Annotated[
         str,
-        Option("First layers of resnet18: imagenet, or cifar (3×3, no max-pool).", "NAME"),
+        Option("First layers of `resnet18`: `imagenet`, or `cifar` (3×3, no max-pooling).", "NAME"),
     ] = "imagenet"
-    norm: Annotated[str, Option("Normalisation layers of resnet18: batch or group.", "NAME")] = (
-        "batch"
-    )
+    norm: Annotated[
+        str, Option("Normalisation layers of `resnet18`: `batch` or `group`.", "NAME")
+    ] = "batch"
     lora: Annotated[
         int | None,
         Option(
@@ -80,7 +80,7 @@ class ModelInfo:
     ] = None
     lora_alpha: Annotated[
         float | None,
-        Option("LoRA: adapters count A / RANK times.", "A", above=0, unset="the rank"),
+        Option("Adapters count A / RANK times.", "A", above=0, unset="the rank"),
     ] = None
 
     def __post_init__(self) -> None:

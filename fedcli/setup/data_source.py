@@ -26,7 +26,7 @@ class DataSource(DataOptions):
     spec: Annotated[
         str,
         Option(
-            "synthetic, imagefolder:PATH, npz:PATH, or a torchvision name such as cifar10.",
+            "`synthetic`, `imagefolder:PATH`, `npz:PATH`, or a torchvision name such as `cifar10`.",
             "SPEC",
             word="--dataset",
         ),
@@ -35,22 +35,29 @@ class DataSource(DataOptions):
     limit: Annotated[
         int | None,
         Option(
-            "Use N training examples only, each class in proportion; of the test set the same"
-            " share.",
+            "Use only N training examples, each class in proportion, and the same share of the"
+            " test set.",
             "N",
             at_least=1,
+            unset="all",
         ),
     ] = None
     test_split: Annotated[
         str,
         Option(
-            "Who has test examples: server (one set for all), client (each its own), both.",
+            "Who has test examples: `server` (one set for all), `client` (each its own) or `both`.",
             "WHO",
             choices=TEST_SPLITS,
         ),
     ] = "server"
     val_fraction: Annotated[
-        float, Option("Share of each client's examples to hold out.", "F", at_least=0, below=1)
+        float,
+        Option(
+            "Share of each client's examples to hold out for `fedcli evaluate --clients`.",
+            "F",
+            at_least=0,
+            below=1,
+        ),
     ] = 0.0
 
     def __post_init__(self) -> None:

@@ -44,26 +44,27 @@ class Start:
     init_from: Annotated[
         Path | None,
         Option(
-            "Start from the weights in a .safetensors or .pth file. The last layer is kept when it"
-            " has the same number of classes, else drawn anew.",
+            "Start from the weights in a .safetensors or .pth file; a last layer for another"
+            " number of classes is drawn anew.",
             "FILE",
+            unset="fresh weights from the seed",
         ),
     ] = None
     pretrained: Annotated[
         bool,
         Option(
-            "Start from torchvision's ImageNet weights. The last layer is drawn anew, unless there"
-            " are 1000 classes.",
+            "Start from torchvision's ImageNet weights, downloaded if need be; the last layer is"
+            " drawn anew, unless there are 1000 classes.",
             flag=True,
         ),
     ] = False
     normalize: Annotated[
         str | None,
         Option(
-            "Mean and deviation of pixels: half (0.5, 0.25) or imagenet.",
+            "Mean and standard deviation of pixels: `half` (0.5 and 0.25) or `imagenet`.",
             "NAME",
             choices=NORMALIZATIONS,
-            unset="half; imagenet with --pretrained",
+            unset="`half`; `imagenet` with `--pretrained`",
         ),
     ] = None
     plan: Plan = field(default_factory=Plan)

@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ def options_table(page: Path, text: str) -> dict[str, tuple[str, str]]:
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if link := re.match(r"\| \[[^]]+\]\(([^)#]*)#([^)]+)\) \|", line):
-            linked = page.parent / link[1]
+            linked = page.parent / link[1] if link[1] else page
             rows |= options_table(linked, section(linked, link[2]))
         if line.startswith("| `-") and len(cells) == 3:
             for name in re.findall(r"`(--?[a-z][a-z0-9-]*)", cells[0]):
@@ -101,8 +102,33 @@ def test_the_page_of_a_command_states_the_defaults(command: str) -> None:
     for parameter in COMMANDS[command].params:
         value = PLAN.get(parameter.name) if parameter.default is None else parameter.default
         if parameter.opts[0].startswith("--") and isinstance(value, str | int | float | Path):
-            shown = {True: "on", False: "off"}[value] if isinstance(value, bool) else f"`{value}`"
-            assert shown in table[parameter.opts[0]][1], parameter.opts[0]
+            assert default_in_table(value) in table[parameter.opts[0]][1], parameter.opts[0]
+
+
+def default_in_table(value: str | int | float | Path) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+def test_the_tables_of_declared_options_are_up_to_date() -> None:
+    script = str(DOCS / "option_tables.py")
+    process = subprocess.run(
+        [sys.executable, script, "--check"], capture_output=True, text=True, check=False
+    )
+    assert (process.returncode, process.stdout) == (0, ""), process.stdout
+
+
+def test_a_stale_table_is_noticed(tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    (folder / "commands").mkdir(parents=True)
+    script = shutil.copy(DOCS / "option_tables.py", folder)
+    page = folder / "commands" / "page.md"
+    page.write_text("<!-- options: limits -->\n| old |\n<!-- end -->\n", encoding="utf-8")
+    assert subprocess.run([sys.executable, script, "--check"], check=False).returncode == 1
+    assert subprocess.run([sys.executable, script], check=False).returncode == 0
+    assert set(options_table(page, page.read_text())) == {"--max-norm", "--max-examples"}
+    assert subprocess.run([sys.executable, script, "--check"], check=False).returncode == 0
 
 
 def test_the_index_of_commands_lists_what_the_program_offers() -> None:

@@ -93,6 +93,6 @@ def family(table: Rows, key: str) -> Rows:
 def test_every_key_of_a_checkpoint_is_documented_and_no_other() -> None:
     metadata, _, _ = section("Checkpoints").partition("| role |")
     assert {key for names, _, _ in rows(metadata) for key in names} == keys(Metadata).keys()
-    training = rows(section("What stands under `training`"))
+    training = rows(section("The training record"))
     expected = [keys(record) for record in (TrainingRecord, ServerRecord, InterruptedRecord)]
     assert {key for names, _, _ in training for key in names} == set().union(*expected)

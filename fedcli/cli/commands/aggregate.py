@@ -30,8 +30,8 @@ _HIERARCHY = "Hierarchy"
 MembersArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        help="Whose updates: ids of clients, and only theirs; files that --partial made count"
-        " beside the updates. By default every client's.",
+        help="Whose updates to combine: client ids restrict, files made by --partial add. By"
+        " default every client's.",
         metavar="MEMBER",
         show_default=False,
     ),
@@ -43,7 +43,7 @@ WaitOption = Annotated[
     float | None,
     typer.Option(
         min=0,
-        help="Wait this long for the clients that are missing; go on as soon as all are there.",
+        help="Wait this long for missing clients; continue as soon as all are there.",
         metavar="SECONDS",
     ),
 ]
@@ -51,7 +51,7 @@ StrictOption = Annotated[
     bool,
     typer.Option(
         "--strict",
-        help="Stop at a bad update, also where the others are enough to go on without it.",
+        help="Stop at a bad update, even if the others are enough to continue without it.",
     ),
 ]
 DiagnosticsOption = Annotated[
@@ -73,7 +73,7 @@ PartialFileOption = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="Where --partial writes to.",
+        help="Where --partial writes.",
         rich_help_panel=_HIERARCHY,
         metavar="FILE",
     ),

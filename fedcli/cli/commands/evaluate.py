@@ -28,7 +28,7 @@ def evaluate(
         list[str] | None,
         typer.Option(
             "--id",
-            help="Score these clients' updates: what each would have alone.",
+            help="Score these clients' updates instead of the global model.",
             metavar="IDS",
         ),
     ] = None,
@@ -49,7 +49,7 @@ def evaluate(
     clients: Annotated[
         bool,
         typer.Option(
-            "--clients", help="Score on each client's own test data, else its validation data."
+            "--clients", help="Score on each client's own test data, else its held-out examples."
         ),
     ] = False,
     data: Annotated[
@@ -60,9 +60,7 @@ def evaluate(
     ] = None,
     classes: Annotated[
         str | None,
-        typer.Option(
-            "--classes", help="Score on the examples of these classes only.", metavar="NAMES"
-        ),
+        typer.Option("--classes", help="Score only on examples of these classes.", metavar="NAMES"),
     ] = None,
     machine: MachineOptions = NONE,
     own_model: OwnModelOption = None,

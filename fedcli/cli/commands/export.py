@@ -29,7 +29,7 @@ def export(
         typer.Option(
             "--output",
             "-o",
-            help="The file to write; its card is beside it. (default: named after the run and the"
+            help="The file to write; its card goes beside it. (default: named after the run and the"
             " round, in the current directory)",
             metavar="FILE",
         ),
@@ -38,7 +38,7 @@ def export(
         str | None,
         typer.Option(
             envvar="FEDCLI_MODEL",
-            help="package.module:factory, for onnx of a model of your own; it must name the same.",
+            help="package.module:factory, for onnx of a model of your own; the run's name for it.",
             metavar="NAME",
         ),
     ] = None,

@@ -15,7 +15,7 @@ def gc(
         typer.Option(
             "--keep-last",
             min=1,
-            help="Leave the last N complete rounds, and the open one, as they are.",
+            help="Leave the last N complete rounds and the open one as they are.",
             metavar="N",
         ),
     ],

@@ -22,7 +22,8 @@ from fedcli.run import DEFAULT_RUN, Run
 
 def run(
     rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="Go on until round N is complete.", metavar="N")
+        int,
+        typer.Option("--rounds", min=1, help="Continue until round N is complete.", metavar="N"),
     ],
     run: RunOption = DEFAULT_RUN,
     jobs: Annotated[
@@ -30,7 +31,7 @@ def run(
         typer.Option(
             "--jobs",
             "-j",
-            help="Clients at a time; auto suits the cores, or the memory of the GPU.",
+            help="Clients at a time; auto suits the cores, or the GPU's memory.",
             metavar="N|auto",
         ),
     ] = "auto",

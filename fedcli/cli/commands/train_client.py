@@ -35,7 +35,7 @@ def train_client(
         str | None,
         typer.Option(
             "--data",
-            help="The client's own folder of pictures or npz file; nothing of it is copied.",
+            help="The client's own folder of pictures or npz file; none of it is copied.",
             metavar="PATH",
         ),
     ] = None,

@@ -19,7 +19,7 @@ def verify(
         typer.Option(
             "--round",
             min=0,
-            help="Check the files of this round only, and the model that it started from.",
+            help="Check only the files of this round, and the model that it started from.",
             metavar="N",
         ),
     ] = None,
@@ -35,16 +35,16 @@ def verify(
         str | None,
         typer.Option(
             envvar="FEDCLI_MODEL",
-            help="--replay: package.module:factory, for a run of a model of your own; it must name"
-            " the same.",
+            help="--replay: package.module:factory, for a run with a model of your own; it must be"
+            " the same name.",
             metavar="NAME",
         ),
     ] = None,
     reduce: Annotated[
         str | None,
         typer.Option(
-            help="--replay: package.module:function, for rounds that used it; it must name the"
-            " same.",
+            help="--replay: package.module:function, for rounds that used it; it must be the same"
+            " name.",
             metavar="NAME",
         ),
     ] = None,

@@ -23,7 +23,7 @@ KeyOption = Annotated[
     Path | None,
     typer.Option(
         "--key",
-        help="Sign with the private key in FILE (fedcli keygen), in a run that was made to.",
+        help="Sign with the private key in FILE (fedcli keygen), if the run requires signatures.",
         metavar="FILE",
     ),
 ]
@@ -36,7 +36,7 @@ MinClientsOption = Annotated[
     typer.Option(
         "--min-clients",
         min=1,
-        help="Go on with this many updates; by default every client's is needed.",
+        help="Continue with this many updates; by default every client's is needed.",
         metavar="N",
     ),
 ]
@@ -55,7 +55,7 @@ OwnModelOption = Annotated[
     typer.Option(
         "--model",
         envvar="FEDCLI_MODEL",
-        help="package.module:factory, for a run of a model of your own; it must name the same.",
+        help="package.module:factory, for a run with a model of your own: the run's name for it.",
         metavar="NAME",
     ),
 ]

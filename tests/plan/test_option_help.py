@@ -1,0 +1,75 @@
+"""What the help and the pages say about an option: its text, its default, and whose it is."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import pytest
+
+from fedcli.options import Option, declared, default_text, help_text, inner_text, owned
+
+
+@dataclass(frozen=True)
+class Oven:
+    """An oven with an option of every kind."""
+
+    heat: Annotated[float, Option("Heat of the oven.", "C")] = 180.0
+    timer: Annotated[int | None, Option("Minutes until it rings.", "N")] = None
+    fan: Annotated[bool, Option("Turn the fan on.")] = True
+    light: Annotated[bool, Option("Turn the light on.", flag=True)] = False
+    dishes: Annotated[tuple[str, ...], Option("What is in it.", "NAMES")] = ()
+    mode: Annotated[str, Option("`bake` or `grill`.", "NAME", unset="`bake`")] = ""
+
+
+@dataclass(frozen=True)
+class Toaster:
+    """Something else that has heat, but not the same."""
+
+    heat: Annotated[float, Option("Heat of the slots.", "C")] = 150.0
+
+
+@dataclass(frozen=True)
+class Grill:
+    """Something that says the same of its heat as an oven."""
+
+    heat: Annotated[float, Option("Heat of the oven.", "C")] = 150.0
+
+
+@pytest.mark.parametrize(
+    ("name", "default", "text"),
+    [
+        ("heat", "`180`", "Heat of the oven. (default: 180)"),
+        ("timer", "off", "Minutes until it rings. (default: off)"),
+        ("fan", "on", "Turn the fan on. (default: on)"),
+        ("light", "off", "Turn the light on."),
+        ("dishes", "none", "What is in it. (default: none)"),
+        ("mode", "`bake`", "bake or grill. (default: bake)"),
+    ],
+)
+def test_an_option_tells_its_default(name: str, default: str, text: str) -> None:
+    one = declared(Oven)[name]
+    assert (default_text(one), help_text(one)) == (default, text)
+
+
+def test_the_help_of_one_owner_names_it_once() -> None:
+    one = owned({"oven": declared(Oven)["heat"]})
+    assert help_text(one) == "oven: heat of the oven. (default: 180)"
+
+
+def test_owners_that_differ_are_told_apart() -> None:
+    one = owned({"oven": declared(Oven)["heat"], "toaster": declared(Toaster)["heat"]})
+    assert one.option.help == "`oven`: heat of the oven; `toaster`: heat of the slots."
+    assert default_text(one) == "`180` for `oven`; `150` for `toaster`"
+
+
+def test_owners_that_agree_share_a_text() -> None:
+    heats = {name: declared(row)["heat"] for name, row in (("oven", Oven), ("grill", Grill))}
+    assert help_text(owned(heats)) == (
+        "oven, grill: heat of the oven. (default: 180 for oven; 150 for grill)"
+    )
+    same = owned({"a": declared(Grill)["heat"], "b": declared(Grill)["heat"]})
+    assert help_text(same) == "a, b: heat of the oven. (default: 150)"
+
+
+def test_acronyms_keep_their_capitals_inside_a_sentence() -> None:
+    assert inner_text("CPU threads.") == "CPU threads"
+    assert inner_text("Local epochs.") == "local epochs"

@@ -42,7 +42,7 @@ class Run:
         Raises ``RunFormatError`` when there is none, when it is broken, changed, or of a newer
         format.
         """
-        run, found = cls.as_it_says(root)
+        run, found = cls.open_unverified(root)
         if run.id != found:
             path = root / "run.json"
             raise RunFormatError(
@@ -51,7 +51,7 @@ class Run:
         return run
 
     @classmethod
-    def as_it_says(cls, root: Path) -> tuple[Self, str]:
+    def open_unverified(cls, root: Path) -> tuple[Self, str]:
         """Read ``run.json`` as ``open`` does, and return the run and the id of its content.
 
         They differ where the file was changed, and the run has the id that it was made with.

@@ -124,7 +124,7 @@ def _from_earlier_rounds(
     run, now = invitation.run, invitation.round.number
     allowed = invitation.max_staleness or 0
     late, rejected = [], []
-    for number, client in untold(run, now, allowed):
+    for number, client in unreported(run, now, allowed):
         if now - number > allowed:
             reason = f"round {number} was complete when it arrived"
             if allowed:
@@ -140,7 +140,7 @@ def _from_earlier_rounds(
     return late, rejected
 
 
-def untold(run: Run, now: int, max_staleness: int) -> list[tuple[int, str]]:
+def unreported(run: Run, now: int, max_staleness: int) -> list[tuple[int, str]]:
     """Return rounds and clients of late updates that a manifest is still to tell of, newest first.
 
     That of round ``now`` does, be it that they count or that they are too old by then.

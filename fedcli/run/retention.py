@@ -21,7 +21,7 @@ from fedcli.formats.metadata import Kind
 from fedcli.run.client_state import LOCAL, StateStore, slots_kept
 from fedcli.run.directory import Run
 from fedcli.run.info import is_client_id
-from fedcli.run.participation import untold
+from fedcli.run.participation import unreported
 from fedcli.run.round import Round
 from fedcli.storage.atomic import storage_errors
 from fedcli.strategies.weightings import WEIGHTINGS
@@ -103,7 +103,7 @@ class Window:
         self.first = first
         self.open = open_round
         self.old = [r.number for r in run.rounds() if 0 < r.number < first]
-        self._untold = frozenset(untold(run, open_round, self._most_stale()))
+        self._unreported = frozenset(unreported(run, open_round, self._most_stale()))
 
     def _most_stale(self) -> int:
         """Return by how many rounds an update may be late, by the plan or the last manifest."""
@@ -117,7 +117,7 @@ class Window:
         """Say why aggregation still needs a file."""
         if file.sort == FileKind.SERVER_STATE and file.round == self.first - 1:
             return Reason.STARTS
-        if file.sort == FileKind.UPDATE and (file.round, file.client) in self._untold:
+        if file.sort == FileKind.UPDATE and (file.round, file.client) in self._unreported:
             return Reason.MAY_COUNT
         return None
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 from support import warm
-from support.runs import ROLES, run_info, tensors
+from support.runs import ROLES, deliver, run_info, tensors
+from support.thorough import THOROUGH
 
 from fedcli.cli import execute
 from fedcli.formats.checkpoint import save
@@ -24,8 +25,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # It would hide what processes print twice, or never.
 os.environ.pop("PYTHONUNBUFFERED", None)
 # A machine that is busy is no mistake of the program.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
+settings.register_profile("same every time", deadline=None, derandomize=True)
+settings.register_profile("thorough", deadline=None)
+settings.load_profile("thorough" if THOROUGH else "same every time")
 
 
 def pytest_sessionfinish() -> None:
@@ -73,3 +75,11 @@ def tiny_run(tmp_path: Path) -> Run:
     metadata = Metadata(Kind.GLOBAL, run.id, round=0, roles=ROLES, seed=0)
     save(run.round(0).global_model, tensors(0), metadata)
     return run
+
+
+@pytest.fixture
+def delivered(tiny_run: Run) -> Run:
+    """All three clients have delivered."""
+    for client in "012":
+        deliver(tiny_run, client, tensors(int(client) + 1))
+    return tiny_run

@@ -5,8 +5,10 @@
 set -eu
 cd "$(dirname -- "$0")/.."
 venv=${FEDCLI_VENV:-.venv-test}
-[ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
-echo "installing into $venv; the first time this takes minutes: torch is large, up to 5.4 GB" >&2
+if [ ! -x "$venv/bin/python" ]; then
+    echo "installing into $venv, which takes minutes: torch is large, up to 5.4 GB" >&2
+    "${PYTHON:-python3}" -m venv "$venv"
+fi
 "$venv/bin/python" -m pip install --quiet --editable '.[dev]'
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .

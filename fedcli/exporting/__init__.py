@@ -1,1 +1,1 @@
-"""A global model that leaves its run: its weights as other programs read them, and its card."""
+"""Exporting a global model: its weights in formats that other programs read, and its card."""

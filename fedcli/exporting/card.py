@@ -1,7 +1,7 @@
-"""The model card: what is known of an exported model, as Markdown.
+"""The model card: what the files of a run say about an exported model, as Markdown.
 
-Mitchell et al. 2019, "Model Cards for Model Reporting", is where the idea is from. What nobody can
-know from the files of a run, such as what the model is fit for, is left out.
+The idea is from Mitchell et al. 2019, "Model Cards for Model Reporting". What no file can say, such
+as what the model is fit for, is left out.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 _MOST_CLIENTS = 100  # that are listed one by one
-_GONE = "not in the run any more"
+_GONE = "no longer in the run"
 
 Row = tuple[object, ...]
 
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """The file that was exported, and the model in the run that it was made from.
+    """An exported file, and the global model of the run that it was made from.
 
-    ``format`` is ``safetensors``, ``torch`` or ``onnx``; ``merged`` says whether adapters of LoRA
-    went into the weights, ``numbers`` counts those in all of its tensors. ``versions``
-    are those of programs that wrote the file.
+    ``format`` is ``safetensors``, ``torch`` or ``onnx``. ``merged`` says whether LoRA adapters were
+    merged into the weights. ``numbers`` counts the values in all tensors. ``versions`` are those of
+    the programs that wrote the file.
     """
 
     name: str
@@ -53,7 +53,7 @@ class ExportedFile:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the run tells of the model: ``scores`` are of this very model."""
+    """What the run says about the model; ``scores`` are of exactly this model."""
 
     run: Run
     rounds: Sequence[RoundHistory]
@@ -88,7 +88,7 @@ def card(file: ExportedFile, facts: Facts) -> str:
 
 
 def _markdown(value: object) -> "Markup":
-    """Make a value mean itself in Markdown, in one line."""
+    """Escape a value for Markdown, in one line, unless it is Markdown already."""
     from markupsafe import Markup
 
     return value if isinstance(value, Markup) else Markup(escape(printable(str(value))))
@@ -127,8 +127,8 @@ def _scored_on(score: Score) -> str:
     only = "" if score.classes is None else f", only {', '.join(score.classes)}"
     names = {
         "test": "the run's test set",
-        "client-test": "the test set",
-        "validation": "those held out",
+        "client-test": "the test examples",
+        "validation": "the held-out examples",
     }
     return f"{names.get(score.data, score.data)}{whose}{only}"
 
@@ -163,7 +163,7 @@ def _plain(value: Any) -> str:
 
 
 def _training(stretch: Sequence[RoundHistory]) -> Row:
-    """Describe rounds that were made with the same options."""
+    """Describe a stretch of rounds that share their options."""
     last = stretch[-1]
     rounds = rounds_named(one.round for one in stretch).partition(" ")[2]
     rule = UNKNOWN if last.manifest is None else rule_label(last.manifest)

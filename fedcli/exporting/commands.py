@@ -1,6 +1,6 @@
-"""The command lines that make a run again, as far as its files tell them.
+"""The command lines that reproduce a run, as far as its files tell.
 
-Paths are not in a run, so that they are left as ``PATH`` and ``FILE``.
+A run holds no paths: they are written as ``PATH`` and ``FILE``.
 """
 
 import shlex
@@ -24,7 +24,7 @@ _OF_MACHINE = ("device", "compile", "lr")
 
 
 def commands(run: Run, rounds: Sequence[RoundHistory]) -> list[str]:
-    """Return the command lines, one a string, that make the run and its rounds again."""
+    """Return the command lines that reproduce the run and its rounds."""
     info = run.info
     if info.origin.get("step") == "partition":
         lines = [_line("partition", _partition(info))]
@@ -76,7 +76,7 @@ def _init(info: RunInfo) -> list[str]:
 
 
 def _start(info: RunInfo) -> list[str]:
-    """Return the model, the plan where it is not the built-in one, and the seed."""
+    """Return the model, what differs from the built-in plan, and the seed."""
     model, origin = info.model, info.origin
     asked: dict[str, Any] = {
         "model": model.name,
@@ -99,7 +99,7 @@ def _start(info: RunInfo) -> list[str]:
 
 
 def _normalize(info: RunInfo) -> str | None:
-    """Return ``imagenet`` where that was asked for; ``half`` is usual."""
+    """Return the normalisation that was asked for, None if it is the usual one."""
     dataset, pretrained = info.dataset, bool(info.origin.get("pretrained"))
     if dataset.dtype != "uint8":
         return None
@@ -110,10 +110,10 @@ def _normalize(info: RunInfo) -> str | None:
 
 
 def _rounds(info: RunInfo, stretch: Sequence[RoundHistory]) -> list[str]:
-    """Return the commands of a stretch of rounds, and a remark on what they cannot say."""
-    made, last = stretch[-1], stretch[-1].round
-    training = _training(info.plan.train, made)
-    rule = {} if made.manifest is None else _rule(info.plan, made)
+    """Return the commands of a stretch of rounds, after remarks on what they cannot say."""
+    history, last = stretch[-1], stretch[-1].round
+    training = _training(info.plan.train, history)
+    rule = {} if history.manifest is None else _rule(info.plan, history)
     own = {"model": info.model.name} if info.model.is_users_own else {}
     lines = list(_remarks(stretch))
     if info.origin.get("step") == "partition":
@@ -127,17 +127,17 @@ def _rounds(info: RunInfo, stretch: Sequence[RoundHistory]) -> list[str]:
     sign = ["--key", "FILE"] if info.coordinator is not None else []
     return [
         *lines,
-        f"{where}, with every client's own data",
+        f"{where}, on every client's own data",
         _line("train-client", own_data + option_words({**training, **own})),
         _line("aggregate", option_words(rule) + sign),
     ]
 
 
-def _training(plan: TrainPlan, made: RoundHistory) -> dict[str, Any]:
-    """Return what clients were told that is not in the plan; the threads, which bytes depend on."""
-    if len(made.trainings) != 1:
+def _training(plan: TrainPlan, history: RoundHistory) -> dict[str, Any]:
+    """Return the options of training that differ from the plan, and the number of threads."""
+    if len(history.trainings) != 1:
         return {}
-    used, planned = made.trainings[0], plan.resolved().as_json()
+    used, planned = history.trainings[0], plan.resolved().as_json()
     options = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in used.items()
@@ -146,7 +146,7 @@ def _training(plan: TrainPlan, made: RoundHistory) -> dict[str, Any]:
     if plan.lr_schedule == "constant" and used.get("lr") != plan.lr:
         options["lr"] = used.get("lr")
     if ALGORITHMS[str(used.get("algorithm", plan.algorithm))].keeps_layers:
-        options.pop("local_layers", None)  # which the algorithm says itself
+        options.pop("local_layers", None)  # the algorithm sets them itself
     return options
 
 
@@ -154,9 +154,9 @@ def _comparable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _rule(plan: Plan, made: RoundHistory) -> dict[str, Any]:
-    """Return the options of aggregation that are not as the plan says."""
-    manifest = made.manifest
+def _rule(plan: Plan, history: RoundHistory) -> dict[str, Any]:
+    """Return the options of aggregation that differ from the plan."""
+    manifest = history.manifest
     assert manifest is not None
     typed: dict[str, Any] = {}
     if manifest.strategy != plan.aggregate.strategy:
@@ -169,7 +169,7 @@ def _rule(plan: Plan, made: RoundHistory) -> dict[str, Any]:
             if getattr(manifest, name) != getattr(parts, name)
         }
         options = resolve(plan.aggregate.with_options(typed)).options
-    except UsageError:  # a function of somebody's own, which is not to be run here
+    except UsageError:  # a user's own function, which must not be run here
         return {**typed, "reduce": manifest.reduce}
     typed |= {k: v for k, v in manifest.options.items() if k in options and options[k] != v}
     limits = plan.aggregate.limits
@@ -178,15 +178,15 @@ def _rule(plan: Plan, made: RoundHistory) -> dict[str, Any]:
 
 def _remarks(stretch: Sequence[RoundHistory]) -> list[str]:
     remarks = []
-    if any(len(made.trainings) > 1 for made in stretch):
-        remarks.append("# clients trained with different options: each update says which")
-    if any(not made.trainings for made in stretch):
-        remarks.append("# how clients trained is not in the run any more: as the plan says, or not")
+    if any(len(history.trainings) > 1 for history in stretch):
+        remarks.append("# clients trained with different options, which each update records")
+    if any(not history.trainings for history in stretch):
+        remarks.append("# how clients trained is no longer in the run; the plan is assumed")
     absent = [
-        str(made.round)
-        for made in stretch
-        if (m := made.manifest) is not None and (m.missing or m.late or m.rejected or m.partials)
+        str(history.round)
+        for history in stretch
+        if (m := history.manifest) is not None and (m.missing or m.late or m.rejected or m.partials)
     ]
     if absent:
-        remarks.append(f"# who had a part in round {', '.join(absent)} is in its aggregate.json")
+        remarks.append(f"# who took part in round {', '.join(absent)} is in its aggregate.json")
     return remarks

@@ -1,4 +1,4 @@
-"""How a global model came to be, as far as the files of its run tell."""
+"""How a global model was made, as far as the files of its run tell."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _RECORDED = TRAIN_OPTIONS.keys() | {"threads", "device", "compile"}
 
 @dataclass(frozen=True)
 class Link:
-    """A global model in the chain back to round 0; None where its file is gone."""
+    """A global model in the chain back to round 0; None if no file names its SHA-256."""
 
     round: int
     sha256: str | None
@@ -31,7 +31,7 @@ class Link:
 class RoundHistory:
     """How one round was made. ``trainings`` are the hyper-parameters that its clients recorded.
 
-    There is one of them where all clients trained alike, and none where the updates are gone.
+    All clients that trained alike share one entry; there is none if the updates are gone.
     """
 
     round: int
@@ -40,19 +40,19 @@ class RoundHistory:
 
     @property
     def examples(self) -> dict[str, int]:
-        """Return how many examples each client trained on whose update came by itself."""
+        """The number of examples of each client whose update was not within a partial mean."""
         accepted = () if self.manifest is None else self.manifest.accepted
         return {entry.client: entry.num_examples for entry in accepted}
 
     @property
     def clients(self) -> int | None:
-        """How many clients had a part in it; None where no manifest tells."""
+        """How many clients took part; None without a manifest."""
         if self.manifest is None:
             return None
         return len(self.manifest.accepted) + sum(part.clients for part in self.manifest.partials)
 
-    def alike(self) -> bytes:
-        """Return what is the same for rounds that were made with the same options."""
+    def options_key(self) -> bytes:
+        """Return a key that rounds with the same options share."""
         rule: dict[str, Any] = {}
         if (manifest := self.manifest) is not None:
             rule = {key: getattr(manifest, key) for key in _RULE}
@@ -63,13 +63,13 @@ _RULE = ("strategy", "reduce", "server_optimizer", "weighting", "options", "limi
 
 
 def chain(run: Run, number: int, sha256: str) -> list[Link]:
-    """Follow a global model of a round, of this SHA-256, back to round 0, newest first.
+    """Return the chain from the global model of a round, with this SHA-256, back to round 0.
 
-    Each model names the SHA-256 of the one before; that of a file that is gone is still named.
+    Each model names the SHA-256 of its base model, which stays known when that file is deleted.
     """
     links, known = [Link(number, sha256)], {round_.number for round_ in run.rounds()}
     for before in range(number - 1, -1, -1):
-        if before + 1 not in known:  # anybody can make a directory with a number of ten digits
+        if before + 1 not in known:  # a directory may be named by any number
             break
         links.append(Link(before, _base_of(run, before + 1)))
     return links
@@ -88,13 +88,13 @@ def _base_of(run: Run, number: int) -> str | None:
 
 
 def history(run: Run, last: int) -> list[RoundHistory]:
-    """Return how the rounds up to one were made."""
+    """Return how rounds 1 to ``last`` were made."""
     return [_made(run, round_.number) for round_ in run.rounds() if 1 <= round_.number <= last]
 
 
 def stretches(rounds: list[RoundHistory]) -> Iterator[list[RoundHistory]]:
-    """Yield stretches of rounds that were made with the same options."""
-    for _, group in groupby(rounds, RoundHistory.alike):
+    """Yield stretches of consecutive rounds with the same options."""
+    for _, group in groupby(rounds, RoundHistory.options_key):
         yield list(group)
 
 
@@ -112,7 +112,7 @@ def _made(run: Run, number: int) -> RoundHistory:
 
 
 def _hyperparameters(training: TrainingRecord) -> dict[str, Any]:
-    """Return what somebody chose; the number of steps that epochs come to is not among it."""
+    """Return the chosen options; the number of steps is not chosen if epochs are."""
     chosen = {key: value for key, value in encode(training).items() if key in _RECORDED}
     chosen.pop("initial_loss", None)
     if "epochs" in chosen:
@@ -121,9 +121,9 @@ def _hyperparameters(training: TrainingRecord) -> dict[str, Any]:
 
 
 def clients_of(rounds: list[RoundHistory]) -> dict[str, tuple[int, int]]:
-    """Return for each client in how many rounds its update was, and its examples in the last."""
+    """Return, for each client, the rounds with an update of its own, and its latest examples."""
     found: dict[str, tuple[int, int]] = {}
-    for made in rounds:
-        for client, examples in made.examples.items():
+    for one in rounds:
+        for client, examples in one.examples.items():
             found[client] = found.get(client, (0, 0))[0] + 1, examples
     return {client: found[client] for client in client_order(found)}

@@ -1,4 +1,4 @@
-"""Weights as the bytes of a file that any tool opens. Equal weights give equal bytes."""
+"""Weights as the bytes of a plain safetensors file. Equal weights give equal bytes."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ def merged_adapters(weights: Weights, scale: float) -> dict[str, Array]:
     """Return the weights of the plain network that computes the same: W + (α / r) B A.
 
     They are computed in float64 and rounded once (Hu et al. 2022, section 4.1, equation 3).
-    Without adapters, these are the weights as they are.
+    Weights without adapters are returned unchanged.
     """
     plain = {name: values for name, values in weights.items() if not name.endswith((A, B))}
     for name in weights:

@@ -1,4 +1,4 @@
-"""What needs torch to be written: its own format, and the network as an ONNX graph."""
+"""Exports that need torch: its own format, and the network as an ONNX graph."""
 
 import importlib.util
 import io
@@ -25,14 +25,14 @@ _LARGEST = 2**31 - 1  # bytes, of a protobuf message
 
 
 def saved(weights: Mapping[str, Array]) -> bytes:
-    """Return what ``torch.save`` makes of a state_dict; ``weights_only=True`` loads it."""
+    """Return a state_dict as ``torch.save`` writes it; ``weights_only=True`` loads it."""
     buffer = io.BytesIO()
     torch.save(dict(sorted(to_tensors(weights).items())), buffer)
     return buffer.getvalue()
 
 
 class WithNormalization(nn.Module):
-    """A network that takes examples as a run stores them."""
+    """A network whose input is examples as a run stores them."""
 
     def __init__(self, network: nn.Module, normalize: Normalize) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class WithNormalization(nn.Module):
 
 
 def check_onnx() -> None:
-    """Raise ``MissingDependencyError`` where torch lacks what it needs to write ONNX."""
+    """Raise ``MissingDependencyError`` if a package that torch needs for ONNX is missing."""
     for name in _PACKAGES:
         if importlib.util.find_spec(name) is None:
             raise MissingDependencyError(
@@ -78,7 +78,7 @@ def as_onnx(
     )
     example = torch.zeros(2, *shape, dtype=getattr(torch, info.dataset.dtype))
     graph = _exported(WithNormalization(network, normalize).eval(), example)
-    _forget_where_it_was_made(graph)
+    _remove_source_locations(graph)
     for key, value in notes.items():
         graph.metadata_props.add(key=key, value=value)
     if graph.ByteSize() > _LARGEST:
@@ -88,9 +88,9 @@ def as_onnx(
 
 
 def _exported(module: nn.Module, example: Tensor) -> Any:
-    """Return the graph as torch makes it, an ``onnx.ModelProto``."""
+    """Return the graph that torch exports, an ``onnx.ModelProto``."""
     try:
-        with redirect_stdout(io.StringIO()):  # where torch tells of its progress
+        with redirect_stdout(io.StringIO()):  # torch reports its progress there
             program = torch.onnx.export(
                 module,
                 (example,),
@@ -109,8 +109,8 @@ def _exported(module: nn.Module, example: Tensor) -> Any:
     return program.model_proto
 
 
-def _forget_where_it_was_made(graph: Any) -> None:
-    """Remove what torch notes of the source of every node, paths of this machine among it."""
+def _remove_source_locations(graph: Any) -> None:
+    """Remove the source locations of nodes, which hold paths of this machine."""
     for part in _parts(graph):
         del part.metadata_props[:]
         part.ClearField("doc_string")

@@ -1,4 +1,4 @@
-"""Why updates did not count: they were rejected, or came late."""
+"""Notes on updates that did not count: rejected ones, and late ones."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -9,11 +9,11 @@ from fedcli.reporting.words import named, rounds_named
 
 NOTES = 10
 
-Told = Iterable[tuple[int, Absence]]
+Absences = Iterable[tuple[int, Absence]]
 
 
 def absence_notes(rounds: Sequence[RoundReport]) -> list[Note]:
-    """Return one note for all clients that were left out of the same rounds for one reason."""
+    """Return one note for all clients that missed the same rounds for the same reason."""
     rejected = [(r.number, absence) for r in rounds for absence in r.rejected]
     late = [(a.round or r.number, a) for r in rounds for a in r.late]
     notes = [
@@ -22,13 +22,13 @@ def absence_notes(rounds: Sequence[RoundReport]) -> list[Note]:
     ]
     if len(notes) > NOTES:
         more = len(notes) - NOTES
-        notes[NOTES:] = [Note(f"{more} more such reasons are in --json")]
+        notes[NOTES:] = [Note(f"{more} more reasons are in --json")]
     return notes
 
 
-def _notes(told: Told, sentence: Callable[[str, str, str], str]) -> list[Note]:
+def _notes(absences: Absences, sentence: Callable[[str, str, str], str]) -> list[Note]:
     by_client = defaultdict[str, list[tuple[int, str]]](list)
-    for number, absence in told:
+    for number, absence in absences:
         reason = absence.reason.replace(f"round {number} ", "that round ")
         by_client[absence.client].append((number, reason))
     alike = defaultdict[tuple[str, str], list[str]](list)

@@ -1,4 +1,4 @@
-"""The tables of one run's clients: their data and models, their updates, their part in rounds."""
+"""Tables of the clients of one run: their data and models, their updates, who took part."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ _CLIENT = Heading("client", CellKind.TEXT)
 
 
 def clients_table(run: RunReport) -> Table:
-    """Return one row a client; in a centralised run none sends anything."""
+    """Return one row per client; in a centralised run it sends nothing."""
     clients = run.clients
     if run.centralised:
         clients = tuple(replace(client, bytes_up=0) for client in clients)
@@ -22,7 +22,7 @@ def clients_table(run: RunReport) -> Table:
 
 
 def updates_table(run: RunReport) -> Table:
-    """Return one row an update of the latest round that compares them; marked ones come first."""
+    """Return one row per update of the latest round that compares them, marked ones first."""
     round_ = _compared_round(run)
     if round_ is None:
         return Table("Updates", (_CLIENT,), ())
@@ -52,7 +52,7 @@ def _as_client(partial: PartialContribution, number: int) -> ClientRound:
 
 
 def participation_table(run: RunReport) -> Table:
-    """Return how often each client took part; no rows where all always did."""
+    """Return how often each client took part; no rows if all always did."""
     rounds = [round_ for round_ in run.complete_rounds() if round_.strategy]
     within = sum(round_.clients_in_partials for round_ in rounds)
     clients = run.clients if any(map(_was_absent, run.clients)) else ()

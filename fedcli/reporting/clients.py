@@ -27,7 +27,7 @@ def total(values: Iterable[Number | None]) -> Number | None:
 def client_reports(
     run: Run, rounds: Sequence[RoundReport], partition: PartitionFile | None
 ) -> tuple[ClientReport, ...]:
-    """Describe every client of a run, and whoever else is named in its rounds, in client order."""
+    """Describe every client of a run, and any other that its rounds name, in client order."""
     entries = defaultdict[str, list[tuple[RoundReport, ClientRound]]](list)
     for round_ in rounds:
         for entry in round_.clients:

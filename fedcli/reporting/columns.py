@@ -135,11 +135,7 @@ UPDATES = (
     _Update("", "client.images_per_second", measure="images_per_second"),
     _Update("", "client.peak_memory_bytes", measure="peak_memory_bytes"),
     _Update(
-        "norm",
-        "client.norm",
-        significant,
-        "update_norm",
-        "norm: length of what training changed",
+        "norm", "client.norm", significant, "update_norm", "norm: length of what training changed"
     ),
     _Update(
         "cosine",
@@ -176,10 +172,7 @@ CLIENTS = (
     _Client("loss", "local_loss", three_decimals, legend="loss, acc.: local, after the last epoch"),
     _Client("acc. (%)", "local_accuracy", percent),
     _Client(
-        "own (%)",
-        "own_accuracy",
-        percent,
-        legend="own: the client's own model on the test data",
+        "own (%)", "own_accuracy", percent, legend="own: the client's own model on the test data"
     ),
     _Client(
         "val. (%)",

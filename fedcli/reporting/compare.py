@@ -1,4 +1,4 @@
-"""Several runs side by side: what they are compared by, and whether they can be compared."""
+"""Several runs side by side, and whether their figures can be compared."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ def _summary(run: RunReport, subject: Subject | None) -> Summary:
     scored = [(r, s) for r in complete if subject and (s := r.score(subject))]
     last = scored[-1][0] if scored else (complete[-1] if complete else None)
     final = scored[-1][1] if scored else None
-    # of equal rounds the first: max keeps the one it meets first
+    # max keeps the first of equal rounds
     best = max(scored, key=lambda pair: pair[1].accuracy, default=None)
     return Summary(
         label=run.label,

@@ -1,4 +1,4 @@
-"""Documents from templates, which lie in the directory ``templates`` of a room."""
+"""Documents from templates, which are in the directory ``templates`` of a package."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -8,10 +8,10 @@ if TYPE_CHECKING:
 
 
 def environment(package: str, finalize: Callable[[Any], Any] | None = None) -> "Environment":
-    """Return the templates of a package; they escape HTML, and a name that is not given fails.
+    """Return the templates of a package. They escape HTML and refuse undefined names.
 
-    ``finalize`` is applied to every value before it is escaped. jinja2 is imported here, so that
-    only those who write a document wait for it.
+    ``finalize`` is applied to each value before it is escaped. jinja2 is imported here, so that
+    only commands that write a document wait for it.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 

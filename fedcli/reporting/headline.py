@@ -1,4 +1,4 @@
-"""By which of its evaluations a run is judged."""
+"""The evaluation that runs are judged by."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ History = Sequence[RoundReport]
 
 
 def subjects(runs: Sequence[History]) -> list[Subject]:
-    """Return everything that was evaluated in any of the runs, the global model on test first."""
+    """Return all subjects that were scored in any run, the global model on test first."""
     found = {subject_of(s) for rounds in runs for r in rounds for s in r.scores}
     return sorted(found, key=lambda subject: (subject != Subject(), subject))
 
 
 def headline(runs: Sequence[History]) -> Subject | None:
-    """Choose what the runs are compared by: the global model on the test set.
+    """Choose the subject that runs are compared by: the global model on the test set.
 
-    Where no run has that, it is what most runs have of the global model: on all classes rather
-    than on some, and in most rounds.
+    If no run was scored on that, it is the subject of the global model that most runs have; of
+    several, one of all classes, then the one with the most rounds. None without any.
     """
     found = [Counter(_of_global_model(rounds)) for rounds in runs]
     scored = sum(found, Counter[Subject]())

@@ -22,7 +22,7 @@ def to_markdown(report: Report) -> str:
 
 
 def escape(text: str) -> str:
-    """Make text mean itself in Markdown, inside a table cell too."""
+    """Escape text for Markdown, inside a table cell too."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|#~!])", r"\\\1", text)
 

@@ -1,7 +1,7 @@
-"""What a report holds: plain values, the same that ``fedcli report --json`` prints.
+"""What a report holds: plain values, as ``fedcli report --json`` prints them.
 
-Accuracies lie in [0, 1], sizes are in bytes, times in seconds. None stands for what the
-directory does not say.
+Accuracies are from 0 to 1, sizes in bytes, times in seconds. None means that the run directory
+does not hold the value.
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from fedcli.reporting.words import model_named
 
 @dataclass(frozen=True)
 class Note:
-    """Something that the reader has to know, and the command that would change it."""
+    """Something that the reader should know, and the command that would settle it."""
 
     text: str
     command: str | None = None
@@ -24,11 +24,11 @@ class Note:
 
 @dataclass(frozen=True, order=True)
 class Subject:
-    """What was evaluated, on what: the same subject is compared over rounds and runs.
+    """Which model was scored on which examples; rounds and runs are compared on one subject.
 
     ``model`` is ``global``, or ``update`` or ``personal`` (of ``client``); ``data`` is ``test``,
     ``client-test`` or ``validation`` (of ``data_client``), or the name of other data; ``classes``
-    is () for all classes.
+    is empty for all classes.
     """
 
     model: str = "global"
@@ -43,14 +43,14 @@ class Subject:
         return self.named(", ".join(self.classes))
 
     def named(self, classes: str) -> str:
-        """Return the subject in words, with these for its classes."""
+        """Return the subject in words, with ``classes`` for the names of its classes."""
         model = model_named(self.model, self.client)
         data = f"{self.data} of client {self.data_client}" if self.data_client else self.data
         return f"{model} on {data}, only {classes}" if self.classes else f"{model} on {data}"
 
 
 def subject_of(score: Score) -> Subject:
-    """Return what a score is of."""
+    """Return the subject of a score."""
     return Subject(
         score.model, score.data, score.classes or (), score.client or "", score.data_client or ""
     )
@@ -58,10 +58,10 @@ def subject_of(score: Score) -> Subject:
 
 @dataclass(frozen=True)
 class ClientRound:
-    """One client in one round: its update, and how its training went where that is known.
+    """One client in one round: its update, and how its training went if that is known.
 
-    ``norm``, ``cosine``, ``distance`` and ``kept`` are those of ``manifest.Contribution``.
-    ``update_round`` is the round that the update was trained for: an earlier one if it was late.
+    ``norm``, ``cosine``, ``distance`` and ``kept`` are as in ``Contribution``. ``update_round`` is
+    the round that the update was trained for, an earlier one if it came late.
     """
 
     client: str
@@ -94,8 +94,8 @@ class ClientRound:
 class RoundReport:
     """One round. ``complete`` says whether it ended with a global model.
 
-    ``rule`` says in words how the updates were combined. ``sampled`` is None where all clients
-    were to take part. ``bytes_up`` is the sum of the sizes of the accepted updates and partial
+    ``rule`` says in words how the updates were combined. ``sampled`` is None if every client was
+    expected. ``bytes_up`` is the sum of the sizes of the accepted updates and partial
     means, ``bytes_down`` the size of the round's base model times their number, ``bytes_total``
     both, summed over this and all earlier rounds: what passes the server. In a centralised run
     all three are 0.
@@ -138,15 +138,16 @@ class RoundReport:
 class ClientReport:
     """One client over the whole run.
 
-    Losses, accuracies and the weight are those of the last round it took part in;
-    ``validation_accuracy`` and ``test_accuracy`` are the global model's on this client's held-out
-    and test examples, ``personal_accuracy`` that of its personal model on its own examples, and
-    ``own_accuracy`` that of this client's update on the examples that the run's global models are
-    tested on, each at the latest round that has it; seconds and bytes are sums over rounds.
-    ``rounds`` counts those that it took part in with an update of its own; ``sampled`` those that
-    it was drawn for, None where no round was sampled; ``stale`` the accepted updates that it had
-    trained for an earlier round, and ``late`` those that did not count. ``missing`` and
-    ``rejected`` count the rounds that went on without it.
+    Local loss, local accuracy and weight are of the last round that it took part in; seconds and
+    bytes are sums over all rounds. The other accuracies are of the latest round that has them:
+    ``validation_accuracy`` and ``test_accuracy`` of the global model on the client's held-out and
+    test examples, ``personal_accuracy`` of its personal model on its own examples, and
+    ``own_accuracy`` of its update on the examples that global models are tested on.
+
+    ``rounds`` counts the rounds with an update of its own, ``sampled`` those that it was drawn for
+    (None if no round was sampled), ``missing`` and ``rejected`` those that went on without it.
+    ``stale`` counts its updates that were accepted in a later round, ``late`` those that came too
+    late to count.
     """
 
     client: str
@@ -172,11 +173,10 @@ class ClientReport:
 
 @dataclass(frozen=True)
 class RunReport:
-    """One run; ``label`` is how tables call it.
+    """One run; ``label`` is its name in tables.
 
-    ``test_content_sha256`` is the same for runs that are tested on the same examples.
-    ``heterogeneity`` says how much the clients' examples differ; it is not known of clients that
-    keep theirs, nor of runs of older versions.
+    Runs that are tested on the same examples have the same ``test_content_sha256``.
+    ``heterogeneity`` says how much the clients' examples differ; it is None if they keep theirs.
     """
 
     label: str
@@ -203,7 +203,7 @@ class RunReport:
 
     @property
     def facts(self) -> tuple[str, ...]:
-        """What is known of data set, model, scheme and the rule of the latest round."""
+        """The data set, the model, the scheme and the latest rule, as far as they are known."""
         rule = next((r.rule for r in reversed(self.trained_rounds()) if r.rule), None)
         return tuple(filter(None, (self.dataset, self.model, self.scheme, rule)))
 
@@ -217,11 +217,10 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Summary:
-    """The row of one run in the table method / accuracy / communication.
+    """The row of one run in the main table.
 
-    ``round`` is the last complete round that was evaluated, ``accuracy`` and ``loss`` are of that
-    round, and ``bytes_total`` is what had been exchanged by then; where nothing is evaluated,
-    ``round`` is the last complete one.
+    ``round`` is the last complete round that was evaluated, else the last complete one.
+    ``accuracy`` and ``loss`` are of that round; ``bytes_total`` is what had been exchanged by then.
     """
 
     label: str
@@ -236,7 +235,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Report:
-    """Runs side by side. ``headline`` is the subject whose accuracy the runs are compared by."""
+    """Runs side by side, compared by their accuracy on the subject ``headline``."""
 
     headline: Subject | None
     summary: tuple[Summary, ...]

@@ -1,4 +1,4 @@
-"""What a reader has to know of a run besides its figures: what is missing, and how to get it."""
+"""Notes on a run: what is missing from its report, and the command that would add it."""
 
 from fedcli.formats.partition import PartitionFile
 from fedcli.reporting.absences import absence_notes
@@ -11,7 +11,7 @@ from fedcli.run.sampling import sampled_clients
 
 
 def notes_on(run: Run, report: RunReport, partition: PartitionFile | None) -> tuple[Note, ...]:
-    """Return the notes on one run, the most important first."""
+    """Return the notes on a run, the most important ones first."""
     return (
         *_centralised(report, partition),
         *standout_notes(report.complete_rounds()),
@@ -29,7 +29,7 @@ def _centralised(report: RunReport, partition: PartitionFile | None) -> list[Not
     shards = partition.shards.items() if partition else ()
     sizes = [shard.bytes for name, shard in shards if name.startswith("client-")]
     if sum(sizes):
-        text += f"; to collect them costs {sum(sizes) / 1e6:.1f} MB (decoded), once"
+        text += f"; collecting them once costs {sum(sizes) / 1e6:.1f} MB (decoded)"
     return [Note(text)]
 
 
@@ -53,7 +53,7 @@ def _has_global_score(round_: RoundReport) -> bool:
 
 
 def _open_round(run: Run, report: RunReport) -> list[Note]:
-    """Say how far the open round is, where somebody has delivered or nothing is done yet."""
+    """Say how far the open round is, if a client has delivered or no round is complete."""
     complete = report.complete_rounds()
     number = complete[-1].number + 1 if complete else 0
     delivered = next((r.clients for r in report.rounds if r.number == number), ())
@@ -74,8 +74,8 @@ def _incomplete(report: RunReport) -> list[Note]:
     trained = report.trained_rounds()
     notes = []
     if numbers := [r.number for r in trained if r.strategy is None and not r.clients]:
-        text = f"{rounds_named(numbers)}: no aggregate.json and no updates: what the model"
-        notes.append(Note(f"{text} was made from is not known"))
+        text = f"{rounds_named(numbers)}: no aggregate.json and no updates: nothing says"
+        notes.append(Note(f"{text} what the model was made from"))
     if numbers := [r.number for r in trained if r.bytes_up is None or r.bytes_down is None]:
         notes.append(Note(f"{rounds_named(numbers)}: the size of some files is not known"))
     return notes

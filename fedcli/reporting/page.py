@@ -50,7 +50,7 @@ def to_html(report: Report) -> str:
 
 
 def _section(run: RunReport, headline: Subject | None, name: str) -> dict[str, Any]:
-    """Return what the page shows of one run; ``name`` keeps the ids of its plots apart."""
+    """Return what the page shows of one run; ``name`` makes the ids of its plots unique."""
     pictures = list(_run_plots(run, headline, name))
     return {"run": run, "pictures": pictures, "tables": run_tables(run, headline)}
 
@@ -86,7 +86,7 @@ def _line(run: RunReport, subject: Subject, key: str, *, over_bytes: bool = Fals
     x = [(r.bytes_total or 0) / 1e6 if over_bytes else float(r.number) for r in rounds]
     scale = 100 if key == "accuracy" else 1
     y = [_scaled(getattr(round_.score(subject), key, None), scale) for round_ in rounds]
-    # what costs nothing has no curve over its cost: it is a level to compare with
+    # what costs nothing has no curve over its cost, only a level to compare with
     level = over_bytes and run.centralised
     return Line(printable(run.label), x, y, level)
 
@@ -121,7 +121,7 @@ def _norm_curves(run: RunReport, norms: Mapping[str, Line]) -> "Figure":
 
 
 def _norm_lines(run: RunReport) -> dict[str, Line]:
-    """Return one curve a client, where several rounds compared several updates."""
+    """Return one curve per client, if several rounds compared several updates."""
     norms: dict[str, dict[int, float]] = {}
     for round_ in run.complete_rounds():
         for client in round_.clients:
@@ -137,7 +137,7 @@ def _norm_lines(run: RunReport) -> dict[str, Line]:
 
 
 def _client_panels(run: RunReport) -> dict[str, list[float | None]]:
-    """Return the quantities that are known of any client, in the order of ``run.clients``."""
+    """Return each quantity that is known of at least one client, in the order of the clients."""
     panels = {
         title: [_scaled(getattr(client, key), scale) for client in run.clients]
         for key, (title, scale) in _PANELS.items()

@@ -1,4 +1,4 @@
-"""The colours of pictures and matplotlib's settings, whatever the user's own are.
+"""Colours and matplotlib settings of plots, independent of the user's own.
 
 Series differ in marker and dash too, and the colours are told apart with every common kind of
 colour blindness (Okabe and Ito, "Color Universal Design", 2008).
@@ -25,7 +25,7 @@ SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Draw with these settings, whatever the user's own matplotlibrc says.
+    """Draw with these settings, independently of the user's matplotlibrc.
 
     Raises ``MissingDependencyError`` without matplotlib.
     """
@@ -56,13 +56,13 @@ def drawing() -> Iterator[None]:
             }
         )
         with warnings.catch_warnings():
-            # a name in a script that the font does not have: the reader's browser has one
+            # the font may lack the script of a name; the reader's browser has it
             warnings.filterwarnings("ignore", "Glyph .* missing from")
             yield
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure; inches."""
+    """Return an empty figure of this size in inches."""
     from matplotlib.figure import Figure
 
     return Figure((width, height), layout="constrained", facecolor=PAPER)

@@ -1,7 +1,7 @@
-"""Pictures by matplotlib, which is imported only when one is drawn.
+"""Plots by matplotlib, which is imported only when one is drawn.
 
-``svg`` turns the colours of a figure into CSS variables, so that a page can show the same picture
-in light and in dark.
+``svg`` turns the colours of a figure into CSS variables, so that a page shows the same plot in
+light and in dark.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _MARKERS = "osD^vP"
 _DASHES = ("-", "--", "-.", ":")
 _FORMATS = (".png", ".svg", ".pdf")
-_FEW = 12  # rows or columns up to which every cell has room for its number
+_LEGEND = 8  # rows of a legend; fewer entries stand in several columns
+_FEW = 12  # columns, up to which every cell has room for its number
 
 Counts = Mapping[str, Sequence[int]]
 
@@ -55,8 +56,8 @@ def curves(
 ) -> Figure:
     """Draw curves, both axes from 0; ``x`` and ``y`` are the names of the axes.
 
-    With ``log_y`` the values are above 0 and their axis is logarithmic. ``others`` are drawn
-    thinly behind the curves, and are not in the legend.
+    With ``log_y``, the values are above 0 and their axis is logarithmic. ``others`` are drawn
+    thinly behind the curves and are not in the legend.
     """
     with drawing():
         from matplotlib.ticker import MaxNLocator
@@ -77,18 +78,14 @@ def curves(
         if whole_x:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if len(lines) > 1 or (lines and others):
-            rows = min(len(lines), 8)
-            figure.legend(
-                handles,
-                [line.label for line in lines],
-                loc="outside upper left",
-                ncols=-(-8 // rows),
-            )
+            labels = [line.label for line in lines]
+            columns = -(-_LEGEND // min(len(lines), _LEGEND))
+            figure.legend(handles, labels, loc="outside upper left", ncols=columns)
         return figure
 
 
 def _points(line: Line) -> tuple[list[float], list[float]]:
-    """Return what was measured of a curve."""
+    """Return the points of a curve that were measured."""
     points = [(x, y) for x, y in zip(line.x, line.y, strict=True) if y is not None]
     return [x for x, _ in points], [y for _, y in points]
 
@@ -124,14 +121,14 @@ def _draw_line(axes: Axes, index: int, line: Line) -> Any:
 
 
 def label_distribution(counts: Counts, classes: Sequence[str]) -> Figure:
-    """Draw how many examples of each class every client has, darker where it has more."""
+    """Draw how many examples of each class every client has; darker is more."""
     return _heat_map(
         [list(row) for row in counts.values()], list(counts), classes, "client", "class"
     )
 
 
 def confusion_matrix(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
-    """Draw predicted over true classes; a row is shaded by its shares, so that rows compare."""
+    """Draw predicted over true classes; shades are shares of a row, so that rows compare."""
     return _heat_map(matrix, classes, classes, "true class", "predicted class", by_row=True)
 
 
@@ -185,7 +182,7 @@ def _draw_cells(axes: Axes, y: int, row: Sequence[int], scale: float, *, numbers
 
 
 def _name_ticks(axis: Any, names: Sequence[str], limit: int, *, rotation: int = 0) -> None:
-    """Name the ticks; of too many, as many as have room."""
+    """Name the ticks, or as many of them as there is room for."""
     step = -(-len(names) // limit)
     places = range(0, len(names), max(step, 1))
     short = [n if len(n) <= 18 else f"{n[:17]}…" for n in (names[i] for i in places)]
@@ -236,8 +233,8 @@ def _encode(figure: Figure, kind: str, **options: Any) -> bytes:
 def svg(figure: Figure, name: str, title: str) -> str:
     """Return a figure as an SVG element for a page, in the page's colours and font.
 
-    ``name`` keeps the ids of several figures of a page apart; ``title`` is the text that stands
-    for the picture. The colours are the CSS variables --ink, --grid, --paper and --series-1 … -6.
+    ``name`` keeps the ids of several figures of a page apart; ``title`` is its text
+    alternative. The colours are the CSS variables --ink, --grid, --paper and --series-1 … -6.
     """
     text = _encode(figure, "svg", transparent=True).decode()
     text = text[text.index("<svg ") :]

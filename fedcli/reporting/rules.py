@@ -9,13 +9,13 @@ from fedcli.strategies.reducers import REDUCERS
 from fedcli.strategies.server_optimizers import SERVER_OPTIMIZERS
 from fedcli.strategies.weightings import WEIGHTINGS
 
-_ALWAYS = ("trim", "q")  # without its number the name of the rule says too little
+_ALWAYS = ("trim", "q")  # the name of the rule says too little without the value
 
 
 def rule_label(manifest: Manifest) -> str:
     """Return ``fedavg``, ``trimmed-mean (trim 0.2)`` or ``median + adam (server lr 0.1)``.
 
-    A strategy is called by its name where its parts are its own. Options follow that differ from
+    A strategy keeps its name while its parts are its own. Options follow if they differ from
     their defaults.
     """
     strategy = STRATEGIES.get(manifest.strategy)
@@ -30,7 +30,7 @@ def rule_label(manifest: Manifest) -> str:
         name = manifest.reduce
     else:
         name = f"{manifest.reduce} + {manifest.server_optimizer}"
-    shown = _told(manifest.options, defaults)
+    shown = _shown(manifest.options, defaults)
     return f"{name} ({', '.join(shown)})" if shown else name
 
 
@@ -45,7 +45,7 @@ def _defaults(manifest: Manifest) -> dict[str, Any]:
     return found
 
 
-def _told(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+def _shown(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
     return [
         name.replace("_", " ") + _value(value)
         for name, value in sorted(options.items())

@@ -1,4 +1,4 @@
-"""Curves and bars of one line, drawn with block characters."""
+"""Curves and bars in one line of text, drawn with block characters."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -16,7 +16,7 @@ def spread(count: int, limit: int) -> list[int]:
 def curve(values: Sequence[float | None], low: float, high: float, *, width: int = 40) -> str:
     """Draw values on the scale from ``low`` to ``high``; None is a blank.
 
-    More values than ``width`` are thinned out, never averaged.
+    If there are more values than ``width``, some are left out; none are averaged.
     """
     picked = [values[i] for i in spread(len(values), width)]
     return "".join(" " if value is None else _block(value - low, high - low) for value in picked)
@@ -25,7 +25,7 @@ def curve(values: Sequence[float | None], low: float, high: float, *, width: int
 def bars(counts: Sequence[int], *, width: int = 12) -> str:
     """Draw one bar per count, on the scale of the largest; 0 is a dot.
 
-    More counts than ``width`` are added up in groups of neighbours.
+    If there are more counts than ``width``, neighbours are added up.
     """
     groups = min(len(counts), width)
     edges = [len(counts) * i // groups for i in range(groups + 1)] if groups else [0]

@@ -1,9 +1,8 @@
 """Clients whose updates stand out from those of the others: poisoned, broken, or just different.
 
 Every update is compared with the median of its round, and the spread that counts as usual is the
-median absolute deviation of the round, so that neither is led by the clients that are looked for
-while these are fewer than half. Nothing here accuses: a client whose data differs from all others
-stands out as well.
+median absolute deviation of the round: outliers move neither while they are fewer than half.
+Nothing here accuses: a client whose data differs from everybody else's stands out as well.
 """
 
 import math
@@ -16,17 +15,20 @@ from fedcli.reporting.model import ClientRound, Note, RoundReport
 from fedcli.reporting.words import named, rounds_named
 from fedcli.run.info import client_order
 
-FEWEST = 4  # clients; of fewer nobody can say which is the odd one
-FACTOR = 3.0  # times the median, from where a norm or a distance may stand out
-AGAINST = -0.2  # the cosine below which an update may be said to oppose the others
+FEWEST = 4  # clients; among fewer, nobody can tell which is the odd one
+FACTOR = 3.0  # times the median, above which a norm or a distance may stand out
+AGAINST = -0.2  # cosine, below which an update may oppose the others
 USUAL = 5.0  # median absolute deviations, 3.4 standard deviations of a normal distribution
-CHANCE = 0.01  # of being left out so often by accident
+CHANCE = 0.01  # probability of being left out this often by chance
 NOTES = 10
 
 
 @dataclass(frozen=True)
 class Marks:
-    """What stands out of one update: factors are to the median of the round, else None."""
+    """What stands out about one update.
+
+    ``norm`` and ``distance`` are multiples of the median of the round. None means usual.
+    """
 
     norm: float | None = None
     distance: float | None = None
@@ -34,12 +36,12 @@ class Marks:
     empty: bool = False
 
     def __bool__(self) -> bool:
-        """Say whether anything does."""
+        """Return whether anything stands out."""
         return self != Marks()
 
     @property
     def words(self) -> str:
-        """The marks as the cell of a table."""
+        """The marks as a table shows them."""
         found = ["changes nothing"] if self.empty else []
         if self.norm is not None:
             found.append(f"norm ×{factor(self.norm)}")
@@ -51,12 +53,12 @@ class Marks:
 
 
 def factor(value: float) -> str:
-    """Write how many times the median something is."""
+    """Write a multiple of the median."""
     return f"{value:.1f}" if value < 9.95 else f"{value:.0f}" if value < 1e4 else f"{value:.0e}"
 
 
 def marks_of(round_: RoundReport) -> dict[str, Marks]:
-    """Return what stands out in a round, by client; clients that do not are left out."""
+    """Return the marks of every client that stands out in a round."""
     clients = round_.clients
     more = _times_the_examples(clients)
     norms = _far_above({c.client: c.norm for c in clients}, more)
@@ -73,7 +75,7 @@ def marks_of(round_: RoundReport) -> dict[str, Marks]:
 
 
 def _times_the_examples(clients: Sequence[ClientRound]) -> dict[str, float]:
-    """Return how many times the median number of examples a client has."""
+    """Return each client's number of examples as a multiple of the median."""
     counts = {c.client: c.num_examples for c in clients if c.num_examples}
     middle = median(counts.values()) if counts else 1
     return {client: count / middle for client, count in counts.items()}
@@ -93,10 +95,10 @@ def _spread(values: Sequence[float]) -> float:
 def _far_above(values: Mapping[str, float | None], more: Mapping[str, float]) -> dict[str, float]:
     """Return, as multiples of the median, the values far above it.
 
-    All conditions are on logarithms: where norms spread by factors, a factor of ``FACTOR`` alone
-    is nothing unusual. A client with ``more`` examples than the median takes more local steps; it
-    is allowed a norm that grows with the root of them. Were it allowed more, a client could hide
-    behind a number of examples that nobody can check.
+    All bounds are on logarithms: if norms spread by factors, ``FACTOR`` alone is not unusual. A
+    client with ``more`` examples than the median takes more local steps, so its norm may grow with
+    their square root. If it were allowed more, a client could hide behind a number of examples
+    that nobody can check.
     """
     known = {client: value for client, value in _known(values).items() if value > 0}
     if len(known) < FEWEST:
@@ -112,11 +114,11 @@ def _far_above(values: Mapping[str, float | None], more: Mapping[str, float]) ->
 
 
 def _against(values: Mapping[str, float | None], far: Set[str]) -> dict[str, float]:
-    """Return the negative cosines far below the median, where that is positive.
+    """Return the negative cosines far below the median, if that is positive.
 
-    Where clients hold different labels their updates are nearly orthogonal, and small negative
-    cosines are as usual as small positive ones. Nobody is said to oppose a step that was led by
-    the clients which are ``far`` from the others.
+    If clients hold different labels, their updates are nearly orthogonal, and small negative
+    cosines are as usual as small positive ones. If clients that are ``far`` from the others led
+    the step, nobody opposes it.
     """
     known = _known(values)
     if not known:
@@ -129,18 +131,18 @@ def _against(values: Mapping[str, float | None], far: Set[str]) -> dict[str, flo
 
 
 def _empty(clients: Sequence[ClientRound]) -> set[str]:
-    """Return the clients whose update is the model that they were given."""
+    """Return the clients whose update is their base model, unless they are half or more."""
     norms = _known({c.client: c.norm for c in clients})
     empty = {client for client, norm in norms.items() if norm == 0}
     return empty if 2 * len(empty) < len(norms) else set()
 
 
 def left_out(rounds: Sequence[RoundReport]) -> dict[str, tuple[int, int]]:
-    """Return who was left out by the rule more often than by chance: in how many of how many.
+    """Return the clients that the rule left out more often than chance: rounds left out, and all.
 
-    Rules such as Multi-Krum leave somebody out in every round, and Krum all but one. Counted are
-    the rounds in which the rule kept some clients and left out at most half. The probability is
-    Hoeffding's bound (1963, theorem 1) for a binomial distribution with the share of all clients.
+    Rules such as Multi-Krum leave somebody out in every round, and Krum all but one. Only rounds
+    count in which the rule left out somebody, but at most half. The probability is Hoeffding's
+    bound (1963, theorem 1) for a binomial distribution with the share of all clients.
     """
     out = defaultdict[str, list[bool]](list)
     for round_ in rounds:
@@ -158,7 +160,7 @@ def left_out(rounds: Sequence[RoundReport]) -> dict[str, tuple[int, int]]:
 
 
 def _by_chance(hits: int, trials: int, usual: float) -> float:
-    """Bound the probability of so many hits or more from above."""
+    """Return an upper bound of the probability of at least this many hits."""
     share = hits / trials
     if share <= usual:
         return 1.0
@@ -169,9 +171,9 @@ def _by_chance(hits: int, trials: int, usual: float) -> float:
 
 
 def standout_notes(rounds: Sequence[RoundReport]) -> list[Note]:
-    """Return one note a client that stands out, those with most rounds first.
+    """Return a note for each client that stands out, those with the most rounds first.
 
-    One more is on those that do not, and are only left out.
+    The last note names clients that do not stand out, but are often left out by the rule.
     """
     marks = defaultdict[str, dict[int, Marks]](dict)
     for round_ in rounds:
@@ -184,9 +186,9 @@ def standout_notes(rounds: Sequence[RoundReport]) -> list[Note]:
         notes.append(Note(f"{named('client', more)} stand out too"))
     only = [client for client in client_order(dropped) if client not in marks]
     if only:
-        told = [f"client {c} in {dropped[c][0]} of {dropped[c][1]} rounds" for c in only[:NOTES]]
+        shares = [f"client {c} in {dropped[c][0]} of {dropped[c][1]} rounds" for c in only[:NOTES]]
         more_of_them = f" and {len(only) - NOTES} more" if len(only) > NOTES else ""
-        notes.append(Note(f"often left out by the rule: {', '.join(told)}{more_of_them}"))
+        notes.append(Note(f"often left out by the rule: {', '.join(shares)}{more_of_them}"))
     return notes
 
 

@@ -1,4 +1,4 @@
-"""The tables of a report: the terminal, Markdown and HTML show the same ones."""
+"""The tables of a report, which are the same on the terminal, in Markdown and in HTML."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -6,15 +6,7 @@ from operator import attrgetter
 
 from fedcli.formats.evaluation import ClassScore, Score
 from fedcli.reporting.client_tables import clients_table, participation_table, updates_table
-from fedcli.reporting.columns import (
-    ACCURACY,
-    CLASSES,
-    HETEROGENEITY,
-    LOSS,
-    ROUNDS,
-    SCORES,
-    SUMMARY,
-)
+from fedcli.reporting.columns import ACCURACY, CLASSES, HETEROGENEITY, LOSS, ROUNDS, SCORES, SUMMARY
 from fedcli.reporting.headline import subjects
 from fedcli.reporting.layout import (
     UNKNOWN,
@@ -37,7 +29,7 @@ _CLASS, _EVALUATION = Heading("class", CellKind.TEXT), Heading("evaluation", Cel
 
 
 def summary_table(report: Report) -> Table:
-    """Return method, accuracy and communication, one row a run."""
+    """Return the main table: method, accuracy and communication, one row per run."""
     rows = ((_method(row.label, row.centralised), row) for row in report.summary)
     return tabulate("", Heading("method", CellKind.TEXT, RUN_WIDTH), SUMMARY, rows, keep_empty=True)
 
@@ -48,7 +40,7 @@ def _method(label: str, centralised: bool) -> str:
 
 
 def shown_rounds(run: RunReport, headline: Subject | None) -> list[RoundReport]:
-    """Return the complete rounds; round 0 only where it was evaluated."""
+    """Return the complete rounds; round 0 only if it was evaluated."""
     return [
         round_
         for round_ in run.complete_rounds()
@@ -64,13 +56,13 @@ def _round_columns(headline: Subject | None) -> list[Column[RoundReport]]:
 
 
 def rounds_table(run: RunReport, headline: Subject | None) -> Table:
-    """Return scores, bytes and the time of each step, one row a round."""
+    """Return scores, bytes and the time of each step, one row per round."""
     rows = ((str(round_.number), round_) for round_ in shown_rounds(run, headline))
     return tabulate("Rounds", Heading("round"), _round_columns(headline), rows)
 
 
 def side_by_side(runs: Sequence[RunReport], headline: Subject | None) -> list[Table]:
-    """Return one table a quantity: one row a round, one column a run."""
+    """Return one table per quantity, with one row per round and one column per run."""
     by_run = [{r.number: r for r in shown_rounds(run, headline)} for run in runs]
     numbers = sorted({number for rounds in by_run for number in rounds})
     headings = (Heading("round"), *_labels(runs))
@@ -93,7 +85,7 @@ def _labels(runs: Sequence[RunReport]) -> Iterator[Heading]:
 
 
 def times_table(runs: Sequence[RunReport]) -> Table:
-    """Return the seconds that each step took in all complete rounds, one row a run."""
+    """Return the seconds that each step took in all complete rounds, one row per run."""
     columns = [
         Column[RunReport](column.summed, _summed(column), duration)
         for column in ROUNDS
@@ -114,7 +106,7 @@ def _summed(column: Column[RoundReport]) -> Callable[[RunReport], float | None]:
 
 
 def evaluations_table(runs: Sequence[RunReport]) -> Table:
-    """Return everything that was evaluated, at the latest round that has it."""
+    """Return everything that was evaluated, each at the latest round that has it."""
     found = subjects([run.rounds for run in runs])
     subsets = _subsets(found)
     rows = [(printable(subject.named(subsets[subject.classes])), subject) for subject in found]
@@ -152,9 +144,9 @@ def _latest(run: RunReport, subject: Subject) -> str:
 
 
 def _subsets(found: Sequence[Subject]) -> dict[tuple[str, ...], str]:
-    """Name every selection of classes: by its classes, or by their number if the list is long.
+    """Name every selection of classes: by its classes, or by their number if they are many.
 
-    Selections of the same number are told apart: ``6 classes #2``.
+    Selections with the same number of classes are numbered: ``6 classes #2``.
     """
     selections = list(dict.fromkeys(subject.classes for subject in found))
     long = [classes for classes in selections if len(", ".join(classes)) > _LONG]
@@ -167,7 +159,7 @@ def _subsets(found: Sequence[Subject]) -> dict[tuple[str, ...], str]:
 
 
 def class_tables(runs: Sequence[RunReport], headline: Subject | None) -> list[Table]:
-    """Return one row a class, at the latest evaluated round; of several runs, a table a score."""
+    """Return one row per class, at the latest scored round; for several runs, a table per score."""
     by_run = [_class_scores(run, headline) for run in runs]
     names = dict.fromkeys(name for run in runs for name in run.classes)
     found = ((printable(name), [scores.get(name) for scores in by_run]) for name in names)
@@ -179,10 +171,7 @@ def class_tables(runs: Sequence[RunReport], headline: Subject | None) -> list[Ta
         tabulate(
             column.side_by_side,
             _CLASS,
-            [
-                CLASSES[0].through(_first),
-                *(_of_run(column, i, run) for i, run in enumerate(runs)),
-            ],
+            [CLASSES[0].through(_first), *(_of_run(column, i, run) for i, run in enumerate(runs))],
             rows,
             keep_empty=True,
         )
@@ -210,7 +199,7 @@ def _class_scores(run: RunReport, headline: Subject | None) -> dict[str, ClassSc
 
 
 def heterogeneity_table(runs: Sequence[RunReport]) -> Table:
-    """Return how much the clients' examples differ, one row a run of several clients."""
+    """Return how much the clients' examples differ, one row per run of several clients."""
     columns = (
         Column[RunReport]("cut by", "scheme", printable, kind=CellKind.TEXT),
         Column[RunReport]("clients", lambda run: len(run.clients)),

@@ -70,7 +70,7 @@ def _common_tables(report: Report, runs: Sequence[RunReport]) -> Iterator[Table]
 
 
 def _clients_tables(runs: Sequence[RunReport]) -> Iterator[Table]:
-    """One table a run; what the columns mean is said once, below the last."""
+    """Return one table per run; only the last explains the columns."""
     limit = _ROWS if len(runs) == 1 else _ROWS_OF_MANY
     tables = [(run, clients_table(run)) for run in runs if run.clients]
     for i, (run, table) in enumerate(tables):
@@ -80,10 +80,7 @@ def _clients_tables(runs: Sequence[RunReport]) -> Iterator[Table]:
 
 
 def _heading(run: RunReport) -> Text:
-    counts = (
-        _plural(len(run.clients), "client"),
-        _plural(len(run.trained_rounds()), "round"),
-    )
+    counts = (_plural(len(run.clients), "client"), _plural(len(run.trained_rounds()), "round"))
     label, facts = printable(run.label), printable(" · ".join([*run.facts, *counts]))
     gap = "  " if len(label) + 2 + len(facts) <= _WIDTH else "\n  "
     return Text(label, style="bold").append(gap + facts, style="not bold")
@@ -129,7 +126,7 @@ def _series(run: RunReport, headline: Subject | None, key: str) -> list[float | 
 
 
 def _folded(text: str, width: int) -> str:
-    """Break a name into lines: at spaces and hyphens where it has some."""
+    """Break a name into lines, at spaces and hyphens if it has any."""
     return "\n".join(wrap(text, width))
 
 
@@ -139,12 +136,12 @@ def _notes(notes: Sequence[Note], label: str = "") -> Iterator[RenderableType]:
         text.append(printable(f"{label}: {note.text}" if label else note.text), style="default")
         yield text
         if note.command:
-            # a plain string is never wrapped, so that it can be copied in one piece
+            # a plain string is not wrapped, so that it can be copied in one piece
             yield f"      {printable(note.command)}"
 
 
 def _draw(table: Table) -> RenderableType:
-    """Draw one table; header cells are folded, numbers never break."""
+    """Draw one table; headings are folded, numbers never break."""
     wide = len(table.headings) > 7
     name_width = table.headings[0].width
     padding = (0, 0 if wide else 1, 0, 0)

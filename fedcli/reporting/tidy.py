@@ -1,15 +1,15 @@
-"""The report as tidy CSV: one row a measured value, so that any tool can filter and pivot it.
+"""The report as tidy CSV: one row per measured value, for any tool to filter and pivot.
 
 Columns
     run         label of the run
     round       round number; empty for facts of the whole run
     model       ``global``, ``update`` or ``personal`` for scores; empty otherwise
-    client      whose update, training or examples; empty where it is nobody's in particular
+    client      whose update, training or examples; empty if it belongs to no client
     data        ``test``, ``client-test``, ``validation`` or the name of other data, for scores
     data_client whose examples, of client-test and validation
     classes     the classes an evaluation was limited to, joined by ``;``; empty for all
-    class       the class that a value is about; empty for all together
-    measure     what was measured, see below
+    class       the class that the value is about; empty for all together
+    measure     what was measured
     value       a number
 
 ``docs/commands/report.md`` lists the measures; those of a table are declared with its columns. A

@@ -1,4 +1,4 @@
-"""Names and numbers as they stand in sentences."""
+"""Names and numbers in sentences."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,7 +6,7 @@ _MOST = 8
 
 
 def named(noun: str, names: Sequence[object]) -> str:
-    """Return ``client 2`` or ``clients 0, 1, 4``, of many only the first ones."""
+    """Return ``client 2`` or ``clients 0, 1, 4``; a long list is cut."""
     if len(names) == 1:
         return f"{noun} {names[0]}"
     more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
@@ -14,14 +14,14 @@ def named(noun: str, names: Sequence[object]) -> str:
 
 
 def model_named(kind: str, client: str) -> str:
-    """Return the model of an evaluation in words; ``kind`` is as ``evaluation.json`` has it."""
+    """Return the model of an evaluation in words; ``kind`` is as in ``evaluation.json``."""
     if kind == "global":
         return "global model"
     return f"{'personal model' if kind == 'personal' else 'model'} of client {client}"
 
 
 def rounds_named(numbers: Iterable[int]) -> str:
-    """Return ``round 2`` or ``rounds 1-5, 7``: neighbours in one piece, of many the first ones."""
+    """Return ``round 2`` or ``rounds 1-5, 7``; a long list is cut."""
     spans: list[tuple[int, int]] = []
     for number in sorted(set(numbers)):
         if spans and number == spans[-1][1] + 1:

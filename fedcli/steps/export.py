@@ -1,4 +1,4 @@
-"""Write a global model to a file of its own, with a card that says where it is from."""
+"""Write a global model to a file for other programs, with a card that says where it comes from."""
 
 import hashlib
 from collections.abc import Mapping
@@ -30,9 +30,9 @@ _PROGRAMS = {"safetensors": (), "torch": ("torch",), "onnx": ("torch", "onnx", "
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was exported; ``sha256`` is that of ``path``, ``model_sha256`` of the run's file.
+    """What was exported; ``sha256`` is of the file at ``path``, ``model_sha256`` of the run's file.
 
-    ``merged`` says whether adapters of LoRA went into the weights.
+    ``merged`` says whether LoRA adapters were merged into the weights.
     """
 
     round: int
@@ -58,19 +58,19 @@ def export(
     """Write the global model of a round, by default the latest, and its card beside it.
 
     ``format`` is ``safetensors`` or ``torch`` (a state_dict), or ``onnx`` (a graph that normalises
-    its input itself). Adapters of LoRA are merged into the weights that they stand beside. The card
-    has the name of ``output`` and ``.md``. The same model gives the same bytes, with
-    the same versions of the programs. ``own_model`` is for ``onnx`` what it is for training.
+    its input itself). LoRA adapters are merged into the weights. The card is named after
+    ``output``, with ``.md`` appended. The same model gives the same bytes with the same versions of
+    the programs. ``onnx`` needs ``own_model`` as training does.
 
     Raises ``UsageError``, ``NotReadyError``, ``BadInputError`` for a model that is broken or not
-    signed as it should be, ``MissingDependencyError``, ``ConflictError`` where other files are
-    there, and ``StorageError``.
+    signed as it should be, ``MissingDependencyError``, ``ConflictError`` if one of the files exists
+    with other content, and ``StorageError``.
     """
     one_of("--format", format, SUFFIXES)
     round_ = _round(run, round_number)
     path = _output(run, round_, format, output)
     model = _Model.read(run, round_)
-    data = _written(run, format, model, own_model)
+    data = _encoded(run, format, model, own_model)
     exported = ExportedFile(
         name=path.name,
         format=format,
@@ -84,7 +84,7 @@ def export(
         versions=_versions(format),
     )
     described = card(exported, _facts(run, round_, model.sha256)).encode()
-    # the model last: where it is, its card is
+    # the model last, so that it never lacks its card
     files = {_card_of(path): described, path: data}
     return _result(exported, path, already_done=not _write(files, force=force))
 
@@ -100,7 +100,7 @@ class _Model:
 
     @classmethod
     def read(cls, run: Run, round_: Round) -> Self:
-        """Read it. Raises what ``export`` does."""
+        """Read it, with the errors of ``export``."""
         with Checkpoint(round_.global_model, Kind.GLOBAL) as model:
             tensors, sha256 = model.tensors_and_digest()
         check_global_model(run, round_, model.metadata, sha256)
@@ -139,7 +139,7 @@ def _card_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.md")
 
 
-def _written(run: Run, format: str, model: _Model, own_model: str | None) -> bytes:
+def _encoded(run: Run, format: str, model: _Model, own_model: str | None) -> bytes:
     notes = {
         "fedcli_run": run.id,
         "fedcli_round": str(model.round.number),
@@ -159,7 +159,7 @@ def _versions(format: str) -> dict[str, str]:
     for name in _PROGRAMS[format]:
         try:
             versions[name] = version(name)
-        except PackageNotFoundError:  # it is there, but was not installed as a package
+        except PackageNotFoundError:  # importable, but not installed as a package
             continue
     return versions
 
@@ -177,7 +177,7 @@ def _facts(run: Run, round_: Round, sha256: str) -> Facts:
 
 
 def _write(files: Mapping[Path, bytes], *, force: bool) -> bool:
-    """Write files that are not there as they should be, and say whether there were any."""
+    """Write the files that do not exist with this content; return whether there were any."""
     other = [path for path, data in files.items() if not _is(path, data)]
     for path in other:
         if path.exists() and not force:

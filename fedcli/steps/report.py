@@ -22,13 +22,13 @@ def report(
     csv: Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Put runs side by side, and write the report to the files that are named.
+    """Put runs side by side, and write the report to the named files.
 
-    Runs are called by ``labels``, in the same order, else by their directories. The same runs
-    give the same bytes in every file; one that holds them already is left as it is.
+    Runs are called by ``labels``, in the same order, or else by their directories. The same runs
+    give the same bytes in every file; a file that holds them already is left as it is.
 
-    Raises ``UsageError`` when the labels are not one a run, ``NotReadyError`` when no run has
-    anything to say yet, ``BadInputError`` for a file of a run that cannot be used, and
+    Raises ``UsageError`` unless there is one label per run, ``NotReadyError`` if no run has
+    anything to report yet, ``BadInputError`` for a file of a run that cannot be used, and
     ``MissingDependencyError`` for ``html`` without matplotlib.
     """
     progress = progress or Silence()
@@ -53,7 +53,7 @@ def _labels(runs: Sequence[Run], labels: Sequence[str]) -> list[str]:
         raise UsageError(f"--label: expected one for each of {len(runs)} runs, found {len(labels)}")
     if not labels:
         names = [run.root.resolve().name for run in runs]
-        # directories of the same name are told apart by the whole path as it was given
+        # the paths as given tell directories of the same name apart
         labels = [
             str(run.root) if names.count(name) > 1 else name
             for run, name in zip(runs, names, strict=True)

@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.in_process import MAKE
 from support.runs import fedcli
 
 from fedcli.cli import execute
-from fedcli.errors import ConflictError, UsageError
+from fedcli.errors import ConflictError, ExitStatus, UsageError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.metadata import Kind, Role
 from fedcli.run import Run
@@ -178,3 +179,26 @@ def test_neither_classes_nor_their_number_is_a_usage_error(tmp_path):
     failed = fedcli("init", "--json", cwd=tmp_path)
     assert failed.status == 2
     assert "--classes" in failed.json["error"]["message"]
+
+
+CANNOT_BE_SAMPLED = (
+    *("--clients a,b --clients-per-round 3", "--clients-per-round 1", "--fraction 0.5"),
+)
+
+
+RULES_THAT_DO_NOT_EXIST = (
+    *("--strategy sum", "--reduce sum", "--server-optimizer sum", "--weighting sum", "--q 2"),
+)
+
+
+@pytest.mark.parametrize("line", [*CANNOT_BE_SAMPLED, *RULES_THAT_DO_NOT_EXIST])
+def test_a_run_that_no_round_could_be_made_in_is_not_made(
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert execute([*MAKE, *line.split()]) == ExitStatus.USAGE
+    assert line.split()[-2] in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 import pytest
-from support.runs import fedcli, python
+from support.runs import fedcli, new_fedcli, python
 from support.sample_runs import make_run
 
 from fedcli.run import Run
@@ -81,8 +81,8 @@ def test_without_matplotlib_only_the_page_is_missing(run: Run, tmp_path: Path) -
     blocked.mkdir()
     (blocked / "matplotlib.py").write_text("raise ImportError('not installed')")
     here = run.root.parent
-    assert fedcli("report", cwd=here, PYTHONPATH=str(blocked)).status == 0
-    page = fedcli("report", "--html", "r.html", cwd=here, PYTHONPATH=str(blocked))
+    assert new_fedcli("report", cwd=here, PYTHONPATH=str(blocked)).status == 0
+    page = new_fedcli("report", "--html", "r.html", cwd=here, PYTHONPATH=str(blocked))
     assert page.status == 1
     assert page.err.splitlines()[-1] == "hint: pip install 'fedcli[plots]'"
     assert not (here / "r.html").exists()

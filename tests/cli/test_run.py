@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.runs import fedcli
+from support.runs import fedcli, new_fedcli
 
 from fedcli.cli import execute
 from fedcli.cores import available_cores
@@ -47,15 +47,15 @@ def test_run_makes_the_bytes_that_the_steps_make_by_hand(
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     network = ("--model", "cnn", "--limit", "240", "--epochs", "1")
     for name in ("hand", "run"):
-        assert fedcli("partition", "--run", name, *network, cwd=tmp_path).status == 0
+        assert new_fedcli("partition", "--run", name, *network, cwd=tmp_path).status == 0
     for command in (
         ("train-client", "--id", "2,0", "--threads", "1"),
         ("train-client", "--id", "1", "--threads", "1"),
         ("aggregate",),
     ):
-        assert fedcli(*command, cwd=tmp_path, FEDCLI_RUN="hand").status == 0
+        assert new_fedcli(*command, cwd=tmp_path, FEDCLI_RUN="hand").status == 0
     jobs = max(2, available_cores())
-    done = fedcli("run", "--rounds", 1, "--jobs", jobs, cwd=tmp_path, FEDCLI_RUN="run")
+    done = new_fedcli("run", "--rounds", 1, "--jobs", jobs, cwd=tmp_path, FEDCLI_RUN="run")
     assert done.status == 0, done.err
     assert "round 1/1 complete  test loss" in done.err
     assert "next: fedcli report" in done.out
@@ -272,7 +272,7 @@ def test_what_no_round_can_do_is_refused_before_anything_trains(
 
 def test_cores_are_shared_but_not_decided_on(made: Run, tmp_path: Path) -> None:
     """Another --jobs after an interruption is no conflict."""
-    assert fedcli("train-client", "--id", 0, cwd=tmp_path, OMP_NUM_THREADS="2").status == 0
+    assert new_fedcli("train-client", "--id", 0, cwd=tmp_path, OMP_NUM_THREADS="2").status == 0
     done = fedcli("run", "--rounds", 1, "--jobs", 3, "--no-evaluate", cwd=tmp_path)
     assert done.status == 0, done.err
 

@@ -1,30 +1,21 @@
-"""``train-client``, ``evaluate`` and ``status`` as their users meet them."""
+"""``fedcli train-client`` as its users call it."""
 
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from support.grey_runs import Cli, examples
 from support.runs import fedcli
 
 from fedcli.algorithms import ALGORITHMS
-from fedcli.formats.checkpoint import Checkpoint, digest, save
+from fedcli.formats.checkpoint import Checkpoint, digest
 from fedcli.formats.manifest import Manifest
-from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.metadata import Kind
 from fedcli.formats.records import encode
-from fedcli.models.weights import initial_tensors
-from fedcli.plan import Plan
 from fedcli.run import Run
-from fedcli.run.info import DatasetInfo, ModelInfo, RunInfo
-from fedcli.steps.status import status
 from fedcli.steps.train_client import train_client
-
-CLASSES = ("dark", "bright", "loud")
-Cli = Callable[..., tuple[int, str, str]]
 
 
 def of(algorithm: str) -> tuple[str, str]:
@@ -32,48 +23,6 @@ def of(algorithm: str) -> tuple[str, str]:
 
 
 FEDPROX, SCAFFOLD = of("fedprox"), of("scaffold")
-
-
-def examples(seed: int, count: int) -> dict[str, np.ndarray[Any, Any]]:
-    rng = np.random.default_rng(seed)
-    y = rng.integers(0, 3, count)
-    base = np.array([40, 200, 120])[y].reshape(-1, 1, 1, 1)
-    noise = np.where(y == 2, 100, 20).reshape(-1, 1, 1, 1) * rng.uniform(-1, 1, (count, 1, 6, 6))
-    return {"x": (base + noise).clip(0, 255).astype(np.uint8), "y": y.astype(np.int64)}
-
-
-def write_shard(path: Path, run: Run, values: dict[str, Any], client: str | None = None) -> None:
-    save(path, values, Metadata(Kind.SHARD, run.id, client=client, num_examples=len(values["y"])))
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three clients with grey pictures of three classes, all of it small."""
-    info = RunInfo(
-        dataset=DatasetInfo("handmade", CLASSES, (1, 6, 6)),
-        model=ModelInfo("linear"),
-        seed=7,
-        clients=("0", "1", "2"),
-        plan=Plan(),
-        origin={},
-    )
-    run = Run.create(tmp_path_factory.mktemp("runs") / "fedrun", info)
-    model = initial_tensors(info.model, 3, (1, 6, 6), info.seed)
-    save(run.round(0).global_model, model.tensors, Metadata(Kind.GLOBAL, run.id, round=0, seed=7))
-    for client in info.clients:
-        shard = examples(int(client), 40 + int(client))
-        write_shard(run.client_shard(client), run, shard, client)
-        write_shard(run.validation_shard(client), run, examples(50 + int(client), 20), client)
-    write_shard(run.test_shard, run, examples(99, 60))
-    return run.root
-
-
-@pytest.fixture
-def run(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A fresh copy of the template, in the current directory, where commands expect it."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(template, "fedrun")
-    return Run.open(Path("fedrun"))
 
 
 def files(root: Path) -> set[str]:
@@ -396,148 +345,3 @@ def test_a_broken_base_model_is_named(run: Run, cli: Cli) -> None:
     found, _, err = cli("train-client", "--id", "1")
     assert found == 4
     assert "global.safetensors: truncated" in err
-
-
-def test_evaluate_scores_the_latest_model_and_keeps_it(run: Run, cli: Cli) -> None:
-    assert cli("train-client", "--id", "all", "--lr", 0.1)[0] == 0
-    assert cli("aggregate")[0] == 0
-    found, out, _ = cli("evaluate")
-    assert found == 0
-    assert "most taken for" in out
-    entry = json.loads(run.round(1).evaluation.read_text())["results"][0]
-    assert entry["examples"] == 60
-    assert entry["accuracy"] > 0.6
-    assert entry["sha256"] == digest(run.round(1).global_model)
-    assert sum(map(sum, entry["confusion"])) == 60
-    before = run.round(1).evaluation.stat().st_mtime_ns
-    found, out, _ = cli("evaluate")
-    assert "there already" in out
-    assert run.round(1).evaluation.stat().st_mtime_ns == before
-    assert cli("evaluate", "--force")[0] == 0
-    assert run.round(1).evaluation.stat().st_mtime_ns != before
-
-
-def test_evaluate_rounds_clients_classes_and_updates(run: Run, cli: Cli) -> None:
-    assert cli("train-client", "--id", "0,2")[0] == 0
-
-    def evaluations(*arguments: object) -> list[dict[str, Any]]:
-        found, out, err = cli("evaluate", *arguments, "--json")
-        assert found == 0, err
-        value: list[dict[str, Any]] = json.loads(out)["evaluations"]
-        return value
-
-    assert [e["round"] for e in evaluations("--round", "all")] == [0]
-    assert evaluations("--id", 2)[0]["client"] == "2"
-    assert evaluations("--id", 2)[0]["round"] == 1
-    assert [e["client"] for e in evaluations("--id", "2,0")] == ["0", "2"]
-    on_clients = evaluations("--clients")
-    assert [(e["data"], e["data_client"]) for e in on_clients] == [
-        ("validation", client) for client in run.info.clients
-    ]
-    (some,) = evaluations("--classes", "loud,0")
-    assert some["classes"] == ["dark", "loud"]
-    assert [row["examples"] > 0 for row in some["per_class"]] == [True, False, True]
-    stored = json.loads(run.round(0).evaluation.read_text())["results"]
-    assert len(stored) == 5
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected", "words"),
-    [
-        (["--round", "7"], 3, "round 7 has no global model; the latest is 0"),
-        (["--round", "newest"], 2, "expected a number, latest or all"),
-        (["--id", "1"], 3, "no update of client 1"),
-        (["--classes", "quiet"], 2, "unknown class 'quiet'; known: dark, bright, loud"),
-        (["--classes", ""], 2, "at least one class"),
-        (["--clients", "--data", "x"], 2, "exclude each other"),
-        (["--data", "absent"], 3, "absent"),
-    ],
-)
-def test_wrong_words_to_evaluate(
-    run: Run, cli: Cli, arguments: list[str], expected: int, words: str
-) -> None:
-    found, _, err = cli("evaluate", *arguments)
-    assert found == expected, err
-    assert words in err.splitlines()[0]
-    assert not run.round(0).evaluation.exists()
-
-
-def test_a_broken_evaluation_file_is_named(run: Run, cli: Cli) -> None:
-    run.round(0).evaluation.write_text('{"results": [{}]}')
-    found, _, err = cli("evaluate")
-    assert found == 4
-    assert "evaluation.json" in err
-
-
-def test_scores_on_own_data_do_not_hide_those_on_the_test_set(run: Run, cli: Cli) -> None:
-    for folder, seed in (("a", 1), ("b", 2)):
-        Path(folder).mkdir()
-        np.savez(Path(folder, "test.npz"), **examples(seed, 30))
-        assert cli("evaluate", "--data", f"{folder}/test.npz")[0] == 0
-    assert cli("evaluate")[0] == 0
-    assert cli("evaluate", "--data", "a/test.npz")[1].count("there already") == 1
-    results = json.loads(run.round(0).evaluation.read_text())["results"]
-    names = sorted(entry["data"] for entry in results)
-    assert len(set(names)) == 3
-    assert "test" in names
-    assert [entry["examples"] for entry in results if entry["data"] == "test"] == [60]
-
-
-def test_a_model_that_overflowed_is_not_scored(run: Run, cli: Cli) -> None:
-    with Checkpoint(run.round(0).global_model) as model:
-        huge = {name: np.full_like(array, 3e38) for name, array in model.tensors().items()}
-        save(run.round(1).global_model, huge, replace(model.metadata, round=1))
-    found, _, err = cli("evaluate")
-    assert found == 4
-    assert "global.safetensors: its outputs are not finite" in err
-
-
-def test_hints_of_a_run_whose_data_is_with_its_clients(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    words = ("init", "--classes", "a,b,c", "--model", "linear", "--image-size", 6, "--channels", 1)
-    assert cli(*words, "--clients", "mercy,olav", "--run", "study")[0] == 0
-    study = Run.open(Path("study"))
-    assert status(study).next == "fedcli train-client --id mercy --data PATH --run study"
-    _, _, err = cli("aggregate", "--run", "study")
-    assert "hint: fedcli train-client --id mercy --data PATH --run study" in err
-    np.savez("scans.npz", **examples(1, 30))
-    for client in ("mercy", "olav"):
-        assert cli("train-client", "-r", "study", "--id", client, "--data", "scans.npz")[0] == 0
-    found, out, _ = cli("aggregate", "--run", "study")
-    assert found == 0
-    assert "next: fedcli evaluate --data PATH --run study" in out
-    found, _, err = cli("run", "--run", "study", "--rounds", 2)
-    assert found == 2
-    assert "its data is not in the run" in err
-    found, _, err = cli("evaluate", "--run", "study")
-    assert found == 3
-    assert "hint: name some: fedcli evaluate --data PATH --run study" in err
-
-
-def test_status_follows_the_run(run: Run, cli: Cli) -> None:
-    assert status(run).next == "fedcli train-client --id all"
-    assert cli("train-client", "--id", "1")[0] == 0
-    assert status(run).delivered == ("1",)
-    assert status(run).next == "fedcli train-client --id 0,2"
-    assert cli("train-client", "--id", "0,2")[0] == 0
-    assert status(run).next == "fedcli aggregate"
-    assert cli("aggregate")[0] == 0
-    assert status(run).open_round == 2
-    assert status(run).next == "fedcli evaluate"
-    assert cli("evaluate")[0] == 0
-    assert status(run).next == "fedcli train-client --id all"
-    found, out, _ = cli("status")
-    assert found == 0
-    assert "open round" in out
-    value = json.loads(cli("status", "--json")[1])
-    assert value["evaluated"] == [1]
-    assert value["missing"] == ["0", "1", "2"]
-
-
-def test_status_without_a_starting_model(run: Run, cli: Cli) -> None:
-    run.round(0).global_model.unlink()
-    found, _, err = cli("status")
-    assert found == 3
-    assert "the starting model is missing" in err

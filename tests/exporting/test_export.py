@@ -145,7 +145,7 @@ def test_files_that_are_gone_are_gone_from_the_card_and_nothing_else(
     run.round(2).update("0").unlink()
     card = export(run, output=tmp_path / "model.safetensors").card.read_text()
     assert f"| 0 | {sha256} |" in card
-    assert "not in the run any more" in card
+    assert "no longer in the run" in card
 
 
 def test_the_card_tells_how_clients_trained(tmp_path: Path) -> None:

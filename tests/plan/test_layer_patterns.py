@@ -101,3 +101,28 @@ def test_what_leaves_nothing_to_do_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         Tensors.of(plan, TENSORS, roles)
+
+
+def test_patterns_of_a_stranger_take_no_time() -> None:
+    names = [f"layer{i}.{j}.bn{k}.weight" for i in range(9) for j in range(9) for k in range(9)]
+    bombs = ["*" + "a*" * 240, "*" + "[!l]*" * 80, "?*" * 240, "[" * 400, "*" * 400 + "b"]
+    assert matching([f"{bomb}{i}" for bomb in bombs for i in range(10)], names) == frozenset()
+    layers = [name.removesuffix(".weight") for name in names]
+    assert matching(layers[1:] * 100, names) == frozenset(names[1:])
+
+
+@pytest.mark.parametrize(
+    ("patterns", "found"),
+    [
+        (["a"], {"a.x", "a.b.x"}),
+        (["a.b"], {"a.b.x"}),
+        (["a.b.x"], {"a.b.x"}),
+        (["a*"], {"a.x", "a.b.x", "ab.x"}),
+        (["?b"], {"ab.x"}),
+        (["*", "!a"], {"ab.x"}),
+        (["a", "!a.[b]"], {"a.x"}),
+        (["b", "x", "a.", ""], set()),
+    ],
+)
+def test_patterns_name_tensors_and_modules(patterns: list[str], found: set[str]) -> None:
+    assert matching(patterns, ["a.x", "a.b.x", "ab.x"]) == found

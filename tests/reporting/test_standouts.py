@@ -116,7 +116,7 @@ class TestHonestClients:
 
 
 class TestAttackers:
-    @given(SEEDS, st.sampled_from(["flipped x10", "noise", "x10"]), st.booleans())
+    @given(SEEDS, st.sampled_from(["flipped x20", "noise", "x20"]), st.booleans())
     def test_of_ten_two_are_marked_and_nobody_else(
         self, seed: int, attack: str, robust: bool
     ) -> None:
@@ -124,7 +124,7 @@ class TestAttackers:
         if attack == "noise":
             updates[:2] = 30 * np.random.default_rng([seed, 1]).standard_normal((2, 2000))
         else:
-            updates[:2] *= -10 if attack == "flipped x10" else 10
+            updates[:2] *= -20 if attack == "flipped x20" else 20
         marks = marks_of(measured(updates, robust=robust))
         assert set(marks) == {"0", "1"}
 

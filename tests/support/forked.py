@@ -11,6 +11,7 @@ from typing import Any, NoReturn, Self
 import typer
 
 from fedcli import cli
+from fedcli.cores import available_cores
 from fedcli.execution import fork_server, local
 from fedcli.execution.preload import preload as preload_steps
 
@@ -86,8 +87,8 @@ def main() -> NoReturn:
     asked = json.loads(sys.argv[1])
     variables, folder = asked["variables"], asked["folder"]
     threads = variables.get("OMP_NUM_THREADS")
-    if threads is not None and threads != os.environ.get("OMP_NUM_THREADS"):
-        importlib.import_module("torch").set_num_threads(int(threads))
+    if threads != os.environ.get("OMP_NUM_THREADS"):
+        importlib.import_module("torch").set_num_threads(int(threads or available_cores()))
     os.environ.clear()
     os.environ.update(variables)
     os.chdir(folder)

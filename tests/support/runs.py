@@ -18,6 +18,7 @@ from fedcli.formats.training_record import TrainingRecord
 from fedcli.plan import Plan
 from fedcli.run import Run
 from fedcli.run.info import DatasetInfo, ModelInfo, RunInfo
+from fedcli.steps.aggregate import AggregateResult
 from support import warm
 from support.thorough import THOROUGH
 
@@ -83,6 +84,11 @@ def recorded(changes: dict[str, Any]) -> dict[str, Any]:
     if isinstance(training := changes.get("training"), Mapping):
         return changes | {"training": TrainingRecord(options=training)}
     return changes
+
+
+def accepted(result: AggregateResult) -> list[str]:
+    """The clients whose updates are in a model."""
+    return [client.client for client in result.clients]
 
 
 @dataclass(frozen=True)

@@ -41,3 +41,11 @@ def resave(path: Path, values: dict[str, Any] | None = None, **changes: Any) -> 
     with Checkpoint(path) as checkpoint:
         kept, metadata = checkpoint.tensors(), checkpoint.metadata
     save(path, kept if values is None else values, replace(metadata, **recorded(changes)))
+
+
+def poisoned(name: str, value: float) -> dict[str, Any]:
+    """The tensors of an update with one bad value."""
+    values = tensors(2)
+    values[name] = values[name].copy()
+    values[name].reshape(-1)[0] = value
+    return values

@@ -1,1 +1,1 @@
-"""One file a command: its signature, the call of the step, the call of the renderer."""
+"""One file per command: its signature, the call of the step, the call of the renderer."""

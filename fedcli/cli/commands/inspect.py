@@ -22,7 +22,7 @@ def inspect(
     other: Annotated[
         Path | None,
         typer.Argument(
-            help="Another one, to compare it with.", metavar="OTHER", show_default=False
+            help="Another file to compare it with.", metavar="OTHER", show_default=False
         ),
     ] = None,
     run: RunOption = DEFAULT_RUN,
@@ -41,5 +41,5 @@ def inspect(
 
 
 def _found(path: Path, run: Path) -> Path:
-    """Return the path as it is, or as one in the run where it is only there."""
+    """Return the path, or the one in the run directory if only that exists."""
     return run / path if not path.exists() and (run / path).exists() else path

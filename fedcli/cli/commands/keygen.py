@@ -13,11 +13,11 @@ from fedcli.run import DEFAULT_RUN
 
 def keygen(
     file: Annotated[
-        Path, typer.Argument(help="Where the private key is, or is to be.", metavar="FILE")
+        Path, typer.Argument(help="The file of the private key.", metavar="FILE")
     ] = Path("fedcli.key"),
     run: RunOption = DEFAULT_RUN,
     show: Annotated[
-        bool, typer.Option("--show", help="Print the public key of an existing FILE.")
+        bool, typer.Option("--show", help="Print the public key of an existing key.")
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace an existing key, which is then lost.")

@@ -31,7 +31,7 @@ def run(
         typer.Option(
             "--jobs",
             "-j",
-            help="Clients at a time; auto suits the cores, or the GPU's memory.",
+            help="Clients at a time; auto suits the cores, or the memory of the GPU.",
             metavar="N|auto",
         ),
     ] = "auto",
@@ -63,9 +63,9 @@ def run(
     from fedcli.steps.run import run_rounds
 
     opened = Run.open(run)
-    # What schedulers and closed terminals send is Ctrl-C to us: stop the steps, keep the rest.
+    # Treat what schedulers and closed terminals send like Ctrl-C: stop the steps, keep the rest.
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves SIGHUP
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup sets this for SIGHUP
             signal.signal(number, signal.default_int_handler)
     with Output("run", printing) as output:
         options = StepOptions(

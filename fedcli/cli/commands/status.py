@@ -19,13 +19,14 @@ def status(
         bool,
         typer.Option(
             "--sampled",
-            help="Print only the clients drawn for the round, as train-client --id takes them.",
+            help="Print only the clients that were drawn for the round, as train-client --id"
+            " takes them.",
         ),
     ] = False,
     sampling: SamplingOptions = NONE,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
-    """Say where the run stands: who has delivered, who is missing, what to type next."""
+    """Show where the run stands: who has delivered, who is missing, what to type next."""
     from fedcli.cli.render.status import render, render_sampled
     from fedcli.steps.status import status as step
 

@@ -19,7 +19,7 @@ def verify(
         typer.Option(
             "--round",
             min=0,
-            help="Check only the files of this round, and the model that it started from.",
+            help="Check the files of this round only, and the model that it started from.",
             metavar="N",
         ),
     ] = None,
@@ -27,7 +27,7 @@ def verify(
         bool,
         typer.Option(
             "--replay",
-            help="Compute global models and updates again from what the files record, and compare"
+            help="Replay aggregations and training from what the files record, and compare"
             " the bytes.",
         ),
     ] = False,
@@ -50,7 +50,7 @@ def verify(
     ] = None,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
-    """Check every file of a run by its SHA-256 and its shape, and say what was changed."""
+    """Check every file of a run by its SHA-256 and its shape, and report what was changed."""
     from fedcli.cli.render.verify import failure, render
     from fedcli.steps.verify import verify as step
     from fedcli.verification.replay_sandbox import Own

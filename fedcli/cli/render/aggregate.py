@@ -44,14 +44,14 @@ def _headline(result: "AggregateResult") -> str:
 
 
 def _rule(result: "AggregateResult") -> str:
-    """Name the strategy, and the parts of it that its name may not tell."""
+    """Name the strategy, and those parts that its name may not imply."""
     parts = [result.reduce] if result.reduce != result.strategy else []
     parts += [result.server_optimizer] if result.server_optimizer != "sgd" else []
     return f"{result.strategy} ({', '.join(parts)})" if parts else result.strategy
 
 
 def _table(result: "AggregateResult") -> Table:
-    """Return one row a client; what was measured of none, or is the same for all, has no column."""
+    """Return one row per client, without columns that are unknown, or the same, for all."""
     clients = result.clients
     columns: dict[str, Callable[[Contribution], str]] = {
         "examples": lambda client: f"{client.num_examples:,}",
@@ -97,7 +97,7 @@ def _counted(count: int, what: str) -> str:
 
 
 def _absent(what: str, absences: "Sequence[Absence]") -> list[Text]:
-    """Write one line for each reason."""
+    """Write one line per reason."""
     reasons = dict.fromkeys(absence.reason for absence in absences)
     return [
         Text(f"{what} ({reason}): {_some([a.client for a in absences if a.reason == reason])}")

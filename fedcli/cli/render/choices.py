@@ -1,4 +1,4 @@
-"""``--list``: everything that can be chosen by name, with its options, defaults and source."""
+"""``--list``: what can be chosen by name, with its options, their defaults and its source."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,8 +28,8 @@ _SOURCE = 23  # of them for the column of sources
 class Entry:
     """One thing that can be chosen by name.
 
-    ``options`` are its own, with their defaults, None where there is none; ``facts`` are what JSON
-    says of it besides. The terminal shows ``lines`` below the summary; without lines, the options.
+    ``options`` are its own, with their defaults (None without one); ``facts`` are further keys of
+    its JSON. The terminal shows ``lines`` below the summary, or the options if there are none.
     """
 
     summary: str
@@ -95,7 +95,7 @@ def _tables(catalogue: Catalogue) -> Iterator[RenderableType]:
 
 
 def options_in_words(options: Mapping[str, Any]) -> list[str]:
-    """Return one line with the options as they are typed, and their defaults; none without any."""
+    """Return a line with the options as they are typed and their defaults, or no line."""
     return [", ".join(_option(*option) for option in options.items())] if options else []
 
 
@@ -107,7 +107,7 @@ def _option(name: str, default: Any) -> str:
 
 
 def _entries(rows: Mapping[str, Any]) -> dict[str, Entry]:
-    """Return the rows of a registry; each has a summary, a source, and maybe options."""
+    """Return the rows of a registry, each with a summary, a source and perhaps options."""
     return {
         name: Entry(row.summary, row.source, getattr(row, "options", {}))
         for name, row in rows.items()

@@ -16,7 +16,7 @@ from fedcli.steps.evaluate import EvaluateResult
 def render(result: EvaluateResult, then: str) -> list[RenderableType]:
     """Draw scores; ``then`` is the command to type next."""
     parts: list[RenderableType] = []
-    # A table of several models for each of several rounds would be too wide.
+    # one table of several models in several rounds would be too wide
     by_round = [list(group) for _, group in groupby(result.evaluations, itemgetter("round"))]
     if max(map(len, by_round)) == 1:
         by_round = [list(result.evaluations)]
@@ -30,7 +30,7 @@ def render(result: EvaluateResult, then: str) -> list[RenderableType]:
 
 
 def _table(entries: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
-    """What is the same for all of the entries is said once, above the table."""
+    """Draw one row per entry; what all entries share stands once, above the table."""
     facts = {
         "round": [f"round {entry['round']}" for entry in entries],
         "model": [_model(entry) for entry in entries],
@@ -38,7 +38,7 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
         "data": [_data(entry) for entry in entries],
     }
     same = {name for name, values in facts.items() if len(set(values)) == 1}
-    if "client" in same:  # it is part of the model's name
+    if "client" in same:  # the name of the model includes it
         del facts["client"]
         facts["model"] = [model_named(entry["model"], entry["client"]) for entry in entries]
     differing = [name for name in facts if name not in same]

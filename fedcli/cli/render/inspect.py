@@ -17,7 +17,7 @@ _ORIGIN = ("num_examples", "base", "seed", "weighting", "steps")
 
 
 def render(file: Inspected) -> list[RenderableType]:
-    """Draw what a file says of itself, and its tensors."""
+    """Draw the metadata of a file, and its tensors."""
     shard = file.labels is not None
     figures = ["least", "greatest"] if shard else ["norm"]
     if any(tensor.figures.not_finite for tensor in file.tensors):
@@ -78,7 +78,7 @@ def _facts(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _short(value: Any) -> str:
-    """Write a value for people; of a SHA-256, its first twelve digits."""
+    """Write a value in a few words; a SHA-256 by its first twelve digits."""
     text = str(value)
     is_hash = len(text) == 64 and set(text) <= set("0123456789abcdef")
     return f"{text[:12]}…" if is_hash else printable(text, 60)
@@ -91,7 +91,7 @@ def render_comparison(found: Comparison) -> list[RenderableType]:
         Text(printable(f"{'same bytes' if found.same else 'different'}: {one} and {two}"))
     ]
     if found.facts:
-        facts = figures_table(["said", "first", "second"], [])
+        facts = figures_table(["metadata", "first", "second"], [])
         for key, values in found.facts.items():
             shown = ("" if value is None else _short(value) for value in values)
             facts.add_row(*map(Text, (printable(key), *shown)))
@@ -99,7 +99,7 @@ def render_comparison(found: Comparison) -> list[RenderableType]:
     for title, names in (
         ("only in the first", found.first_only),
         ("only in the second", found.second_only),
-        ("of another shape", found.other_shape),
+        ("with another shape", found.other_shape),
     ):
         if names:
             lines += ["", Text(printable(f"{title}: {', '.join(names)}"), overflow="fold")]

@@ -6,8 +6,8 @@ from rich.console import RenderableType
 from rich.table import Table
 
 _BLOCKS = " ▁▂▃▄▅▆▇█"
-_MOST_COLUMNS = 10  # classes that still get a column each
-_STRIP = 50  # characters of a strip, which stands for any number of classes
+_MOST_COLUMNS = 10  # classes, up to which each has a column of its own
+_STRIP = 50  # characters of a strip, however many the classes are
 _WIDTH = 60  # characters for all classes together
 _MOST_CLIENTS = 60
 
@@ -29,7 +29,7 @@ def short(count: int) -> str:
 
 
 def strip(counts: Sequence[int], highest: int) -> str:
-    """Draw one bar a class; above 50 classes, one a group of neighbouring classes."""
+    """Draw one bar per class, or beyond 50 classes, one per group of neighbouring classes."""
     return "".join(block(count, highest) for count in grouped(counts))
 
 

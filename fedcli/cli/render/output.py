@@ -22,7 +22,7 @@ SCHEMA = 1
 
 
 def plain(value: Any) -> Any:
-    """Turn a result into what JSON knows: dataclasses, paths, enums and tuples included."""
+    """Convert a result to the types of JSON: dataclasses, paths, enums and tuples included."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -37,7 +37,7 @@ def plain(value: Any) -> Any:
 
 
 def print_json(values: Mapping[str, Any]) -> None:
-    """Print the one JSON object of a command; what cannot be printed is escaped, as JSON does."""
+    """Print the one JSON object of a command; escape what is not printable, as JSON does."""
     text = json.dumps({"schema": SCHEMA, **plain(values)}, ensure_ascii=False)
     if not text.isprintable():
         text = "".join(c if c.isprintable() else _json_escape(c) for c in text)
@@ -49,7 +49,7 @@ def _json_escape(character: str) -> str:
 
 
 def escaped(value: Any) -> Any:
-    """Return a result whose text can be shown on a terminal: see ``printable``."""
+    """Return a result whose text is safe to show on a terminal; see ``printable``."""
     if isinstance(value, Enum):
         return value
     if isinstance(value, str):
@@ -78,13 +78,13 @@ class Output:
         self.command = command
         self.json = options.json
         self.quiet = options.quiet
-        # Names of classes and files are printed as they are: they may look like markup.
+        # Names of classes and files may look like markup, and are printed as they are.
         self.console = Console(highlight=False, markup=False, emoji=False)
         self.log = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._bar: ProgressBar | None = None
 
     def start(self, label: str, total: int) -> None:
-        """Begin a stretch of ``total`` units: on a terminal, a bar."""
+        """Begin ``total`` units of work, with a bar if this is a terminal."""
         self._stop_bar()
         if self.quiet or not self.log.is_terminal:
             return
@@ -116,7 +116,7 @@ class Output:
             print_json({"command": self.command, **plain(result)})
             return
         for part in render(escaped(result)):
-            # A line of text may be a command to copy: the terminal wraps it, not we.
+            # A line of text may be a command to copy, so only the terminal wraps it.
             self.console.print(part, soft_wrap=isinstance(part, str))
 
     def _stop_bar(self) -> None:
@@ -137,7 +137,7 @@ class Output:
 
 
 def figures_table(text: Sequence[str], figures: Sequence[str]) -> Table:
-    """Return an empty table: columns of text, then columns of figures, which end flush."""
+    """Return an empty table: columns of text, then right-aligned columns of figures."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
     for name in text:
         table.add_column(name, overflow="fold")
@@ -147,7 +147,7 @@ def figures_table(text: Sequence[str], figures: Sequence[str]) -> Table:
 
 
 def seconds(value: float) -> str:
-    """Write a duration for people: ``0.8 s``, ``12 s``, ``3 min 20 s``."""
+    """Write a duration: ``0.8 s``, ``12 s``, ``3 min 20 s``."""
     if value < 10:
         return f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)
@@ -155,5 +155,5 @@ def seconds(value: float) -> str:
 
 
 def size_of(value: int) -> str:
-    """Write a number of bytes in MB (10^6 bytes), or kB (10^3 bytes) where it is small."""
+    """Write a number of bytes in MB (10^6 bytes), or kB (10^3 bytes) if it is small."""
     return f"{value / 1e6:.1f} MB" if value >= 100_000 else f"{value / 1e3:.1f} kB"

@@ -1,4 +1,4 @@
-"""Where ``fedcli report`` shows its result: as a report on the terminal, or as text for a pipe."""
+"""What ``fedcli report`` prints of its result: tables, JSON, Markdown or CSV."""
 
 from fedcli.cli.render.output import Output
 from fedcli.reporting.model import Report

@@ -7,7 +7,7 @@ from fedcli.steps.run import RunResult
 
 
 def render(result: RunResult, then: str) -> list[RenderableType]:
-    """Draw one row a round that was done; ``then`` is the command to type next."""
+    """Draw one row per round that was run; ``then`` is the command to type next."""
     if not result.rounds:
         return [f"{result.rounds_complete} rounds are complete already.", f"next: {then}"]
     table = figures_table(["round"], ["clients", "test loss", "acc. (%)", "time"])

@@ -10,7 +10,7 @@ from fedcli.steps.train_client import TrainClientResult
 
 
 def render(result: TrainClientResult, run: Run) -> list[RenderableType]:
-    """Draw one row a client, and say what to do next in ``run``."""
+    """Draw one row per client, and say what to do next in ``run``."""
     table = figures_table(
         ["client"], ["examples", "loss", "acc. (%)", "images/s", "time", "update"]
     )

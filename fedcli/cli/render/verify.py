@@ -16,14 +16,14 @@ from fedcli.verification.findings import Finding
 TITLES = {
     "changed": "changed",
     "lost": "lost",
-    "differs": "came out otherwise",
-    "missing": "missing, which is no fault",
-    "not-replayed": "not made again",
-    "foreign": "not of the run",
-    "note": "to be noted",
+    "differs": "replayed differently",
+    "missing": "missing, which is not a fault",
+    "not-replayed": "not replayed",
+    "foreign": "not part of the run",
+    "note": "notes",
 }
-_MOST = 40  # lines for one of these; --json has all of them
-_MOST_NAMES = 8  # of files in one line
+_MOST = 40  # lines of findings of one kind; --json has all of them
+_MOST_NAMES = 8  # files in one line
 
 
 def failure(result: VerifyResult) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def render(result: VerifyResult) -> list[RenderableType]:
 
 
 def _listed(findings: Sequence[Finding]) -> list[RenderableType]:
-    """Tell of files of one folder of which the same is to be said in one go."""
+    """List findings; files of one folder with the same finding share a line."""
     alike: dict[tuple[str, str], list[str]] = {}
     for finding in findings:
         folder, _, name = finding.file.rpartition("/")

@@ -11,28 +11,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from support import enormous, fuzzing
 from support.pages import TESTS
 from support.runs import ROLES, deliver, fedcli, run_info, tensors
 
 from fedcli.cli import execute
-from fedcli.cli.render.output import escaped, print_json
 from fedcli.datasets.shards import read_shard
-from fedcli.errors import BadInputError, FedcliError, NotReadyError, UsageError
+from fedcli.errors import BadInputError, FedcliError
 from fedcli.formats.checkpoint import Checkpoint, digest, save
-from fedcli.formats.client_ids import check_client_id, is_client_id
 from fedcli.formats.metadata import Kind, Metadata
-from fedcli.plan.layer_patterns import matching
 from fedcli.run import Run
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.report import report
 from fedcli.steps.status import status
 from fedcli.storage.atomic import read_json, write_json
-from fedcli.storage.strict_json import parse_json
 from fedcli.storage.untrusted import InputFile
-from fedcli.text import brief, printable
 
 pytestmark = pytest.mark.usefixtures("unsynced")
 
@@ -84,127 +77,7 @@ def test_a_file_with_a_hole_of_a_terabyte(tmp_path: Path) -> None:
         read_shard(path, Run.open(fuzzing.CORPUS))
 
 
-def test_patterns_of_a_stranger_take_no_time() -> None:
-    names = [f"layer{i}.{j}.bn{k}.weight" for i in range(9) for j in range(9) for k in range(9)]
-    bombs = ["*" + "a*" * 240, "*" + "[!l]*" * 80, "?*" * 240, "[" * 400, "*" * 400 + "b"]
-    assert matching([f"{bomb}{i}" for bomb in bombs for i in range(10)], names) == frozenset()
-    layers = [name.removesuffix(".weight") for name in names]
-    assert matching(layers[1:] * 100, names) == frozenset(names[1:])
-
-
-@pytest.mark.parametrize(
-    ("patterns", "found"),
-    [
-        (["a"], {"a.x", "a.b.x"}),
-        (["a.b"], {"a.b.x"}),
-        (["a.b.x"], {"a.b.x"}),
-        (["a*"], {"a.x", "a.b.x", "ab.x"}),
-        (["?b"], {"ab.x"}),
-        (["*", "!a"], {"ab.x"}),
-        (["a", "!a.[b]"], {"a.x"}),
-        (["b", "x", "a.", ""], set()),
-    ],
-)
-def test_patterns_name_tensors_and_modules(patterns: list[str], found: set[str]) -> None:
-    assert matching(patterns, ["a.x", "a.b.x", "ab.x"]) == found
-
-
-# --- JSON --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{"a": 1, "a": 2}', "twice"),
-        ('{"a": {"b": 1, "b": 1}}', "twice"),
-        ("[NaN]", "NaN is no number"),
-        ("[-Infinity]", "no number"),
-        ("[1e400]", "too large"),
-        (f"[{10**400}]", "more than 64 bits"),
-        (f"[{2**63}]", "more than 64 bits"),
-        ("[" * 101 + "]" * 101, "levels deep"),
-        ('{"a":' * 5000 + "1" + "}" * 5000, "nested"),
-        ("[" * 100_000, "nested"),
-        ('["\\ud800"]', "half a surrogate pair"),
-        ('{"\\udfff": 1}', "half a surrogate pair"),
-        (b'["\xed\xa0\x80"]', "not UTF-8: byte 2"),
-        (b"\xff\xfe[\x001\x00]\x00", "not UTF-8"),
-        ('["\x00"]', "not JSON"),
-        ("[1] [2]", "not JSON"),
-        ("", "not JSON"),
-    ],
-)
-def test_what_is_no_json_that_we_read(text: str | bytes, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        parse_json(text)
-
-
-def test_what_is_at_the_limits_is_read() -> None:
-    assert parse_json("[" * 100 + "]" * 100)
-    assert parse_json(f"[{2**63 - 1}, {-(2**63)}, 1e308, 5e-324, -0.0]")[1] == -(2**63)
-    assert parse_json('["\\ud83d\\ude00", "\U0001f600"]') == ["\U0001f600"] * 2
-
-
-@given(
-    value=st.recursive(
-        st.none()
-        | st.booleans()
-        | st.text()
-        | st.integers(-(2**63), 2**63 - 1)
-        | st.floats(allow_nan=False, allow_infinity=False),
-        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    )
-)
-def test_json_is_what_python_reads(value: Any) -> None:
-    assert parse_json(json.dumps(value)) == value
-    assert parse_json(json.dumps(value, ensure_ascii=False).encode()) == value
-
-
-def test_a_json_file_that_is_too_long_is_not_read(tmp_path: Path) -> None:
-    with (tmp_path / "a").open("wb") as file:
-        file.truncate(2**40)
-    with pytest.raises(ValueError, match="1099511627776 bytes, expected at most"):
-        read_json(tmp_path / "a")
-
-
 # --- what can be shown -------------------------------------------------------------------------
-
-
-@given(text=st.text(st.characters(), max_size=50))
-def test_any_text_can_be_shown(text: str) -> None:
-    shown = printable(text)
-    assert shown.isprintable()
-    assert "\n" not in shown
-    shown.encode()
-    assert (shown == text) == text.isprintable()
-    assert printable(shown) == shown
-    assert len(brief(text)) <= 80
-    assert FedcliError(text, hint=text).message == FedcliError(text, hint=text).hint == shown
-
-
-def test_a_message_is_not_longer_than_a_path() -> None:
-    assert len(FedcliError("x" * 10**6).message) == 4000
-    assert len(brief(["y" * 10**6] * 100)) <= 80
-
-
-@given(text=st.text(st.characters(), max_size=20))
-def test_json_on_a_terminal_has_no_control_characters(text: str) -> None:
-    import contextlib
-    import io
-
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        print_json({"name": text, text: [text]})
-    printed = out.getvalue().removesuffix("\n")
-    assert printed.isprintable()
-    assert json.loads(printed)["name"] == text
-
-
-def test_results_are_shown_without_control_characters() -> None:
-    shown = escaped({"\x1b": (Path("a\x9b"), ["\u202e"], Kind.SHARD, 1.5, None)})
-    assert shown == {"\\x1b": (Path("a\\x9b"), ["\\u202e"], Kind.SHARD, 1.5, None)}
-    info = escaped(run_info(("a",)))
-    assert info == run_info(("a",))
 
 
 ESCAPES = "\x1b[2J\x9b31m\u202e\x7f"
@@ -272,19 +145,6 @@ def test_what_is_no_file_is_refused(tmp_path: Path, make: Callable[[Path], None]
     for read in (Checkpoint, InputFile, read_json):
         with pytest.raises(BadInputError, match=r"0\.safetensors: (expected a file|is a symbolic)"):
             read(path)
-
-
-def test_a_link_is_followed_only_to_what_a_person_named(tmp_path: Path) -> None:
-    partial = Metadata(Kind.PARTIAL, "f", round=1)
-    sha256 = save(tmp_path / "there", {}, partial)
-    (tmp_path / "here").symlink_to("there")
-    with Checkpoint(tmp_path / "here", Kind.PARTIAL) as found:
-        assert found.digest() == sha256 == digest(tmp_path / "here")
-    with pytest.raises(BadInputError, match="here: is a symbolic link"):
-        Checkpoint(tmp_path / "here")
-    (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(BadInputError, match="loop: is a symbolic link"):
-        digest(tmp_path / "loop")
 
 
 def test_the_run_itself_and_its_folders_may_be_links(tmp_path: Path, tiny_run: Run) -> None:
@@ -364,15 +224,6 @@ def test_a_file_that_is_changed_while_it_is_read(
                 read()
 
 
-def test_a_file_that_is_replaced_while_it_is_read_is_the_old_one(tmp_path: Path) -> None:
-    sha256 = save(tmp_path / "a", tensors(1), Metadata(Kind.UPDATE, "f"))
-    with Checkpoint(tmp_path / "a") as checkpoint:
-        save(tmp_path / "b", tensors(2), Metadata(Kind.UPDATE, "f"))
-        (tmp_path / "b").rename(tmp_path / "a")
-        assert checkpoint.digest() == sha256
-        assert checkpoint.tensor("fc.bias").tobytes() == tensors(1)["fc.bias"].tobytes()
-
-
 def test_an_update_that_grows_while_it_is_averaged_is_left_out(
     tiny_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -388,22 +239,6 @@ def test_an_update_that_grows_while_it_is_averaged_is_left_out(
     with pytest.raises(BadInputError, match=r"updates/1\.safetensors"):
         aggregate(tiny_run)
     assert not tiny_run.round(1).global_model.exists()
-
-
-# --- names -------------------------------------------------------------------------------------
-
-BAD_IDS = ("", ".", "..", "../0", "a/b", "/a", "-1", ".a", "a\n", "a\0", "é", "٣", "x" * 65, "a b")
-
-
-@pytest.mark.parametrize("name", BAD_IDS)
-def test_what_is_no_client_id(tmp_path: Path, name: str) -> None:
-    assert not is_client_id(name)
-    with pytest.raises(UsageError):
-        check_client_id(name)
-    for metadata in ({"client": name}, {"updates": {name: "f" * 64}}):
-        text = json.dumps({"format": 1, "kind": "partial", "run": "f", **metadata})
-        with pytest.raises(ValueError, match="expected a client id"):
-            Metadata.decode(text)
 
 
 @pytest.mark.parametrize("name", ["../../../../secret", "x" * 65, "a/b"])
@@ -424,15 +259,6 @@ def test_rounds_have_one_name_each(tiny_run: Run) -> None:
         (tiny_run.root / "rounds" / name).mkdir()
     assert [round_.number for round_ in tiny_run.rounds()] == [0]
     assert status(tiny_run).open_round == 1
-
-
-def test_what_is_not_there_and_what_lies_below_a_file(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    for path in (tmp_path / "nothing", tmp_path / "file" / "below"):
-        with pytest.raises(NotReadyError, match="no such file"):
-            InputFile(path)
-        with pytest.raises(FileNotFoundError):
-            read_json(path)
 
 
 def test_a_seed_that_no_file_can_hold_is_refused_before_anything_is_written(tmp_path: Path) -> None:

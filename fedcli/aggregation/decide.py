@@ -8,6 +8,7 @@ from fedcli.aggregation.base_model import CONTROL, Base
 from fedcli.aggregation.gram import gram_matrix, squared_norms
 from fedcli.aggregation.server_state import ServerState
 from fedcli.aggregation.updates import Update
+from fedcli.algorithms import ALGORITHMS, LocalAlgorithm
 from fedcli.errors import UpdateError
 from fedcli.formats.dtypes import Values
 from fedcli.progress import Progress
@@ -35,13 +36,14 @@ def check_suited(base: Base, updates: Sequence[Update], rule: Rule) -> dict[str,
         raise UpdateError(
             f"its updates bring control variates, which the server optimizer {name} does not add"
             " up",
-            hint=base.run.command("aggregate --strategy scaffold"),
+            hint=base.run.command(f"aggregate --strategy {_sender().strategy}"),
             path=base.round.path,
         )
     if CONTROL in slots and not controls:
         raise UpdateError(
             f"its updates bring no control variates, which the server optimizer {name} adds up",
-            hint=f"updates made with train-client --algorithm scaffold do; {updates[0].way_out()}",
+            hint=f"updates made with train-client --algorithm {_sender().name} do;"
+            f" {updates[0].way_out()}",
             path=base.round.path,
         )
     contributors = [update.contributor for update in updates]
@@ -49,6 +51,11 @@ def check_suited(base: Base, updates: Sequence[Update], rule: Rule) -> dict[str,
         key: recorded_alike(name, contributors, key, how)
         for key, how in rule.optimizer.records.items()
     }
+
+
+def _sender() -> type[LocalAlgorithm]:
+    """Return the algorithm whose clients send control variates."""
+    return next(row for row in ALGORITHMS.values() if row.reads == CONTROL)
 
 
 def check_norms(base: Base, updates: Sequence[Update], most: float, progress: Progress) -> None:

@@ -10,18 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.networks import assignment, pictures, trained
+from support.networks import assignment, trained
 from support.runs import python
+from support.small_runs import small_run
 from torch import nn
 
 from fedcli.client.local_training import Assignment, Trained
-from fedcli.formats.checkpoint import save
-from fedcli.formats.metadata import Kind, Metadata
-from fedcli.models.weights import initial_tensors
 from fedcli.plan import Plan, TrainPlan
 from fedcli.plan.execution import Execution
 from fedcli.run import Run
-from fedcli.run.info import DatasetInfo, ModelInfo, RunInfo
 from fedcli.steps.train_client import ClientResult, train_client
 from fedcli.storage.atomic import canonical_json
 from fedcli.training import Epoch, Stage, Trainer
@@ -95,23 +92,9 @@ def test_from_the_end_of_any_epoch_the_bytes_are_the_same(changes: dict[str, Any
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    info = RunInfo(
-        dataset=DatasetInfo("handmade", ("a", "b"), (3, 8, 8)),
-        model=ModelInfo("cnn"),
-        seed=0,
-        clients=("0", "1"),
-        plan=Plan(train=replace(PLAN, epochs=4, augment=("flip",))),
-        origin={},
-    )
-    run = Run.create(tmp_path_factory.mktemp("runs") / "fedrun", info)
-    model = initial_tensors(info.model, 2, (3, 8, 8), 0)
-    described = Metadata(Kind.GLOBAL, run.id, round=0, roles=model.roles, seed=0)
-    save(run.round(0).global_model, model.tensors, described)
-    for client in info.clients:
-        x, y = pictures(40)
-        values = {"x": x.numpy(), "y": y.numpy()}
-        save(run.client_shard(client), values, Metadata(Kind.SHARD, run.id, client=client))
-    return run.root
+    plan = Plan(train=replace(PLAN, epochs=4, augment=("flip",)))
+    root = tmp_path_factory.mktemp("runs") / "fedrun"
+    return small_run(root, plan, clients=("0", "1"), model="cnn").root
 
 
 @pytest.fixture

@@ -40,7 +40,8 @@ def small_run(
         origin={},
     )
     run = Run.create(root, info)
-    start = initial_tensors(info.model, 2, (3, 8, 8), 0)
+    own = model if ":" in model else None
+    start = initial_tensors(info.model, 2, (3, 8, 8), 0, own_factory=own)
     described = Metadata(Kind.GLOBAL, run.id, round=0, roles=start.roles, seed=0)
     save(run.round(0).global_model, start.tensors, described)
     x, y = (values.numpy() for values in pictures(count * len(clients)))

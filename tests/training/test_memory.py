@@ -13,18 +13,17 @@ import torch
 from support.networks import CPU, LIMIT, NORMALIZE, Greedy, assignment, pictures, trained
 from support.pages import TESTS
 from support.runs import python
+from support.small_runs import small_run
 from torch import Tensor, nn
 
 from fedcli.errors import DataError, OutOfMemoryError, UsageError
-from fedcli.formats.checkpoint import Checkpoint, save
-from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.records import encode
 from fedcli.models import build
-from fedcli.models.weights import initial_tensors
 from fedcli.plan import Plan, TrainPlan
 from fedcli.plan.execution import Execution
 from fedcli.run import Run
-from fedcli.run.info import DatasetInfo, ModelInfo, RunInfo
+from fedcli.run.info import ModelInfo
 from fedcli.steps.train_client import train_client
 from fedcli.training import Gradients, InMemory, in_order
 from fedcli.training.devices import choose_device, is_out_of_memory, limit_memory
@@ -225,23 +224,10 @@ class Said:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    info = RunInfo(
-        dataset=DatasetInfo("handmade", ("a", "b"), (3, 8, 8)),
-        model=ModelInfo("support.networks:limited"),
-        seed=0,
-        clients=("0", "1"),
-        plan=Plan(train=TrainPlan(epochs=1, batch_size=16)),
-        origin={},
+    plan = Plan(train=TrainPlan(epochs=1, batch_size=16))
+    return small_run(
+        tmp_path / "fedrun", plan, clients=("0", "1"), model="support.networks:limited"
     )
-    run = Run.create(tmp_path / "fedrun", info)
-    model = initial_tensors(info.model, 2, (3, 8, 8), 0, own_factory=info.model.name)
-    described = Metadata(Kind.GLOBAL, run.id, round=0, roles=model.roles, seed=0)
-    save(run.round(0).global_model, model.tensors, described)
-    for client in info.clients:
-        x, y = pictures(40)
-        values = {"x": x.numpy(), "y": y.numpy()}
-        save(run.client_shard(client), values, Metadata(Kind.SHARD, run.id, client=client))
-    return run
 
 
 def _facts(run: Run, client: str) -> tuple[Mapping[str, Any], dict[str, Any]]:

@@ -42,7 +42,7 @@ def init(
         typer.Option(
             "--member",
             help="A client and its public key, as keygen prints it: only updates that it signed"
-            " count. Can be repeated; in place of --clients.",
+            " count. Can be repeated; replaces --clients.",
             metavar="ID=KEY",
         ),
     ] = None,
@@ -50,13 +50,13 @@ def init(
         Path | None,
         typer.Option(
             "--key",
-            help="The coordinator's private key (fedcli keygen): global models are signed with it.",
+            help="The coordinator's private key (fedcli keygen), which signs global models.",
             metavar="FILE",
         ),
     ] = None,
     image_size: Annotated[
         int,
-        typer.Option(min=4, max=4096, help="Pictures are resized to N×N.", metavar="N"),
+        typer.Option(min=4, max=4096, help="Each client scales its pictures to N×N.", metavar="N"),
     ] = 32,
     channels: Annotated[
         int, typer.Option(help="Channels of the pictures: 3 (RGB) or 1 (grey).", metavar="N")

@@ -17,7 +17,7 @@ def keygen(
     ] = Path("fedcli.key"),
     run: RunOption = DEFAULT_RUN,
     show: Annotated[
-        bool, typer.Option("--show", help="Print the public key of an existing key.")
+        bool, typer.Option("--show", help="Print the public key of an existing FILE.")
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace an existing key, which is then lost.")

@@ -31,7 +31,7 @@ def run(
         typer.Option(
             "--jobs",
             "-j",
-            help="Clients at a time; auto suits the cores, or the memory of the GPU.",
+            help="Clients at a time; auto suits the cores, or the GPU's memory.",
             metavar="N|auto",
         ),
     ] = "auto",

@@ -19,8 +19,7 @@ def status(
         bool,
         typer.Option(
             "--sampled",
-            help="Print only the clients that were drawn for the round, as train-client --id"
-            " takes them.",
+            help="Print only the clients drawn for the round, as train-client --id takes them.",
         ),
     ] = False,
     sampling: SamplingOptions = NONE,

@@ -19,7 +19,7 @@ def verify(
         typer.Option(
             "--round",
             min=0,
-            help="Check the files of this round only, and the model that it started from.",
+            help="Check only the files of this round, and the model that it started from.",
             metavar="N",
         ),
     ] = None,

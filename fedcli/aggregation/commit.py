@@ -22,7 +22,7 @@ from fedcli.progress import Progress
 from fedcli.security.keys import SigningKey
 from fedcli.security.signatures import sign_global
 from fedcli.storage.atomic import storage_errors
-from fedcli.storage.commit import alone_in
+from fedcli.storage.commit import locked
 from fedcli.strategies.decision import Decision, Step
 
 
@@ -192,7 +192,7 @@ def _commit(
                 round_.server_state.unlink(missing_ok=True)
 
     outputs.model.flush()  # publishing it takes no time then
-    with alone_in(round_.path):  # else two could each write a part of what belongs together
+    with locked(round_.path):  # else two could each write a part of what belongs together
         replaces = check_free(opened.inputs, manifest.global_model, force=force)
         beside = (round_.server_state, round_.global_signature, round_.manifest)
         outputs.model.commit(beside, write, replaces=replaces)

@@ -1,1 +1,1 @@
-"""What each file says: one typed record a file, which is both written and read."""
+"""File formats: one typed record per file, used for both writing and reading."""

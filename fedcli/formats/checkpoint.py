@@ -1,8 +1,8 @@
 """Checkpoints: read tensor by tensor, written piece by piece.
 
-A checkpoint is a safetensors file whose tensor names are the model's ``state_dict`` names.
-Its metadata is one key, ``fedcli``, holding canonical JSON. Nothing volatile goes in: equal
-content gives equal bytes, so a checkpoint is known by the SHA-256 of its file.
+A checkpoint is a safetensors file whose tensor names are the model's ``state_dict`` names. Its
+metadata has one key, ``fedcli``, which holds canonical JSON without anything volatile. Equal
+content gives equal bytes, so the SHA-256 of the file identifies a checkpoint.
 """
 
 import hashlib
@@ -23,29 +23,29 @@ from fedcli.storage.commit import commit
 from fedcli.storage.untrusted import InputFile
 from fedcli.text import brief
 
-# The safetensors library takes 100 MB. What is read of a header takes ten times its size, or more;
-# 16 MB hold 70,000 tensors, or the SHA-256s of 150,000 updates.
+# The safetensors library allows 100 MB. A parsed header takes at least ten times its size in
+# memory; 16 MB hold 70,000 tensors, or the SHA-256s of 150,000 updates.
 _MAX_HEADER = 16_000_000
-_PIECE = 256 * 1024  # bytes that are read at a time
+_PIECE = 256 * 1024  # bytes read at a time
 
 
 class TensorFile:
-    """An open safetensors file, whoever wrote it: its tensors are read on demand.
+    """An open safetensors file from any program; its tensors are read on demand.
 
-    ``layout`` says where each of them lies, ``size`` is that of the file in bytes. ``text`` is what
-    it holds as this program's metadata, None where it holds none.
+    ``layout`` gives the position of each tensor, ``size`` the size of the file in bytes. ``text``
+    is this program's metadata as it stands in the file, or None.
     """
 
     def __init__(self, path: Path, *, follow: bool = False) -> None:
-        """Read the header of ``path``; a symbolic link is followed only with ``follow``.
+        """Read the header of ``path``; follow a symbolic link only with ``follow``.
 
-        Raises ``NotReadyError`` when there is no such file, ``StorageError`` when it cannot be
-        read, and ``CheckpointError`` when it is not a whole safetensors file.
+        Raises ``NotReadyError`` when the file does not exist, ``StorageError`` when it cannot be
+        read, and ``CheckpointError`` when it is not a complete safetensors file.
         """
         self.path = path
         self.file = InputFile(path, follow=follow)
         self._sha256: hashlib._Hash | None = None
-        self._hashed = 0  # up to which byte of the tensors
+        self._hashed = 0  # bytes of the tensors hashed so far
         try:
             self._read_header()
         except BaseException:
@@ -70,25 +70,25 @@ class TensorFile:
             raise CheckpointError(str(error), path=self.path) from None
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
-        """Fill ``buffer`` (bytes) with what lies ``offset`` bytes into the tensors."""
+        """Fill ``buffer`` (bytes) from the tensors, starting ``offset`` bytes into them."""
         self.file.read_into(buffer, self.data_start + offset)
         if self._sha256 is not None and offset == self._hashed:
             self._sha256.update(buffer)
             self._hashed += len(buffer)
 
     def hash_as_read(self) -> None:
-        """Compute the SHA-256 on the way where all that follows is read once, in order."""
+        """Compute the SHA-256 while reading; this needs one read of all tensors, in order."""
         self._sha256, self._hashed = self._header_sha256.copy(), 0
 
     @property
     def in_order(self) -> bool:
-        """Whether the SHA-256 still depends on what is read, and in which order."""
+        """Whether the tensors are being hashed and have to be read on in order."""
         return self._sha256 is not None and self._hashed < self.size - self.data_start
 
     def read_through(self, see: Callable[[memoryview, int], None] | None = None) -> str:
         """Read all tensors once, in order, and return the SHA-256 of the file, hex.
 
-        ``see`` is given each piece, and how many bytes into the tensors it starts.
+        ``see`` receives each piece and its offset into the tensors, in bytes.
         """
         self.hash_as_read()
         buffer, end = memoryview(bytearray(_PIECE)), self.size - self.data_start
@@ -104,7 +104,7 @@ class TensorFile:
         info = self.layout[name]
         try:
             values = np.empty(info.shape, info.dtype)
-        except (ValueError, MemoryError) as error:  # dimensions of numpy; a file with holes
+        except (ValueError, MemoryError) as error:  # too many dimensions; a sparse file
             raise CheckpointError(f"tensor {brief(name)}: {error}", path=self.path) from None
         self.read_into(values.reshape(-1).view(np.uint8).data, info.start)
         return values
@@ -116,12 +116,12 @@ class TensorFile:
         return values
 
     def tensors_and_digest(self) -> tuple[dict[str, Array], str]:
-        """Read all tensors, and return with them the SHA-256 of the very bytes that were read."""
+        """Read all tensors; return them with the SHA-256 of exactly the bytes that were read."""
         self.hash_as_read()
         return self.tensors(), self.digest()
 
     def digest(self) -> str:
-        """Return the SHA-256 of the file, hex: of the bytes that were read where all were."""
+        """Return the SHA-256 of the file, hex; of the bytes read if all of them were read."""
         if self._sha256 is None or self.in_order:
             return self.file.digest()
         self.file.check_unchanged()
@@ -139,16 +139,16 @@ class TensorFile:
 
 
 class Checkpoint(TensorFile):
-    """An open checkpoint of this program, with what it says of itself."""
+    """An open checkpoint of this program, with its metadata."""
 
     def __init__(self, path: Path, kind: Kind | None = None, *, follow: bool = False) -> None:
-        """Open ``path``, and require that it is of ``kind`` where one is given.
+        """Open ``path``; if ``kind`` is given, require it.
 
-        Without ``follow`` a symbolic link is followed to a partial mean only, which lies where a
-        person said.
+        Without ``follow``, symbolic links are followed only to partial means, whose paths a person
+        gave.
 
-        Raises what ``TensorFile`` does, and ``CheckpointError`` for a file that is none of this
-        program, or of another kind.
+        Raises what ``TensorFile`` does, and ``CheckpointError`` for a file that this program did
+        not write, or of another kind.
         """
         super().__init__(path, follow=follow or kind == Kind.PARTIAL)
         try:
@@ -172,9 +172,9 @@ class Checkpoint(TensorFile):
 
 
 class CheckpointWriter:
-    """Fills a checkpoint piece by piece; made by ``create``.
+    """Writes a checkpoint piece by piece; ``create`` makes it.
 
-    ``sha256`` is that of the whole file, hex, once it is finished.
+    ``sha256`` is the digest of the whole file, hex; empty until the file is finished.
     """
 
     def __init__(self, started: Draft, layout: Layout, metadata: Metadata) -> None:
@@ -196,18 +196,18 @@ class CheckpointWriter:
         write_all(self._file, flat.view(np.uint8).data, len(self._header) + offset)
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
-        """Fill ``buffer`` (bytes) with what was written ``offset`` bytes after the header."""
+        """Fill ``buffer`` with the bytes written ``offset`` bytes after the header."""
         read_all(self._file, buffer, len(self._header) + offset)
 
     def flush(self) -> None:
-        """Have what was written on the disk, so that publishing it takes no time."""
+        """Flush what was written to the disk, so that publishing takes no time."""
         os.fsync(self._file.fileno())
 
     def finish(self, metadata: Metadata | None = None) -> str:
         """Write the header, and return the SHA-256 of the whole file, hex.
 
-        ``metadata`` takes the place of what was known at the start, where it is as long: such as
-        one with the hashes of what was read filled in. Raises ``ValueError`` where it is not.
+        ``metadata`` replaces that given at the start, for example with hashes filled in, and must
+        encode to the same length; else raises ``ValueError``.
         """
         header = self._header if metadata is None else encode_header(self.layout, _notes(metadata))
         if len(header) != len(self._header):
@@ -218,12 +218,12 @@ class CheckpointWriter:
         return self.sha256
 
     def publish(self) -> None:
-        """Have it appear at its place, where it is not there yet."""
+        """Rename the file into place, unless that has been done."""
         if not self._draft.published:
             self._draft.publish()
 
     def commit(self, beside: Sequence[Path], write: Callable[[], None], *, replaces: bool) -> None:
-        """``write`` what belongs to the finished checkpoint, and then publish it.
+        """``write`` the files that belong to the finished checkpoint, then publish it.
 
         See ``storage.commit``.
         """
@@ -246,10 +246,10 @@ def _notes(metadata: Metadata) -> dict[str, str]:
 def create(
     path: Path, layout: Layout, metadata: Metadata, *, replace: bool = True
 ) -> Iterator[CheckpointWriter]:
-    """Write a checkpoint piece by piece; it appears at ``path`` when the block ends well.
+    """Write a checkpoint piece by piece; it appears at ``path`` when the block succeeds.
 
-    The header is written by ``finish``, at the latest when the block ends. ``replace`` is as
-    ``atomic.draft`` takes it. Raises ``StorageError`` and ``OvertakenError`` as that does.
+    ``finish`` writes the header, at the latest when the block ends. ``replace`` works as in
+    ``atomic.draft``. Raises ``StorageError`` and ``OvertakenError`` as that does.
     """
     with draft(path, replace=replace) as started:
         writer = CheckpointWriter(started, layout, metadata)
@@ -263,9 +263,9 @@ def create(
 def prepare(
     path: Path, tensors: Mapping[str, Array], metadata: Metadata, *, replace: bool = True
 ) -> Iterator[CheckpointWriter]:
-    """Write a checkpoint in one go and finish it; it appears when the block ends well.
+    """Write and finish a checkpoint; it appears at ``path`` when the block succeeds.
 
-    ``replace`` is as ``atomic.draft`` takes it.
+    ``replace`` works as in ``atomic.draft``.
     """
     layout = layout_of({name: (array.dtype, array.shape) for name, array in tensors.items()})
     with create(path, layout, metadata, replace=replace) as writer:
@@ -278,12 +278,12 @@ def prepare(
 def save(
     path: Path, tensors: Mapping[str, Array], metadata: Metadata, *, replace: bool = True
 ) -> str:
-    """Write a checkpoint and return the SHA-256 of its file, hex. Takes what ``prepare`` takes."""
+    """Write a checkpoint and return the SHA-256 of its file, hex; arguments as in ``prepare``."""
     with prepare(path, tensors, metadata, replace=replace) as writer:
         return writer.sha256
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, hex, wherever a link leads. Raises what ``InputFile`` does."""
+    """Return the SHA-256 of a file, hex, following links. Raises what ``InputFile`` does."""
     with InputFile(path, follow=True) as file:
         return file.digest()

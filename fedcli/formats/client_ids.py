@@ -1,4 +1,4 @@
-"""The names of clients: which are allowed, and their order."""
+"""Client ids: which are allowed, and their order."""
 
 import re
 from collections.abc import Iterable
@@ -10,12 +10,12 @@ _CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def client_order(ids: Iterable[str]) -> list[str]:
-    """Sort client ids: numbers by value, then names. Sums over clients run in this order."""
+    """Sort client ids: numbers by value, then names. Sums over clients use this order."""
     return sorted(set(ids), key=lambda i: (0, int(i), i) if i.isdecimal() else (1, 0, i))
 
 
 def is_client_id(client: str) -> bool:
-    """Say whether a string can be the name of a client, and of its files."""
+    """Return whether a string can name a client and its files."""
     return _CLIENT_ID.fullmatch(client) is not None
 
 

@@ -1,4 +1,4 @@
-"""Two checkpoints side by side, tensor by tensor, a piece of each in memory at a time."""
+"""Comparison of two checkpoints, tensor by tensor, with one piece of each in memory."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from fedcli.formats.tensor_stats import as_values, pieces
 
 @dataclass(frozen=True)
 class Difference:
-    """How two tensors of one shape, x and y, differ.
+    """How two tensors of equal shape, x and y, differ.
 
     ``different`` counts values, ``largest`` is max |xᵢ - yᵢ|. ``squares`` is ‖x - y‖²; ``first``,
     ``second`` and ``product`` are x·x, y·y and x·y, all in float64.
@@ -34,7 +34,7 @@ class Difference:
 
 
 def difference(one: TensorFile, other: TensorFile, name: str) -> Difference:
-    """Compare the tensors of this name, which have one shape; their dtypes may differ."""
+    """Compare two tensors of this name and equal shape; their dtypes may differ."""
     same = one.layout[name].dtype == other.layout[name].dtype
     sums, largest, different = np.zeros(4), 0.0, 0
     for x, y in zip(pieces(one, name), pieces(other, name), strict=True):
@@ -57,7 +57,7 @@ def _bits(values: Array) -> NDArray[np.uint64]:
 
 
 def _largest(gap: NDArray[np.float64]) -> float:
-    """Return the largest size; infinity where a value is not finite on one side only."""
+    """Return the largest magnitude; infinity if one side is finite and the other is not."""
     return float(np.max(np.abs(np.nan_to_num(gap, nan=math.inf))))
 
 

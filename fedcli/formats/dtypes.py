@@ -1,6 +1,6 @@
-"""The dtypes of safetensors as numpy dtypes, and the way to float64 and back.
+"""The dtypes of safetensors as numpy dtypes, and their conversion to float64 and back.
 
-numpy has no bfloat16; it is carried as ``BFLOAT16``, a one-field structured dtype.
+numpy has no bfloat16; ``BFLOAT16``, a structured dtype of one field, stands for it.
 """
 
 from typing import Any
@@ -31,12 +31,12 @@ DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
-    """Say whether tensors of this dtype can be averaged."""
+    """Return whether tensors of this dtype can be averaged."""
     return dtype == BFLOAT16 or dtype.kind == "f"
 
 
 def as_float(values: Array) -> Array:
-    """Give the values of a ``BFLOAT16`` array as float32; any other array as it is."""
+    """Return a ``BFLOAT16`` array as float32, any other array unchanged."""
     if values.dtype != BFLOAT16:
         return values
     return (values["bfloat16"].astype(np.uint32) << 16).view(np.float32)
@@ -50,7 +50,7 @@ def from_float(values: NDArray[np.float64], dtype: np.dtype[Any]) -> Array:
 
 
 def _round_to_bfloat16(values: NDArray[np.float64]) -> Array:
-    # float32 rounded to odd keeps what the second rounding needs to be the only one.
+    # Rounding to odd in float32 first makes the second rounding act as the only one.
     near = values.astype(np.float32)
     bits = near.view(np.uint32).copy()
     inexact = near.astype(np.float64) != values

@@ -11,13 +11,13 @@ _SUBJECT = ("model", "client", "data", "data_client", "classes")
 
 
 def subject_key(values: Mapping[str, Any]) -> str:
-    """Return what was scored on what, as canonical JSON: scores stand in a file in this order."""
+    """Return which model was scored on which data, as canonical JSON; the sort key of scores."""
     return canonical_json({key: values[key] for key in _SUBJECT}).decode()
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How well one class is told apart: recall and F1, None without examples."""
+    """Recall (``accuracy``) and F1 of one class; None without examples."""
 
     name: str = field(metadata={"key": "class"})
     examples: Count
@@ -29,10 +29,10 @@ class ClassScore:
 class Score:
     """One model on one set of examples; ``seconds`` is volatile.
 
-    ``model`` is ``global``, or ``update`` or ``personal`` (of ``client``), and ``sha256`` that of
-    its file. ``data`` names the set, ``data_client`` whose it is; of ``classes``, None for all, are
-    the examples. Accuracies lie in [0, 1]; ``confusion`` is K×K, rows the true class, columns the
-    predicted.
+    ``model`` is ``global``, or ``update`` or ``personal`` (of ``client``); ``sha256`` is the digest
+    of its file. ``data`` names the set and ``data_client`` its owner; the examples are of
+    ``classes``, None for all. Accuracies lie in [0, 1]. ``confusion`` is K×K: rows are true
+    classes, columns predicted ones.
     """
 
     model: str
@@ -52,7 +52,7 @@ class Score:
     seconds: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no evaluation can give (``ValueError``)."""
+        """Refuse impossible scores (``ValueError``)."""
         if not 0 <= self.accuracy <= 1:
             raise ValueError(f"accuracy {self.accuracy}: expected 0 to 1")
         if any(len(row) != len(self.confusion) for row in self.confusion):

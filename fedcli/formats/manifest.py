@@ -10,12 +10,12 @@ from fedcli.formats.records import ClientId, Count, FileRecord
 class Contribution:
     """One update that was combined; ``bytes`` is the size of its file.
 
-    ``weight`` is what the update counts: the rule's coefficient where it has one, else the share
-    that it was given. ``round`` is the round that it was trained for. ``norm`` is |Δ|, the
-    Euclidean norm of what training changed; ``cosine`` that of the angle between Δ and the step
-    of the global model; ``distance`` that between Δ and the coordinate-wise median of all
-    clients' Δ, estimated where the model is large. All three are of parameters only, with six
-    digits; None where they were not measured. ``kept`` says whether the rule used it.
+    ``weight`` is the rule's coefficient of the update if the rule has coefficients, else the share
+    it was given. ``round`` is the round the update was trained for. ``norm`` is |Δ|, the Euclidean
+    norm of the change in training; ``cosine`` the cosine between Δ and the step of the global
+    model; ``distance`` the distance between Δ and the coordinate-wise median of all clients' Δ,
+    estimated for large models. All three cover parameters only and have six digits; None if not
+    measured. ``kept`` is whether the rule used the update.
     """
 
     client: ClientId
@@ -32,7 +32,7 @@ class Contribution:
 
 @dataclass(frozen=True)
 class PartialContribution:
-    """A partial mean that was combined: the file's name, and how many clients are in it."""
+    """A partial mean that was combined: the name of its file, and its number of clients."""
 
     name: str
     sha256: str
@@ -46,8 +46,8 @@ class PartialContribution:
 class Absence:
     """A client that is not in the global model, and why.
 
-    ``round`` is that of the update that does not count; None where there is no update. ``sha256``
-    is that of an update that was found to be bad, where it can be read.
+    ``round`` is the round of the update that does not count; None without an update. ``sha256`` is
+    the digest of a bad update, if it can be read.
     """
 
     client: ClientId
@@ -60,10 +60,10 @@ class Absence:
 class Manifest(FileRecord):
     """What a global model was made from. The digests are SHA-256s, hex.
 
-    ``options`` are those of the rule as used, ``limits`` what no update was to exceed.
-    ``server_state`` is the digest of what is kept for the next round. ``sampled`` is None where all
-    clients were to take part. ``accepted`` is in the order of the sum. ``seconds`` is all that
-    differs between two aggregations of the same inputs.
+    ``options`` are the rule's options as used, ``limits`` the bounds on every update.
+    ``server_state`` is the digest of the state kept for the next round. ``sampled`` is None if all
+    clients were to take part. ``accepted`` is in the order of summation. Only ``seconds`` differs
+    between two aggregations of the same inputs.
     """
 
     round: Count

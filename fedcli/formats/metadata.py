@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: its kind, its place in the run, the roles of its tensors."""
+"""Metadata of a checkpoint: its kind, its place in the run, the roles of its tensors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -32,11 +32,11 @@ class Kind(StrEnum):
 
 
 class Role(StrEnum):
-    """What a tensor is, and so what may be done with it.
+    """What a tensor is, which determines what may be done with it.
 
-    Parameters and buffers are averaged; norms, clipping, noise and server optimizers see
-    parameters only; counters stay integers. A control is no tensor of the model: it is what an
-    update adds to a control variate of the server.
+    Parameters and buffers are averaged; norms, clipping, noise and server optimizers see parameters
+    only; counters stay integers. A control is not a tensor of the model: an update adds it to a
+    control variate of the server.
     """
 
     PARAMETER = "parameter"
@@ -47,10 +47,10 @@ class Role(StrEnum):
 
 @dataclass(frozen=True)
 class Metadata(Sparse):
-    """What a checkpoint says of itself; see ``docs/run-directory.md``.
+    """The metadata of a checkpoint; see ``docs/run-directory.md``.
 
-    ``server`` takes the place of ``training`` in a server state, and ``interrupted`` in a training
-    that is not at its end: in the file the key is the same.
+    Server states have ``server`` in place of ``training``, and training checkpoints have
+    ``interrupted``; all three use the key ``training`` in the file.
     """
 
     kind: Kind
@@ -83,7 +83,7 @@ class Metadata(Sparse):
 
     @classmethod
     def decode(cls, text: str) -> Self:
-        """Read what ``encode`` wrote; keys that are not known are passed over.
+        """Read what ``encode`` wrote; unknown keys are ignored.
 
         Raises ``ValueError`` that says which key is wrong.
         """

@@ -1,4 +1,4 @@
-"""``data/partition.json``: how the data of a run was cut, and the shards."""
+"""``data/partition.json``: how the data of a run was partitioned, and the shards."""
 
 import re
 from dataclasses import dataclass, field
@@ -16,16 +16,16 @@ ShardName = Annotated[
 
 @dataclass(frozen=True)
 class Heterogeneity:
-    """How much the clients of a partition differ, in figures from 0 (alike) to 1.
+    """How much the clients of a partition differ, in measures from 0 (alike) to 1.
 
-    ``jensen_shannon_distance`` is the mean over all pairs of clients of the Jensen-Shannon
-    distance of their label distributions: the root of the divergence, to base 2. It is 0 for one
-    client; of more than 1000 clients, 1000 spread evenly are compared.
+    ``jensen_shannon_distance`` is the mean over all pairs of clients of the Jensen-Shannon distance
+    of their label distributions: the square root of the divergence, to base 2. It is 0 for one
+    client; with more than 1000 clients, 1000 spread evenly are compared.
 
-    ``earth_movers_distance`` is the mean over clients of the distance of their label
-    distribution p from that of all their examples together, q, with distance 1 between any two
-    classes: Σ|p − q| / 2. Zhao et al., "Federated Learning with Non-IID Data" (2018), give
-    Σ|p − q|, twice as much.
+    ``earth_movers_distance`` is the mean over clients of the distance between their label
+    distribution p and that of all examples together, q, with distance 1 between any two classes:
+    Σ|p − q| / 2. Zhao et al., "Federated Learning with Non-IID Data" (2018), define it as Σ|p − q|,
+    twice this value.
 
     ``gini_of_sizes`` is the Gini coefficient of the clients' numbers of examples: the mean
     absolute difference of two clients, over twice the mean size.
@@ -38,11 +38,11 @@ class Heterogeneity:
 
 @dataclass(frozen=True)
 class ShardFile(Sparse):
-    """A shard: SHA-256 and size of the file, and the number of examples in it.
+    """A shard: SHA-256 and size of its file, and the number of its examples.
 
-    ``sha256`` depends on the run, which the file names. ``content_sha256`` is that of the examples
-    alone (the bytes of y, then of x, little-endian), the same in every run that has them; None in
-    runs of older versions.
+    ``sha256`` depends on the run, since the file names it. ``content_sha256`` is the digest of the
+    examples alone (the bytes of y, then of x, little-endian), the same in every run with these
+    examples; None in runs of older versions.
     """
 
     sha256: str
@@ -53,11 +53,11 @@ class ShardFile(Sparse):
 
 @dataclass(frozen=True)
 class PartitionFile(FileRecord):
-    """How the data was cut: label counts by client, and shards by the name of their file.
+    """How the data was partitioned: label counts by client, and shards by file name.
 
-    ``groups`` names the groups of each client, where the cut was made by groups. ``repaired``
-    counts the examples that were moved to reach the least size of a client. ``heterogeneity`` is
-    None in runs of older versions.
+    ``groups`` names the groups of each client in a partition by groups. ``repaired`` counts the
+    examples moved to give every client its minimum size. ``heterogeneity`` is None in runs of older
+    versions.
     """
 
     run: str
@@ -75,7 +75,7 @@ class PartitionFile(FileRecord):
     heterogeneity: Heterogeneity | None = None
 
     def __post_init__(self) -> None:
-        """Refuse counts that are not one a class (``ValueError``)."""
+        """Require one count per class (``ValueError``)."""
         for client, counts in self.label_counts.items():
             if len(counts) != len(self.classes):
                 raise ValueError(
@@ -84,7 +84,7 @@ class PartitionFile(FileRecord):
                 )
 
     def labels_of(self, shard: str) -> tuple[str | None, ClassCounts | None]:
-        """Return the client of a shard, None for the test set, and its counts of labels."""
+        """Return the client of a shard (None for the test set) and its label counts."""
         if shard == "test.safetensors":
             return None, self.test_label_counts
         client = shard.removeprefix("client-").removesuffix(".safetensors")

@@ -19,7 +19,7 @@ def decoded_base64(text: str, size: int) -> bytes:
 
 
 def check_public_key(text: object, origin: str) -> str:
-    """Return a public key as it was given; raise ``UsageError`` that names ``origin`` otherwise."""
+    """Return a valid public key unchanged; else raise ``UsageError`` that names ``origin``."""
     try:
         if isinstance(text, str) and text.startswith(PREFIX):
             decoded_base64(text.removeprefix(PREFIX), PUBLIC_BYTES)
@@ -27,6 +27,6 @@ def check_public_key(text: object, origin: str) -> str:
     except ValueError:
         pass
     raise UsageError(
-        f"{origin}: expected a public key, such as fedcli keygen prints, found {brief(text)}",
+        f"{origin}: expected a public key as printed by fedcli keygen, found {brief(text)}",
         hint="fedcli keygen FILE makes a key and prints its public part",
     )

@@ -1,8 +1,8 @@
 """JSON files as typed records: the type that writes a file is the type that reads it.
 
 A record is a dataclass whose fields are the keys of a JSON object. A field's metadata
-``{"key": name}`` gives a key that Python cannot spell, and ``{"rest": True}`` marks the mapping
-that holds the keys which are no fields; where no field does, these keys are passed over.
+``{"key": name}`` gives a key that is not a Python name, and ``{"rest": True}`` marks the mapping
+that collects all other keys; without such a field, they are ignored.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ Reader = Callable[[Any, Where], Any]
 
 @dataclasses.dataclass(frozen=True)
 class Allowed:
-    """Which values of a type a field may have, and what that is in words."""
+    """Which values of its type a field may have, as a predicate and in words."""
 
     holds: Callable[[Any], bool]
     words: str
@@ -48,18 +48,18 @@ Count = Annotated[int, Allowed(lambda number: number >= 0, "0 or more")]
 
 
 class Sparse:
-    """A record that is written without the keys that are off: None, false or an empty list."""
+    """A record that is written without keys whose value is None, false or an empty list."""
 
 
 class FileRecord:
-    """A record that is a whole JSON file."""
+    """A record that makes up a whole JSON file."""
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """Read a file; None when it is not there.
+        """Read a file; return None if it does not exist.
 
-        Raises ``BadInputError`` that names the file when it is not JSON, when a key is missing or
-        of another type, or when it is of a newer format; ``StorageError`` when it cannot be read.
+        Raises ``BadInputError`` when it is not JSON, lacks a key, has a value of a wrong type, or
+        has a newer format; ``StorageError`` when it cannot be read.
         """
         try:
             values = read_json(path)
@@ -74,7 +74,7 @@ class FileRecord:
 
     @classmethod
     def try_read(cls, path: Path) -> Self | None:
-        """Read a file; None also when it cannot be understood. Raises ``StorageError``."""
+        """Read a file; return None also if it is invalid. Raises ``StorageError``."""
         try:
             return cls.read(path)
         except BadInputError:
@@ -120,9 +120,9 @@ def _encoded(value: Any) -> Any:
 
 
 def decode(record: type[Record], values: Any, *where: str | int) -> Record:
-    """Build a record from a JSON value; ``where`` are the keys that lead to it.
+    """Build a record from a JSON value; ``where`` is the path of keys that leads to it.
 
-    Raises ``ValueError`` that names the key, what was expected and what was found.
+    Raises ``ValueError`` that names the key, the expected and the found value.
     """
     decoded: Record = _read_record(record, values, where)
     return decoded
@@ -153,7 +153,7 @@ def _fields(record: type[Any]) -> tuple[_Field, ...]:
 
 @cache
 def _reader(hint: Any) -> Reader:
-    """Return what reads a JSON value as a type."""
+    """Return the function that reads a JSON value as a type."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
         return lambda value, where: value
@@ -174,7 +174,7 @@ def _reader(hint: Any) -> Reader:
 
 
 def _reader_of_union(alternatives: tuple[Any, ...]) -> Reader:
-    """Read null as None, a list as the alternative that is one, and all else as the first."""
+    """Read null as None, a list as the second alternative, and all else as the first."""
     first, *others = map(_reader, [one for one in alternatives if one is not type(None)])
 
     def read(value: Any, where: Where) -> Any:
@@ -238,7 +238,7 @@ def _expect(kind: type[Any], value: Any, where: Where) -> Any:
 
 
 def _named(where: Where) -> str:
-    """Return the keys that lead to a value as one name, such as ``results[0].accuracy``."""
+    """Return the path to a value as one name, such as ``results[0].accuracy``."""
     parts = (f"[{key}]" if isinstance(key, int) else f".{_shown(key)}" for key in where)
     return "".join(parts).removeprefix(".") or "the file"
 

@@ -1,7 +1,7 @@
-"""The header of a safetensors file: where each tensor lies.
+"""The header of a safetensors file: the position of each tensor.
 
-Tensors are laid out by item size (largest first), dtype and name, which keeps each aligned.
-The header is padded to a multiple of eight bytes.
+Tensors are ordered by item size (largest first), dtype and name, which keeps them aligned. The
+header is padded to a multiple of eight bytes.
 """
 
 import json
@@ -16,13 +16,13 @@ from fedcli.formats.dtypes import DTYPE_NAMES, DTYPES
 from fedcli.storage.strict_json import parse_flat
 from fedcli.text import brief
 
-_MOST_DIMENSIONS = 64  # of numpy and torch; the product of more could take hours
-_LARGEST = 2**63  # no size and no place in a file is beyond
+_MOST_DIMENSIONS = 64  # the limit of numpy and torch; multiplying more could take hours
+_LARGEST = 2**63  # above any size or offset in a file
 
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """Where a tensor lies: ``start`` and ``stop`` count bytes from the end of the header."""
+    """The position of a tensor: ``start`` and ``stop`` in bytes after the header."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -34,13 +34,13 @@ Layout = dict[str, TensorInfo]
 
 
 def layout_of(tensors: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> Layout:
-    """Lay out tensors of the given dtypes and shapes, without gaps."""
+    """Place tensors of the given dtypes and shapes, without gaps."""
     order = sorted(tensors, key=lambda n: (-tensors[n][0].itemsize, DTYPE_NAMES[tensors[n][0]], n))
     return layout_in_order({name: tensors[name] for name in order})
 
 
 def layout_in_order(tensors: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> Layout:
-    """Lay out tensors in the order that they are given in, without gaps."""
+    """Place tensors in the given order, without gaps."""
     layout, offset = {}, 0
     for name, (dtype, shape) in tensors.items():
         stop = offset + dtype.itemsize * math.prod(shape)
@@ -67,10 +67,10 @@ def _parse_tensor(name: str, entry: Any) -> TensorInfo:
 
 
 def parse_header(text: bytes, data_size: int) -> tuple[Layout, str | None]:
-    """Read the JSON of a header, of a file with ``data_size`` bytes of tensors.
+    """Parse the JSON header of a file with ``data_size`` bytes of tensors.
 
-    Returns the layout, and what the file holds as this program's metadata, None where it holds
-    none. Raises ``ValueError`` for tensors that overlap, leave gaps, or are described wrongly.
+    Returns the layout and this program's metadata, None without any. Raises ``ValueError`` for
+    tensors that overlap, leave gaps, or are described wrongly.
     """
     entries = parse_flat(text)
     if not isinstance(entries, dict):
@@ -90,7 +90,7 @@ def parse_header(text: bytes, data_size: int) -> tuple[Layout, str | None]:
 
 
 def encode_header(layout: Layout, notes: Mapping[str, str]) -> bytes:
-    """Return all that comes before the tensors in a file; ``notes`` are what it says of itself."""
+    """Return all bytes that precede the tensors in a file; ``notes`` become its metadata."""
     header: dict[str, Any] = {"__metadata__": dict(notes)}
     for name, info in layout.items():
         header[name] = {

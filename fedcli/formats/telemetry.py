@@ -7,7 +7,7 @@ from fedcli.formats.records import ClientId, Count, FileRecord, Sparse
 
 @dataclass(frozen=True)
 class EpochFigures:
-    """One local epoch: mean loss and accuracy (0 to 1) over the examples as they were trained."""
+    """One local epoch: mean loss and accuracy (0 to 1) over the examples during training."""
 
     epoch: Count
     loss: float | None = None
@@ -17,11 +17,12 @@ class EpochFigures:
 
 @dataclass(frozen=True)
 class Telemetry(Sparse, FileRecord):
-    """How the training went that made the update of this SHA-256; see ``docs/run-directory.md``.
+    """How the training of the update with this SHA-256 went; see ``docs/run-directory.md``.
 
-    ``seconds`` and ``images_per_second`` are over all epochs, without reading data;
-    ``peak_memory_bytes`` is of the GPU, or of the process. ``micro_batch`` is how many examples
-    were put through at a time in the end, where these were less than a batch or asked for.
+    ``seconds`` and ``images_per_second`` cover all epochs, without reading data;
+    ``peak_memory_bytes`` is GPU memory, or that of the process on a CPU. ``micro_batch`` is the
+    final number of examples per forward pass; None if that is the whole batch and no other was
+    asked for.
     """
 
     sha256: str

@@ -1,4 +1,4 @@
-"""The values of tensors in files: read a piece at a time, and put into figures."""
+"""Statistics of tensors in files, read piece by piece."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ _PIECE = 1 << 16  # values
 
 
 def pieces(file: TensorFile, name: str) -> Iterator[Array]:
-    """Yield the values of a tensor in order, flat, some at a time. Raises as reading it does."""
+    """Yield the values of a tensor in order, as flat pieces. Raises what reading it does."""
     info = file.layout[name]
     count, item = math.prod(info.shape), info.dtype.itemsize
     for first in range(0, count, _PIECE):
@@ -30,10 +30,10 @@ def as_values(values: Array) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Figures:
-    """What there is to say of a tensor's values.
+    """Statistics of a tensor's values.
 
-    ``norm`` is the Euclidean one, None where it is no finite number; ``least`` and ``greatest``
-    are of the finite values, None without any; ``not_finite`` counts the others.
+    ``norm`` is the Euclidean norm, None if it is NaN or infinite; ``least`` and ``greatest`` are of
+    the finite values, None without any; ``not_finite`` counts the others.
     """
 
     norm: float | None
@@ -43,7 +43,7 @@ class Figures:
 
 
 def figures(file: TensorFile, name: str, see: Callable[[Array], None] | None = None) -> Figures:
-    """Read a tensor once and put it into figures; ``see`` is given each piece of it."""
+    """Read a tensor once and compute its statistics; ``see`` receives each piece."""
     squares, least, greatest, not_finite = 0.0, math.inf, -math.inf, 0
     for piece in pieces(file, name):
         if see is not None:

@@ -1,7 +1,7 @@
-"""What stands under ``training`` in a checkpoint: how its tensors came to be.
+"""The ``training`` section of a checkpoint: how its tensors were made.
 
-A client and the server meet in it: rules of aggregation, the next round's training and
-``verify`` decide by what an update records.
+It carries facts from client to server: aggregation rules, the training of the next round and
+``verify`` depend on what an update records.
 """
 
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ from fedcli.formats.records import Sparse, decode, encode
 
 @dataclass(frozen=True)
 class TrainingRecord(Sparse):
-    """What an update says of its training, a client state of its update's, a partial mean of all.
+    """The training behind an update, a client state, or all updates of a partial mean.
 
-    In the file it is one flat object. ``lr`` is the rate of the round, ``steps`` counts those of
-    the local optimizer; ``epochs`` is None where steps were asked for. ``freeze`` and
-    ``local_layers`` are patterns of tensors that the update does not hold. ``initial_loss`` is that
-    of the global model on the client's examples, ``normalized_steps`` what the steps add up to if
-    each gradient were 1. ``examples`` is the SHA-256 of labels and examples, ``state`` that of the
-    client states that the training started from, ``server_state`` that of the server's.
+    In the file it is one flat object. ``lr`` is the learning rate of the round, ``steps`` the
+    number of local optimizer steps; ``epochs`` is None if steps were asked for. ``freeze`` and
+    ``local_layers`` are patterns of tensors that the update does not hold. ``initial_loss`` is the
+    loss of the base model on the client's examples, ``normalized_steps`` the sum of the steps if
+    every gradient were 1. ``examples`` is the SHA-256 of labels and examples; ``state`` and
+    ``server_state`` are those of the client states and the server state that training started from.
 
-    ``options`` are all other keys as they are: hyper-parameters that belong to one algorithm, or
-    that nobody but a person reads, and whatever another program records.
+    ``options`` holds all other keys unchanged: hyper-parameters of one algorithm, values meant only
+    for people, and whatever another program records.
     """
 
     algorithm: str | None = None
@@ -48,11 +48,11 @@ class TrainingRecord(Sparse):
     options: Mapping[str, Any] = field(default_factory=dict, metadata={"rest": True})
 
     def get(self, key: str) -> Any:
-        """Return what is recorded under a key of the file; None where nothing is."""
+        """Return the value recorded under a key of the file, or None."""
         return vars(self).get(key, self.options.get(key))
 
     def plus(self, more: Mapping[str, Any]) -> Self:
-        """Return it with more recorded, by keys of the file. Raises ``ValueError``."""
+        """Return a copy with more values, by keys of the file. Raises ``ValueError``."""
         return decode(type(self), {**encode(self), **more})
 
     @property
@@ -63,9 +63,9 @@ class TrainingRecord(Sparse):
 
 @dataclass(frozen=True)
 class ServerRecord(Sparse):
-    """What a server state says of the optimizer that keeps it.
+    """The server optimizer that a server state belongs to.
 
-    ``options`` are those of the optimizer, whichever it has, and what all clients recorded for it.
+    ``options`` holds the options of the optimizer, and what all clients recorded for it.
     """
 
     server_optimizer: str | None = None
@@ -74,10 +74,10 @@ class ServerRecord(Sparse):
 
 @dataclass(frozen=True)
 class InterruptedRecord:
-    """What a training that is not at its end says of itself.
+    """The ``training`` section of a training checkpoint.
 
-    ``update`` is the metadata of the update that it is for, without what comes out of the training;
-    ``versions`` are those of the programs; ``state`` is free here: where the trainer stands.
+    ``update`` is the metadata of the future update, without the results of training; ``versions``
+    are those of the programs; ``state`` is the trainer's own.
     """
 
     update: Mapping[str, Any]

@@ -1,8 +1,8 @@
-"""Updates and partial means as the values that they stand for.
+"""Updates and partial means as the values that they represent.
 
 Aggregation, scoring, comparing, inspecting and verifying read the tensors of updates through
-``UpdateTensors``. An encoding of updates is decoded there: layouts, tensors and pieces are of
-values, whatever the file holds.
+``UpdateTensors``. Any encoding of updates is to be decoded there, so that layouts, tensors and
+pieces always describe values.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _KINDS = (Kind.UPDATE, Kind.PARTIAL)
 
 
 class UpdateTensors(Checkpoint):
-    """An open update, or a partial mean; reading all of it in order gives its SHA-256 as well."""
+    """An open update or partial mean, which is hashed as it is read in order."""
 
     def __init__(self, path: Path, kind: Kind = Kind.UPDATE, *, follow: bool = False) -> None:
         """Open ``path``. Raises what ``Checkpoint`` does."""
@@ -26,7 +26,7 @@ class UpdateTensors(Checkpoint):
         self.hash_as_read()
 
     def share(self, other: "UpdateTensors") -> None:
-        """Keep one copy of what both say alike: thousands of updates may be open at once."""
+        """Keep one copy of equal layouts and roles: thousands of updates may be open at once."""
         if list(self.layout.items()) == list(other.layout.items()):
             self.layout = other.layout
         if self.metadata.roles == other.metadata.roles:
@@ -34,16 +34,16 @@ class UpdateTensors(Checkpoint):
 
 
 def open_checkpoint(path: Path, kind: Kind) -> Checkpoint:
-    """Open a checkpoint of any kind, to read values. Raises what ``Checkpoint`` does."""
+    """Open a checkpoint of any kind to read values. Raises what ``Checkpoint`` does."""
     return UpdateTensors(path, kind) if kind in _KINDS else Checkpoint(path, kind)
 
 
 @contextmanager
 def open_tensors(path: Path) -> Iterator[tuple[TensorFile, Metadata | None]]:
-    """Open any safetensors file, also behind a link, to read values.
+    """Open any safetensors file to read values, following links.
 
-    With it comes what it says of itself, None where it is none of this program. Raises
-    ``NotReadyError``, ``StorageError`` and ``CheckpointError``.
+    Yields it with its metadata, None if another program wrote it. Raises ``NotReadyError``,
+    ``StorageError`` and ``CheckpointError``.
     """
     with TensorFile(path, follow=True) as file:
         try:

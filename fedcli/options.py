@@ -1,9 +1,10 @@
 """Options: type, range, default, help and panel, declared once where they belong.
 
-A declaration is an annotated field of a frozen dataclass (a *section*), or an annotated
-keyword-only parameter of a function::
+A declaration is a field of a frozen dataclass (a *section*)::
 
-    trim: Annotated[float, Option("Share cut off at each end.", "SHARE", at_least=0, below=0.5)]
+    trim: float = option(0.2, "Share cut off at each end.", "SHARE", at_least=0, below=0.5)
+
+or a parameter of a function, whose type is ``Annotated[float, Option("Share …")]``.
 
 The command line, the keys of a plan file, the check of ranges, the help text and the tables of the
 documentation derive from it.
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 else:
     Section = TypeVar("Section")
 
+Value = TypeVar("Value")
 Given = Mapping[str, Any]  # the given options only, by name
 NONE: Given = MappingProxyType({})
 _LARGEST = 10**9  # largest integer option, far above any real count
@@ -101,6 +103,14 @@ def _short(number: float) -> str:
     return f"{number:g}".replace("e+0", "e")
 
 
+def option(
+    default: Value, help: str, metavar: str | None = None, panel: str | None = None, **rules: Any
+) -> Value:
+    """Declare an option as a field of a dataclass; the arguments are those of ``Option``."""
+    declaration = Option(help, metavar, panel, **rules)
+    return dataclasses.field(default=default, metadata={"option": declaration})
+
+
 @dataclass(frozen=True)
 class Declared:
     """One declared option; ``kind`` is its type, or the type of its items if it takes ``many``.
@@ -151,34 +161,24 @@ def declared(owner: Any) -> dict[str, Declared]:
 @cache
 def _declared_by(owner: Any) -> dict[str, Declared]:
     hints = get_type_hints(owner, include_extras=True)
-    defaults = _defaults(owner)
-    return {
-        name: _declared(name, hint, option, defaults.get(name, MISSING))
-        for name, hint in hints.items()
-        if (option := _option_in(hint)) is not None
-    }
-
-
-def _defaults(owner: Any) -> dict[str, Any]:
     if dataclasses.is_dataclass(owner):
-        return {
-            f.name: f.default if f.default_factory is MISSING else f.default_factory()
+        found = [
+            (f.name, hints[f.name], f.metadata["option"], f.default)
             for f in dataclasses.fields(owner)
-        }
-    parameters = inspect.signature(owner).parameters.values()
-    return {p.name: MISSING if p.default is p.empty else p.default for p in parameters}
+            if "option" in f.metadata
+        ]
+    else:
+        parameters = inspect.signature(owner).parameters.values()
+        found = [
+            (p.name, *get_args(hints[p.name])[:2], MISSING if p.default is p.empty else p.default)
+            for p in parameters
+            if get_origin(hints.get(p.name)) is Annotated
+        ]
+    return {name: _declared(name, hint, option, default) for name, hint, option, default in found}
 
 
-def _option_in(hint: Any) -> Option | None:
-    extras = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
-    return next((extra for extra in extras if isinstance(extra, Option)), None)
-
-
-def _declared(name: str, annotated: Any, option: Option, default: Any) -> Declared:
-    hint = get_args(annotated)[0]
-    kind = hint
-    if get_origin(kind) in (Union, types.UnionType):
-        kind = get_args(kind)[0]
+def _declared(name: str, hint: Any, option: Option, default: Any) -> Declared:
+    kind = get_args(hint)[0] if get_origin(hint) in (Union, types.UnionType) else hint
     many = get_origin(kind) is tuple
     return Declared(name, hint, get_args(kind)[0] if many else kind, many, default, option)
 

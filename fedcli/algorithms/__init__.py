@@ -12,12 +12,12 @@ from fedcli.algorithms.fedavg import FedAvg
 from fedcli.algorithms.fedbn import FedBN
 from fedcli.algorithms.feddyn import FedDyn
 from fedcli.algorithms.fednova import FedNova
-from fedcli.algorithms.fedprox import FedProx
+from fedcli.algorithms.fedprox import FedProx, proximal
 from fedcli.algorithms.moon import Moon
 from fedcli.algorithms.scaffold import Scaffold
 from fedcli.options import Declared, declared
 
-__all__ = ["ALGORITHMS", "LocalAlgorithm", "owners_of"]
+__all__ = ["ALGORITHMS", "LocalAlgorithm", "owners_of", "proximal"]
 
 ALGORITHMS: dict[str, type[LocalAlgorithm]] = {
     row.name: row for row in (FedAvg, FedProx, Scaffold, FedNova, FedBN, FedDyn, Moon, Ditto)

@@ -13,11 +13,11 @@ model that the client is given.
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 from fedcli.algorithms.base import Kept, LocalAlgorithm, Personal, RoundStart, Term
 from fedcli.algorithms.fedprox import Proximal
-from fedcli.options import Option
+from fedcli.options import option
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Ditto(LocalAlgorithm):
     refuses: ClassVar[Mapping[str, str]] = {"local_layers": "keeps a whole model with the client"}
     keeps = "personal"
 
-    ditto_lambda: Annotated[
-        float, Option("How strongly the global model attracts the personal one.", "L", at_least=0)
-    ] = 0.1
+    ditto_lambda: float = option(
+        0.1, "How strongly the global model attracts the personal one.", "L", at_least=0
+    )
 
     def begin(self, start: RoundStart) -> Term:
         """Leave the shared model alone."""

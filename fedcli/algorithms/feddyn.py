@@ -11,11 +11,11 @@ at the start, and again with another α. The server's half is the strategy ``fed
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from fedcli.algorithms.base import Kept, LocalAlgorithm, RoundStart, Term
 from fedcli.algorithms.fedprox import proximal
-from fedcli.options import Option
+from fedcli.options import option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,9 +36,7 @@ class FedDyn(LocalAlgorithm):
     keeps = "dual"
     anew_with = ("feddyn_alpha",)
 
-    feddyn_alpha: Annotated[
-        float, Option("Weight α of the dynamic regulariser.", "A", at_least=0)
-    ] = 0.01
+    feddyn_alpha: float = option(0.01, "Weight α of the dynamic regulariser.", "A", at_least=0)
 
     def begin(self, start: RoundStart) -> Term:
         """RoundStart from the client's h_k."""

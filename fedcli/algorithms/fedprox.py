@@ -10,10 +10,10 @@ that are trained and sent: for others there is no global model to be near to.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from fedcli.algorithms.base import LocalAlgorithm, RoundStart, Term
-from fedcli.options import Option
+from fedcli.options import option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ class FedProx(LocalAlgorithm):
     refuses: ClassVar[Mapping[str, str]] = {"proximal": "has this term already, with --mu"}
     proximal_option = "mu"
 
-    mu: Annotated[float, Option("Weight of the proximal term.", "MU", at_least=0)] = 0.01
+    mu: float = option(0.01, "Weight of the proximal term.", "MU", at_least=0)
 
     def begin(self, start: RoundStart) -> Term:
         """Keep the model near the global one."""

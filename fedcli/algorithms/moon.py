@@ -14,11 +14,11 @@ a client's first round z_prev would be z_glob, and the term log 2: it is left ou
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from fedcli.algorithms.base import Kept, LocalAlgorithm, RoundStart, Term
 from fedcli.errors import UsageError
-from fedcli.options import Option
+from fedcli.options import option
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -37,10 +37,8 @@ class Moon(LocalAlgorithm):
     watches_layers = True
     keeps = "previous"
 
-    mu: Annotated[float, Option("Weight of the contrastive term.", "MU", at_least=0)] = 1.0
-    temperature: Annotated[
-        float, Option("Temperature τ of the contrastive term.", "T", above=0)
-    ] = 0.5
+    mu: float = option(1.0, "Weight of the contrastive term.", "MU", at_least=0)
+    temperature: float = option(0.5, "Temperature τ of the contrastive term.", "T", above=0)
 
     def begin(self, start: RoundStart) -> Term:
         """Compare with the global model and the client's last one."""

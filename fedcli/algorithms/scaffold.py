@@ -16,11 +16,11 @@ move the model further than K η, and with a proximal term, which draws it back,
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from fedcli.algorithms.base import Kept, LocalAlgorithm, RoundStart, Term
 from fedcli.algorithms.lengths import normalized_steps
-from fedcli.options import Option
+from fedcli.options import option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,15 +40,13 @@ class Scaffold(LocalAlgorithm):
     keeps = "control"
     reads = "control"
 
-    scaffold_option: Annotated[
-        int,
-        Option(
-            "How a control variate is computed: from the gradient at the start (1), or from the"
-            " steps taken (2).",
-            "N",
-            choices=(1, 2),
-        ),
-    ] = 2
+    scaffold_option: int = option(
+        2,
+        "How a control variate is computed: from the gradient at the start (1), or from the"
+        " steps taken (2).",
+        "N",
+        choices=(1, 2),
+    )
 
     def begin(self, start: RoundStart) -> Term:
         """RoundStart from the control variates of the client and of the server."""

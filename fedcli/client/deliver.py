@@ -59,7 +59,7 @@ def deliver(
     holds what it held before.
     """
     client = metadata.client or ""
-    roles = dict.fromkeys(trained.sent.keys() - session.base.keys(), Role.CONTROL)
+    roles = dict.fromkeys(trained.sent.keys() - session.base.values.keys(), Role.CONTROL)
     metadata = replace(metadata, roles={**metadata.roles, **roles})
     examples = metadata.num_examples or 0
     told = telemetry(session, client, examples, trained, elapsed)

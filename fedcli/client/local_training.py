@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fedcli.algorithms import proximal
 from fedcli.algorithms.base import RoundStart, Term
-from fedcli.algorithms.fedprox import proximal
 from fedcli.errors import CheckpointError, UsageError
 from fedcli.formats.dtypes import Array
 from fedcli.formats.metadata import Role

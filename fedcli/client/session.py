@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,24 @@ _NOT_RECORDED = (*SCHEDULE_KEYS, "initial_loss")  # of the latter, the loss itse
 
 
 @dataclass(frozen=True)
+class BaseModel:
+    """The global model that a round starts from; arrays and roles are by tensor name."""
+
+    path: Path
+    values: Mapping[str, Array]
+    roles: Mapping[str, Role]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ServerSlot:
+    """What clients read of the server's state, by tensor name, and the SHA-256 of its file."""
+
+    values: Mapping[str, Array]
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
 class Session:
     """What is the same for every client of one call."""
 
@@ -46,12 +65,9 @@ class Session:
     own: str | None
     force: bool
     key: SigningKey | None
-    base: dict[str, Array]
-    base_digest: str
-    roles: Mapping[str, Role]
+    base: BaseModel
+    server: ServerSlot
     tensors: Tensors
-    server: dict[str, Array]
-    server_digest: str | None
     states: StateStore
     progress: Progress
 
@@ -66,13 +82,13 @@ class Session:
 
         Of the schedule there is the rate that it gives this round.
         """
-        plan = replace(self.plan, local_layers=local_patterns(self.plan, self.roles)).as_json()
+        plan = replace(self.plan, local_layers=local_patterns(self.plan, self.base.roles)).as_json()
         facts = {
             **{key: value for key, value in plan.items() if key not in _NOT_RECORDED},
             "lr": self.lr,
             "micro_batch": self.execution.micro_batch,
             "compile": self.execution.compile,
-            "server_state": self.server_digest,
+            "server_state": self.server.sha256,
             "device": self.device.type,
             "threads": self.threads,
         }
@@ -192,39 +208,40 @@ def open_session(
     limit_memory(device, execution.gpu_memory_fraction)
     round_ = run.training_round(round_number)
     plan.learning_rate(round_.number)  # one that cannot be is refused before anything is read
-    server, server_digest = _server_slot(run, round_.number, plan)
-    base_round = run.round(round_.number - 1)
-    with Checkpoint(base_round.global_model, Kind.GLOBAL) as base:
-        tensors, base_digest = base.tensors_and_digest()
-        check_global_model(run, base_round, base.metadata, base_digest)
-        return Session(
-            run=run,
-            round=round_,
-            plan=plan,
-            seed=run.info.seed if seed is None else check_seed(seed),
-            device=device,
-            threads=set_threads(execution.threads),
-            execution=execution,
-            own=own_model,
-            force=force,
-            key=key,
-            base=tensors,
-            base_digest=base_digest,
-            roles=base.metadata.roles,
-            tensors=Tensors.of(plan, base.layout, base.metadata.roles),
-            server=server,
-            server_digest=server_digest,
-            states=StateStore(run, execution.state),
-            progress=progress or Silence(),
-        )
+    server = _server_slot(run, round_.number, plan)
+    base = _base_model(run, run.round(round_.number - 1))
+    return Session(
+        run=run,
+        round=round_,
+        plan=plan,
+        seed=run.info.seed if seed is None else check_seed(seed),
+        device=device,
+        threads=set_threads(execution.threads),
+        execution=execution,
+        own=own_model,
+        force=force,
+        key=key,
+        base=base,
+        server=server,
+        tensors=Tensors.of(plan, base.values, base.roles),
+        states=StateStore(run, execution.state),
+        progress=progress or Silence(),
+    )
 
 
-def _server_slot(run: Run, number: int, plan: TrainPlan) -> tuple[dict[str, Array], str | None]:
+def _base_model(run: Run, before: Round) -> BaseModel:
+    with Checkpoint(before.global_model, Kind.GLOBAL) as model:
+        values, sha256 = model.tensors_and_digest()
+        check_global_model(run, before, model.metadata, sha256)
+        return BaseModel(model.path, values, model.metadata.roles, sha256)
+
+
+def _server_slot(run: Run, number: int, plan: TrainPlan) -> ServerSlot:
     if plan.local.reads is None:
-        return {}, None
+        return ServerSlot({})
     from fedcli.aggregation.server_state import read_slot
 
-    return read_slot(run, number, plan.local.reads)
+    return ServerSlot(*read_slot(run, number, plan.local.reads))
 
 
 def _check_compile(plan: TrainPlan) -> None:

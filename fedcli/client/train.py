@@ -160,8 +160,8 @@ def _metadata(
         round=session.round.number,
         client=client,
         num_examples=examples.count,
-        base=session.base_digest,
-        roles={name: role for name, role in session.roles.items() if name not in withheld},
+        base=session.base.sha256,
+        roles={name: role for name, role in session.base.roles.items() if name not in withheld},
         training=training,
         seed=session.seed,
     )
@@ -180,7 +180,7 @@ def _fit(
     module = build(
         info.model, len(info.dataset.classes), info.dataset.shape, own=session.own, seed=0
     )
-    load_arrays(module, session.base, session.run.round(session.round.number - 1).global_model)
+    load_arrays(module, session.base.values, session.base.path)
     with out_of_memory_as_error("a smaller --batch-size or --model, or another --device"):
         given = Assignment(
             module=module,
@@ -195,7 +195,7 @@ def _fit(
             device=device,
             kept=start.kept,
             local=start.local,
-            server=session.server,
+            server=session.server.values,
             micro_batch=session.execution.micro_batch,
             compile=session.execution.compile,
             resume=resume,

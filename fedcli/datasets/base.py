@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedcli.formats.checkpoint import digest
 from fedcli.formats.dtypes import Array
-from fedcli.options import Declared, Option, check, declared
+from fedcli.options import Declared, check, declared, option
 from fedcli.partitioning import stratified_sample
 from fedcli.progress import Progress, Silence
 from fedcli.randomness import stream
@@ -67,24 +67,22 @@ class Dataset:
 class DataOptions:
     """How a data set is found and read."""
 
-    data_dir: Annotated[Path, Option("Where torchvision's data sets are.", "DIR")] = Path("data")
-    download: Annotated[
-        bool, Option("Download a torchvision data set into `--data-dir` first.", flag=True)
-    ] = False
-    image_size: Annotated[
-        int | None,
-        Option(
-            "Make pictures N×N: scaled to cover the square, then cropped to its centre.",
-            "N",
-            at_least=4,
-            at_most=4096,
-            what="number of pixels",
-            unset="the size of the first picture, its shorter side at most 224",
-        ),
-    ] = None
-    test_fraction: Annotated[
-        float, Option("Share to test on, where data has no test part.", "F", above=0, below=1)
-    ] = 0.2
+    data_dir: Path = option(Path("data"), "Where torchvision's data sets are.", "DIR")
+    download: bool = option(
+        False, "Download a torchvision data set into `--data-dir` first.", flag=True
+    )
+    image_size: int | None = option(
+        None,
+        "Make pictures N×N: scaled to cover the square, then cropped to its centre.",
+        "N",
+        at_least=4,
+        at_most=4096,
+        what="number of pixels",
+        unset="the size of the first picture, its shorter side at most 224",
+    )
+    test_fraction: float = option(
+        0.2, "Share to test on, where data has no test part.", "F", above=0, below=1
+    )
     seed: int = 0
     progress: Progress = field(default_factory=Silence)
 

@@ -1,10 +1,10 @@
 """Section ``aggregate`` of the plan."""
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 from fedcli.errors import UsageError
-from fedcli.options import Given, Option, check, declared
+from fedcli.options import Given, check, declared, option
 from fedcli.plan.sections import section_of, updated
 
 PARTS = ("reduce", "server_optimizer", "weighting")
@@ -26,144 +26,117 @@ class AggregatePlan:
     in ``fedcli.strategies`` say.
     """
 
-    strategy: Annotated[
-        str,
-        Option(
-            "A reducer, a weighting and a server optimizer by one name; `fedcli aggregate --list`"
-            " prints them all.",
-            "NAME",
-        ),
-    ] = "fedavg"
-    reduce: Annotated[
-        str | None,
-        Option(
-            "How the clients' models become one: a reducer, or `package.module:function`.",
-            "NAME",
-            unset=_OF_STRATEGY,
-        ),
-    ] = None
-    weighting: Annotated[
-        str | None,
-        Option(
-            "How much each client counts, such as `examples` (in proportion to its number of"
-            " examples) or `uniform`.",
-            "NAME",
-            unset=_OF_STRATEGY,
-        ),
-    ] = None
-    trim: Annotated[
-        float | None,
-        Option(
-            "Share of the clients whose values are cut off at each end.",
-            "SHARE",
-            at_least=0,
-            below=0.5,
-            what="share",
-        ),
-    ] = None
-    byzantine: Annotated[
-        int | None,
-        Option(
-            "How many clients may be hostile.",
-            "F",
-            at_least=0,
-            unset="as many as the rule tolerates",
-        ),
-    ] = None
-    keep: Annotated[
-        int | None,
-        Option(
-            "How many clients are averaged.", "M", at_least=1, unset="all but `--byzantine` of them"
-        ),
-    ] = None
-    clip_norm: Annotated[
-        float | None,
-        Option("Largest norm of a client's step.", "C", above=0, unset="required by these rules"),
-    ] = None
-    iterations: Annotated[
-        int | None, Option("Number of iterations; at most, for `rfa`.", "N", at_least=1)
-    ] = None
-    smoothing: Annotated[
-        float | None,
-        Option("Distances from the result count as at least this.", "NU", above=0),
-    ] = None
-    q: Annotated[
-        float | None,
-        Option(
-            "0 weights all clients alike; more favours clients with a high loss.", "Q", at_least=0
-        ),
-    ] = None
-    buffer: Annotated[
-        int | None,
-        Option(
-            "Number of updates that completes a round.",
-            "K",
-            at_least=1,
-            unset="half of the clients, rounded up",
-        ),
-    ] = None
-    max_staleness: Annotated[
-        int | None, Option("How many rounds late an update may be.", "S", at_least=0)
-    ] = None
-    server_optimizer: Annotated[
-        str | None,
-        Option("How the server steps towards the result.", "NAME", _SERVER, unset=_OF_STRATEGY),
-    ] = None
-    server_lr: Annotated[
-        float | None, Option("Learning rate of the server optimizer.", "RATE", _SERVER, above=0)
-    ] = None
-    server_momentum: Annotated[
-        float | None,
-        Option("Momentum; 0.9 for `fedavgm`.", "M", _SERVER, at_least=0, below=1),
-    ] = None
-    beta1: Annotated[
-        float | None, Option("Decay of the mean of the steps.", "B", _SERVER, at_least=0, below=1)
-    ] = None
-    beta2: Annotated[
-        float | None,
-        Option("Decay of the mean of the squared steps.", "B", _SERVER, at_least=0, below=1),
-    ] = None
-    tau: Annotated[float | None, Option("Added to the denominator.", "T", _SERVER, above=0)] = None
-    bias_correction: Annotated[
-        bool | None,
-        Option("Correct means that start from zero; Reddi et al. do not.", panel=_SERVER),
-    ] = None
-    clients_per_round: Annotated[
-        int | None,
-        Option("Number of clients drawn for each round.", "N", _SAMPLING, at_least=1, unset="all"),
-    ] = None
-    fraction: Annotated[
-        float | None,
-        Option(
-            "The same as a share of the clients, above 0 and at most 1; at least one takes part.",
-            "C",
-            _SAMPLING,
-            above=0,
-            at_most=1,
-            what="share",
-            unset="`1`",
-        ),
-    ] = None
-    max_norm: Annotated[
-        float | None,
-        Option(
-            "Leave out updates that move the parameters by a larger Euclidean norm; costs a pass"
-            " over the updates.",
-            "NORM",
-            _LIMITS,
-            above=0,
-        ),
-    ] = None
-    max_examples: Annotated[
-        int | None,
-        Option(
-            "Leave out updates that claim to be trained on more examples.",
-            "N",
-            _LIMITS,
-            at_least=1,
-            unset="`1e9`",
-        ),
-    ] = None
+    strategy: str = option(
+        "fedavg",
+        "A reducer, a weighting and a server optimizer by one name; `fedcli aggregate --list`"
+        " prints them all.",
+        "NAME",
+    )
+    reduce: str | None = option(
+        None,
+        "How the clients' models become one: a reducer, or `package.module:function`.",
+        "NAME",
+        unset=_OF_STRATEGY,
+    )
+    weighting: str | None = option(
+        None,
+        "How much each client counts, such as `examples` (in proportion to its number of"
+        " examples) or `uniform`.",
+        "NAME",
+        unset=_OF_STRATEGY,
+    )
+    trim: float | None = option(
+        None,
+        "Share of the clients whose values are cut off at each end.",
+        "SHARE",
+        at_least=0,
+        below=0.5,
+        what="share",
+    )
+    byzantine: int | None = option(
+        None,
+        "How many clients may be hostile.",
+        "F",
+        at_least=0,
+        unset="as many as the rule tolerates",
+    )
+    keep: int | None = option(
+        None,
+        "How many clients are averaged.",
+        "M",
+        at_least=1,
+        unset="all but `--byzantine` of them",
+    )
+    clip_norm: float | None = option(
+        None, "Largest norm of a client's step.", "C", above=0, unset="required by these rules"
+    )
+    iterations: int | None = option(
+        None, "Number of iterations; at most, for `rfa`.", "N", at_least=1
+    )
+    smoothing: float | None = option(
+        None, "Distances from the result count as at least this.", "NU", above=0
+    )
+    q: float | None = option(
+        None, "0 weights all clients alike; more favours clients with a high loss.", "Q", at_least=0
+    )
+    buffer: int | None = option(
+        None,
+        "Number of updates that completes a round.",
+        "K",
+        at_least=1,
+        unset="half of the clients, rounded up",
+    )
+    max_staleness: int | None = option(
+        None, "How many rounds late an update may be.", "S", at_least=0
+    )
+    server_optimizer: str | None = option(
+        None, "How the server steps towards the result.", "NAME", _SERVER, unset=_OF_STRATEGY
+    )
+    server_lr: float | None = option(
+        None, "Learning rate of the server optimizer.", "RATE", _SERVER, above=0
+    )
+    server_momentum: float | None = option(
+        None, "Momentum; 0.9 for `fedavgm`.", "M", _SERVER, at_least=0, below=1
+    )
+    beta1: float | None = option(
+        None, "Decay of the mean of the steps.", "B", _SERVER, at_least=0, below=1
+    )
+    beta2: float | None = option(
+        None, "Decay of the mean of the squared steps.", "B", _SERVER, at_least=0, below=1
+    )
+    tau: float | None = option(None, "Added to the denominator.", "T", _SERVER, above=0)
+    bias_correction: bool | None = option(
+        None, "Correct means that start from zero; Reddi et al. do not.", panel=_SERVER
+    )
+    clients_per_round: int | None = option(
+        None, "Number of clients drawn for each round.", "N", _SAMPLING, at_least=1, unset="all"
+    )
+    fraction: float | None = option(
+        None,
+        "The same as a share of the clients, above 0 and at most 1; at least one takes part.",
+        "C",
+        _SAMPLING,
+        above=0,
+        at_most=1,
+        what="share",
+        unset="`1`",
+    )
+    max_norm: float | None = option(
+        None,
+        "Leave out updates that move the parameters by a larger Euclidean norm; costs a pass"
+        " over the updates.",
+        "NORM",
+        _LIMITS,
+        above=0,
+    )
+    max_examples: int | None = option(
+        None,
+        "Leave out updates that claim to be trained on more examples.",
+        "N",
+        _LIMITS,
+        at_least=1,
+        unset="`1e9`",
+    )
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range (``UsageError``)."""

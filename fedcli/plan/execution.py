@@ -2,21 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from fedcli.options import Option, check
+from fedcli.options import check, option
 
 
 @dataclass(frozen=True)
 class Machine:
     """Where torch computes."""
 
-    device: Annotated[
-        str, Option("`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:N` or `mps`.", "NAME")
-    ] = "auto"
-    threads: Annotated[int | None, Option("CPU threads.", "N", at_least=1, unset="all cores")] = (
-        None
+    device: str = option(
+        "auto", "`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:N` or `mps`.", "NAME"
     )
+    threads: int | None = option(None, "CPU threads.", "N", at_least=1, unset="all cores")
 
     def __post_init__(self) -> None:
         """Refuse values out of range (``UsageError``)."""
@@ -27,58 +24,46 @@ class Machine:
 class Execution(Machine):
     """How local training is executed; None is what suits the machine."""
 
-    micro_batch: Annotated[
-        int | None,
-        Option(
-            "Process N examples of a batch at a time; the gradients add up to those of the batch.",
-            "N",
-            at_least=1,
-            unset="the whole batch, or as many as fit",
-        ),
-    ] = None
-    gpu_memory_fraction: Annotated[
-        float | None,
-        Option(
-            "Use at most this share of an NVIDIA GPU's memory, 0.01 to 1, so that clients can"
-            " share it.",
-            "F",
-            at_least=0.01,
-            at_most=1,
-            what="share",
-            unset="all of it",
-        ),
-    ] = None
-    compile: Annotated[
-        bool,
-        Option("Compile the network first with `torch.compile`; needs a C++ compiler.", flag=True),
-    ] = False
-    checkpoint_every: Annotated[
-        int | None,
-        Option(
-            "Save a training checkpoint every N epochs; after an interruption, the same command"
-            " resumes from it.",
-            "N",
-            at_least=1,
-        ),
-    ] = None
-    state: Annotated[
-        Path | None,
-        Option(
-            "Folder for what this client keeps from round to round, and for training checkpoints.",
-            "DIR",
-            unset="in the run",
-        ),
-    ] = None
-    stream: Annotated[
-        bool,
-        Option("Decode `--data` batch by batch, where it does not fit into memory.", flag=True),
-    ] = False
-    num_workers: Annotated[
-        int | None,
-        Option(
-            "Processes that decode for `--stream`; 0 decodes in the training process.",
-            "N",
-            at_least=0,
-            unset="one per core, at most 4",
-        ),
-    ] = None
+    micro_batch: int | None = option(
+        None,
+        "Process N examples of a batch at a time; the gradients add up to those of the batch.",
+        "N",
+        at_least=1,
+        unset="the whole batch, or as many as fit",
+    )
+    gpu_memory_fraction: float | None = option(
+        None,
+        "Use at most this share of an NVIDIA GPU's memory, 0.01 to 1, so that clients can"
+        " share it.",
+        "F",
+        at_least=0.01,
+        at_most=1,
+        what="share",
+        unset="all of it",
+    )
+    compile: bool = option(
+        False, "Compile the network first with `torch.compile`; needs a C++ compiler.", flag=True
+    )
+    checkpoint_every: int | None = option(
+        None,
+        "Save a training checkpoint every N epochs; after an interruption, the same command"
+        " resumes from it.",
+        "N",
+        at_least=1,
+    )
+    state: Path | None = option(
+        None,
+        "Folder for what this client keeps from round to round, and for training checkpoints.",
+        "DIR",
+        unset="in the run",
+    )
+    stream: bool = option(
+        False, "Decode `--data` batch by batch, where it does not fit into memory.", flag=True
+    )
+    num_workers: int | None = option(
+        None,
+        "Processes that decode for `--stream`; 0 decodes in the training process.",
+        "N",
+        at_least=0,
+        unset="one per core, at most 4",
+    )

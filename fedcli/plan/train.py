@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 from fedcli.algorithms import ALGORITHMS, LocalAlgorithm, owners_of
 from fedcli.errors import UsageError
-from fedcli.options import Declared, Given, Option, check, declared, option_of, owned
+from fedcli.options import Declared, Given, check, declared, option, option_of, owned
 from fedcli.plan.choices import AUGMENTATIONS, OPTIMIZERS, PRECISIONS
 from fedcli.plan.schedules import SCHEDULES, check_schedule, learning_rate
 from fedcli.plan.sections import convert, section_of, updated
@@ -28,146 +28,115 @@ class TrainPlan:
     the others.
     """
 
-    epochs: Annotated[int, Option("Local epochs per round.", "N", at_least=1)] = 5
-    steps: Annotated[
-        int | None, Option("Local steps per round, in place of epochs.", "N", at_least=1)
-    ] = None
-    lr: Annotated[float, Option("Learning rate.", "RATE", above=0)] = 0.01
-    batch_size: Annotated[int, Option("Examples per batch.", "N", at_least=1)] = 64
-    optimizer: Annotated[str, Option("`sgd`, `adam` or `adamw`.", "NAME", choices=OPTIMIZERS)] = (
-        "sgd"
+    epochs: int = option(5, "Local epochs per round.", "N", at_least=1)
+    steps: int | None = option(None, "Local steps per round, in place of epochs.", "N", at_least=1)
+    lr: float = option(0.01, "Learning rate.", "RATE", above=0)
+    batch_size: int = option(64, "Examples per batch.", "N", at_least=1)
+    optimizer: str = option("sgd", "`sgd`, `adam` or `adamw`.", "NAME", choices=OPTIMIZERS)
+    momentum: float = option(
+        0.9, "Momentum of SGD, or β₁ of Adam; starts from 0 every round.", "M", at_least=0, below=1
     )
-    momentum: Annotated[
-        float,
-        Option(
-            "Momentum of SGD, or β₁ of Adam; starts from 0 every round.", "M", at_least=0, below=1
-        ),
-    ] = 0.9
-    weight_decay: Annotated[
-        float, Option("Weight decay: an L2 penalty, or decoupled with `adamw`.", "W", at_least=0)
-    ] = 0.0
-    clip_grad: Annotated[
-        float | None, Option("Clip gradients to this norm.", "NORM", at_least=0)
-    ] = None
-    label_smoothing: Annotated[
-        float | None,
-        Option(
-            "Share of the label that is spread over all classes.",
-            "E",
-            at_least=0,
-            below=1,
-            what="share",
-        ),
-    ] = None
-    augment: Annotated[
-        tuple[str, ...],
-        Option(
-            "`flip` (mirror half of the pictures), `crop` (shift each by up to an eighth of its"
-            " size), `cutout` (grey out a square of half its size); several with commas, or"
-            " `none`.",
-            "NAMES",
-            choices=AUGMENTATIONS,
-        ),
-    ] = ()
-    mixup: Annotated[
-        float | None,
-        Option("Blend pairs of examples, by shares drawn from Beta(A, A).", "A", at_least=0),
-    ] = None
-    precision: Annotated[
-        str,
-        Option(
-            "`fp32`; `bf16` or `fp16` by autocast, with weights that stay fp32.",
-            "NAME",
-            choices=PRECISIONS,
-        ),
-    ] = "fp32"
-    initial_loss: Annotated[
-        bool,
-        Option(
-            "Record the loss of the starting model on all of the client's examples; the strategy"
-            " `qfedavg` needs it."
-        ),
-    ] = False
-    lr_schedule: Annotated[
-        str,
-        Option("`constant`, `cosine`, `step` or `exponential`.", "NAME", _RATE, choices=SCHEDULES),
-    ] = "constant"
-    lr_rounds: Annotated[
-        int | None,
-        Option(
-            "`cosine`: rounds until the rate is near 0.",
-            "N",
-            _RATE,
-            at_least=1,
-            unset="required by `cosine`",
-        ),
-    ] = None
-    lr_every: Annotated[
-        int | None,
-        Option(
-            "`step`: rounds from one decay to the next.",
-            "N",
-            _RATE,
-            at_least=1,
-            unset="required by `step`",
-        ),
-    ] = None
-    lr_decay: Annotated[
-        float | None,
-        Option(
-            "`step`, `exponential`: factor of each decay.",
-            "F",
-            _RATE,
-            above=0,
-            at_most=1,
-            what="factor",
-            unset="required by `step`, `exponential`",
-        ),
-    ] = None
-    lr_warmup: Annotated[
-        int | None,
-        Option("Rounds in which the rate climbs to its full value.", "N", _RATE, at_least=0),
-    ] = None
-    algorithm: Annotated[
-        str,
-        Option(
-            f"The local algorithm: `{'`, `'.join(ALGORITHMS)}`.",
-            "NAME",
-            _ALGORITHM,
-            choices=ALGORITHMS,
-        ),
-    ] = "fedavg"
+    weight_decay: float = option(
+        0.0, "Weight decay: an L2 penalty, or decoupled with `adamw`.", "W", at_least=0
+    )
+    clip_grad: float | None = option(None, "Clip gradients to this norm.", "NORM", at_least=0)
+    label_smoothing: float | None = option(
+        None,
+        "Share of the label that is spread over all classes.",
+        "E",
+        at_least=0,
+        below=1,
+        what="share",
+    )
+    augment: tuple[str, ...] = option(
+        (),
+        "`flip` (mirror half of the pictures), `crop` (shift each by up to an eighth of its"
+        " size), `cutout` (grey out a square of half its size); several with commas, or"
+        " `none`.",
+        "NAMES",
+        choices=AUGMENTATIONS,
+    )
+    mixup: float | None = option(
+        None, "Blend pairs of examples, by shares drawn from Beta(A, A).", "A", at_least=0
+    )
+    precision: str = option(
+        "fp32",
+        "`fp32`; `bf16` or `fp16` by autocast, with weights that stay fp32.",
+        "NAME",
+        choices=PRECISIONS,
+    )
+    initial_loss: bool = option(
+        False,
+        "Record the loss of the starting model on all of the client's examples; the strategy"
+        " `qfedavg` needs it.",
+    )
+    lr_schedule: str = option(
+        "constant",
+        "`constant`, `cosine`, `step` or `exponential`.",
+        "NAME",
+        _RATE,
+        choices=SCHEDULES,
+    )
+    lr_rounds: int | None = option(
+        None,
+        "`cosine`: rounds until the rate is near 0.",
+        "N",
+        _RATE,
+        at_least=1,
+        unset="required by `cosine`",
+    )
+    lr_every: int | None = option(
+        None,
+        "`step`: rounds from one decay to the next.",
+        "N",
+        _RATE,
+        at_least=1,
+        unset="required by `step`",
+    )
+    lr_decay: float | None = option(
+        None,
+        "`step`, `exponential`: factor of each decay.",
+        "F",
+        _RATE,
+        above=0,
+        at_most=1,
+        what="factor",
+        unset="required by `step`, `exponential`",
+    )
+    lr_warmup: int | None = option(
+        None, "Rounds in which the rate climbs to its full value.", "N", _RATE, at_least=0
+    )
+    algorithm: str = option(
+        "fedavg",
+        f"The local algorithm: `{'`, `'.join(ALGORITHMS)}`.",
+        "NAME",
+        _ALGORITHM,
+        choices=ALGORITHMS,
+    )
     algorithm_options: Mapping[str, Any] = field(default_factory=dict)
-    proximal: Annotated[
-        float | None,
-        Option("Add FedProx's term, with this μ, to the algorithm.", "MU", _ALGORITHM, at_least=0),
-    ] = None
-    local_layers: Annotated[
-        tuple[str, ...],
-        Option(
-            "Layers that stay with the client, such as `fc` or `layer4.*.bn1,fc`, or `none`.",
-            "PATTERNS",
-            _LAYERS,
-        ),
-    ] = ()
-    head_epochs: Annotated[
-        int | None,
-        Option(
-            "Train the local layers alone for N epochs first, then the others (FedRep).",
-            "N",
-            _LAYERS,
-            at_least=0,
-        ),
-    ] = None
-    freeze: Annotated[
-        tuple[str, ...],
-        Option(
-            "Layers that are neither trained nor sent nor averaged, such as `conv1,layer1`, or"
-            " `'*,!fc'` for all but one, or `none`.",
-            "PATTERNS",
-            _LAYERS,
-        ),
-    ] = ()
+    proximal: float | None = option(
+        None, "Add FedProx's term, with this μ, to the algorithm.", "MU", _ALGORITHM, at_least=0
+    )
+    local_layers: tuple[str, ...] = option(
+        (),
+        "Layers that stay with the client, such as `fc` or `layer4.*.bn1,fc`, or `none`.",
+        "PATTERNS",
+        _LAYERS,
+    )
+    head_epochs: int | None = option(
+        None,
+        "Train the local layers alone for N epochs first, then the others (FedRep).",
+        "N",
+        _LAYERS,
+        at_least=0,
+    )
+    freeze: tuple[str, ...] = option(
+        (),
+        "Layers that are neither trained nor sent nor averaged, such as `conv1,layer1`, or"
+        " `'*,!fc'` for all but one, or `none`.",
+        "PATTERNS",
+        _LAYERS,
+    )
 
     def __post_init__(self) -> None:
         """Refuse values out of range and combinations that make no sense (``UsageError``)."""

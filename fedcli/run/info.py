@@ -4,12 +4,12 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from fedcli.errors import RunFormatError, UsageError
 from fedcli.formats.client_ids import check_client_id, client_order, is_client_id
 from fedcli.formats.public_key import check_public_key
-from fedcli.options import Option, check
+from fedcli.options import check, option
 from fedcli.plan import Plan
 from fedcli.plan.sections import convert, section_of
 from fedcli.storage.atomic import canonical_json
@@ -56,33 +56,27 @@ class ModelInfo:
     rank.
     """
 
-    name: Annotated[
-        str,
-        Option(
-            "`cnn`, `linear`, `resnet18`, a torchvision classifier, or `package.module:factory`.",
-            "NAME",
-            word="--model",
-        ),
-    ] = "cnn"
-    stem: Annotated[
-        str,
-        Option("First layers of `resnet18`: `imagenet`, or `cifar` (3×3, no max-pooling).", "NAME"),
-    ] = "imagenet"
-    norm: Annotated[
-        str, Option("Normalisation layers of `resnet18`: `batch` or `group`.", "NAME")
-    ] = "batch"
-    lora: Annotated[
-        int | None,
-        Option(
-            "Train adapters of this rank beside the weights (LoRA), and the last layer.",
-            "RANK",
-            at_least=1,
-        ),
-    ] = None
-    lora_alpha: Annotated[
-        float | None,
-        Option("Adapters count A / RANK times.", "A", above=0, unset="the rank"),
-    ] = None
+    name: str = option(
+        "cnn",
+        "`cnn`, `linear`, `resnet18`, a torchvision classifier, or `package.module:factory`.",
+        "NAME",
+        word="--model",
+    )
+    stem: str = option(
+        "imagenet",
+        "First layers of `resnet18`: `imagenet`, or `cifar` (3×3, no max-pooling).",
+        "NAME",
+    )
+    norm: str = option("batch", "Normalisation layers of `resnet18`: `batch` or `group`.", "NAME")
+    lora: int | None = option(
+        None,
+        "Train adapters of this rank beside the weights (LoRA), and the last layer.",
+        "RANK",
+        at_least=1,
+    )
+    lora_alpha: float | None = option(
+        None, "Adapters count A / RANK times.", "A", above=0, unset="the rank"
+    )
 
     def __post_init__(self) -> None:
         """Refuse numbers out of range (``UsageError``)."""

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 from fedcli.datasets import DATASETS
 from fedcli.datasets.base import DataOptions
-from fedcli.options import Declared, Option, check, declared, owned
+from fedcli.options import Declared, check, declared, option, owned
 
 # Who has test examples.
 TEST_SPLITS = {
@@ -23,42 +23,34 @@ class DataSource(DataOptions):
     ``options`` are those of the data set alone, such as ``group`` of an imagefolder.
     """
 
-    spec: Annotated[
-        str,
-        Option(
-            "`synthetic`, `imagefolder:PATH`, `npz:PATH`, or a torchvision name such as `cifar10`.",
-            "SPEC",
-            word="--dataset",
-        ),
-    ] = "synthetic"
+    spec: str = option(
+        "synthetic",
+        "`synthetic`, `imagefolder:PATH`, `npz:PATH`, or a torchvision name such as `cifar10`.",
+        "SPEC",
+        word="--dataset",
+    )
     options: Mapping[str, Any] = field(default_factory=dict)
-    limit: Annotated[
-        int | None,
-        Option(
-            "Use only N training examples, each class in proportion, and the same share of the"
-            " test set.",
-            "N",
-            at_least=1,
-            unset="all",
-        ),
-    ] = None
-    test_split: Annotated[
-        str,
-        Option(
-            "Who has test examples: `server` (one set for all), `client` (each its own) or `both`.",
-            "WHO",
-            choices=TEST_SPLITS,
-        ),
-    ] = "server"
-    val_fraction: Annotated[
-        float,
-        Option(
-            "Share of each client's examples to hold out for `fedcli evaluate --clients`.",
-            "F",
-            at_least=0,
-            below=1,
-        ),
-    ] = 0.0
+    limit: int | None = option(
+        None,
+        "Use only N training examples, each class in proportion, and the same share of the"
+        " test set.",
+        "N",
+        at_least=1,
+        unset="all",
+    )
+    test_split: str = option(
+        "server",
+        "Who has test examples: `server` (one set for all), `client` (each its own) or `both`.",
+        "WHO",
+        choices=TEST_SPLITS,
+    )
+    val_fraction: float = option(
+        0.0,
+        "Share of each client's examples to hold out for `fedcli evaluate --clients`.",
+        "F",
+        at_least=0,
+        below=1,
+    )
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be used (``UsageError``)."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 from fedcli.errors import (
     BadInputError,
@@ -18,7 +18,7 @@ from fedcli.errors import (
 )
 from fedcli.formats import checkpoint
 from fedcli.formats.metadata import Kind, Metadata, Role
-from fedcli.options import Option, check, check_seed
+from fedcli.options import check, check_seed, option
 from fedcli.plan import Plan
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo, RunInfo
@@ -41,32 +41,26 @@ class Start:
     """The starting model and the plan of a run."""
 
     model: ModelInfo = field(default_factory=lambda: ModelInfo("cnn"))
-    init_from: Annotated[
-        Path | None,
-        Option(
-            "Start from the weights in a .safetensors or .pth file; a last layer with another"
-            " number of classes is re-initialised.",
-            "FILE",
-            unset="fresh weights from the seed",
-        ),
-    ] = None
-    pretrained: Annotated[
-        bool,
-        Option(
-            "Start from torchvision's ImageNet weights, downloaded if needed; the last layer is"
-            " re-initialised, unless there are 1000 classes.",
-            flag=True,
-        ),
-    ] = False
-    normalize: Annotated[
-        str | None,
-        Option(
-            "Mean and standard deviation of pixels: `half` (0.5 and 0.25) or `imagenet`.",
-            "NAME",
-            choices=NORMALIZATIONS,
-            unset="`half`; `imagenet` with `--pretrained`",
-        ),
-    ] = None
+    init_from: Path | None = option(
+        None,
+        "Start from the weights in a .safetensors or .pth file; a last layer with another"
+        " number of classes is re-initialised.",
+        "FILE",
+        unset="fresh weights from the seed",
+    )
+    pretrained: bool = option(
+        False,
+        "Start from torchvision's ImageNet weights, downloaded if needed; the last layer is"
+        " re-initialised, unless there are 1000 classes.",
+        flag=True,
+    )
+    normalize: str | None = option(
+        None,
+        "Mean and standard deviation of pixels: `half` (0.5 and 0.25) or `imagenet`.",
+        "NAME",
+        choices=NORMALIZATIONS,
+        unset="`half`; `imagenet` with `--pretrained`",
+    )
     plan: Plan = field(default_factory=Plan)
     seed: int = 0
 

@@ -9,7 +9,12 @@ from typing import Any
 from fedcli.aggregation.admission import open_updates
 from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.decide import check_suited
-from fedcli.aggregation.provenance import contributions, made_of, not_read, partial_contributions
+from fedcli.aggregation.provenance import (
+    combined_metadata,
+    contributions,
+    digest_placeholder,
+    partial_contributions,
+)
 from fedcli.aggregation.request import Request, read_request
 from fedcli.aggregation.updates import Update, check_sources
 from fedcli.aggregation.weighted_sums import add_up
@@ -112,7 +117,7 @@ class Sums:
 
     def metadata(self, digest_of: Callable[[Update], str]) -> Metadata:
         """Return the metadata of the file."""
-        made = made_of(Kind.PARTIAL, self.base, self.updates, digest_of)
+        made = combined_metadata(Kind.PARTIAL, self.base, self.updates, digest_of)
         members = {c: sha256 for update in self.updates for c, sha256 in update.members.items()}
         first = self.updates[0].training  # all updates withhold the same tensors
         withheld = {"freeze": first.freeze, "local_layers": first.local_layers}
@@ -145,7 +150,7 @@ def _write(
     output: Path, sums: Sums, progress: Progress, started: float, *, force: bool
 ) -> PartialResult:
     weights, divisor = sums.shares.weights, sums.shares.divisor
-    layout, described = sums.base.partial_layout(), sums.metadata(not_read)
+    layout, described = sums.base.partial_layout(), sums.metadata(digest_placeholder)
     with create(output, layout, described, replace=force) as writer:
         add_up(sums.base, sums.updates, weights.tolist(), writer, progress)
         direct = [update for update in sums.updates if not update.members]

@@ -1,37 +1,36 @@
 """What the help and the pages say about an option: its text, its default, and whose it is."""
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import pytest
 
-from fedcli.options import Option, declared, default_text, help_text, inner_text, owned
+from fedcli.options import declared, default_text, help_text, inner_text, option, owned
 
 
 @dataclass(frozen=True)
 class Oven:
     """An oven with an option of every kind."""
 
-    heat: Annotated[float, Option("Heat of the oven.", "C")] = 180.0
-    timer: Annotated[int | None, Option("Minutes until it rings.", "N")] = None
-    fan: Annotated[bool, Option("Turn the fan on.")] = True
-    light: Annotated[bool, Option("Turn the light on.", flag=True)] = False
-    dishes: Annotated[tuple[str, ...], Option("What is in it.", "NAMES")] = ()
-    mode: Annotated[str, Option("`bake` or `grill`.", "NAME", unset="`bake`")] = ""
+    heat: float = option(180.0, "Heat of the oven.", "C")
+    timer: int | None = option(None, "Minutes until it rings.", "N")
+    fan: bool = option(True, "Turn the fan on.")
+    light: bool = option(False, "Turn the light on.", flag=True)
+    dishes: tuple[str, ...] = option((), "What is in it.", "NAMES")
+    mode: str = option("", "`bake` or `grill`.", "NAME", unset="`bake`")
 
 
 @dataclass(frozen=True)
 class Toaster:
     """Something else that has heat, but not the same."""
 
-    heat: Annotated[float, Option("Heat of the slots.", "C")] = 150.0
+    heat: float = option(150.0, "Heat of the slots.", "C")
 
 
 @dataclass(frozen=True)
 class Grill:
     """Something that says the same of its heat as an oven."""
 
-    heat: Annotated[float, Option("Heat of the oven.", "C")] = 150.0
+    heat: float = option(150.0, "Heat of the oven.", "C")
 
 
 @pytest.mark.parametrize(

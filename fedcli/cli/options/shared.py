@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fedcli.options import Option
+from fedcli.options import option
 
 RunOption = Annotated[
     Path,
@@ -72,8 +72,6 @@ NewSeedOption = Annotated[
 class OutputOptions:
     """What is printed; ``debug`` is read by ``fedcli.cli.execute``, as ``json`` is on errors."""
 
-    json: Annotated[
-        bool, Option("Print exactly one JSON object on standard output.", flag=True)
-    ] = False
-    quiet: Annotated[bool, Option("Show no progress.", flag=True, short="-q")] = False
-    debug: Annotated[bool, Option("Show a traceback when it fails.", flag=True)] = False
+    json: bool = option(False, "Print exactly one JSON object on standard output.", flag=True)
+    quiet: bool = option(False, "Show no progress.", flag=True, short="-q")
+    debug: bool = option(False, "Show a traceback when it fails.", flag=True)

@@ -448,7 +448,7 @@ def test_moon_takes_the_linear_layer_that_comes_last_not_the_one_made_last() -> 
 
 def test_moon_without_a_linear_layer_is_refused() -> None:
     module = nn.Sequential(nn.Conv2d(3, 2, 8), nn.Flatten())
-    with pytest.raises(UsageError, match="moon: compares what the last linear layer"):
+    with pytest.raises(UsageError, match="moon: compares inputs of the last linear layer"):
         Contrastive(start_of(TrainPlan(algorithm="moon"), module, {}), 1.0, 0.5)
 
 

@@ -27,7 +27,7 @@ from fedcli.progress import Progress
 from fedcli.security.keys import SigningKey
 from fedcli.security.signatures import sign_global
 from fedcli.storage.atomic import storage_errors
-from fedcli.storage.commit import alone_in
+from fedcli.storage.commit import locked
 from fedcli.strategies.decision import Decision, Step
 
 
@@ -197,7 +197,7 @@ def _commit(
                 round_.server_state.unlink(missing_ok=True)
 
     outputs.model.flush()  # so that publishing is quick
-    with alone_in(round_.path):  # else two writers could mix their files
+    with locked(round_.path):  # else two writers could mix their files
         replaces = check_free(opened.inputs, manifest.global_model, force=force)
         beside = (round_.server_state, round_.global_signature, round_.manifest)
         outputs.model.commit(beside, write, replaces=replaces)

@@ -29,7 +29,7 @@ def set_aside(
         sha256 = digest_if_readable(run.round(number), client)
         bad.append(Absence(client, printable(one.reason, _MOST_REASON), number, sha256))
     rest = inputs.taking_part.without(bad)
-    if not quorum.goes_without(rest):
+    if not quorum.may_continue_with(rest):
         return None
     for absence in bad:
         progress.say(f"left out: client {absence.client}: {absence.reason}")

@@ -15,7 +15,7 @@ from fedcli.formats.metadata import Kind, Metadata, Role
 from fedcli.formats.telemetry import Telemetry
 from fedcli.run.late_updates import is_late
 from fedcli.security.signatures import sign_update, signature_fault
-from fedcli.storage.commit import alone_in
+from fedcli.storage.commit import locked
 from fedcli.training import Epoch
 
 
@@ -126,7 +126,7 @@ def _write(
             note(update.sha256, update.size)
 
         update.flush()  # so that publishing is quick
-        with alone_in(round_.path):  # else two writers could mix their files
+        with locked(round_.path):  # else two writers could mix their files
             if session.force:
                 check_replaceable(round_, client)
             if path.exists() and not again:

@@ -25,7 +25,7 @@ from fedcli.run.info import ModelInfo, RunInfo
 from fedcli.run.sampling import sampled_clients
 from fedcli.security.keys import SigningKey
 from fedcli.security.signatures import sign_global
-from fedcli.storage.atomic import directory_aside, publish_first
+from fedcli.storage.atomic import publish_first, temporary_directory
 
 if TYPE_CHECKING:
     from fedcli.models.weights import InitialModel
@@ -175,7 +175,7 @@ def built_aside(root: Path, info: RunInfo, *, force: bool) -> Iterator[Run]:
     made the same run meanwhile, that stays. Raises ``ConflictError`` where it has made another
     one, and ``StorageError``.
     """
-    with directory_aside(root, "new") as aside:
+    with temporary_directory(root, "new") as aside:
         run = Run.create(aside, info)
         yield run
         try:

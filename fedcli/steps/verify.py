@@ -53,7 +53,7 @@ def verify(
     ``StorageError`` and ``OutOfMemoryError``.
     """
     progress = progress or Silence()
-    run, id_of_content = Run.as_it_says(root)
+    run, id_of_content = Run.open_unverified(root)
     survey = Survey(run, progress)
     files = list(files_in(root))
     progress.start("reading", len(files))
@@ -76,7 +76,7 @@ def _check_run_file(survey: Survey, id_of_content: str) -> None:
     path = survey.run.root / "run.json"
     survey.look_at(Section.RUN, path)
     if survey.run.id != id_of_content:
-        message = "was changed: its id is not that of its content"
+        message = "was changed: its id does not match its content"
         survey.add(Problem.CHANGED, path, message, survey.run.id, id_of_content)
 
 

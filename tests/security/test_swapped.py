@@ -32,7 +32,7 @@ from fedcli.steps.gc import gc
 from fedcli.steps.train_client import TrainClientResult, train_client
 from fedcli.steps.verify import verify
 from fedcli.storage.atomic import write_json
-from fedcli.storage.commit import alone_in
+from fedcli.storage.commit import locked
 from fedcli.storage.untrusted import InputFile
 from fedcli.verification.replay_sandbox import Own
 
@@ -250,7 +250,7 @@ def test_updates_are_published_one_at_a_time(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run")
     run.round(1).updates.mkdir(parents=True)
     thread = threading.Thread(target=train, args=(run, "0"))
-    with alone_in(run.round(1).path):
+    with locked(run.round(1).path):
         thread.start()
         thread.join(2)
         assert not list(run.round(1).updates.glob("0.*"))

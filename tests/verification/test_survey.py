@@ -220,7 +220,7 @@ CHANGES: dict[str, tuple[Callable[[Run], object], dict[str, str]]] = {
     ),
     "the seed in run.json": (
         lambda run: rewrite(run.root / "run.json", lambda info: info.update(seed=8)),
-        {"run.json": "was changed: its id is not that of its content"},
+        {"run.json": "was changed: its id does not match its content"},
     ),
     "an evaluation to nonsense": (
         lambda run: run.round(1).evaluation.write_text("[]"),

@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -27,72 +26,51 @@ from fedcli.run import DEFAULT_RUN, Run
 _HIERARCHY = "Hierarchy"
 
 
-MembersArgument = Annotated[
-    list[str] | None,
-    typer.Argument(
+def aggregate(
+    members: list[str] | None = typer.Argument(
+        None,
         help="Whose updates to combine: client ids restrict, files made by --partial add. By"
         " default every client's.",
         metavar="MEMBER",
         show_default=False,
     ),
-]
-ListOption = Annotated[
-    bool, typer.Option("--list", help="Print every rule with its options and its paper.")
-]
-WaitOption = Annotated[
-    float | None,
-    typer.Option(
+    run: RunOption = DEFAULT_RUN,
+    round_number: RoundOption = None,
+    list_rules: bool = typer.Option(
+        False, "--list", help="Print every rule with its options and its paper."
+    ),
+    aggregation: AggregationOptions = NONE,
+    min_clients: MinClientsOption = None,
+    wait: float | None = typer.Option(
+        None,
         min=0,
         help="Wait this long for missing clients; continue as soon as all are there.",
         metavar="SECONDS",
     ),
-]
-StrictOption = Annotated[
-    bool,
-    typer.Option(
+    exclude: ExcludeOption = None,
+    strict: bool = typer.Option(
+        False,
         "--strict",
         help="Stop at a bad update, even if the others are enough to continue without it.",
     ),
-]
-DiagnosticsOption = Annotated[
-    bool,
-    typer.Option(
-        help="Measure each update's norm, its cosine to the result, and its distance to the median."
+    diagnostics: bool = typer.Option(
+        True,
+        help="Measure each update's norm, its cosine to the result and its distance to the median.",
     ),
-]
-PartialOption = Annotated[
-    bool,
-    typer.Option(
+    partial: bool = typer.Option(
+        False,
         "--partial",
         help="Write a mergeable partial mean of these to FILE instead of a global model.",
         rich_help_panel=_HIERARCHY,
     ),
-]
-PartialFileOption = Annotated[
-    Path | None,
-    typer.Option(
+    output_file: Path | None = typer.Option(
+        None,
         "--output",
         "-o",
         help="Where --partial writes.",
         rich_help_panel=_HIERARCHY,
         metavar="FILE",
     ),
-]
-
-
-def aggregate(
-    members: MembersArgument = None,
-    run: RunOption = DEFAULT_RUN,
-    round_number: RoundOption = None,
-    list_rules: ListOption = False,
-    aggregation: AggregationOptions = NONE,
-    min_clients: MinClientsOption = None,
-    wait: WaitOption = None,
-    exclude: ExcludeOption = None,
-    strict: StrictOption = False,
-    diagnostics: DiagnosticsOption = True,
-    partial: PartialOption = False,
-    output_file: PartialFileOption = None,
     key: KeyOption = None,
     force: ForceOption = False,
     printing: OutputOptions = OutputOptions(),

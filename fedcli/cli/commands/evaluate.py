@@ -1,7 +1,6 @@
 """``fedcli evaluate``."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -21,47 +20,32 @@ from fedcli.run import DEFAULT_RUN, Run
 
 def evaluate(
     run: RunOption = DEFAULT_RUN,
-    round_: Annotated[
-        str, typer.Option("--round", help="The round: a number, latest, or all.", metavar="N")
-    ] = "latest",
-    ids: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--id",
-            help="Score these clients' updates instead of the global model.",
-            metavar="IDS",
-        ),
-    ] = None,
-    personal: Annotated[
-        bool,
-        typer.Option(
-            "--personal",
-            help="Score personal models, of all clients or of --id, each on its client's data.",
-        ),
-    ] = False,
-    state: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where the clients' state is. (default: in the run)",
-            metavar="DIR",
-        ),
-    ] = None,
-    clients: Annotated[
-        bool,
-        typer.Option(
-            "--clients", help="Score on each client's own test data, else its held-out examples."
-        ),
-    ] = False,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data", help="Score on another folder of pictures or npz file.", metavar="PATH"
-        ),
-    ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option("--classes", help="Score only on examples of these classes.", metavar="NAMES"),
-    ] = None,
+    round_: str = typer.Option(
+        "latest", "--round", help="The round: a number, latest, or all.", metavar="N"
+    ),
+    ids: list[str] | None = typer.Option(
+        None,
+        "--id",
+        help="Score these clients' updates instead of the global model.",
+        metavar="IDS",
+    ),
+    personal: bool = typer.Option(
+        False,
+        "--personal",
+        help="Score personal models, of all clients or of --id, each on its client's data.",
+    ),
+    state: Path | None = typer.Option(
+        None, help="Where the clients' state is. (default: in the run)", metavar="DIR"
+    ),
+    clients: bool = typer.Option(
+        False, "--clients", help="Score on each client's own test data, else its held-out examples."
+    ),
+    data: str | None = typer.Option(
+        None, "--data", help="Score on another folder of pictures or npz file.", metavar="PATH"
+    ),
+    classes: str | None = typer.Option(
+        None, "--classes", help="Score only on examples of these classes.", metavar="NAMES"
+    ),
     machine: MachineOptions = NONE,
     own_model: OwnModelOption = None,
     force: ForceOption = False,

@@ -1,7 +1,6 @@
 """``fedcli export``."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -13,35 +12,29 @@ from fedcli.run import DEFAULT_RUN, Run
 
 def export(
     run: RunOption = DEFAULT_RUN,
-    round_: Annotated[
-        str, typer.Option("--round", help="The round: a number, or latest.", metavar="N")
-    ] = "latest",
-    format: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            help="safetensors, torch (a state_dict), or onnx (a graph).",
-            metavar="NAME",
-        ),
-    ] = "safetensors",
-    file: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="The file to write; its card goes beside it. (default: named after the run and the"
-            " round, in the current directory)",
-            metavar="FILE",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            envvar="FEDCLI_MODEL",
-            help="package.module:factory, for onnx of a model of your own; the run's name for it.",
-            metavar="NAME",
-        ),
-    ] = None,
+    round_: str = typer.Option(
+        "latest", "--round", help="The round: a number, or latest.", metavar="N"
+    ),
+    format: str = typer.Option(
+        "safetensors",
+        "--format",
+        help="safetensors, torch (a state_dict), or onnx (a graph).",
+        metavar="NAME",
+    ),
+    file: Path | None = typer.Option(
+        None,
+        "--output",
+        "-o",
+        help="The file to write; its card goes beside it. (default: named after the run and the"
+        " round, in the current directory)",
+        metavar="FILE",
+    ),
+    model: str | None = typer.Option(
+        None,
+        envvar="FEDCLI_MODEL",
+        help="package.module:factory, for onnx of a model of your own; the run's name for it.",
+        metavar="NAME",
+    ),
     force: ForceOption = False,
     printing: OutputOptions = OutputOptions(),
 ) -> None:

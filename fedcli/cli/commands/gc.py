@@ -1,7 +1,5 @@
 """``fedcli gc``."""
 
-from typing import Annotated
-
 import typer
 
 from fedcli.cli.options.shared import OutputOptions, RunOption
@@ -10,19 +8,17 @@ from fedcli.run import DEFAULT_RUN, Run
 
 
 def gc(
-    keep_last: Annotated[
-        int,
-        typer.Option(
-            "--keep-last",
-            min=1,
-            help="Leave the last N complete rounds and the open one as they are.",
-            metavar="N",
-        ),
-    ],
+    keep_last: int = typer.Option(
+        ...,
+        "--keep-last",
+        min=1,
+        help="Leave the last N complete rounds and the open one as they are.",
+        metavar="N",
+    ),
     run: RunOption = DEFAULT_RUN,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")
-    ] = False,
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Say what would be removed, and remove nothing."
+    ),
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Remove updates and states of old rounds; global models and manifests stay."""

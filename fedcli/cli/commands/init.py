@@ -1,7 +1,6 @@
 """``fedcli init``: a run without data."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -23,44 +22,34 @@ from fedcli.run import DEFAULT_RUN
 
 def init(
     run: RunOption = DEFAULT_RUN,
-    num_classes: Annotated[
-        int | None,
-        typer.Option(min=2, help="Number of classes, which are called 0, 1, …", metavar="N"),
-    ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(help="Names of the classes, in order, such as benign,malignant."),
-    ] = None,
-    clients: Annotated[
-        str | None,
-        typer.Option(
-            help="Names of the clients. (default: any client may take part)", metavar="NAMES"
-        ),
-    ] = None,
-    members: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--member",
-            help="A client and its public key, as keygen prints it: only updates that it signed"
-            " count. Can be repeated; replaces --clients.",
-            metavar="ID=KEY",
-        ),
-    ] = None,
-    key: Annotated[
-        Path | None,
-        typer.Option(
-            "--key",
-            help="The coordinator's private key (fedcli keygen), which signs global models.",
-            metavar="FILE",
-        ),
-    ] = None,
-    image_size: Annotated[
-        int,
-        typer.Option(min=4, max=4096, help="Each client scales its pictures to N×N.", metavar="N"),
-    ] = 32,
-    channels: Annotated[
-        int, typer.Option(help="Channels of the pictures: 3 (RGB) or 1 (grey).", metavar="N")
-    ] = 3,
+    num_classes: int | None = typer.Option(
+        None, min=2, help="Number of classes, which are called 0, 1, …", metavar="N"
+    ),
+    classes: str | None = typer.Option(
+        None, help="Names of the classes, in order, such as benign,malignant."
+    ),
+    clients: str | None = typer.Option(
+        None, help="Names of the clients. (default: any client may take part)", metavar="NAMES"
+    ),
+    members: list[str] | None = typer.Option(
+        None,
+        "--member",
+        help="A client and its public key, as keygen prints it: only updates that it signed"
+        " count. Can be repeated; replaces --clients.",
+        metavar="ID=KEY",
+    ),
+    key: Path | None = typer.Option(
+        None,
+        "--key",
+        help="The coordinator's private key (fedcli keygen), which signs global models.",
+        metavar="FILE",
+    ),
+    image_size: int = typer.Option(
+        32, min=4, max=4096, help="Each client scales its pictures to N×N.", metavar="N"
+    ),
+    channels: int = typer.Option(
+        3, help="Channels of the pictures: 3 (RGB) or 1 (grey).", metavar="N"
+    ),
     model: ModelOptions = NONE,
     plan: PlanOption = None,
     training: TrainingOptions = NONE,

@@ -1,7 +1,6 @@
 """``fedcli inspect``."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -11,20 +10,15 @@ from fedcli.run import DEFAULT_RUN
 
 
 def inspect(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="A safetensors file: its path, or its path in the run.",
-            metavar="FILE",
-            show_default=False,
-        ),
-    ],
-    other: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Another file to compare it with.", metavar="OTHER", show_default=False
-        ),
-    ] = None,
+    file: Path = typer.Argument(
+        ...,
+        help="A safetensors file: its path, or its path in the run.",
+        metavar="FILE",
+        show_default=False,
+    ),
+    other: Path | None = typer.Argument(
+        None, help="Another file to compare it with.", metavar="OTHER", show_default=False
+    ),
     run: RunOption = DEFAULT_RUN,
     printing: OutputOptions = OutputOptions(),
 ) -> None:

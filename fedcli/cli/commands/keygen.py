@@ -1,7 +1,6 @@
 """``fedcli keygen``."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -12,16 +11,14 @@ from fedcli.run import DEFAULT_RUN
 
 
 def keygen(
-    file: Annotated[
-        Path, typer.Argument(help="The file of the private key.", metavar="FILE")
-    ] = Path("fedcli.key"),
+    file: Path = typer.Argument(
+        Path("fedcli.key"), help="The file of the private key.", metavar="FILE"
+    ),
     run: RunOption = DEFAULT_RUN,
-    show: Annotated[
-        bool, typer.Option("--show", help="Print the public key of an existing FILE.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace an existing key, which is then lost.")
-    ] = False,
+    show: bool = typer.Option(False, "--show", help="Print the public key of an existing FILE."),
+    force: bool = typer.Option(
+        False, "--force", help="Replace an existing key, which is then lost."
+    ),
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Make a private key to sign with, and print its public key."""

@@ -1,7 +1,6 @@
 """``fedcli partition``: cut a data set into clients."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -27,19 +26,18 @@ from fedcli.run import DEFAULT_RUN
 
 def partition(
     run: RunOption = DEFAULT_RUN,
-    list_schemes: Annotated[
-        bool, typer.Option("--list", help="Print every scheme with its options and its source.")
-    ] = False,
+    list_schemes: bool = typer.Option(
+        False, "--list", help="Print every scheme with its options and its source."
+    ),
     data: DataOptions = NONE,
     cutting: SchemeOptions = NONE,
     model: ModelOptions = NONE,
     plan: PlanOption = None,
     training: TrainingOptions = NONE,
     aggregation: AggregationOptions = NONE,
-    plot: Annotated[
-        Path | None,
-        typer.Option(help="Draw the label distribution, as .png, .svg or .pdf.", metavar="FILE"),
-    ] = None,
+    plot: Path | None = typer.Option(
+        None, help="Draw the label distribution, as .png, .svg or .pdf.", metavar="FILE"
+    ),
     seed: NewSeedOption = 0,
     force: ForceOption = False,
     printing: OutputOptions = OutputOptions(),

@@ -1,7 +1,6 @@
 """``fedcli report``: tables, plots and files from one run or several."""
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
@@ -16,46 +15,34 @@ _FILES = "Files"
 
 def report(
     context: typer.Context,
-    runs: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            help="Run directories to put side by side.", metavar="RUN", show_default=False
-        ),
-    ] = None,
+    runs: list[Path] | None = typer.Argument(
+        None, help="Run directories to put side by side.", metavar="RUN", show_default=False
+    ),
     run: RunOption = DEFAULT_RUN,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--label", help="What to call a run; once for each, in order.", metavar="NAME"
-        ),
-    ] = None,
-    html: Annotated[
-        Path | None,
-        typer.Option(
-            "--html",
-            help="Write one self-contained page with plots. Needs matplotlib.",
-            metavar="FILE",
-            rich_help_panel=_FILES,
-        ),
-    ] = None,
-    markdown: Annotated[
-        Path | None,
-        typer.Option(
-            "--markdown",
-            help="Write Markdown; - is standard output.",
-            metavar="FILE",
-            rich_help_panel=_FILES,
-        ),
-    ] = None,
-    csv: Annotated[
-        Path | None,
-        typer.Option(
-            "--csv",
-            help="Write all values as CSV, one per row; - is standard output.",
-            metavar="FILE",
-            rich_help_panel=_FILES,
-        ),
-    ] = None,
+    label: list[str] | None = typer.Option(
+        None, "--label", help="What to call a run; once for each, in order.", metavar="NAME"
+    ),
+    html: Path | None = typer.Option(
+        None,
+        "--html",
+        help="Write one self-contained page with plots. Needs matplotlib.",
+        metavar="FILE",
+        rich_help_panel=_FILES,
+    ),
+    markdown: Path | None = typer.Option(
+        None,
+        "--markdown",
+        help="Write Markdown; - is standard output.",
+        metavar="FILE",
+        rich_help_panel=_FILES,
+    ),
+    csv: Path | None = typer.Option(
+        None,
+        "--csv",
+        help="Write all values as CSV, one per row; - is standard output.",
+        metavar="FILE",
+        rich_help_panel=_FILES,
+    ),
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Show accuracy, communication and time of one run, or of several side by side.

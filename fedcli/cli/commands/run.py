@@ -1,7 +1,6 @@
 """``fedcli run``."""
 
 import signal
-from typing import Annotated
 
 import typer
 
@@ -21,33 +20,28 @@ from fedcli.run import DEFAULT_RUN, Run
 
 
 def run(
-    rounds: Annotated[
-        int,
-        typer.Option("--rounds", min=1, help="Continue until round N is complete.", metavar="N"),
-    ],
+    rounds: int = typer.Option(
+        ..., "--rounds", min=1, help="Continue until round N is complete.", metavar="N"
+    ),
     run: RunOption = DEFAULT_RUN,
-    jobs: Annotated[
-        str,
-        typer.Option(
-            "--jobs",
-            "-j",
-            help="Clients at a time; auto suits the cores, or the GPU's memory.",
-            metavar="N|auto",
-        ),
-    ] = "auto",
-    evaluate: Annotated[
-        bool, typer.Option("--evaluate/--no-evaluate", help="Score every round's global model.")
-    ] = True,
-    keep_updates: Annotated[
-        int | None,
-        typer.Option(
-            "--keep-updates",
-            min=1,
-            help="After each round, remove updates and states of rounds before the last N, as gc"
-            " does. (default: all are kept)",
-            metavar="N",
-        ),
-    ] = None,
+    jobs: str = typer.Option(
+        "auto",
+        "--jobs",
+        "-j",
+        help="Clients at a time; auto suits the cores, or the GPU's memory.",
+        metavar="N|auto",
+    ),
+    evaluate: bool = typer.Option(
+        True, "--evaluate/--no-evaluate", help="Score every round's global model."
+    ),
+    keep_updates: int | None = typer.Option(
+        None,
+        "--keep-updates",
+        min=1,
+        help="After each round, remove updates and states of rounds before the last N, as gc"
+        " does. (default: all are kept)",
+        metavar="N",
+    ),
     training: TrainingOptions = NONE,
     aggregation: AggregationOptions = NONE,
     min_clients: MinClientsOption = None,

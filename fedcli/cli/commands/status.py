@@ -1,7 +1,5 @@
 """``fedcli status``."""
 
-from typing import Annotated
-
 import typer
 
 from fedcli.cli.options.sections import SamplingOptions
@@ -15,13 +13,11 @@ from fedcli.run import DEFAULT_RUN, Run
 def status(
     run: RunOption = DEFAULT_RUN,
     round_number: RoundOption = None,
-    sampled: Annotated[
-        bool,
-        typer.Option(
-            "--sampled",
-            help="Print only the clients drawn for the round, as train-client --id takes them.",
-        ),
-    ] = False,
+    sampled: bool = typer.Option(
+        False,
+        "--sampled",
+        help="Print only the clients drawn for the round, as train-client --id takes them.",
+    ),
     sampling: SamplingOptions = NONE,
     printing: OutputOptions = OutputOptions(),
 ) -> None:

@@ -1,7 +1,5 @@
 """``fedcli train-client``."""
 
-from typing import Annotated
-
 import typer
 
 from fedcli.cli.options.sections import ExecutionOptions, TrainingOptions
@@ -21,24 +19,20 @@ from fedcli.run import DEFAULT_RUN, Run
 
 
 def train_client(
-    ids: Annotated[
-        list[str] | None,
-        typer.Option("--id", help="Who trains: 2, 0,3,5, 0-9, all, or a name.", metavar="IDS"),
-    ] = None,
+    ids: list[str] | None = typer.Option(
+        None, "--id", help="Who trains: 2, 0,3,5, 0-9, all, or a name.", metavar="IDS"
+    ),
     run: RunOption = DEFAULT_RUN,
     round_: RoundOption = None,
-    list_algorithms: Annotated[
-        bool,
-        typer.Option("--list", help="Print every local algorithm with its options and its paper."),
-    ] = False,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            "--data",
-            help="The client's own folder of pictures or npz file; none of it is copied.",
-            metavar="PATH",
-        ),
-    ] = None,
+    list_algorithms: bool = typer.Option(
+        False, "--list", help="Print every local algorithm with its options and its paper."
+    ),
+    data: str | None = typer.Option(
+        None,
+        "--data",
+        help="The client's own folder of pictures or npz file; none of it is copied.",
+        metavar="PATH",
+    ),
     training: TrainingOptions = NONE,
     execution: ExecutionOptions = NONE,
     own_model: OwnModelOption = None,

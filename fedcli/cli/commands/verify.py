@@ -1,7 +1,6 @@
 """``fedcli verify``."""
 
 import sys
-from typing import Annotated
 
 import typer
 
@@ -14,40 +13,31 @@ from fedcli.text import printable
 
 def verify(
     run: RunOption = DEFAULT_RUN,
-    round_: Annotated[
-        int | None,
-        typer.Option(
-            "--round",
-            min=0,
-            help="Check only the files of this round, and the model that it started from.",
-            metavar="N",
-        ),
-    ] = None,
-    replay: Annotated[
-        bool,
-        typer.Option(
-            "--replay",
-            help="Replay aggregations and training from what the files record, and compare"
-            " the bytes.",
-        ),
-    ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            envvar="FEDCLI_MODEL",
-            help="--replay: package.module:factory, for a run with a model of your own; it must be"
-            " the same name.",
-            metavar="NAME",
-        ),
-    ] = None,
-    reduce: Annotated[
-        str | None,
-        typer.Option(
-            help="--replay: package.module:function, for rounds that used it; it must be the same"
-            " name.",
-            metavar="NAME",
-        ),
-    ] = None,
+    round_: int | None = typer.Option(
+        None,
+        "--round",
+        min=0,
+        help="Check only the files of this round, and the model that it started from.",
+        metavar="N",
+    ),
+    replay: bool = typer.Option(
+        False,
+        "--replay",
+        help="Replay aggregations and training from what the files record, and compare the bytes.",
+    ),
+    model: str | None = typer.Option(
+        None,
+        envvar="FEDCLI_MODEL",
+        help="--replay: package.module:factory, for a run with a model of your own; it must be"
+        " the same name.",
+        metavar="NAME",
+    ),
+    reduce: str | None = typer.Option(
+        None,
+        help="--replay: package.module:function, for rounds that used it; it must be the same"
+        " name.",
+        metavar="NAME",
+    ),
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Check every file of a run by its SHA-256 and its shape, and report what was changed."""

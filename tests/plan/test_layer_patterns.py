@@ -82,11 +82,11 @@ def test_fedbn_leaves_batch_normalisation_with_the_client() -> None:
 @pytest.mark.parametrize(
     ("plan", "roles", "words"),
     [
-        (TrainPlan(freeze=("*",)), ROLES, "leave no parameter to train and to send"),
+        (TrainPlan(freeze=("*",)), ROLES, "leave no parameter to train and send"),
         (
             TrainPlan(freeze=("*", "!*.running_mean", "!fc"), local_layers=("fc",)),
             ROLES,
-            "leave no parameter to train and to send",
+            "leave no parameter to train and send",
         ),
         (
             TrainPlan(freeze=("fc",), local_layers=("fc.bias",)),

@@ -104,7 +104,11 @@ KEY = "ed25519:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
     ("typed", "status", "says"),
     [
         (["--member", "mercy"], 2, "--member: expected ID=KEY, found 'mercy'"),
-        (["--member", "mercy="], 2, "--member mercy: expected a public key, such as fedcli keygen"),
+        (
+            ["--member", "mercy="],
+            2,
+            "--member mercy: expected a public key as printed by fedcli keygen",
+        ),
         (["--member", f"me rcy={KEY}"], 2, "client id 'me rcy': expected letters"),
         (["--member", f"a={KEY}", "--member", f"a={KEY}"], 2, "--member: names 'a' twice"),
         (["--member", f"a={KEY}", "--clients", "a"], 2, "--clients: with --member, the members"),

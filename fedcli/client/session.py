@@ -1,4 +1,4 @@
-"""What the clients of one call of ``train_client`` have in common."""
+"""The session: what all clients of one call of ``train_client`` share."""
 
 import math
 import os
@@ -30,7 +30,7 @@ from fedcli.security.global_model import check_global_model
 from fedcli.security.keys import SigningKey
 from fedcli.training.devices import choose_device, limit_memory, set_threads
 
-_NOT_RECORDED = (*SCHEDULE_KEYS, "initial_loss")  # of the latter, the loss itself is
+_NOT_RECORDED = (*SCHEDULE_KEYS, "initial_loss")  # the measured loss is recorded instead
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class BaseModel:
 
 @dataclass(frozen=True)
 class ServerSlot:
-    """What clients read of the server's state, by tensor name, and the SHA-256 of its file."""
+    """The part of the server state that clients read, by tensor name, and its file's SHA-256."""
 
     values: Mapping[str, Array]
     sha256: str | None = None
@@ -53,7 +53,7 @@ class ServerSlot:
 
 @dataclass(frozen=True)
 class Session:
-    """What is the same for every client of one call."""
+    """Everything that is the same for all clients of one call."""
 
     run: Run
     round: Round
@@ -78,9 +78,9 @@ class Session:
 
     @property
     def training(self) -> TrainingRecord:
-        """The hyper-parameters as used, without what is off, and where.
+        """The hyper-parameters in use, without those that are off, and the device and threads.
 
-        Of the schedule there is the rate that it gives this round.
+        A schedule is recorded as its learning rate for this round.
         """
         plan = replace(self.plan, local_layers=local_patterns(self.plan, self.base.roles)).as_json()
         facts = {
@@ -96,9 +96,9 @@ class Session:
 
     @property
     def undecided(self) -> frozenset[str]:
-        """The training facts that nobody chose but the machine.
+        """The names of the training facts that the machine chose, not the user.
 
-        They make no conflict with an update that is there already.
+        They cause no conflict with an existing update.
         """
         facts = {
             "device": self.execution.device == "auto",
@@ -108,10 +108,10 @@ class Session:
         return frozenset(name for name, undecided in facts.items() if undecided)
 
     @property
-    def trusts_what_was_kept(self) -> bool:
-        """Whether nobody else can have changed what a client kept.
+    def trusts_kept_files(self) -> bool:
+        """Whether no one else can have changed a client's kept files, or nothing is signed.
 
-        In the run others can; and what comes of it would be signed.
+        Others can change files in the run, and the client would sign what follows from them.
         """
         return self.key is None or self.execution.state is not None
 
@@ -123,9 +123,9 @@ class Session:
 
 @dataclass(frozen=True)
 class StartingState:
-    """What a client goes on from: its algorithm's state, its own layers, and their files' SHA-256.
+    """A client's state before training: its algorithm's arrays and its own layers, by tensor name.
 
-    Arrays are by tensor name.
+    ``sha256s`` are those of their files.
     """
 
     kept: Mapping[str, Array]
@@ -134,7 +134,7 @@ class StartingState:
 
 
 def starting_state(session: Session, client: str) -> StartingState:
-    """Read what a client goes on from. Raises what ``StateStore.before`` does."""
+    """Read a client's state. Raises what ``StateStore.before`` raises."""
     number, row = session.round.number, session.plan.local
     state = layers = None
     if row.keeps is not None:
@@ -154,12 +154,12 @@ def starting_state(session: Session, client: str) -> StartingState:
 
 
 def check_state_is_own(session: Session) -> None:
-    """Raise ``UsageError`` where a client that signs is to keep what others can change."""
+    """Raise ``UsageError`` if a client that signs would keep files that others can change."""
     keeps = session.keeps_state or session.execution.checkpoint_every is not None
-    if keeps and not session.trusts_what_was_kept:
+    if keeps and not session.trusts_kept_files:
         raise UsageError(
-            "--state: updates are signed, and what a client keeps in the run can be changed by"
-            " others",
+            "--state: updates are signed, but others can change the files that a client keeps in"
+            " the run",
             hint="name a folder of the client's own with --state DIR",
         )
 
@@ -167,7 +167,7 @@ def check_state_is_own(session: Session) -> None:
 def checked_length(session: Session, steps: int) -> float:
     """Return the normalised number of steps, by which the algorithm divides.
 
-    Raises ``UsageError`` where it is not above 0: a proximal term may draw back more than that.
+    Raises ``UsageError`` unless it is above 0, as a strong proximal term may prevent.
     """
     plan, lr, proximal = session.plan, session.lr, session.plan.proximal or 0.0
     with np.errstate(all="ignore"):
@@ -177,7 +177,7 @@ def checked_length(session: Session, steps: int) -> float:
             f"--proximal {proximal:g}: {plan.algorithm} divides by the length of the steps, and"
             f" {steps} with --lr {lr:g} and --momentum {plan.momentum:g} have a length of"
             f" {length:g}",
-            hint="a lower --lr, or a lower --proximal",
+            hint="lower --lr or --proximal",
         )
     return length
 
@@ -194,20 +194,20 @@ def open_session(
     key: SigningKey | None,
     progress: Progress | None,
 ) -> Session:
-    """Read what a round starts from, and resolve what is to be done.
+    """Read the base model and the server state of a round, and resolve the plan.
 
     Raises ``UsageError``, ``NotReadyError``, ``BadInputError``, ``CheckpointError`` and
     ``MissingDependencyError``.
     """
     plan = run.info.plan.train.with_options(options).resolved()
     if plan.augment and len(run.info.dataset.shape) != 3:
-        raise UsageError("--augment: works on pictures; this run's examples are none")
+        raise UsageError("--augment: needs pictures, which this run's examples are not")
     if execution.compile:
         _check_compile(plan)
     device = choose_device(execution.device)
     limit_memory(device, execution.gpu_memory_fraction)
     round_ = run.training_round(round_number)
-    plan.learning_rate(round_.number)  # one that cannot be is refused before anything is read
+    plan.learning_rate(round_.number)  # refuses an impossible rate before anything is read
     server = _server_slot(run, round_.number, plan)
     base = _base_model(run, run.round(round_.number - 1))
     return Session(
@@ -247,7 +247,7 @@ def _server_slot(run: Run, number: int, plan: TrainPlan) -> ServerSlot:
 def _check_compile(plan: TrainPlan) -> None:
     if plan.local.watches_layers:
         raise UsageError(
-            f"--compile: {plan.algorithm} looks into the network, which compiling closes"
+            f"--compile: {plan.algorithm} reads layers inside the network, which compiling hides"
         )
     if not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
-        raise MissingDependencyError("--compile: needs a C++ compiler, and there is none")
+        raise MissingDependencyError("--compile: needs a C++ compiler, and none was found")

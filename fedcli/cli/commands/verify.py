@@ -1,18 +1,18 @@
 """``fedcli verify``."""
 
 import sys
+from pathlib import Path
 
 import typer
 
-from fedcli.cli.options.shared import OutputOptions, RunOption
+from fedcli.cli.options.shared import RUN, OutputOptions
 from fedcli.cli.render.output import Output, plain
 from fedcli.errors import ExitStatus
-from fedcli.run import DEFAULT_RUN
 from fedcli.text import printable
 
 
 def verify(
-    run: RunOption = DEFAULT_RUN,
+    run: Path = RUN,
     round_: int | None = typer.Option(
         None,
         "--round",

@@ -222,7 +222,9 @@ class CheckpointWriter:
         if not self._draft.published:
             self._draft.publish()
 
-    def commit(self, beside: Sequence[Path], write: Callable[[], None], *, replaces: bool) -> None:
+    def commit(
+        self, companions: Sequence[Path], write: Callable[[], None], *, replaces: bool
+    ) -> None:
         """``write`` the files that belong to the finished checkpoint, then publish it.
 
         See ``storage.commit``.
@@ -230,7 +232,7 @@ class CheckpointWriter:
         path = self._draft.path
         commit(
             path,
-            beside,
+            companions,
             write=write,
             publish=self.publish,
             is_done=lambda: path.exists() and digest(path) == self.sha256,

@@ -70,7 +70,7 @@ class ModelInfo:
     norm: str = option("batch", "Normalisation layers of `resnet18`: `batch` or `group`.", "NAME")
     lora: int | None = option(
         None,
-        "Train adapters of this rank beside the weights (LoRA), and the last layer.",
+        "Train adapters of this rank next to the weights (LoRA), and the last layer.",
         "RANK",
         at_least=1,
     )

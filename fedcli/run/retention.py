@@ -52,8 +52,8 @@ class Reason(StrEnum):
     """Why a file of an old round is kept."""
 
     STARTS = "a round starts from it"
-    MAY_COUNT = "no manifest has told of it yet"
-    ELSEWHERE = "tells what its client kept last"
+    MAY_COUNT = "no manifest has reported it yet"
+    ELSEWHERE = "records what its client kept last"
     UNREADABLE = "what its client starts from cannot be read"
 
 

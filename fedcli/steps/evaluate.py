@@ -86,7 +86,7 @@ def evaluate(
         computed += len(fresh)
         evaluations += [{"round": model.round.number, **encode(score)} for score in entries]
     if not evaluations:
-        raise DataError("there are no examples to score on, of the classes asked for")
+        raise DataError("there are no examples of the requested classes to score on")
     return EvaluateResult(computed, tuple(evaluations))
 
 

@@ -46,7 +46,7 @@ def _copy(path: Path, to: Path) -> None:
 
 def commit(
     marker: Path,
-    beside: Sequence[Path],
+    companions: Sequence[Path],
     *,
     write: Callable[[], None],
     publish: Callable[[], None],
@@ -56,11 +56,11 @@ def commit(
     """``write`` the files that belong to a marker, then ``publish`` the marker.
 
     If the marker ``replaces`` an old one, the old one is removed first, so that nobody finds it
-    with files of the new one. After an error all files (``beside`` and the marker) are as before,
-    unless the new marker is in place after all (``is_done``). Raises ``StorageError``, and what the
-    functions raise.
+    with files of the new one. After an error, ``companions`` and marker are as before, unless the
+    new marker is in place after all (``is_done``). Raises ``StorageError``, and what the functions
+    raise.
     """
-    with _restored_on_failure((*beside, marker) if replaces else beside, is_done):
+    with _restored_on_failure((*companions, marker) if replaces else companions, is_done):
         if replaces:
             with storage_errors("replace", marker):
                 marker.unlink(missing_ok=True)

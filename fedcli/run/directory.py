@@ -96,19 +96,19 @@ class Run:
     @property
     def test_shard(self) -> Path:
         """The common test set."""
-        return test_shard(self.root)
+        return self.root / "data" / "test.safetensors"
 
     def client_shard(self, client: str) -> Path:
         """The examples of a simulated client."""
-        return client_shard(self.root, client)
+        return self.root / "data" / f"client-{client}.safetensors"
 
     def validation_shard(self, client: str) -> Path:
         """The held-out examples of a simulated client."""
-        return validation_shard(self.root, client)
+        return self.root / "data" / f"client-{client}.val.safetensors"
 
     def client_test_shard(self, client: str) -> Path:
         """The test examples of a simulated client."""
-        return client_test_shard(self.root, client)
+        return self.root / "data" / f"client-{client}.test.safetensors"
 
     @property
     def has_test_data(self) -> bool:
@@ -195,23 +195,3 @@ class Run:
                 raise UsageError(f"{option}: expected a range such as 0-9, found {part!r}")
             return [str(number) for number in range(first, last + 1)]
         return [part]
-
-
-def client_shard(root: Path, client: str) -> Path:
-    """The examples of a simulated client, in the run at ``root``."""
-    return root / "data" / f"client-{client}.safetensors"
-
-
-def validation_shard(root: Path, client: str) -> Path:
-    """The held-out examples of a simulated client, in the run at ``root``."""
-    return root / "data" / f"client-{client}.val.safetensors"
-
-
-def client_test_shard(root: Path, client: str) -> Path:
-    """The test examples of a simulated client, in the run at ``root``."""
-    return root / "data" / f"client-{client}.test.safetensors"
-
-
-def test_shard(root: Path) -> Path:
-    """The common test set of the run at ``root``."""
-    return root / "data" / "test.safetensors"

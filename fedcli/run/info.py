@@ -161,7 +161,7 @@ def parse(values: dict[str, Any], path: Path) -> RunInfo:
     try:
         return RunInfo(
             dataset=section_of(DatasetInfo, values["dataset"], "dataset"),
-            model=section_of(ModelInfo, values["model"], "model"),
+            model=_model_of(values["model"]),
             seed=convert(int, values["seed"], "seed"),
             clients=convert(tuple[str, ...], values["clients"], "clients"),
             plan=Plan.from_mapping(convert(dict, values["plan"], "plan"), "plan"),
@@ -174,3 +174,11 @@ def parse(values: dict[str, Any], path: Path) -> RunInfo:
         raise RunFormatError(f"has no {error.args[0]!r}", path=path) from None
     except UsageError as error:
         raise RunFormatError(f"does not describe a run: {error.message}", path=path) from None
+
+
+def _model_of(values: Any) -> ModelInfo:
+    """Build a ``ModelInfo``; its name is left to the default by command lines, not by files."""
+    model = section_of(ModelInfo, values, "model")
+    if "name" not in values:
+        raise UsageError("model has no 'name'")
+    return model

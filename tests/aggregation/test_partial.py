@@ -266,7 +266,7 @@ def test_only_means_of_examples_or_uniform_take_partial_means(run: Run, strategy
         return
     with pytest.raises(UsageError, match="partial means add up to a mean"):
         aggregate(run, members=[left], options=options)
-    with pytest.raises(UsageError, match="--partial: adds up a mean"):
+    with pytest.raises(UsageError, match="--partial: adds up means"):
         edge(run, "right", "2", options=options)
 
 

@@ -11,7 +11,7 @@ import typer
 from fedcli.cli import command_of, execute
 from fedcli.cli.options.groups import Takes, flattened
 from fedcli.errors import UsageError
-from fedcli.options import Given, Option, check, declared
+from fedcli.options import Given, check, declared, option
 from fedcli.plan import AggregatePlan, Plan, TrainPlan
 from fedcli.plan.rule import aggregate_options
 from fedcli.plan.train import TRAIN_OPTIONS
@@ -22,17 +22,17 @@ TRAINING_KEYS, RULE_KEYS = set(TRAIN_OPTIONS), set(aggregate_options())
 
 @dataclass(frozen=True)
 class Shape:
-    width: Annotated[int | None, Option("How wide.", "W", at_least=1, short="-w")] = None
-    filled: Annotated[bool, Option("Whether it is filled.")] = False
-    tags: Annotated[tuple[str, ...], Option("Tags.")] = ()
-    sides: Annotated[tuple[int, ...], Option("Sides.", at_least=1)] = ()
-    lists: Annotated[tuple[tuple[str, ...], ...], Option("Lists.", repeat=True)] = ()
+    width: int | None = option(None, "How wide.", "W", at_least=1, short="-w")
+    filled: bool = option(False, "Whether it is filled.")
+    tags: tuple[str, ...] = option((), "Tags.")
+    sides: tuple[int, ...] = option((), "Sides.", at_least=1)
+    lists: tuple[tuple[str, ...], ...] = option((), "Lists.", repeat=True)
 
 
 @dataclass(frozen=True)
 class Pen:
-    colour: Annotated[str, Option("The colour.", choices=("black", "red"))] = "black"
-    dry: Annotated[bool, Option("Whether it is dry.", flag=True)] = False
+    colour: str = option("black", "The colour.", choices=("black", "red"))
+    dry: bool = option(False, "Whether it is dry.", flag=True)
 
     def __post_init__(self) -> None:
         check(self)

@@ -8,20 +8,12 @@ from pathlib import Path
 import typer
 
 from fedcli.cli.options.sections import AggregationOptions
-from fedcli.cli.options.shared import (
-    ExcludeOption,
-    ForceOption,
-    KeyOption,
-    MinClientsOption,
-    OutputOptions,
-    RoundOption,
-    RunOption,
-)
+from fedcli.cli.options.shared import EXCLUDE, FORCE, KEY, MIN_CLIENTS, ROUND, RUN, OutputOptions
 from fedcli.cli.render.aggregate import render, render_partial
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
 from fedcli.options import NONE, Given, option_of
-from fedcli.run import DEFAULT_RUN, Run
+from fedcli.run import Run
 
 _HIERARCHY = "Hierarchy"
 
@@ -34,20 +26,20 @@ def aggregate(
         metavar="MEMBER",
         show_default=False,
     ),
-    run: RunOption = DEFAULT_RUN,
-    round_number: RoundOption = None,
+    run: Path = RUN,
+    round_number: int | None = ROUND,
     list_rules: bool = typer.Option(
         False, "--list", help="Print every rule with its options and its paper."
     ),
     aggregation: AggregationOptions = NONE,
-    min_clients: MinClientsOption = None,
+    min_clients: int | None = MIN_CLIENTS,
     wait: float | None = typer.Option(
         None,
         min=0,
         help="Wait this long for missing clients; continue as soon as all are there.",
         metavar="SECONDS",
     ),
-    exclude: ExcludeOption = None,
+    exclude: list[str] | None = EXCLUDE,
     strict: bool = typer.Option(
         False,
         "--strict",
@@ -71,8 +63,8 @@ def aggregate(
         rich_help_panel=_HIERARCHY,
         metavar="FILE",
     ),
-    key: KeyOption = None,
-    force: ForceOption = False,
+    key: Path | None = KEY,
+    force: bool = FORCE,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Combine the open round's updates into the next global model."""

@@ -7,19 +7,14 @@ import typer
 from fedcli.cli.options.groups import comma_list
 from fedcli.cli.options.parsing import parse_rounds
 from fedcli.cli.options.sections import MachineOptions
-from fedcli.cli.options.shared import (
-    ForceOption,
-    OutputOptions,
-    OwnModelOption,
-    RunOption,
-)
+from fedcli.cli.options.shared import FORCE, OWN_MODEL, RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.options import NONE
-from fedcli.run import DEFAULT_RUN, Run
+from fedcli.run import Run
 
 
 def evaluate(
-    run: RunOption = DEFAULT_RUN,
+    run: Path = RUN,
     round_: str = typer.Option(
         "latest", "--round", help="The round: a number, latest, or all.", metavar="N"
     ),
@@ -47,8 +42,8 @@ def evaluate(
         None, "--classes", help="Score only on examples of these classes.", metavar="NAMES"
     ),
     machine: MachineOptions = NONE,
-    own_model: OwnModelOption = None,
-    force: ForceOption = False,
+    own_model: str | None = OWN_MODEL,
+    force: bool = FORCE,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Score a global model, clients' updates, or their personal models, on test data."""

@@ -5,13 +5,13 @@ from pathlib import Path
 import typer
 
 from fedcli.cli.options.parsing import parse_round
-from fedcli.cli.options.shared import ForceOption, OutputOptions, RunOption
+from fedcli.cli.options.shared import FORCE, RUN, OutputOptions
 from fedcli.cli.render.output import Output
-from fedcli.run import DEFAULT_RUN, Run
+from fedcli.run import Run
 
 
 def export(
-    run: RunOption = DEFAULT_RUN,
+    run: Path = RUN,
     round_: str = typer.Option(
         "latest", "--round", help="The round: a number, or latest.", metavar="N"
     ),
@@ -35,7 +35,7 @@ def export(
         help="package.module:factory, for onnx of a model of your own; the run's name for it.",
         metavar="NAME",
     ),
-    force: ForceOption = False,
+    force: bool = FORCE,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Write a global model for other programs, with a card that says where it comes from."""

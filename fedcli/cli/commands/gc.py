@@ -1,10 +1,12 @@
 """``fedcli gc``."""
 
+from pathlib import Path
+
 import typer
 
-from fedcli.cli.options.shared import OutputOptions, RunOption
+from fedcli.cli.options.shared import RUN, OutputOptions
 from fedcli.cli.render.output import Output
-from fedcli.run import DEFAULT_RUN, Run
+from fedcli.run import Run
 
 
 def gc(
@@ -15,7 +17,7 @@ def gc(
         help="Leave the last N complete rounds and the open one as they are.",
         metavar="N",
     ),
-    run: RunOption = DEFAULT_RUN,
+    run: Path = RUN,
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Say what would be removed, and remove nothing."
     ),

@@ -8,20 +8,13 @@ from fedcli.cli.options.building import make_plan, make_start
 from fedcli.cli.options.groups import comma_list
 from fedcli.cli.options.parsing import parse_classes, parse_members
 from fedcli.cli.options.sections import AggregationOptions, ModelOptions, TrainingOptions
-from fedcli.cli.options.shared import (
-    ForceOption,
-    NewSeedOption,
-    OutputOptions,
-    PlanOption,
-    RunOption,
-)
+from fedcli.cli.options.shared import FORCE, NEW_SEED, PLAN, RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.options import NONE
-from fedcli.run import DEFAULT_RUN
 
 
 def init(
-    run: RunOption = DEFAULT_RUN,
+    run: Path = RUN,
     num_classes: int | None = typer.Option(
         None, min=2, help="Number of classes, which are called 0, 1, …", metavar="N"
     ),
@@ -51,11 +44,11 @@ def init(
         3, help="Channels of the pictures: 3 (RGB) or 1 (grey).", metavar="N"
     ),
     model: ModelOptions = NONE,
-    plan: PlanOption = None,
+    plan: Path | None = PLAN,
     training: TrainingOptions = NONE,
     aggregation: AggregationOptions = NONE,
-    seed: NewSeedOption = 0,
-    force: ForceOption = False,
+    seed: int = NEW_SEED,
+    force: bool = FORCE,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Make a run without data, for clients that each hold their own pictures."""

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import typer
 
-from fedcli.cli.options.shared import OutputOptions, RunOption
+from fedcli.cli.options.shared import RUN, OutputOptions
 from fedcli.cli.render.output import Output
-from fedcli.run import DEFAULT_RUN
 
 
 def inspect(
@@ -19,7 +18,7 @@ def inspect(
     other: Path | None = typer.Argument(
         None, help="Another file to compare it with.", metavar="OTHER", show_default=False
     ),
-    run: RunOption = DEFAULT_RUN,
+    run: Path = RUN,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Show what is in a checkpoint, update, shard or any safetensors file, or compare two."""

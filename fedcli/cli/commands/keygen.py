@@ -4,17 +4,16 @@ from pathlib import Path
 
 import typer
 
-from fedcli.cli.options.shared import OutputOptions, RunOption
+from fedcli.cli.options.shared import RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
-from fedcli.run import DEFAULT_RUN
 
 
 def keygen(
     file: Path = typer.Argument(
         Path("fedcli.key"), help="The file of the private key.", metavar="FILE"
     ),
-    run: RunOption = DEFAULT_RUN,
+    run: Path = RUN,
     show: bool = typer.Option(False, "--show", help="Print the public key of an existing FILE."),
     force: bool = typer.Option(
         False, "--force", help="Replace an existing key, which is then lost."

@@ -12,34 +12,27 @@ from fedcli.cli.options.sections import (
     SchemeOptions,
     TrainingOptions,
 )
-from fedcli.cli.options.shared import (
-    ForceOption,
-    NewSeedOption,
-    OutputOptions,
-    PlanOption,
-    RunOption,
-)
+from fedcli.cli.options.shared import FORCE, NEW_SEED, PLAN, RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.options import NONE
-from fedcli.run import DEFAULT_RUN
 
 
 def partition(
-    run: RunOption = DEFAULT_RUN,
+    run: Path = RUN,
     list_schemes: bool = typer.Option(
         False, "--list", help="Print every scheme with its options and its source."
     ),
     data: DataOptions = NONE,
     cutting: SchemeOptions = NONE,
     model: ModelOptions = NONE,
-    plan: PlanOption = None,
+    plan: Path | None = PLAN,
     training: TrainingOptions = NONE,
     aggregation: AggregationOptions = NONE,
     plot: Path | None = typer.Option(
         None, help="Draw the label distribution, as .png, .svg or .pdf.", metavar="FILE"
     ),
-    seed: NewSeedOption = 0,
-    force: ForceOption = False,
+    seed: int = NEW_SEED,
+    force: bool = FORCE,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Cut a data set into clients; write the run and the starting model (round 0)."""

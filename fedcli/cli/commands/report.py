@@ -4,10 +4,10 @@ from pathlib import Path
 
 import typer
 
-from fedcli.cli.options.shared import OutputOptions, RunOption
+from fedcli.cli.options.shared import RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
-from fedcli.run import DEFAULT_RUN, Run
+from fedcli.run import Run
 
 _STDOUT = Path("-")
 _FILES = "Files"
@@ -18,7 +18,7 @@ def report(
     runs: list[Path] | None = typer.Argument(
         None, help="Run directories to put side by side.", metavar="RUN", show_default=False
     ),
-    run: RunOption = DEFAULT_RUN,
+    run: Path = RUN,
     label: list[str] | None = typer.Option(
         None, "--label", help="What to call a run; once for each, in order.", metavar="NAME"
     ),

@@ -1,29 +1,23 @@
 """``fedcli run``."""
 
 import signal
+from pathlib import Path
 
 import typer
 
 from fedcli.cli.options.parsing import parse_jobs
 from fedcli.cli.options.sections import AggregationOptions, PassedOnOptions, TrainingOptions
-from fedcli.cli.options.shared import (
-    ExcludeOption,
-    MinClientsOption,
-    OutputOptions,
-    OwnModelOption,
-    RunOption,
-    SeedOption,
-)
+from fedcli.cli.options.shared import EXCLUDE, MIN_CLIENTS, OWN_MODEL, RUN, SEED, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.options import NONE
-from fedcli.run import DEFAULT_RUN, Run
+from fedcli.run import Run
 
 
 def run(
     rounds: int = typer.Option(
         ..., "--rounds", min=1, help="Continue until round N is complete.", metavar="N"
     ),
-    run: RunOption = DEFAULT_RUN,
+    run: Path = RUN,
     jobs: str = typer.Option(
         "auto",
         "--jobs",
@@ -44,11 +38,11 @@ def run(
     ),
     training: TrainingOptions = NONE,
     aggregation: AggregationOptions = NONE,
-    min_clients: MinClientsOption = None,
-    exclude: ExcludeOption = None,
+    min_clients: int | None = MIN_CLIENTS,
+    exclude: list[str] | None = EXCLUDE,
     execution: PassedOnOptions = NONE,
-    own_model: OwnModelOption = None,
-    seed: SeedOption = None,
+    own_model: str | None = OWN_MODEL,
+    seed: int | None = SEED,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Run many rounds with one command, from where the run stands, by launching the same steps."""

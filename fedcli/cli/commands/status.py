@@ -1,18 +1,20 @@
 """``fedcli status``."""
 
+from pathlib import Path
+
 import typer
 
 from fedcli.cli.options.sections import SamplingOptions
-from fedcli.cli.options.shared import OutputOptions, RoundOption, RunOption
+from fedcli.cli.options.shared import ROUND, RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
 from fedcli.options import NONE
-from fedcli.run import DEFAULT_RUN, Run
+from fedcli.run import Run
 
 
 def status(
-    run: RunOption = DEFAULT_RUN,
-    round_number: RoundOption = None,
+    run: Path = RUN,
+    round_number: int | None = ROUND,
     sampled: bool = typer.Option(
         False,
         "--sampled",

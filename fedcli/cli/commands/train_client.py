@@ -1,29 +1,23 @@
 """``fedcli train-client``."""
 
+from pathlib import Path
+
 import typer
 
 from fedcli.cli.options.sections import ExecutionOptions, TrainingOptions
-from fedcli.cli.options.shared import (
-    ForceOption,
-    KeyOption,
-    OutputOptions,
-    OwnModelOption,
-    RoundOption,
-    RunOption,
-    SeedOption,
-)
+from fedcli.cli.options.shared import FORCE, KEY, OWN_MODEL, ROUND, RUN, SEED, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
 from fedcli.options import NONE
-from fedcli.run import DEFAULT_RUN, Run
+from fedcli.run import Run
 
 
 def train_client(
     ids: list[str] | None = typer.Option(
         None, "--id", help="Who trains: 2, 0,3,5, 0-9, all, or a name.", metavar="IDS"
     ),
-    run: RunOption = DEFAULT_RUN,
-    round_: RoundOption = None,
+    run: Path = RUN,
+    round_: int | None = ROUND,
     list_algorithms: bool = typer.Option(
         False, "--list", help="Print every local algorithm with its options and its paper."
     ),
@@ -35,10 +29,10 @@ def train_client(
     ),
     training: TrainingOptions = NONE,
     execution: ExecutionOptions = NONE,
-    own_model: OwnModelOption = None,
-    seed: SeedOption = None,
-    key: KeyOption = None,
-    force: ForceOption = False,
+    own_model: str | None = OWN_MODEL,
+    seed: int | None = SEED,
+    key: Path | None = KEY,
+    force: bool = FORCE,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Train one client, or several one after another, on their own data for the open round."""

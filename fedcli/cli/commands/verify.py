@@ -1,18 +1,18 @@
 """``fedcli verify``."""
 
 import sys
+from pathlib import Path
 
 import typer
 
-from fedcli.cli.options.shared import OutputOptions, RunOption
+from fedcli.cli.options.shared import RUN, OutputOptions
 from fedcli.cli.render.output import Output, plain
 from fedcli.errors import ExitStatus
-from fedcli.run import DEFAULT_RUN
 from fedcli.text import printable
 
 
 def verify(
-    run: RunOption = DEFAULT_RUN,
+    run: Path = RUN,
     round_: int | None = typer.Option(
         None,
         "--round",
@@ -43,13 +43,13 @@ def verify(
     """Check every file of a run by its SHA-256 and its shape, and report what was changed."""
     from fedcli.cli.render.verify import failure, render
     from fedcli.steps.verify import verify as step
-    from fedcli.verification.replay_sandbox import Own
+    from fedcli.verification.replay_sandbox import UserCode
 
     with Output("verify", printing) as output:
         result = step(
             run,
             round_number=round_,
-            replay=Own(model, reduce) if replay else None,
+            replay=UserCode(model, reduce) if replay else None,
             progress=output,
         )
         error = None if result.sound else failure(result)

@@ -199,5 +199,5 @@ def _commit(
     outputs.model.flush()  # so that publishing is quick
     with locked(round_.path):  # else two writers could mix their files
         replaces = check_free(opened.inputs, manifest.global_model, force=force)
-        beside = (round_.server_state, round_.global_signature, round_.manifest)
-        outputs.model.commit(beside, write, replaces=replaces)
+        companions = (round_.server_state, round_.global_signature, round_.manifest)
+        outputs.model.commit(companions, write, replaces=replaces)

@@ -106,7 +106,7 @@ class LocalAlgorithm:
     normalised number of steps; with ``watches_layers``, the network cannot be compiled.
     ``strategy`` is the default way to aggregate its updates, and ``needs_strategy`` makes it
     mandatory because the server does half of the algorithm. ``keeps`` names the state that a
-    client keeps from round to round, which is reset when an option in ``anew_with`` changes; with
+    client keeps from round to round, which is reset when an option in ``reset_by`` changes; with
     ``keeps_layers``, layers of the model stay with the client. ``reads`` is the slot of the
     server's state that clients read. ``proximal_option`` is the plan key of the μ of its proximal
     term.
@@ -123,7 +123,7 @@ class LocalAlgorithm:
     watches_layers: ClassVar[bool] = False
     keeps: ClassVar[str | None] = None
     keeps_layers: ClassVar[bool] = False
-    anew_with: ClassVar[tuple[str, ...]] = ()
+    reset_by: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[str | None] = None
     proximal_option: ClassVar[str] = "proximal"
 

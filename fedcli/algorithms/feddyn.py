@@ -34,7 +34,7 @@ class FedDyn(LocalAlgorithm):
     strategy = "feddyn"
     needs_strategy = True
     keeps = "dual"
-    anew_with = ("feddyn_alpha",)
+    reset_by = ("feddyn_alpha",)
 
     feddyn_alpha: float = option(0.01, "Weight α of the dynamic regulariser.", "A", at_least=0)
 

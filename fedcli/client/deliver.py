@@ -132,6 +132,6 @@ def _write(
             if path.exists() and not again:
                 raise OvertakenError("another process has just written it", path=path)
             state = states.path(round_.number, client)
-            beside = (state, round_.telemetry(client), round_.signature(client))
-            update.commit(beside, write, replaces=again)
+            companions = (state, round_.telemetry(client), round_.signature(client))
+            update.commit(companions, write, replaces=again)
         return update.sha256

@@ -141,7 +141,7 @@ def starting_state(session: Session, client: str) -> StartingState:
         other_half = row.strategy if row.needs_strategy else None
         state = session.states.before(number, client, row.keeps, server_optimizer=other_half)
     if state is not None and any(
-        state.training.get(key) != getattr(row, key) for key in row.anew_with
+        state.training.get(key) != getattr(row, key) for key in row.reset_by
     ):
         state = None
     if session.tensors.local:

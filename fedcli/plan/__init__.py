@@ -50,8 +50,8 @@ class Plan:
         if rule_asked_for is None:
             own = self.train.local.strategy
             rule_asked_for = self.aggregate.strategy != own or bool(self.aggregate.parts)
-        brings = train.algorithm != self.train.algorithm
-        if brings and not rule_asked_for and not asks_for_rule(rule):
+        other_algorithm = train.algorithm != self.train.algorithm
+        if other_algorithm and not rule_asked_for and not asks_for_rule(rule):
             rule = {**rule, "strategy": train.local.strategy}
         return Plan(train, self.aggregate.with_options(rule))
 

@@ -369,7 +369,7 @@ def test_feddyn_needs_one_alpha(tmp_path: Path, alpha: Any) -> None:
     for client in "012":
         training = {"feddyn_alpha": alpha if client == "2" else 0.1}
         bring(run, client, 1, {}, training=training)
-    expected = r"same feddyn_alpha of all clients, found 0\.1 for 0 and 0(\.2)? for 2"
+    expected = r"same feddyn_alpha from all clients, found 0\.1 for 0 and 0(\.2)? for 2"
     if not isinstance(alpha, float | int):
         expected = r"2\.safetensors: records no feddyn_alpha"
     elif alpha < 0:

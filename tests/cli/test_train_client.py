@@ -261,7 +261,7 @@ def test_json_is_one_object(run: Run, cli: Cli) -> None:
             2,
             "--head-epochs: trains only the layers of --local-layers",
         ),
-        (["--id", "0", "--local-layers", "head"], 2, "--local-layers head: no tensor of the model"),
+        (["--id", "0", "--local-layers", "head"], 2, "--local-layers head: matches no tensor"),
         (["--id", "0", "--freeze", "fc"], 2, "leave no parameter to train and send"),
         (
             ["--id", "0", "--epochs", "1", "--steps", "1"],

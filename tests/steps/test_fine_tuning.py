@@ -155,7 +155,7 @@ def test_half_a_network_frozen_keeps_its_statistics_and_learns_the_rest(tmp_path
     ("freeze", "message"),
     [
         (("layer9",), "--freeze layer9: matches no tensor of the model"),
-        (("*", "!classifier"), "--freeze !classifier: no tensor"),
+        (("*", "!classifier"), "--freeze !classifier: matches no tensor"),
         (("*",), "leave no parameter to train"),
     ],
 )

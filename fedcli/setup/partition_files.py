@@ -5,7 +5,9 @@ from pathlib import Path
 from fedcli.datasets import Part
 from fedcli.datasets.shards import ShardFormat, write_shard
 from fedcli.formats.partition import PartitionFile, ShardFile
-from fedcli.partitioning import Indices, Labels, heterogeneity, label_counts
+from fedcli.partitioning.counts import label_counts
+from fedcli.partitioning.heterogeneity import heterogeneity
+from fedcli.partitioning.pool import Indices, Labels
 from fedcli.progress import Progress
 from fedcli.run import Run
 from fedcli.setup.split import Division

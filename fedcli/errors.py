@@ -1,4 +1,4 @@
-"""Every error that a user can cause, and the exit status that each one ends in.
+"""All errors that a user can cause, and their exit statuses.
 
 ::
 
@@ -7,21 +7,20 @@
     ├── MissingDependencyError  1  an optional package is not installed
     ├── ClientFailedError       1  a client that `fedcli run` started did not finish
     ├── UsageError              2  an option has a value that cannot be used
-    ├── NotReadyError           3  files that this step needs are not there yet
-    ├── BadInputError           4  a file is there, but what it holds cannot be used
+    ├── NotReadyError           3  files that this step needs do not exist yet
+    ├── BadInputError           4  a file exists, but its content cannot be used
     │   ├── CheckpointError     4  not a safetensors file, truncated, or not one of ours
     │   ├── UpdateError         4  an update that cannot take part in its round
     │   ├── DataError           4  pictures, labels or arrays that do not fit
     │   └── RunFormatError      4  not a run directory, or one of a newer format
     ├── ConflictError           5  the output exists and was made from other inputs
-    │   ├── LostError           5  the output exists, and what belongs to it was lost
+    │   ├── LostError           5  the output exists, but files that belong to it are lost
     │   └── OvertakenError      5  the output was written by another process meanwhile
     └── OutOfMemoryError        6  not enough memory, after every fallback
 
-A message names the file, the tensor or the option, what was expected and what was
-found; the hint is what to do next, as a command where there is one. Both are one printable line,
-whatever names from files are in them. The file that is to blame is a field, and so is the client;
-the message is put together here, and nothing takes it apart.
+A message names the file, the tensor or the option, what was expected and what was found. The hint
+says what to do next, as a command if possible. Both are one printable line, whatever names from
+files they contain. The file and the client to blame are fields, so nothing parses messages.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +33,7 @@ from fedcli.text import printable
 
 
 class ExitStatus(IntEnum):
-    """What the process tells the shell."""
+    """The exit status of the process."""
 
     DONE = 0
     FAILED = 1
@@ -47,7 +46,7 @@ class ExitStatus(IntEnum):
 
 
 class FedcliError(Exception):
-    """The root of the tree: a step failed for a reason that a user can act on."""
+    """Root of the tree: a step failed for a reason that a user can act on."""
 
     kind: ClassVar[str] = "failed"
     status: ClassVar[ExitStatus] = ExitStatus.FAILED
@@ -60,7 +59,7 @@ class FedcliError(Exception):
         path: Path | None = None,
         client: str | None = None,
     ) -> None:
-        """``path`` is the file or folder to blame, ``client`` whose it is, ``reason`` the rest."""
+        """Blame ``path``, a file or folder, and ``client``; the message is path and reason."""
         self.reason = printable(reason)
         self.message = self.reason if path is None else printable(f"{path}: {reason}")
         self.hint = None if hint is None else printable(hint)
@@ -72,13 +71,13 @@ class FedcliError(Exception):
         return self.message
 
     def about(self, path: Path) -> str:
-        """Return the message for where it stands beside ``path``, without that name."""
+        """Return the message for use next to ``path``, without repeating that name."""
         return self.reason if self.path == path else self.message
 
     def amended(
         self, *, hint: str | None, message: str | None = None, client: str | None = None
     ) -> Self:
-        """Return a copy with another hint, and other words or another client where given."""
+        """Return a copy with this hint, and this message and client if given."""
         other = copy(self)
         other.hint = None if hint is None else printable(hint)
         other.message = self.message if message is None else printable(message)
@@ -86,7 +85,7 @@ class FedcliError(Exception):
         return other
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as ``--json`` prints it, for people, scripts and ``error_from_json``."""
+        """Return the JSON object that ``--json`` prints and ``error_from_json`` reads."""
         found = {"kind": self.kind, "message": self.message, "hint": self.hint}
         if self.path is not None:
             found |= {"path": str(self.path), "reason": self.reason}
@@ -119,14 +118,14 @@ class UsageError(FedcliError):
 
 
 class NotReadyError(FedcliError):
-    """Files that this step needs are not there yet."""
+    """Files that this step needs do not exist yet."""
 
     kind = "not-ready"
     status = ExitStatus.NOT_READY
 
 
 class BadInputError(FedcliError):
-    """A file is there, but what it holds cannot be used."""
+    """A file exists, but its content cannot be used."""
 
     kind = "bad-input"
     status = ExitStatus.BAD_INPUT
@@ -149,7 +148,7 @@ class UpdateError(BadInputError):
 
     @classmethod
     def together(cls, errors: Sequence["UpdateError"]) -> "UpdateError":
-        """Return the first of several errors, with the others."""
+        """Return the first of several errors, with the rest in ``others``."""
         first, *others = errors
         first.others = (*first.others, *others)
         return first
@@ -175,13 +174,13 @@ class ConflictError(FedcliError):
 
 
 class LostError(ConflictError):
-    """The output exists, is not known to differ, and what belongs to it was lost."""
+    """The output exists and may be right, but files that belong to it are lost."""
 
     kind = "lost"
 
 
 class OvertakenError(ConflictError):
-    """The output was not there, and another process wrote it while this one was making it."""
+    """Another process wrote the output while this one was making it."""
 
     kind = "overtaken"
 

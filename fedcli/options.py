@@ -1,4 +1,4 @@
-"""What an option is: type, range, default, help and panel, declared once where it belongs.
+"""Options: type, range, default, help and panel, declared once where they belong.
 
 A declaration is a field of a frozen dataclass (a *section*)::
 
@@ -39,23 +39,22 @@ else:
     Section = TypeVar("Section")
 
 Value = TypeVar("Value")
-Given = Mapping[str, Any]  # options that were given, by name; what is not there was not given
+Given = Mapping[str, Any]  # the given options only, by name
 NONE: Given = MappingProxyType({})
-_LARGEST = 10**9  # of whole numbers: no count of anything here comes near
+_LARGEST = 10**9  # largest integer option, far above any real count
 
 
 @dataclass(frozen=True)
 class Option:
-    """What is declared of one option besides its name, type and default.
+    """The declaration of an option, in addition to its name, type and default.
 
-    ``panel`` is the heading that it stands under in ``--help``, by default the section's.
-    ``above``, ``at_least``, ``below`` and ``at_most`` bound a number, or each number of a list,
-    which messages call ``what``; ``choices`` are the values that text or numbers may have.
-    ``unset`` says what holds while the option is not given, where the default cannot. In it and in
-    ``help`` backticks mark what is typed; pages show them, a terminal does not. A ``flag`` has no
-    ``--no-`` form, and one to ``repeat`` is given once for each item. It is typed as ``--name``
-    unless ``word`` says otherwise, or ``short``; ``envvar`` is the environment variable that gives
-    it too.
+    ``panel`` is its heading in ``--help``, by default the section's. ``above``, ``at_least``,
+    ``below`` and ``at_most`` bound a number, or each number of a list, which messages call
+    ``what``; ``choices`` are the allowed values. ``unset`` describes the effect of omitting the
+    option if the default does not. In ``unset`` and ``help``, backticks mark typed text; the
+    documentation shows them, a terminal does not. A ``flag`` has no ``--no-`` form; an option with
+    ``repeat`` is given once per item. ``word`` replaces ``--name`` on the command line, ``short``
+    abbreviates it, and ``envvar`` is an environment variable that sets it too.
     """
 
     help: str
@@ -75,7 +74,7 @@ class Option:
     envvar: str | None = None
 
     def holds(self, value: float) -> bool:
-        """Say whether a number is within the bounds."""
+        """Return whether a number is within the bounds."""
         return math.isfinite(value) and (
             (self.above is None or value > self.above)
             and (self.at_least is None or value >= self.at_least)
@@ -84,7 +83,7 @@ class Option:
         )
 
     def range_in_words(self, kind: type[Any]) -> str:
-        """Return what is expected of a number of this type: ``a share from 0 to below 0.5``."""
+        """Return the bounds of this number type in words: ``a share from 0 to below 0.5``."""
         if self.at_least is not None and self.below is self.at_most is None:
             least = _short(self.at_least)
             return f"{least} or more" if kind is int else f"a {self.what} of at least {least}"
@@ -114,9 +113,9 @@ def option(
 
 @dataclass(frozen=True)
 class Declared:
-    """One declared option: ``kind`` is its type, or that of its items where it takes ``many``.
+    """One declared option; ``kind`` is its type, or the type of its items if it takes ``many``.
 
-    ``hint`` is the whole type, as it was written; ``default`` is MISSING where there is none.
+    ``hint`` is the whole type as written; ``default`` is MISSING without a default.
     """
 
     name: str
@@ -128,11 +127,11 @@ class Declared:
 
     @property
     def words(self) -> str:
-        """How it is typed: ``--clip-grad``."""
+        """Its name on the command line: ``--clip-grad``."""
         return self.option.word or option_of(self.name)
 
     def check(self, value: Any) -> None:
-        """Refuse (``UsageError``) a value that is out of range, or no choice; None is unset."""
+        """Raise ``UsageError`` for a value out of range or not among the choices; None is unset."""
         for item in value if self.many and value is not None else (value,):
             if item is not None and not isinstance(item, bool):
                 self._check_item(item)
@@ -155,7 +154,7 @@ class Declared:
 
 
 def declared(owner: Any) -> dict[str, Declared]:
-    """Return the options that a dataclass or a function declares, by name, in their order."""
+    """Return the options that a dataclass or function declares, by name, in order."""
     return _declared_by(owner)
 
 
@@ -185,7 +184,7 @@ def _declared(name: str, hint: Any, option: Option, default: Any) -> Declared:
 
 
 def check(section: "DataclassInstance") -> None:
-    """Refuse (``UsageError``) the first option of a section that is out of range, or no choice."""
+    """Raise ``UsageError`` for the first invalid option of a section."""
     for name, one in declared(type(section)).items():
         one.check(getattr(section, name))
 
@@ -198,12 +197,12 @@ def check_seed(seed: int) -> int:
 
 
 def option_of(name: str) -> str:
-    """Return the option that sets a key of the plan."""
+    """Return the option that sets a key of a plan."""
     return f"--{name.replace('_', '-')}"
 
 
 def one_of(option: str, value: str, known: Iterable[str]) -> str:
-    """Return ``value`` when it is known; raise ``UsageError`` that lists what is."""
+    """Return ``value`` if it is known; else raise ``UsageError`` that lists known values."""
     if value not in known:
         raise UsageError(f"{option}: unknown value {value!r}; known: {', '.join(known)}")
     return value
@@ -217,7 +216,7 @@ def help_text(one: Declared) -> str:
 
 
 def default_text(one: Declared) -> str:
-    """Return the default of an option as pages show it: None is off; empty where it has none."""
+    """Return the default of an option for the documentation: None is off; empty without one."""
     if one.option.unset is not None:
         return one.option.unset
     if one.default is MISSING:
@@ -230,15 +229,15 @@ def default_text(one: Declared) -> str:
 
 
 def inner_text(text: str) -> str:
-    """Return a help text as part of a sentence: no capital, unless of an acronym, and no stop."""
+    """Return a help text as part of a sentence: no capital, except of an acronym, and no stop."""
     start = text[0] if text[1:2].isupper() else text[0].lower()
     return f"{start}{text[1:]}".removesuffix(".")
 
 
 def owned(owners: Mapping[str, Declared]) -> Declared:
-    """Return an option as all its owners declare it: help and default say which owner has which.
+    """Merge the declarations of an option by several owners: help and default name the owners.
 
-    It has no default of its own, since that depends on the owner.
+    The result has no default, which depends on the owner.
     """
     helps = _names_by(lambda one: inner_text(one.option.help), owners)
     defaults = _names_by(default_text, owners)
@@ -251,7 +250,7 @@ def owned(owners: Mapping[str, Declared]) -> Declared:
 
 
 def _names_by(text_of: Callable[[Declared], str], owners: Mapping[str, Declared]) -> dict[str, str]:
-    """Return the owners, as a list in words, by what ``text_of`` makes of their options."""
+    """Group the owners by ``text_of`` their option, each group as a list in words."""
     names: dict[str, list[str]] = {}
     for owner, one in owners.items():
         names.setdefault(text_of(one), []).append(f"`{owner}`")

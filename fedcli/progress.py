@@ -1,23 +1,23 @@
-"""How a step tells whoever called it how far it is; a step itself prints nothing."""
+"""Progress reports of steps to their caller; a step itself prints nothing."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """What a step calls while it works."""
+    """The interface for progress reports of a step."""
 
     def start(self, label: str, total: int) -> None:
-        """Begin a stretch of ``total`` units; it ends where the next one begins."""
+        """Begin a phase of ``total`` units, which lasts until the next phase."""
 
     def advance(self, count: int = 1) -> None:
         """Report that ``count`` more units are done."""
 
     def say(self, line: str) -> None:
-        """Report a line worth keeping, such as the figures of an epoch."""
+        """Report a line worth keeping, such as the results of an epoch."""
 
 
 class Silence:
-    """Progress that goes nowhere: the default of every step."""
+    """Progress that is discarded: the default of every step."""
 
     def start(self, label: str, total: int) -> None:
         """Pass over it."""

@@ -1,4 +1,4 @@
-"""Where random numbers come from: every purpose has a stream of its own, derived from the seed."""
+"""Random numbers: every purpose has its own stream, derived from the seed."""
 
 import hashlib
 

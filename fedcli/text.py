@@ -1,4 +1,4 @@
-"""Text of strangers, as it can be shown: names in files may hold anything."""
+"""Untrusted text made printable: names in files may contain anything."""
 
 import reprlib
 from typing import Any
@@ -7,7 +7,7 @@ _MOST = 4000  # characters of a message; the longest path has 4096
 
 
 def printable(text: str, most: int = _MOST) -> str:
-    """Return text in one line that does nothing to a terminal, and is not too long for one.
+    """Return text as one line of at most ``most`` characters that is safe on a terminal.
 
     Line ends become spaces; other characters that cannot be printed (control characters, escape
     sequences, changes of direction, lone surrogates) become escapes such as ``\\x1b``.
@@ -21,5 +21,5 @@ def printable(text: str, most: int = _MOST) -> str:
 
 
 def brief(value: Any) -> str:
-    """Return what a value looks like in Python, cut where it is long."""
+    """Return the ``repr`` of a value, shortened if long."""
     return printable(repr(value[:80]) if isinstance(value, str) else reprlib.repr(value), 80)

@@ -1,4 +1,4 @@
-"""Names that run code: ``package.module:attribute``, from the command line only."""
+"""User code, named ``package.module:attribute`` on the command line only."""
 
 import importlib
 import sys
@@ -13,8 +13,8 @@ SHOW_WHERE = "--debug shows where in your code"
 def load_attribute(name: str, option: str) -> Any:
     """Import ``package.module:attribute``; the current directory is searched first.
 
-    Raises ``UsageError`` that names the option when there is no such thing, or when the module
-    does not get through its own import, whatever it raises.
+    Raises ``UsageError`` that names the option if the attribute does not exist, or if importing the
+    module raises anything.
     """
     module_name, _, attribute = name.partition(":")
     here = str(Path.cwd())
@@ -32,6 +32,6 @@ def load_attribute(name: str, option: str) -> Any:
 
 
 def in_one_line(error: BaseException) -> str:
-    """Name an exception of someone else's code, with the first line of its message."""
+    """Return the type of an exception and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedcli.aggregation.base_model import Agreement, Base, Contents, read_base
-from fedcli.aggregation.updates import Update, check_tensors, way_out
+from fedcli.aggregation.updates import Update, check_tensors, remedy
 from fedcli.errors import BadInputError, UpdateError
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.update_tensors import UpdateTensors
@@ -14,15 +14,15 @@ from fedcli.run import Run
 from fedcli.run.round import Round
 from fedcli.security.signatures import signature_fault
 
-# A process may often open 1024 files. The updates beyond these are opened anew for every block.
+# Many systems let a process open 1024 files. Further updates are reopened for every block.
 _KEPT_OPEN = 256
-_AGAIN = "fedcli aggregate --partial makes it again"
-_MOST_EXAMPLES = 10**9  # of one client: who says more wants to weigh more
+_AGAIN = "fedcli aggregate --partial writes a new one"
+_MOST_EXAMPLES = 10**9  # per client: a larger claim can only be meant to gain weight
 
 
 @dataclass(frozen=True)
 class Opened:
-    """The updates of a round, and its base with what they hold."""
+    """The updates of a round, and the base model reduced to the tensors they hold."""
 
     base: Base
     updates: list[Update]
@@ -39,9 +39,9 @@ def open_updates(
 ) -> Iterator[Opened]:
     """Open updates and check each against its own base, then partial means of the same weighting.
 
-    ``accepted`` are clients with the rounds of their updates, ``max_examples`` is the most that
-    one may say it was trained on. Nothing but headers is read. Raises ``UpdateError`` that names
-    the file, the tensor, what was expected and what was found; of all updates together.
+    ``accepted`` lists clients with the rounds of their updates; ``max_examples`` limits the
+    number of examples that a client may report. Only headers are read. Raises one
+    ``UpdateError`` for all bad updates, with file, tensor, expected and found.
     """
     numbers = sorted({round_.number, *(number for number, _ in accepted)})
     bases = {number: read_base(run, run.round(number)) for number in numbers}
@@ -55,7 +55,7 @@ def open_updates(
 
 @dataclass(frozen=True)
 class _Header:
-    """An open file that is of its round; ``whole`` lays out all tensors of its base."""
+    """An open file that belongs to its round; ``whole`` is its base with all tensors."""
 
     name: str
     whole: Base
@@ -64,7 +64,7 @@ class _Header:
 
 
 class _Opening:
-    """Opens the files of a round: first all headers, then each against what most of them hold."""
+    """Opens the files of a round: reads all headers, then checks each against the majority."""
 
     def __init__(self, bases: Mapping[int, Base], now: int, files: ExitStack) -> None:
         self.updates: list[Update] = []
@@ -75,7 +75,7 @@ class _Opening:
         self._opened: list[UpdateTensors] = []
 
     def open_clients(self, accepted: Sequence[tuple[int, str]], most: float) -> None:
-        """Open the updates of clients, by round. Raises ``UpdateError``, of all together."""
+        """Open the updates of clients, by round. Raises one ``UpdateError`` for all bad ones."""
         headers: dict[tuple[int, str], _Header] = {}
         errors: dict[tuple[int, str], UpdateError] = {}
         for number, client in accepted:
@@ -114,7 +114,7 @@ class _Opening:
             tensors = self._open(whole.round.update(client), Kind.UPDATE)
             found = tensors.metadata
             if found.client != client:
-                raise ValueError(f"is of client {found.client}, expected {client}")
+                raise ValueError(f"belongs to client {found.client}, expected {client}")
             _check_origin(whole, found)
             if (found.num_examples or 0) > most:
                 raise ValueError(f"has num_examples {found.num_examples}, expected {most} at most")
@@ -134,7 +134,7 @@ class _Opening:
             tensors.share(self._opened[-1])
         self._opened.append(tensors)
         if len(self._opened) > _KEPT_OPEN:
-            tensors.close()  # until it is read again
+            tensors.close()  # reading reopens it
         return tensors
 
     def _agree(self, headers: Mapping[str, _Header]) -> None:
@@ -145,7 +145,7 @@ class _Opening:
         return self.agreement.base_of(header.whole, header.declared)
 
     def _refusing(self, base: Base, client: str) -> AbstractContextManager[None]:
-        return _refused(base.round.update(client), way_out(base, client, self._now), client)
+        return _refused(base.round.update(client), remedy(base, client, self._now), client)
 
     def _add(self, header: _Header, base: Base) -> None:
         update = Update(header.name, base, header.tensors, self._now)
@@ -157,7 +157,7 @@ class _Opening:
 
 @contextmanager
 def _refused(path: Path, hint: str, client: str | None = None) -> Iterator[None]:
-    """Turn what is wrong with an update into an ``UpdateError``."""
+    """Turn errors about a file into an ``UpdateError``."""
     try:
         yield
     except BadInputError as error:

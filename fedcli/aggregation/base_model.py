@@ -1,8 +1,7 @@
-"""The global models that updates were made from, and what of them the updates of a round hold.
+"""The base models that updates were trained from, and the tensors that a round's updates hold.
 
-Frozen tensors and layers that stay with the clients are withheld: they are in no update. Control
-variates travel beside the model, as ``control/<parameter>``. All updates of a round have to hold
-the same.
+Frozen tensors and local layers are withheld: no update holds them. Control variates travel with
+the model as ``control/<parameter>``. All updates of a round hold the same tensors.
 """
 
 from collections import Counter
@@ -29,15 +28,15 @@ PARTIAL_DTYPE = np.dtype(np.float64)
 
 
 def slot_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype of what is kept for parameters of ``dtype``, and of their controls."""
+    """Return the dtype of the server state and the controls of parameters of ``dtype``."""
     return dtype if dtype == np.float64 else np.dtype(np.float32)
 
 
 @dataclass(frozen=True)
 class Base:
-    """What updates were trained from, and have to look like.
+    """The model that updates were trained from, and the tensors that they must hold.
 
-    ``whole`` lays out the model; ``layout`` and ``roles`` are of what its updates hold.
+    ``whole`` is the layout of the model; ``layout`` and ``roles`` describe its updates.
     """
 
     run: Run
@@ -47,26 +46,24 @@ class Base:
     whole: Layout
     layout: Layout
     roles: Mapping[str, Role]
-    identity: tuple[int, ...] = ()  # of the file whose SHA-256 it is
+    identity: tuple[int, ...] = ()  # of the file with this SHA-256
 
     def open(self) -> Checkpoint:
-        """Open the model again. Raises ``BadInputError`` where it is another file by now."""
+        """Reopen the model. Raises ``BadInputError`` if the file was replaced."""
         model = Checkpoint(self.path, Kind.GLOBAL)
         if model.file.identity != self.identity:
             model.close()
-            raise BadInputError(
-                "was replaced while it was used; repeat the command", path=self.path
-            )
+            raise BadInputError("was replaced while in use; repeat the command", path=self.path)
         return model
 
     @property
     def path(self) -> Path:
-        """The global model of the round before."""
+        """The global model of the previous round."""
         return self.run.round(self.round.number - 1).global_model
 
     @property
     def withheld(self) -> list[str]:
-        """The tensors that its updates do not hold, in the order of the model."""
+        """The tensors that its updates do not hold, in model order."""
         return [name for name in self.whole if name not in self.layout]
 
     def parameters(self) -> list[str]:
@@ -82,7 +79,7 @@ class Base:
         return [name for name, role in self.roles.items() if role == Role.CONTROL]
 
     def holding(self, away: Iterable[str], controls: Iterable[str]) -> "Base":
-        """Return it with updates that hold neither more nor less than this."""
+        """Return this base for updates without the tensors ``away`` but with ``controls``."""
         away = frozenset(away)
         kept = {n: (i.dtype, i.shape) for n, i in self.whole.items() if n not in away}
         roles = {n: role for n, role in self.metadata.roles.items() if n not in away}
@@ -92,10 +89,7 @@ class Base:
         return replace(self, layout=layout_of(kept), roles=roles)
 
     def partial_layout(self) -> Layout:
-        """Lay out a partial mean: what an update holds, the floats of it as float64.
-
-        The tensors keep the order of the update, in which they are read.
-        """
+        """Return the layout of a partial mean: an update's tensors in order, floats as float64."""
         return layout_in_order(
             {
                 name: (PARTIAL_DTYPE if is_float(info.dtype) else info.dtype, info.shape)
@@ -110,9 +104,9 @@ def parameter_of(control: str) -> str:
 
 
 def read_base(run: Run, round_: Round) -> Base:
-    """Read the header and the digest of the model that a round starts from.
+    """Read the header and the digest of a round's base model.
 
-    Raises what ``check_global_model`` does for one that is not what it should be.
+    Raises what ``check_global_model`` raises.
     """
     before = run.round(round_.number - 1)
     with Checkpoint(before.global_model, Kind.GLOBAL) as model:
@@ -124,7 +118,7 @@ def read_base(run: Run, round_: Round) -> Base:
 
 @dataclass(frozen=True)
 class Contents:
-    """What an update says of what it holds: patterns of tensors withheld, names of controls."""
+    """What an update declares: patterns of the tensors it withholds, and names of its controls."""
 
     freeze: tuple[str, ...]
     local_layers: tuple[str, ...]
@@ -132,7 +126,7 @@ class Contents:
 
     @classmethod
     def of(cls, found: Metadata) -> "Contents":
-        """Read it; raise ``ValueError`` that says what is wrong."""
+        """Read it from metadata. Raises ``ValueError``."""
         training = found.training
         check_patterns(training.freeze, "freeze")
         check_patterns(training.local_layers, "local_layers")
@@ -140,7 +134,7 @@ class Contents:
         return cls(training.freeze, training.local_layers, frozenset(controls))
 
     def applied_to(self, base: Base) -> Base:
-        """Return the base with what its updates hold by this; raise ``ValueError``."""
+        """Return the base for updates with these contents. Raises ``ValueError``."""
         away = withheld(self.freeze, self.local_layers, base.whole)
         holding = base.holding(away, ())
         parameters = set(holding.parameters())
@@ -148,17 +142,17 @@ class Contents:
             raise ValueError("withholds every parameter of the model (freeze, local_layers)")
         for name in sorted(self.controls):
             if name in base.whole or f"{CONTROL}/{parameter_of(name)}" != name:
-                raise ValueError(f"tensor {name!r}: has the role of a control, and not its name")
+                raise ValueError(f"tensor {name!r}: has the role of a control but not its name")
             if parameter_of(name) not in parameters:
-                raise ValueError(f"has a control {name!r}, and no such parameter")
+                raise ValueError(f"has a control {name!r} but no such parameter")
         return base.holding(away, self.controls) if self.controls else holding
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What the updates of a round hold: ``bases`` by round, as ``whose`` updates have it.
+    """The tensors that the updates of a round must hold, as ``whose`` updates declare them.
 
-    ``declared`` is what those say.
+    ``bases`` are by round.
     """
 
     bases: Mapping[int, Base]
@@ -167,10 +161,10 @@ class Agreement:
 
     @classmethod
     def of(cls, bases: Mapping[int, Base], said: Sequence[tuple[str, Contents]]) -> "Agreement":
-        """Decide by majority what updates hold; of equally many, the first tells.
+        """Decide by majority what updates hold; the first declaration breaks ties.
 
-        ``bases`` hold all tensors of the models, ``said`` is whose update says what. What cannot
-        be of these models has no voice.
+        ``bases`` have all tensors of the models; ``said`` pairs each update with its contents.
+        Contents that do not fit the models are ignored.
         """
         votes = Counter(declared for _, declared in said)
         for declared, _ in votes.most_common():
@@ -181,9 +175,9 @@ class Agreement:
         return cls(bases)
 
     def base_of(self, whole: Base, declared: Contents) -> Base:
-        """Return the base of an update that was trained from ``whole``, with what updates hold.
+        """Return the agreed base of an update that was trained from ``whole``.
 
-        Raises ``ValueError`` where the update says that it holds something else.
+        Raises ``ValueError`` if the update declares other contents.
         """
         base = self.bases[whole.round.number]
         if declared == self.declared:
@@ -192,7 +186,7 @@ class Agreement:
         if other := sorted(mine.layout.keys() ^ base.layout.keys()):
             here, there = ("has", "is not") if other[0] in mine.layout else ("withholds", "is")
             raise ValueError(
-                f"{here} tensor {other[0]!r}, which {there} in {self.whose}; the updates of a"
-                " round have to be made with the same --freeze, --local-layers and --algorithm"
+                f"{here} tensor {other[0]!r}, which {there} in {self.whose}; all updates of a"
+                " round need the same --freeze, --local-layers and --algorithm"
             )
         return base

@@ -1,4 +1,4 @@
-"""Read and write files by the blocks of another one's layout."""
+"""Read and write files in the blocks of another file's layout."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,9 +14,9 @@ Dtype = np.dtype[Any]
 
 
 def _stretches(block: Block, layout: Layout, prefix: str = "") -> Iterator[tuple[slice, int]]:
-    """Yield which values of a block lie in one piece in another layout, and at which byte.
+    """Yield the runs of a block that are contiguous in another layout, with their first bytes.
 
-    Tensors that the other layout does not have are passed over.
+    Tensors missing from that layout are skipped.
     """
     place, start, end = slice(0, 0), 0, 0
     for part in block.parts:
@@ -37,8 +37,8 @@ def _stretches(block: Block, layout: Layout, prefix: str = "") -> Iterator[tuple
 class BlockFile:
     """The tensors of a file as blocks of ``layout``; a ``BlockSource``.
 
-    The file may hold them in another order, under names with ``prefix``, with another dtype for
-    floats (``floats`` gives it), and without some, which read as ``missing``.
+    The file may store them in another order, under names with ``prefix``, and with another dtype
+    for floats (``floats`` returns it). Tensors that it lacks read as ``missing``.
     """
 
     def __init__(
@@ -55,24 +55,24 @@ class BlockFile:
         self._prefix = prefix
         self._floats = floats
         self._missing = missing
-        # In one order a block is one piece of the file, whatever the dtypes are.
+        # In the same order, a block is contiguous in the file, whatever the dtypes are.
         self._in_one_piece = list(tensors.layout) == list(layout)
         if tensors.in_order and not self._in_one_piece:
-            tensors.read_through()  # hashed now, then read here and there
+            tensors.read_through()  # hash it now: the blocks are read out of order
 
     @property
     def in_order(self) -> bool:
-        """Whether its blocks have to be read in order: to hash them, or to open it for each."""
+        """Whether blocks must be read in order: they are hashed, or the file is reopened."""
         return not self.keep_open or self._tensors.in_order
 
     def dtype(self, block: Block) -> Dtype:
-        """Return the dtype of its values in a block."""
+        """Return the dtype of a block."""
         if block.counters or self._floats is None:
             return block.dtype
         return self._floats(block.dtype)
 
     def read(self, block: Block, into: Array) -> None:
-        """Fill ``into`` with the values of a block; where they are hashed, in order."""
+        """Fill ``into`` with the values of a block."""
         if self._in_one_piece:
             first = block.parts[0]
             start = self._tensors.layout[first.name].start + first.first * into.itemsize
@@ -81,23 +81,23 @@ class BlockFile:
             into[...] = np.full((), self._missing).astype(into.dtype)
             for place, start in _stretches(block, self._tensors.layout, self._prefix):
                 self._tensors.read_into(into[place].view(np.uint8).data, start)
-        self._rest()
+        self._close_unless_kept()
 
     def digest(self) -> str:
         """Return the SHA-256 of the file, hex, once every block has been read.
 
-        Raises ``BadInputError`` when the file has changed since it was opened.
+        Raises ``BadInputError`` if the file has changed since it was opened.
         """
         sha256 = self._tensors.digest()
-        self._rest()
+        self._close_unless_kept()
         return sha256
 
     def check_in_place(self) -> None:
-        """Raise ``BadInputError`` where another file has taken the place of this one."""
+        """Raise ``BadInputError`` if the file was replaced."""
         self._tensors.file.check_in_place()
-        self._rest()
+        self._close_unless_kept()
 
-    def _rest(self) -> None:
+    def _close_unless_kept(self) -> None:
         if not self.keep_open:
             self.close()
 
@@ -107,15 +107,15 @@ class BlockFile:
 
 
 def write_block(writer: CheckpointWriter, block: Block, values: Array, prefix: str = "") -> None:
-    """Write the values of a block to the tensors that the writer has, by their names."""
+    """Write the values of a block to the writer's tensors of the same names."""
     for place, start in _stretches(block, writer.layout, prefix):
         writer.write(values[place], start)
 
 
 class WrittenBlocks:
-    """What was written to a checkpoint that is not published yet; a ``BlockSource``.
+    """The blocks of a checkpoint that is not published yet; a ``BlockSource``.
 
-    Tensors that it does not have read as 0.
+    Tensors that it lacks read as 0.
     """
 
     def __init__(self, writer: CheckpointWriter) -> None:
@@ -123,7 +123,7 @@ class WrittenBlocks:
         self.in_order = False
 
     def dtype(self, block: Block) -> Dtype:
-        """Return the dtype of its values in a block."""
+        """Return the dtype of a block."""
         return block.dtype
 
     def read(self, block: Block, into: Array) -> None:

@@ -1,8 +1,7 @@
-"""Read many files of one layout side by side, block by block, in one pass.
+"""Read many files of one layout in parallel, block by block, in one pass.
 
-Each block of each file is read, hashed and worked on by one thread while it is in that
-processor's cache: the digests cost no second read, and the memory needed grows with neither the
-files nor their tensors.
+One thread reads, hashes and reduces a block of each file while it is in the CPU cache: digests
+need no second read, and memory grows with neither the number of files nor their size.
 """
 
 import math
@@ -20,18 +19,18 @@ from fedcli.formats.dtypes import Array, as_float, is_float
 from fedcli.formats.metadata import Role
 from fedcli.formats.safetensors import Layout
 
-# The sums of a block, in float64, are to stay in the L2 cache; measured from 128 KiB to 1 MiB.
+# The float64 sums of a block should fit into the L2 cache; measured from 128 KiB to 1 MiB.
 BLOCK_BYTES = 256 * 1024
-# Each thread has memory of its own, and a disk rarely feeds more.
+# Each thread needs its own memory, and a disk rarely keeps more of them busy.
 _MOST_THREADS = 8
-_MOST_STACKED_BYTES = 32 * 1024 * 1024  # of all threads together
+_MOST_STACKED_BYTES = 32 * 1024 * 1024  # in all threads together
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSlice:
-    """What a block holds of one tensor: elements ``place`` of the block, from its ``first`` on."""
+    """A block's part of a tensor: ``place`` in the block holds the elements from ``first`` on."""
 
     name: str
     role: Role
@@ -41,10 +40,10 @@ class TensorSlice:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A stretch of a layout that holds values of one dtype, all counters or all floats.
+    """A contiguous range of a layout with one dtype, either all counters or all floats.
 
-    It may span many small tensors, or a part of a large one. ``start`` and ``stop`` count bytes
-    as in ``TensorInfo``, ``size`` counts values.
+    It may span many small tensors or a part of a large one. ``start`` and ``stop`` are bytes
+    as in ``TensorInfo``; ``size`` is a number of values.
     """
 
     dtype: np.dtype[Any]
@@ -60,17 +59,17 @@ class Block:
 
     @property
     def buffers(self) -> list[slice]:
-        """Where the values are that are not parameters."""
+        """The ranges of values that are not parameters."""
         return [part.place for part in self.parts if part.role != Role.PARAMETER]
 
     @property
     def controls(self) -> list[slice]:
-        """Where the values are that belong to no model."""
+        """The ranges of control variates."""
         return [part.place for part in self.parts if part.role == Role.CONTROL]
 
 
 def blocks_of(layout: Layout, roles: Mapping[str, Role], size: int = BLOCK_BYTES) -> list[Block]:
-    """Cut a layout into blocks of at most ``size`` bytes, in its order."""
+    """Cut a layout into blocks of at most ``size`` bytes, in order."""
     stretches: list[list[str]] = []
     for name, info in layout.items():
         if stretches and layout[stretches[-1][0]].dtype == info.dtype:
@@ -102,13 +101,13 @@ def _cut(
 
 
 class Scratch(threading.local):
-    """Memory of one thread that is used again and again: fresh memory is slow to touch."""
+    """Memory that each thread reuses: touching fresh memory is slow."""
 
     def __init__(self) -> None:
         self._memory: dict[str, bytearray] = {}
 
     def array(self, name: str, shape: int | tuple[int, ...], dtype: Any) -> Array:
-        """Return an array that keeps its values until the same name is asked for again."""
+        """Return an array that keeps its values until the next call with the same name."""
         count = shape if isinstance(shape, int) else math.prod(shape)
         size = max(1, count * np.dtype(dtype).itemsize)
         if len(self._memory.get(name, b"")) < size:
@@ -117,28 +116,27 @@ class Scratch(threading.local):
 
 
 class BlockSource(Protocol):
-    """What the blocks are read from."""
+    """A source of blocks."""
 
     @property
     def in_order(self) -> bool:
-        """Whether its blocks have to be read one after another, in their order."""
+        """Whether its blocks must be read one after another, in order."""
 
     def dtype(self, block: Block) -> np.dtype[Any]:
-        """Return the dtype of its values in a block."""
+        """Return the dtype of a block."""
 
     def read(self, block: Block, into: Array) -> None:
-        """Fill ``into`` with its values of a block. The blocks come in order."""
+        """Fill ``into`` with the values of a block."""
 
 
-Gates = dict[BlockSource, threading.Lock]  # each is opened once, and passed once
+Gates = dict[BlockSource, threading.Lock]  # each is opened once and passed once
 
 
 class Reader:
-    """Reads what sources hold in one block, each of them once at most.
+    """Reads one block of the sources, each source at most once.
 
-    A file is hashed in its order: a thread reads its block of it as soon as the thread with the
-    block before has read that. So the threads follow each other through these sources, which
-    costs time; for all other sources none waits.
+    Hashing needs a file's blocks in order: a thread waits until the thread with the previous
+    block has read it. Threads never wait for other sources.
     """
 
     def __init__(self, block: Block, scratch: Scratch, before: Gates, after: Gates) -> None:
@@ -148,13 +146,13 @@ class Reader:
         self._after = after
 
     def read(self, source: BlockSource) -> Array:
-        """Return the values of a source, as it holds them, valid until the next call."""
+        """Return the values of a source in its dtype, valid until the next call."""
         values = self.scratch.array("reader", self._block.size, source.dtype(self._block))
         self._fill(source, values)
         return values
 
     def read_into(self, source: BlockSource, row: Array) -> None:
-        """Fill ``row`` with the values of a source; they become of the row's dtype."""
+        """Fill ``row`` with the values of a source, cast to the row's dtype."""
         if source.dtype(self._block) == row.dtype:
             self._fill(source, row)
         else:
@@ -165,7 +163,7 @@ class Reader:
             source.read(self._block, into)
             return
         if source not in self._before:
-            raise ValueError("a source that is hashed on the way was read twice in one block")
+            raise ValueError("a source that is hashed while it is read was read twice in a block")
         self._before.pop(source).acquire()
         try:
             source.read(self._block, into)
@@ -173,19 +171,19 @@ class Reader:
             self._after[source].release()
 
     def read_rest(self) -> None:
-        """Read the sources that are hashed on the way and were not asked for."""
+        """Read the sources that must be hashed and were not read."""
         for source in list(self._before):
             self.read(source)
 
     def give_up(self) -> None:
-        """Let the next block have what was not read, in its turn."""
+        """Pass unread sources on to the next block, in turn."""
         for source, gate in self._before.items():
             gate.acquire()
             self._after[source].release()
 
 
 def threads_for(stack_bytes: int) -> int:
-    """Return how many threads to reduce with, each of which holds so many bytes of values."""
+    """Return how many threads to use if each holds ``stack_bytes`` of values."""
     fitting = _MOST_STACKED_BYTES // max(1, stack_bytes)
     return max(1, min(_MOST_THREADS, available_cores(), fitting))
 
@@ -196,10 +194,10 @@ def reduce_blocks(
     reduce: Callable[[Block, Reader], Result],
     threads: int | None = None,
 ) -> Generator[tuple[Block, Result], None, None]:
-    """Yield each block with what ``reduce`` makes of it, in the order of the blocks.
+    """Yield each block with the result of ``reduce``, in block order.
 
-    ``reduce`` reads the sources with its reader. It is called by several threads at once, each of
-    which has a block of its own. Close the generator to stop them.
+    ``reduce`` reads the sources through its reader. Several threads call it at once, each with
+    its own block. Close the generator to stop them.
     """
     threads = threads or threads_for(0)
     in_order = [source for source in sources if source.in_order]
@@ -209,13 +207,13 @@ def reduce_blocks(
     def work(block: Block, before: Gates, after: Gates) -> Result:
         reader = Reader(block, scratch, before, after)
         try:
-            # Those who reduce look for what is not finite, and say where it came from.
+            # ``reduce`` checks for values that are not finite, and says where they come from.
             with np.errstate(over="ignore", invalid="ignore"):
                 result = reduce(block, reader)
             reader.read_rest()
             return result
         except BaseException:
-            reader.give_up()  # all that follows is thrown away
+            reader.give_up()  # later results are discarded
             raise
 
     before = {source: threading.Lock() for source in in_order}

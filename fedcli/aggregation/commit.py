@@ -1,4 +1,4 @@
-"""Write a round: the next global model, what the server keeps, and the manifest."""
+"""Write a round: the next global model, the server state and the manifest."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +10,12 @@ from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.decide import check_norms, check_suited, decide
 from fedcli.aggregation.diagnostics import Diagnosis, diagnose
 from fedcli.aggregation.existing_round import Inputs, check_free
-from fedcli.aggregation.provenance import contributions, made_of, not_read, partial_contributions
+from fedcli.aggregation.provenance import (
+    combined_metadata,
+    contributions,
+    digest_placeholder,
+    partial_contributions,
+)
 from fedcli.aggregation.reduce import Work, reduce_updates
 from fedcli.aggregation.server_state import ServerState, open_state, state_layout, state_metadata
 from fedcli.aggregation.updates import Update, check_sources
@@ -22,15 +27,15 @@ from fedcli.progress import Progress
 from fedcli.security.keys import SigningKey
 from fedcli.security.signatures import sign_global
 from fedcli.storage.atomic import storage_errors
-from fedcli.storage.commit import alone_in
+from fedcli.storage.commit import locked
 from fedcli.strategies.decision import Decision, Step
 
 
 @dataclass(frozen=True)
 class OpenRound:
-    """The opened inputs of a round, how the rule combines them, and what each of them counts.
+    """The opened inputs of a round, the rule's decision, and the weight of each update.
 
-    ``recorded`` is what all clients recorded alike for the server optimizer.
+    ``recorded`` holds the values for the server optimizer on which all clients agree.
     """
 
     inputs: Inputs
@@ -43,7 +48,7 @@ class OpenRound:
 
     @property
     def work(self) -> Work:
-        """What is to be computed."""
+        """The work to do."""
         kept = [self.updates[index] for index in self.decision.kept]
         rule = self.inputs.rule
         replaces = rule.replaces(self.recorded)
@@ -51,28 +56,28 @@ class OpenRound:
 
     @property
     def step(self) -> Step:
-        """Which step it is that the server takes."""
+        """The server's next step."""
         everybody = len(self.inputs.run.info.clients)
         present = sum(update.contributor.clients for update in self.updates)
         return Step(self.state.steps + 1, present / everybody if everybody else 1.0)
 
     @property
     def clients(self) -> list[Update]:
-        """The updates that are no partial means; they come first."""
+        """The updates without the partial means, which come last."""
         return [update for update in self.updates if not update.members]
 
     def metadata(self, digest_of: Callable[[Update], str]) -> Metadata:
         """Describe the global model."""
-        return made_of(Kind.GLOBAL, self.base, self.updates, digest_of)
+        return combined_metadata(Kind.GLOBAL, self.base, self.updates, digest_of)
 
     def state_metadata(self, model: Metadata) -> Metadata:
-        """Describe what the server keeps with a global model."""
+        """Describe the server state that goes with a global model."""
         return state_metadata(self.inputs.rule, self.recorded, model, self.step.number)
 
     def manifest(
         self, figures: Sequence[Diagnosis], outputs: "RoundFiles", seconds: float
     ) -> Manifest:
-        """Describe everything; ``outputs`` are finished."""
+        """Describe the round; ``outputs`` are finished."""
         rule, taking_part = self.inputs.rule, self.inputs.taking_part
         kept = set(self.decision.kept)
         return Manifest(
@@ -113,13 +118,13 @@ def _open(inputs: Inputs, progress: Progress) -> Iterator[OpenRound]:
 
 @dataclass(frozen=True)
 class RoundFiles:
-    """The files that are written aside; ``state`` is None where the server keeps nothing."""
+    """The unpublished files; ``state`` is None if the server keeps nothing."""
 
     model: CheckpointWriter
     state: CheckpointWriter | None
 
     def finish(self, opened: OpenRound) -> None:
-        """Write the headers, which name what was read."""
+        """Write the headers, which name the updates that were read."""
         metadata = opened.metadata(Update.digest)
         if self.state is not None:
             self.state.finish(opened.state_metadata(metadata))
@@ -128,9 +133,9 @@ class RoundFiles:
 
 @contextmanager
 def _create(opened: OpenRound, *, replace: bool) -> Iterator[RoundFiles]:
-    """Start the files aside."""
+    """Create the unpublished files."""
     round_, rule, base = opened.inputs.round, opened.inputs.rule, opened.base
-    metadata = opened.metadata(not_read)
+    metadata = opened.metadata(digest_placeholder)
     with create(round_.global_model, base.whole, metadata, replace=replace) as model:
         if not (layout := state_layout(rule, base)):
             yield RoundFiles(model, None)
@@ -148,10 +153,10 @@ def write_round(
     *,
     force: bool = False,
 ) -> Manifest:
-    """Combine the inputs, whoever decided on them, and write the round, signed with a key if any.
+    """Combine the inputs and write the round, signed if a key is given.
 
-    Raises ``UpdateError``, ``BadInputError``, ``NotReadyError``, ``StorageError``, and, unless
-    ``force`` is to replace it, ``OvertakenError`` where a global model is there.
+    Raises ``UpdateError``, ``BadInputError``, ``NotReadyError``, ``StorageError``, and without
+    ``force`` ``OvertakenError`` if a global model exists.
     """
     started = time.perf_counter()
     with (
@@ -176,7 +181,7 @@ def _commit(
     *,
     force: bool,
 ) -> None:
-    """Write the manifest, the signature and the state, and then the model, alone in the round."""
+    """Write manifest, signature and state, then the model, as the only writer of the round."""
     run, round_ = opened.inputs.run, opened.inputs.round
 
     def write() -> None:
@@ -191,8 +196,8 @@ def _commit(
             with storage_errors("remove", round_.server_state):
                 round_.server_state.unlink(missing_ok=True)
 
-    outputs.model.flush()  # publishing it takes no time then
-    with alone_in(round_.path):  # else two could each write a part of what belongs together
+    outputs.model.flush()  # so that publishing is quick
+    with locked(round_.path):  # else two writers could mix their files
         replaces = check_free(opened.inputs, manifest.global_model, force=force)
         beside = (round_.server_state, round_.global_signature, round_.manifest)
         outputs.model.commit(beside, write, replaces=replaces)

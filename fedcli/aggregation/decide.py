@@ -1,4 +1,4 @@
-"""From a rule and the updates of a round to what is to be computed: weights, or a function."""
+"""Decide how a rule combines the updates of a round: by weights or by a function."""
 
 from collections.abc import Sequence
 
@@ -25,10 +25,10 @@ from fedcli.strategies.recorded import recorded_alike
 
 
 def check_suited(base: Base, updates: Sequence[Update], rule: Rule) -> dict[str, float]:
-    """Return what all updates recorded alike, of that which the rule's server optimizer needs.
+    """Return the recorded values that the rule's server optimizer needs, the same in all updates.
 
-    Raises ``UpdateError`` where they did not, where they lack the controls that it adds up, and
-    where they bring controls that it would lose.
+    Raises ``UpdateError`` if the values differ, if the updates lack controls that it adds up,
+    or if they bring controls that it would ignore.
     """
     name, slots = rule.server_optimizer, rule.slots()
     controls = base.controls()
@@ -43,7 +43,7 @@ def check_suited(base: Base, updates: Sequence[Update], rule: Rule) -> dict[str,
         raise UpdateError(
             f"its updates bring no control variates, which the server optimizer {name} adds up",
             hint=f"updates made with train-client --algorithm {_sender().name} do;"
-            f" {updates[0].way_out()}",
+            f" {updates[0].remedy()}",
             path=base.round.path,
         )
     contributors = [update.contributor for update in updates]
@@ -59,9 +59,9 @@ def _sender() -> type[LocalAlgorithm]:
 
 
 def check_norms(base: Base, updates: Sequence[Update], most: float, progress: Progress) -> None:
-    """Raise ``UpdateError``, of all updates together, where |Δ| of one is above ``most``.
+    """Raise one ``UpdateError`` for all updates with |Δ| above ``most``.
 
-    It reads all of them; partial means have no norm.
+    Reads all updates but not partial means, which have no norm.
     """
     clients = [update for update in updates if not update.members]
     norms = np.sqrt(squared_norms(base, clients, progress))
@@ -82,11 +82,10 @@ def decide(
     state: ServerState,
     progress: Progress,
 ) -> tuple[Decision, Values]:
-    """Return how a rule combines the updates, and what each of them counts.
+    """Return a rule's decision and the weight of each update.
 
-    Where the rule looks at norms or distances this reads, and hashes, all updates. What a client
-    counts is its coefficient in the result; for a coordinate-wise rule, its share among those
-    that were kept.
+    Reads and hashes all updates if the rule needs norms or distances. The weight is the update's
+    coefficient in the result or, for a coordinate-wise rule, 1 over the number of kept updates.
     """
     center = state.sources.get("center")
     gram, lengths = None, None

@@ -1,4 +1,4 @@
-"""How each update compares with the others and with what was made of them."""
+"""Compare each update with the others and with the new global model."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -17,14 +17,14 @@ from fedcli.formats.dtypes import Array, Values
 from fedcli.progress import Progress
 from fedcli.strategies.ranks import median
 
-# The median needs the values of all clients side by side. From a block, at most so many are
-# taken, evenly spread: of a large model that is an estimate.
+# The median needs the values of all clients at once. At most this many, evenly spaced, are used
+# from each block, so the median distance is an estimate for large models.
 _SAMPLE = 2**18
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One update's figures, see ``manifest.Contribution``; None where they do not exist."""
+    """One update's figures, as in ``manifest.Contribution``; None if undefined."""
 
     norm: float | None
     cosine: float | None
@@ -34,7 +34,7 @@ class Diagnosis:
 def diagnose(
     base: Base, updates: Sequence[Update], model: CheckpointWriter, progress: Progress
 ) -> list[Diagnosis]:
-    """Return the figures of every update, in a pass of its own over all of them."""
+    """Return the figures of every update; takes one more pass over all of them."""
     total = np.zeros((len(updates) + 1, 3))  # the last row is the model's
     own = {update.base.round.number: update.base for update in updates}
     blocks = blocks_of(base.layout, base.roles)
@@ -64,7 +64,7 @@ def diagnose(
 
 
 def _six_digits(value: float) -> float | None:
-    """Round to less than what depends on how a machine adds up; rarely the last digit does."""
+    """Round so that the result rarely depends on the machine's order of summation."""
     return float(f"{value:.6g}") if np.isfinite(value) else None
 
 
@@ -76,7 +76,7 @@ def _compare(
     updates: Sequence[Update],
     written: WrittenBlocks,
 ) -> Values:
-    """Return for every update, and for the model, |Δ|², Δ · step and |Δ - median|²."""
+    """Return |Δ|², Δ · step and |Δ - median|² for every update and for the model."""
     sums = np.zeros((len(updates) + 1, 3))
     if block.counters:
         return sums

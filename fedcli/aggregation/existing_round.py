@@ -1,4 +1,4 @@
-"""Whether a round has its global model already, and was made from the same inputs."""
+"""Check whether a round already has a global model, and whether the same inputs made it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from fedcli.strategies import Rule
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the global model of a round is made from; ``limits`` as ``AggregatePlan`` has them."""
+    """The inputs of a round's global model; ``limits`` are as in ``AggregatePlan``."""
 
     run: Run
     round: Round
@@ -26,21 +26,20 @@ class Inputs:
     limits: Mapping[str, float]
 
     def prepared_rule(self) -> Rule:
-        """Return the rule with what follows from the number of updates.
+        """Return the rule with the options that follow from the number of updates.
 
-        Raises ``NotReadyError`` when there are too few, and ``UsageError``.
+        Raises ``NotReadyError`` for too few updates, and ``UsageError``.
         """
         count = len(self.taking_part.accepted) + len(self.partials)
         return replace(self.rule, options=self.rule.reducer.prepare(count, self.rule.options))
 
 
 def already_made(inputs: Inputs, *, diagnostics: bool, force: bool) -> Manifest | None:
-    """Return the manifest of a complete round that these inputs would give again, else None.
+    """Return the manifest of a complete round that these inputs would reproduce, else None.
 
-    With ``force`` it is None, too, where something is to be gained: what was lost, figures that
-    nobody measured, and what a user's own function, which may be another now, makes of it.
-    Raises ``ConflictError`` that says what differs; with ``force`` only where later rounds depend
-    on it.
+    With ``force``, also return None if aggregating again would restore lost files, add figures
+    that were not measured, or call a user's own function, which may have changed. Raises
+    ``ConflictError`` that says what differs; with ``force`` only if later rounds depend on it.
     """
     if not inputs.round.global_model.exists():
         return None
@@ -59,25 +58,25 @@ def already_made(inputs: Inputs, *, diagnostics: bool, force: bool) -> Manifest 
 
 
 def check_unchanged(inputs: Inputs) -> Manifest:
-    """Return the manifest of a complete round that the same inputs would give again.
+    """Return the manifest of a complete round that these inputs would reproduce.
 
-    Raises ``ConflictError`` that says what differs, or what was lost, and what
+    Raises ``ConflictError`` that says what differs or was lost, and what
     ``Inputs.prepared_rule`` raises.
     """
     run, round_ = inputs.run, inputs.round
     manifest = Manifest.try_read(round_.manifest)
     if manifest is None:
-        raise _conflict(round_, f"{round_.manifest} does not tell what it was made from", LostError)
+        raise _conflict(round_, f"{round_.manifest} does not say what it was made from", LostError)
     if manifest.global_model != digest(round_.global_model):
         raise _conflict(round_, f"is not the model that {round_.manifest} describes", LostError)
     if fault := global_fault(run, round_, manifest.global_model):
-        raise LostError(f"{fault}", hint="--force makes it again", path=round_.global_model)
+        raise LostError(f"{fault}", hint="--force replaces it", path=round_.global_model)
     if manifest.base != digest(run.round(round_.number - 1).global_model):
         raise _conflict(round_, "was made from another base model")
     if dict(manifest.limits) != dict(inputs.limits):
-        before, now = (_worded(limits) for limits in (manifest.limits, inputs.limits))
+        before, now = (_describe_limits(limits) for limits in (manifest.limits, inputs.limits))
         raise _conflict(round_, f"was made with {before}, not {now}")
-    inputs = _without_known_to_be_bad(inputs, manifest)
+    inputs = _without_known_bad(inputs, manifest)
     if difference := (
         _other_parts(manifest, inputs.rule)
         or _other_updates(manifest, inputs)
@@ -86,15 +85,15 @@ def check_unchanged(inputs: Inputs) -> Manifest:
         raise _conflict(round_, f"was made {difference}")
     if manifest.server_state is not None and not _is(round_.server_state, manifest.server_state):
         raise LostError(
-            f"is not there, or not what {round_.manifest} names",
-            hint="--force makes it again",
+            f"is missing, or is not the state that {round_.manifest} names",
+            hint="--force restores it",
             path=round_.server_state,
         )
     return manifest
 
 
-def _without_known_to_be_bad(inputs: Inputs, manifest: Manifest) -> Inputs:
-    """Leave out what the manifest found to be bad, where that has not changed since."""
+def _without_known_bad(inputs: Inputs, manifest: Manifest) -> Inputs:
+    """Leave out the updates that the manifest lists as rejected and that have not changed."""
     accepted = set(inputs.taking_part.accepted)
     bad = [
         absence
@@ -107,14 +106,14 @@ def _without_known_to_be_bad(inputs: Inputs, manifest: Manifest) -> Inputs:
 
 
 def digest_if_readable(round_: Round, client: str) -> str | None:
-    """Return the SHA-256 of an update; None where that cannot be had."""
+    """Return the SHA-256 of an update, None if it cannot be read."""
     try:
         return digest(round_.update(client))
     except FedcliError:
         return None
 
 
-def _worded(limits: Mapping[str, float]) -> str:
+def _describe_limits(limits: Mapping[str, float]) -> str:
     words = (f"--{name.replace('_', '-')} {value:g}" for name, value in limits.items())
     return " ".join(words) or "no limits"
 
@@ -148,7 +147,7 @@ def _other_updates(manifest: Manifest, inputs: Inputs) -> str | None:
 def _other_options(manifest: Manifest, rule: Rule) -> str | None:
     for name, now in rule.options.items():
         before = manifest.options.get(name)
-        if name != "buffer" and before != now:  # a buffer only says when a round is complete
+        if name != "buffer" and before != now:  # the buffer only decides when a round is complete
             return f"with --{name.replace('_', '-')} {before}, not {now}"
     return None
 
@@ -160,7 +159,7 @@ def _conflict(
 
 
 def check_replaceable(run: Run, round_: Round) -> None:
-    """Raise ``ConflictError`` when a later round was trained from this round's global model."""
+    """Raise ``ConflictError`` if a later round was trained from this round's global model."""
     for later in run.rounds():
         if later.number > round_.number and (later.global_model.exists() or later.delivered()):
             raise ConflictError(
@@ -171,10 +170,10 @@ def check_replaceable(run: Run, round_: Round) -> None:
 
 
 def check_free(inputs: Inputs, sha256: str, *, force: bool) -> bool:
-    """Return whether a global model of this SHA-256 has to replace another one.
+    """Return whether a global model with this SHA-256 must replace another one.
 
-    Raises ``OvertakenError`` where another model is there without ``force``, and ``ConflictError``
-    where a later round was trained from it, unless this one is what the manifest names.
+    Raises ``OvertakenError`` if another model exists and ``force`` is not given, and
+    ``ConflictError`` if a later round was trained from it and the manifest does not name this one.
     """
     round_, path = inputs.round, inputs.round.global_model
     if not path.exists() or _is(path, sha256):

@@ -1,7 +1,7 @@
-"""Norms and inner products of updates: what some rules have to know before they decide.
+"""Norms and inner products of updates, which some rules need before they decide.
 
-They are of the differences Δ_i = y_i - x_i to the base models, so that nothing is lost where
-large models differ little, and of parameters only.
+They are computed on the differences Δ_i = y_i - x_i to the base models, so that small differences
+of large models lose no precision, and on parameters only.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,14 +20,14 @@ from fedcli.aggregation.blocks import (
     reduce_blocks,
     threads_for,
 )
-from fedcli.aggregation.nonfinite import bad_values, too_far
+from fedcli.aggregation.nonfinite import nonfinite_values, overflow_error
 from fedcli.aggregation.updates import Update
 from fedcli.errors import UpdateError
 from fedcli.formats.dtypes import Array, Values, as_float
 from fedcli.progress import Progress
 
-# Sums of products are added up piece by piece; the size of a piece decides how they are rounded,
-# so it depends on nothing but the number of updates.
+# Sums of products are added piece by piece. The size of a piece affects rounding, so it depends
+# on nothing but the number of updates.
 _PIECE = 4096  # values of each update: 100 of them in float64 are 3 MB
 _STACK_BYTES = 8 * 1024 * 1024
 _ROW_BYTES = (16 * 1024, 256 * 1024)
@@ -35,7 +35,7 @@ _ROW_BYTES = (16 * 1024, 256 * 1024)
 
 @contextmanager
 def open_base_models(bases: Iterable[Base]) -> Iterator[dict[int, BlockFile]]:
-    """Open base models, each once, by the number of the round that starts from it."""
+    """Open each base model once, by the number of the round that starts from it."""
     files: dict[int, BlockFile] = {}
     try:
         for base in bases:
@@ -52,7 +52,7 @@ def squared_norms(
     updates: Sequence[Update],
     progress: Progress,
 ) -> Values:
-    """Return |Δ_i|² (n,), float64; the updates are hashed on the way.
+    """Return |Δ_i|² (n,), float64, and hash the updates.
 
     Raises ``UpdateError`` for values that are not finite.
     """
@@ -61,23 +61,23 @@ def squared_norms(
         found = np.zeros(len(updates))
         if block.counters:
             return found
-        taken = read_base_values(block, reader, bases)
+        base_values = read_base_values(block, reader, bases)
         for index, update in enumerate(updates):
             values = as_float(reader.read(update.values))
             difference = reader.scratch.array("difference", block.size, np.float64)
-            np.subtract(values, taken[update.base.round.number], out=difference)
+            np.subtract(values, base_values[update.base.round.number], out=difference)
             for place in block.buffers:
                 difference[place] = 0 if np.isfinite(difference[place]).all() else np.nan
             np.multiply(difference, difference, out=difference)
             found[index] = np.add.reduce(difference)
             if not np.isfinite(found[index]):
-                raise too_far(update, block, difference)
+                raise overflow_error(update, block, difference)
         return found
 
     with open_base_models(u.base for u in updates) as bases:
         sources: list[BlockSource] = [*bases.values(), *(u.values for u in updates)]
         blocks = blocks_of(base.layout, base.roles)
-        return _added_up(sources, blocks, reduce, np.zeros(len(updates)), progress)
+        return _sum_blocks(sources, blocks, reduce, np.zeros(len(updates)), progress)
 
 
 def gram_matrix(
@@ -86,7 +86,7 @@ def gram_matrix(
     center: BlockFile | None,
     progress: Progress,
 ) -> Values:
-    """Return Δ_i · Δ_j (n, n), float64, the center as the last of them; the updates are hashed.
+    """Return Δ_i · Δ_j (n, n), float64, with the center last, and hash the updates.
 
     The result does not depend on the number of threads. Raises ``UpdateError`` for values that
     are not finite.
@@ -103,27 +103,29 @@ def gram_matrix(
         def reduce(block: Block, reader: Reader) -> Values:
             if block.counters:
                 return np.zeros((count, count))
-            taken = read_base_values(block, reader, bases)
+            base_values = read_base_values(block, reader, bases)
             dtype = np.float64 if block.dtype == np.float64 else np.float32
             stack = reader.scratch.array("stack", (count, block.size), dtype)
             for row, source in zip(stack, sources, strict=True):
                 reader.read_into(source, row)
-            own = [taken[update.base.round.number] for update in updates]
+            own = [base_values[update.base.round.number] for update in updates]
             found = _multiply(block, stack, own, reader)
-            # A sum of squares shows what is not finite; only of buffers there is none.
+            # Sums of squares show values that are not finite, except in buffers.
             if not (np.isfinite(found).all() and _finite_buffers(block, stack)):
-                raise bad_values(updates, block) or _too_far(updates, block, stack, own)
+                raise nonfinite_values(updates, block) or _farthest_error(
+                    updates, block, stack, own
+                )
             return found
 
         blocks = blocks_of(base.layout, base.roles, size)
         total = np.zeros((count, count))
-        return _added_up(
+        return _sum_blocks(
             [*bases.values(), *sources], blocks, reduce, total, progress, threads_for(size * count)
         )
 
 
 def _multiply(block: Block, stack: Array, bases: Sequence[Values], reader: Reader) -> Values:
-    """Return the inner products of the rows less their bases; a row without one is a difference."""
+    """Return the inner products of rows minus bases; rows beyond the bases are differences."""
     total = np.zeros((len(stack), len(stack)))
     same = all(base is bases[0] for base in bases)
     for start in range(0, block.size, _PIECE):
@@ -141,13 +143,13 @@ def _multiply(block: Block, stack: Array, bases: Sequence[Values], reader: Reade
     return total
 
 
-def _too_far(
+def _farthest_error(
     updates: Sequence[Update], block: Block, stack: Array, bases: Sequence[Values]
 ) -> UpdateError:
-    """Tell which of the rows is so far from its base that its square is not finite."""
+    """Return the error for the row farthest from its base, whose squares are not finite."""
     squares = [np.square(row - base) for row, base in zip(stack, bases, strict=False)]
     farthest = int(np.argmax([values.sum() for values in squares]))
-    return too_far(updates[farthest], block, squares[farthest])
+    return overflow_error(updates[farthest], block, squares[farthest])
 
 
 def _finite_buffers(block: Block, stack: Array) -> bool:
@@ -157,16 +159,16 @@ def _finite_buffers(block: Block, stack: Array) -> bool:
 def read_base_values(
     block: Block, reader: Reader, bases: Mapping[int, BlockFile]
 ) -> dict[int, Values]:
-    """Read a block of every base model, in float64, by the number of its round."""
-    taken = {}
+    """Read a block of every base model in float64, by round number."""
+    base_values = {}
     for number, base in bases.items():
         values = as_float(reader.read(base))
-        taken[number] = reader.scratch.array(f"base {number}", block.size, np.float64)
-        np.copyto(taken[number], values, casting="unsafe")
-    return taken
+        base_values[number] = reader.scratch.array(f"base {number}", block.size, np.float64)
+        np.copyto(base_values[number], values, casting="unsafe")
+    return base_values
 
 
-def _added_up(
+def _sum_blocks(
     sources: Sequence[BlockSource],
     blocks: Sequence[Block],
     reduce: Callable[[Block, Reader], Values],

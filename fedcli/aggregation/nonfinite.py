@@ -1,4 +1,4 @@
-"""Tell whose values, and which tensor, are to blame where a result is no number."""
+"""Find the updates and tensors to blame when a result is NaN or infinite."""
 
 from collections.abc import Iterable
 
@@ -11,32 +11,32 @@ from fedcli.errors import UpdateError
 from fedcli.formats.dtypes import Array, as_float
 
 
-def not_finite(base: Base, updates: Iterable[Update], block: Block, result: Array) -> UpdateError:
-    """Tell why the result for a block is not finite: which update's values are not, or else where
-    they are finite and the result overflows.
-    """
-    return bad_values(updates, block) or UpdateError(
-        f"the result overflows in tensor {_overflown(block, result)!r}",
+def nonfinite_error(
+    base: Base, updates: Iterable[Update], block: Block, result: Array
+) -> UpdateError:
+    """Return why a block's result is not finite: values of updates are not, or it overflows."""
+    return nonfinite_values(updates, block) or UpdateError(
+        f"the result overflows in tensor {_overflowing(block, result)!r}",
         hint="aggregate with --max-norm leaves out updates that are far from their base model",
         path=base.round.path,
     )
 
 
-def too_far(update: Update, block: Block, squares: Array) -> UpdateError:
-    """Tell why the squared differences of an update to its base model are not finite."""
-    return bad_values([update], block) or update.error(
-        f"tensor {_overflown(block, squares)!r}: is so far from the base model that its norm"
+def overflow_error(update: Update, block: Block, squares: Array) -> UpdateError:
+    """Return why an update's squared differences to its base model are not finite."""
+    return nonfinite_values([update], block) or update.error(
+        f"tensor {_overflowing(block, squares)!r}: is so far from the base model that its norm"
         " overflows"
     )
 
 
-def bad_values(updates: Iterable[Update], block: Block) -> UpdateError | None:
-    """Tell which updates have values in a block that are not finite; None where none has."""
-    found = [error for update in updates if (error := _bad_values(update, block)) is not None]
+def nonfinite_values(updates: Iterable[Update], block: Block) -> UpdateError | None:
+    """Return which updates have values in a block that are not finite, or None."""
+    found = [error for update in updates if (error := _nonfinite_values(update, block)) is not None]
     return UpdateError.together(found) if found else None
 
 
-def _bad_values(update: Update, block: Block) -> UpdateError | None:
+def _nonfinite_values(update: Update, block: Block) -> UpdateError | None:
     with update.reopened() as tensors:
         for name in (part.name for part in block.parts):
             values = as_float(tensors.tensor(name))
@@ -48,6 +48,6 @@ def _bad_values(update: Update, block: Block) -> UpdateError | None:
     return None
 
 
-def _overflown(block: Block, values: Array) -> str:
+def _overflowing(block: Block, values: Array) -> str:
     names = (part.name for part in block.parts if not np.isfinite(values[part.place]).all())
     return next(names, block.parts[0].name)

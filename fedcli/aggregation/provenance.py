@@ -1,4 +1,4 @@
-"""Describe what was combined, for a manifest and for the header of a checkpoint."""
+"""Describe the combined updates, for a manifest and for the header of a checkpoint."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -13,15 +13,15 @@ from fedcli.formats.metadata import Kind, Metadata
 _UNKNOWN = Diagnosis(None, None, None)
 
 
-def not_read(_: Update) -> str:
-    """TrainerState for the digest of an update that is still to be read."""
+def digest_placeholder(_: Update) -> str:
+    """Return a placeholder for the digest of an update that is not read yet."""
     return NO_DIGEST
 
 
-def made_of(
+def combined_metadata(
     kind: Kind, base: Base, updates: Sequence[Update], digest_of: Callable[[Update], str]
 ) -> Metadata:
-    """Describe a checkpoint that is made of updates and partial means from one base model."""
+    """Describe a checkpoint that combines updates and partial means from one base model."""
     clients, partials = _digests(updates, digest_of)
     return Metadata(
         kind,
@@ -41,7 +41,7 @@ def _digests(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the SHA-256s of updates by client, and of partial means by name.
 
-    They are kept apart because a partial mean may be called what a client is called.
+    They are kept apart because a partial mean may have the name of a client.
     """
     clients: dict[str, str] = {}
     partials: dict[str, str] = {}
@@ -53,7 +53,7 @@ def _digests(
 def contributions(
     updates: Sequence[Update], counts: Values, kept: set[int], figures: Sequence[Diagnosis]
 ) -> tuple[Contribution, ...]:
-    """Describe updates and what became of them; ``figures`` is empty where nobody measured."""
+    """Describe updates and their weights; ``figures`` is empty if none were measured."""
     return tuple(
         Contribution(
             client=update.name,

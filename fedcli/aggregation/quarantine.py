@@ -1,4 +1,4 @@
-"""Go on without updates that are bad, as far as the quorum allows."""
+"""Continue without bad updates, if the quorum allows."""
 
 from dataclasses import replace
 
@@ -9,15 +9,15 @@ from fedcli.progress import Progress
 from fedcli.run.participation import Quorum
 from fedcli.text import printable
 
-_MOST_REASON = 300  # characters; a stranger may have thousands of files left out
+_MOST_REASON = 300  # characters: an attacker may cause thousands of rejections
 
 
 def set_aside(
     inputs: Inputs, quorum: Quorum, error: FedcliError, progress: Progress
 ) -> Inputs | None:
-    """Return the inputs without the updates that an error blames; their files stay as they are.
+    """Return the inputs without the updates that an error blames; their files stay unchanged.
 
-    None where it blames something else too, or where the others are too few.
+    Return None if the error also blames something else, or if too few updates remain.
     """
     run, accepted = inputs.run, inputs.taking_part.accepted
     by_file = {run.round(number).update(client): (number, client) for number, client in accepted}
@@ -29,7 +29,7 @@ def set_aside(
         sha256 = digest_if_readable(run.round(number), client)
         bad.append(Absence(client, printable(one.reason, _MOST_REASON), number, sha256))
     rest = inputs.taking_part.without(bad)
-    if not quorum.goes_without(rest):
+    if not quorum.may_continue_with(rest):
         return None
     for absence in bad:
         progress.say(f"left out: client {absence.client}: {absence.reason}")
@@ -37,10 +37,9 @@ def set_aside(
 
 
 def _is_of_update(error: FedcliError) -> bool:
-    """Whether the file that an error names is to blame.
+    """Return whether an error is the fault of the file it names.
 
-    An update may also change while it is read, and one may not be allowed to read it; a disk that
-    fails is nobody's fault.
+    A file may also change while it is read or forbid reading; a failing disk is no fault of it.
     """
     may_not = isinstance(error, StorageError) and isinstance(error.__cause__, PermissionError)
     return may_not or isinstance(error, BadInputError)

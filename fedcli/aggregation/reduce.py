@@ -1,4 +1,4 @@
-"""Make the next global model of the updates of a round, block by block."""
+"""Compute the next global model from the updates of a round, block by block."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -18,7 +18,7 @@ from fedcli.aggregation.blocks import (
     threads_for,
 )
 from fedcli.aggregation.gram import open_base_models, read_base_values
-from fedcli.aggregation.nonfinite import not_finite
+from fedcli.aggregation.nonfinite import nonfinite_error
 from fedcli.aggregation.server_state import ServerState, write_state
 from fedcli.aggregation.updates import Update
 from fedcli.aggregation.weighted_sums import BaseValues, LinearSum, largest
@@ -33,9 +33,9 @@ from fedcli.strategies.server_optimizers import SlotValues
 
 @dataclass(frozen=True)
 class Work:
-    """What the work on a block has to know. Only the updates in ``kept`` are read.
+    """The inputs for every block. Only the updates in ``kept`` are read.
 
-    With ``replaces`` the next model is what the reducer makes, as it is.
+    With ``replaces``, the reducer's result is the next model.
     """
 
     base: Base
@@ -53,7 +53,7 @@ class Work:
 
     @property
     def needs_base(self) -> bool:
-        """Whether the current model enters, besides the updates that were made from it."""
+        """Whether the computation reads the current model in addition to the updates."""
         return not self.replaces or "center" in self.state.slots
 
 
@@ -63,12 +63,11 @@ def reduce_updates(
     state: CheckpointWriter | None,
     progress: Progress,
 ) -> None:
-    """Write the tensors of the next global model, and of the state that the server keeps.
+    """Write the tensors of the next global model and of the server state.
 
-    Tensors that no update holds are copied from the current model, bit by bit.
-    Neither the number of threads nor the size of the blocks changes a byte of it. Updates that
-    were not hashed before are hashed on the way. Raises ``UpdateError`` for values that are not
-    finite.
+    Tensors that no update holds are copied bit by bit from the current model. The bytes depend
+    on neither the number of threads nor the size of the blocks. Updates that have no digest yet
+    are hashed. Raises ``UpdateError`` for values that are not finite.
     """
     linear, size, threads = _pace(work)
     used = linear.bases if linear else {}
@@ -80,11 +79,11 @@ def reduce_updates(
             if block.counters:
                 return _counters(work, block, reader), {}
             reduced = linear.reduce(block, reader) if linear else _stacked(work, block, reader)
-            taken = read_base_values(block, reader, bases)
+            base_values = read_base_values(block, reader, bases)
             before = work.state.read(block, reader)
             if linear:
-                linear.add_bases(block, reduced, taken, before)
-            return _optimize(work, block, reduced, taken, before)
+                linear.add_bases(block, reduced, base_values, before)
+            return _optimize(work, block, reduced, base_values, before)
 
         sources = [*work.sources, *bases.values(), *work.state.sources.values()]
         blocks = blocks_of(work.base.layout, work.base.roles, size)
@@ -99,7 +98,7 @@ def reduce_updates(
 
 
 def _pace(work: Work) -> tuple[LinearSum | None, int, int]:
-    """Return the sum, where it is one, the bytes of a block, and how many threads to work with."""
+    """Return the sum (of a linear decision), the bytes of a block, and the number of threads."""
     if isinstance(work.decision, LinearDecision):
         linear = LinearSum(work.base, work.decision, work.kept)
         return linear, BLOCK_BYTES, threads_for(0)
@@ -121,7 +120,7 @@ def _copy_withheld(base: Base, model: CheckpointWriter) -> None:
 
 
 def _counters(work: Work, block: Block, reader: Reader) -> Array:
-    """Combine integers: the largest over the clients, or their lower median in a robust rule."""
+    """Combine integers: the maximum over the clients, or the lower median in a robust rule."""
     if isinstance(work.decision, LinearDecision) and not work.decision.median_buffers:
         return largest(reader, work.sources)
     stack = reader.scratch.array("stack", (len(work.kept), block.size), block.dtype)
@@ -131,29 +130,29 @@ def _counters(work: Work, block: Block, reader: Reader) -> Array:
 
 
 def _stacked(work: Work, block: Block, reader: Reader) -> Values:
-    """Give all values of a block at once to a coordinate-wise rule."""
+    """Combine a block by a coordinate-wise rule, with all values in memory at once."""
     assert isinstance(work.decision, CoordinateWiseDecision)
     dtype = np.float64 if block.dtype == np.float64 else np.float32
     stack = reader.scratch.array("stack", (len(work.kept), block.size), dtype)
     for row, source in zip(stack, work.sources, strict=True):
         reader.read_into(source, row)
-    # A value that is not finite may hide among those that the rule does not use. It shows in the
-    # sum, which is quicker, but may overflow by itself.
+    # A value that is not finite may hide among those that the rule ignores. The sum shows it and
+    # is quicker, but may itself overflow.
     if not (np.isfinite(stack.sum()) or np.isfinite(stack).all()):
-        raise not_finite(work.base, work.kept, block, stack.sum(axis=0))
+        raise nonfinite_error(work.base, work.kept, block, stack.sum(axis=0))
     return work.decision.combine(stack)
 
 
 def _optimize(
-    work: Work, block: Block, reduced: Values, taken: BaseValues, state: SlotValues
+    work: Work, block: Block, reduced: Values, base_values: BaseValues, state: SlotValues
 ) -> tuple[Array, dict[str, Array]]:
-    """Take the server optimizer's step; buffers are left as the reducer made them.
+    """Take the server optimizer's step; buffers keep the reducer's values.
 
-    To the control variates is added what the reducer made of the controls.
+    The reducer's result for the controls is added to the server's control variates.
     """
     result = reduced
     if work.needs_base:
-        base = taken[work.base.round.number]
+        base = base_values[work.base.round.number]
         delta = reduced - base
         for place in block.buffers:
             delta[place] = 0
@@ -172,5 +171,5 @@ def _optimize(
     slots = {slot: values.astype(slot_dtype(block.dtype)) for slot, values in state.items()}
     for made in (as_float(values), *slots.values()):
         if not np.isfinite(made).all():
-            raise not_finite(work.base, work.kept, block, made)
+            raise nonfinite_error(work.base, work.kept, block, made)
     return values, slots

@@ -1,4 +1,4 @@
-"""What ``aggregate`` is asked for: a rule, the clients that count, and files of partial means."""
+"""The request to ``aggregate``: a rule, the invited clients, and files of partial means."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,9 +18,9 @@ from fedcli.strategies import Rule
 
 @dataclass(frozen=True)
 class Request:
-    """``invitation`` says who may take part in which round, and ``rule`` how they are combined.
+    """A rule, and the ``invitation`` that says who may take part in which round.
 
-    ``partials`` are the files of partial means by their names without the suffix.
+    ``partials`` maps names without the suffix to files of partial means.
     """
 
     rule: Rule
@@ -35,20 +35,20 @@ def read_request(
     members: Sequence[str],
     exclude: Sequence[str],
 ) -> Request:
-    """Resolve the rule, tell ids from files, and read which clients the files cover.
+    """Resolve the rule, separate ids from files, and read which clients the files cover.
 
-    Raises ``UsageError`` for options that do not go together, and for partial means that the rule
-    cannot use, that have the same name or a client in common, or that hold a client that may not
-    take part; ``NotReadyError`` and ``CheckpointError`` for files that cannot be read.
+    Raises ``UsageError`` for conflicting options and for partial means that the rule cannot use,
+    that share a name or a client, or that hold a client that may not take part; ``NotReadyError``
+    and ``CheckpointError`` for files that cannot be read.
     """
     typed = {key: value for key, value in (options or {}).items() if value is not None}
     plan = run.info.plan.aggregate.with_options(typed)
     rule = resolve(plan, typed.keys())
     if rule.optimizer.of_mean and not run.info.clients:
         raise UsageError(
-            f"--server-optimizer {rule.server_optimizer}: needs the number of all clients, and this"
+            f"--server-optimizer {rule.server_optimizer}: needs the number of all clients, but this"
             " run has no list of them",
-            hint="fedcli init --clients makes a run that has one",
+            hint="fedcli init --clients creates a run with one",
         )
     everybody = Invitation(
         run,
@@ -66,7 +66,7 @@ def read_request(
     named = tuple(run.choose_clients(ids, "aggregate")) if ids else None
     for client in named or ():
         if client in covered:
-            raise UsageError(f"client {client}: is in {covered[client]} already")
+            raise UsageError(f"client {client}: is already in {covered[client]}")
     return Request(rule, replace(everybody, named=named, covered=frozenset(covered)), partials)
 
 
@@ -81,7 +81,7 @@ def _by_name(files: Sequence[Path], rule: Rule) -> dict[str, Path]:
     for path in files:
         if path.stem in partials:
             raise UsageError(
-                f"another partial mean is called {path.stem} too; rename one", path=path
+                f"another partial mean is also called {path.stem}; rename one", path=path
             )
         partials[path.stem] = path
     return partials
@@ -94,7 +94,7 @@ def _covered(files: Sequence[Path], everybody: Invitation) -> dict[str, str]:
         with Checkpoint(path, Kind.PARTIAL) as checkpoint:
             clients = set(checkpoint.metadata.updates or {})
         if twice := client_order(clients & covered.keys()):
-            raise UsageError(f"client {twice[0]} is in {covered[twice[0]]} too", path=path)
+            raise UsageError(f"client {twice[0]} is also in {covered[twice[0]]}", path=path)
         _check_invited(path, clients, everybody)
         covered.update(dict.fromkeys(clients, str(path)))
     return covered
@@ -112,6 +112,6 @@ def _check_invited(path: Path, clients: set[str], everybody: Invitation) -> None
         if wrong:
             raise UsageError(
                 f"holds the update of client {client_order(wrong)[0]}, which {reason}",
-                hint="fedcli aggregate --partial makes it again, of other clients",
+                hint="fedcli aggregate --partial writes a new one from other clients",
                 path=path,
             )

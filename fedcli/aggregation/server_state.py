@@ -1,8 +1,8 @@
-"""What the server keeps from round to round: an optimizer's moments, the result of the last round.
+"""The server state, kept from round to round: optimizer moments, the result of the last round.
 
-Tensors are named ``<slot>/<parameter>``, for the parameters that the updates hold; they are
-float64 for parameters of float64, else float32. The state of a round belongs to that round's
-global model and is written before it.
+Tensors are named ``<slot>/<parameter>`` for the parameters that updates hold, in float64 for
+float64 parameters, else float32. A round's state belongs to its global model and is written
+before it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ from fedcli.text import brief
 
 
 def _prefix(slot: str) -> str:
-    """Return what comes before the name of a tensor of the updates; controls are among these."""
+    """Return the prefix of a slot's tensor names; controls have it in updates already."""
     return "" if slot == CONTROL else f"{slot}/"
 
 
@@ -38,8 +38,8 @@ def _prefix(slot: str) -> str:
 class ServerState:
     """The state that a round starts from.
 
-    ``slots`` maps each slot to what it starts from, ``sources`` to what the round before left of
-    it; ``steps`` counts the optimizer's steps so far.
+    ``slots`` maps each slot to its start value, ``sources`` to its tensors from the previous
+    round, if any; ``steps`` is the number of optimizer steps so far.
     """
 
     slots: Mapping[str, float]
@@ -47,7 +47,7 @@ class ServerState:
     steps: int
 
     def read(self, block: Block, reader: Reader) -> SlotValues:
-        """Read a block of every slot, in float64."""
+        """Read a block of every slot in float64."""
         state = {}
         for slot, start in self.slots.items():
             values = np.full(block.size, start)
@@ -59,15 +59,15 @@ class ServerState:
 
 @contextmanager
 def open_state(rule: Rule, base: Base, recorded: Mapping[str, float]) -> Iterator[ServerState]:
-    """Open what the round before left for this rule.
+    """Open the state that the previous round left for this rule.
 
-    An optimizer goes on where its slots are there and started as they would now, and where what
-    all clients ``recorded`` for it is what it was; else it starts anew. So do the center of a
-    clipping rule, and parameters that were not sent then.
+    An optimizer continues if its slots are there, had the same start values, and the values that
+    all clients ``recorded`` for it are unchanged; else it starts anew. The center of a clipping
+    rule and parameters that were not sent then also start anew.
 
-    Raises ``BadInputError`` when the state, the manifest and the global model of that round do
-    not belong together, or are not what the coordinator signed, and ``NotReadyError`` when the
-    state is missing.
+    Raises ``BadInputError`` if the state, the manifest and the global model of that round do not
+    belong together or are not what the coordinator signed, and ``NotReadyError`` if the state is
+    missing.
     """
     slots = rule.slots()
     before = base.run.round(base.round.number - 1)
@@ -78,7 +78,7 @@ def open_state(rule: Rule, base: Base, recorded: Mapping[str, float]) -> Iterato
         yield ServerState(slots, {}, 0)
         return
     with _checked(base.run, before, manifest) as checkpoint:
-        goes_on = _goes_on(rule, recorded, checkpoint.metadata)
+        continues = _continues(rule, recorded, checkpoint.metadata)
         found = {name.partition("/")[0] for name in checkpoint.layout}
         mine = rule.optimizer.start(rule.options).keys()
         sources = {
@@ -86,12 +86,12 @@ def open_state(rule: Rule, base: Base, recorded: Mapping[str, float]) -> Iterato
                 checkpoint, base.layout, prefix=_prefix(slot), floats=slot_dtype, missing=start
             )
             for slot, start in slots.items()
-            if slot in found and (goes_on or slot not in mine)
+            if slot in found and (continues or slot not in mine)
         }
-        yield ServerState(slots, sources, (checkpoint.metadata.steps or 0) if goes_on else 0)
+        yield ServerState(slots, sources, (checkpoint.metadata.steps or 0) if continues else 0)
 
 
-def _goes_on(rule: Rule, recorded: Mapping[str, float], found: Metadata) -> bool:
+def _continues(rule: Rule, recorded: Mapping[str, float], found: Metadata) -> bool:
     said, optimizer = found.server, rule.optimizer
     if said is None or said.server_optimizer != rule.server_optimizer:
         return False
@@ -102,18 +102,18 @@ def _goes_on(rule: Rule, recorded: Mapping[str, float], found: Metadata) -> bool
         return False
     try:
         return optimizer.start(options) == optimizer.start(rule.options)
-    except OverflowError:  # of a number that no round was made with
+    except OverflowError:  # from a number that no round can have used
         return False
 
 
 def read_slot(run: Run, round_number: int, slot: str) -> tuple[dict[str, Array], str | None]:
-    """Return what the server kept in a slot for clients of round ``round_number`` to read.
+    """Return the server's arrays in a slot, by parameter name, for the clients of a round.
 
-    The arrays go by the names of the parameters; with them comes the SHA-256 of the file of the
-    round before. Where no round was before, or it kept no such slot, that is ``({}, None)``.
+    Also return the SHA-256 of the previous round's state file. The result is ``({}, None)`` if
+    there was no previous round or it kept no such slot.
 
-    Raises what ``open_state`` does, and ``NotReadyError`` where the manifest of the round before,
-    which tells whether there is a state, is missing.
+    Raises what ``open_state`` raises, and ``NotReadyError`` if the previous round's manifest,
+    which says whether there is a state, is missing.
     """
     before = run.round(round_number - 1)
     manifest = _manifest(run, before, digest(before.global_model))
@@ -130,17 +130,17 @@ def read_slot(run: Run, round_number: int, slot: str) -> tuple[dict[str, Array],
 
 def _no_manifest(before: Round, what: str) -> NotReadyError:
     return NotReadyError(
-        f"is missing, or not readable; it tells whether the server keeps {what}",
-        hint=f"copy it, and server_state.safetensors beside it, to {before.path}",
+        f"is missing or not readable; it says whether the server keeps {what}",
+        hint=f"copy it and the server_state.safetensors next to it to {before.path}",
         path=before.manifest,
     )
 
 
 def _manifest(run: Run, before: Round, sha256: str) -> Manifest | None:
-    """Read what goes with the model of a round, of this SHA-256; None where nothing was kept."""
+    """Read and check the manifest of a round whose model has this SHA-256, or return None."""
     manifest = Manifest.try_read(before.manifest)
     if manifest is None and before.server_state.exists():
-        wrong = f"does not tell whether {before.server_state} belongs to {before.global_model}"
+        wrong = f"does not say whether {before.server_state} belongs to {before.global_model}"
     elif manifest is not None and manifest.global_model != sha256:
         wrong = f"does not describe {before.global_model}"
     else:
@@ -152,7 +152,7 @@ def _manifest(run: Run, before: Round, sha256: str) -> Manifest | None:
 
 def _hint(run: Run, round_: Round, strategy: str) -> str:
     command = run.command(f"aggregate --round {round_.number}{strategy} --force")
-    return f"make it again, with the options of that round: {command}"
+    return f"aggregate it again with the options of that round: {command}"
 
 
 @contextmanager
@@ -175,7 +175,7 @@ def _checked(run: Run, round_: Round, manifest: Manifest) -> Iterator[Checkpoint
 
 
 def _check_tensors(state: Checkpoint, round_: Round) -> None:
-    """Raise ``BadInputError`` for what cannot be kept for the parameters of a round's model."""
+    """Raise ``BadInputError`` for a tensor that fits no parameter of the round's model."""
     with Checkpoint(round_.global_model, Kind.GLOBAL) as model:
         layout = model.layout
     for name, found in state.layout.items():
@@ -185,13 +185,13 @@ def _check_tensors(state: Checkpoint, round_: Round) -> None:
             kept_for.shape,
         ):
             raise BadInputError(
-                f"tensor {brief(name)} goes with no parameter of {round_.global_model}",
+                f"tensor {brief(name)} matches no parameter of {round_.global_model}",
                 path=state.path,
             )
 
 
 def state_layout(rule: Rule, base: Base) -> Layout:
-    """Lay out the state that a round ends with."""
+    """Return the layout of the state that a round ends with."""
     names = {slot: base.parameters() for slot in rule.slots()}
     if CONTROL in names:
         names[CONTROL] = base.controls()
@@ -224,6 +224,6 @@ def state_metadata(
 
 
 def write_state(writer: CheckpointWriter, block: Block, state: Mapping[str, Array]) -> None:
-    """Write a block of every slot, each of its ``slot_dtype``."""
+    """Write a block of every slot."""
     for slot, values in state.items():
         write_block(writer, block, values, _prefix(slot))

@@ -1,4 +1,4 @@
-"""The updates of a round: whether each fits, and what a rule may know of it."""
+"""The updates of a round: check that each fits, and describe it to a rule."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from fedcli.security.signatures import signature_fault
 from fedcli.strategies.decision import Contributor
 from fedcli.text import brief
 
-NO_DIGEST = "0" * 64  # as long as a digest, until it is known
+NO_DIGEST = "0" * 64  # reserves the length of a digest that is not known yet
 
 
 def _partial_dtype(_: np.dtype[Any]) -> np.dtype[Any]:
@@ -29,8 +29,8 @@ def _partial_dtype(_: np.dtype[Any]) -> np.dtype[Any]:
 class Update:
     """An update that was checked against its base, or a partial mean of several.
 
-    ``members`` are the clients of a partial mean with their updates' SHA-256; empty for an update.
-    ``staleness`` counts the rounds since its own.
+    ``members`` maps the clients of a partial mean to their updates' SHA-256; empty for an update.
+    ``staleness`` is the number of rounds since its own.
     """
 
     def __init__(self, name: str, base: Base, tensors: UpdateTensors, now: int) -> None:
@@ -48,12 +48,12 @@ class Update:
         )
 
     def reopened(self) -> UpdateTensors:
-        """Open its file once more, to look at single tensors."""
+        """Open its file a second time, to read single tensors."""
         return UpdateTensors(self.path, self.kind)
 
     @property
     def contributor(self) -> Contributor:
-        """What a rule may know of it."""
+        """What a rule may know about it."""
         return Contributor(
             self.name,
             self.path,
@@ -67,19 +67,19 @@ class Update:
         """Return the SHA-256 of the file, hex, once every block has been read."""
         return self.values.digest()
 
-    def way_out(self) -> str:
-        """Return what can be done where it cannot be used."""
-        return way_out(self.base, self.name, self.base.round.number + self.staleness)
+    def remedy(self) -> str:
+        """Return a hint for when it cannot be used."""
+        return remedy(self.base, self.name, self.base.round.number + self.staleness)
 
     def error(self, what: str) -> UpdateError:
         """Return the error of an update that cannot be used; ``what`` says why."""
         if self.members:
             return UpdateError(what, path=self.path)
-        return UpdateError(what, hint=self.way_out(), path=self.path, client=self.name)
+        return UpdateError(what, hint=self.remedy(), path=self.path, client=self.name)
 
 
-def way_out(base: Base, client: str, now: int) -> str:
-    """Return what can be done about an update that round ``now`` cannot use."""
+def remedy(base: Base, client: str, now: int) -> str:
+    """Return a hint for an update that round ``now`` cannot use."""
     again = f"{train_command(base.run, [client], base.round.number)} --force"
     force = " --force" if base.run.round(now).global_model.exists() else ""
     without = base.run.command(f"aggregate --round {now} --exclude {client}{force}")
@@ -87,13 +87,13 @@ def way_out(base: Base, client: str, now: int) -> str:
 
 
 def check_tensors(base: Base, expected: Layout, checkpoint: Checkpoint) -> None:
-    """Raise ``ValueError`` for the first tensor that is not as expected, and for other roles."""
+    """Raise ``ValueError`` for the first tensor that is not as expected, and for wrong roles."""
     found = checkpoint.layout
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
             raise ValueError(f"tensor {name!r} is missing")
         if name in base.whole and name not in expected:
-            raise ValueError(f"has a tensor {name!r}, and says that it withholds it")
+            raise ValueError(f"has a tensor {name!r} but says that it withholds it")
         if name not in expected:
             raise ValueError(f"has a tensor {name!r} that the base model does not have")
         a, b = expected[name], found[name]
@@ -110,11 +110,10 @@ def check_tensors(base: Base, expected: Layout, checkpoint: Checkpoint) -> None:
 
 
 def check_sources(updates: Sequence[Update]) -> None:
-    """Check of updates that were read that they are what their clients wrote.
+    """Check that updates, which were read, are what their clients wrote.
 
-    They have to have the digest that the client noted beside the update, and in a run with members
-    its signature. Raises ``UpdateError``, of all updates together. Telemetry that is missing or
-    broken says nothing.
+    Each must match the digest in its telemetry or, in a run with members, its signature. Missing
+    or broken telemetry is ignored. Raises one ``UpdateError`` for all that fail.
     """
     if errors := [update.error(fault) for update in updates if (fault := _source_fault(update))]:
         raise UpdateError.together(errors)
@@ -122,7 +121,7 @@ def check_sources(updates: Sequence[Update]) -> None:
 
 def _source_fault(update: Update) -> str | None:
     base, sha256 = update.base, update.digest()
-    if base.run.info.members:  # anybody can write a note; of the signature's own author is the rest
+    if base.run.info.members:  # anybody can write telemetry, only the member can sign
         return signature_fault(base.run, base.round, update.name, sha256)
     try:
         told = Telemetry.read(base.round.telemetry(update.name))

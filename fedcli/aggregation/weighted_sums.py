@@ -1,4 +1,4 @@
-"""Sums of weighted updates, block by block, in float64 and in client order."""
+"""Weighted sums of updates, block by block, in float64 and in client order."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.block_files import write_block
 from fedcli.aggregation.blocks import Block, BlockSource, Reader, blocks_of, reduce_blocks
-from fedcli.aggregation.nonfinite import not_finite
+from fedcli.aggregation.nonfinite import nonfinite_error
 from fedcli.aggregation.updates import Update
 from fedcli.formats.checkpoint import CheckpointWriter
 from fedcli.formats.dtypes import Array, Values, as_float
@@ -27,12 +27,12 @@ def weighted_sum(
     factors: Sequence[float],
     watch: Callable[[Array], None] | None = None,
 ) -> Values:
-    """Return Σ f_i y_i of the sources in float64, in their order; ``watch`` sees each y_i."""
+    """Return Σ f_i y_i over the sources in order, in float64; ``watch`` receives each y_i."""
     total = reader.scratch.array("total", block.size, np.float64)
     term = reader.scratch.array("term", block.size, np.float64)
     for index, (source, factor) in enumerate(zip(sources, factors, strict=True)):
         values = as_float(reader.read(source))
-        # Widened before it is multiplied; faster than to let numpy do both at once. The first
+        # Widening before multiplying is faster than letting numpy do both at once. The first
         # product is not added to 0, which would turn -0 into 0.
         product = term if index else total
         np.copyto(product, values)
@@ -46,12 +46,11 @@ def weighted_sum(
 
 
 def largest(reader: Reader, sources: Sequence[BlockSource]) -> Array:
-    """Return the largest value of the sources, in their own dtype.
+    """Return the largest values of the sources in their own dtype, which is how integers combine.
 
-    This is how integers are combined. A counter such as BatchNorm's ``num_batches_tracked`` says
-    how many batches a tensor has seen. It is no quantity to average: a mean would have to be
-    rounded, and a float64 cannot hold every int64. The largest never runs backwards from round
-    to round, and is the client's own value where there is one client.
+    A counter such as BatchNorm's ``num_batches_tracked`` is the number of batches seen. A mean
+    would need rounding, and a float64 cannot hold every int64. The maximum never decreases from
+    round to round, and for one client it is that client's value.
     """
     result = reader.read(sources[0]).copy()
     for source in sources[1:]:
@@ -66,9 +65,9 @@ def add_up(
     writer: CheckpointWriter,
     progress: Progress,
 ) -> None:
-    """Write a partial mean: Σ f_i y_i in float64, and the largest of integers.
+    """Write a partial mean: Σ f_i y_i in float64, and the maximum of integers.
 
-    A partial mean among the updates was multiplied before, and enters as it is.
+    Partial means among the updates are weighted already and enter unchanged.
     """
     factors = [1.0 if u.members else f for u, f in zip(updates, factors, strict=True)]
     sources = [update.values for update in updates]
@@ -78,7 +77,7 @@ def add_up(
             return largest(reader, sources)
         total = weighted_sum(block, reader, sources, factors)
         if not np.isfinite(total).all():
-            raise not_finite(base, updates, block, total)
+            raise nonfinite_error(base, updates, block, total)
         return total.copy()
 
     blocks = blocks_of(base.layout, base.roles)
@@ -90,7 +89,7 @@ def add_up(
 
 
 def _lowest_terms(shares: Shares) -> Shares:
-    """Cancel what whole weights have in common, so that equal clients are added up as they are."""
+    """Cancel the common factor of integer weights, so that equal clients have weight 1."""
     numbers = [*shares.weights.tolist(), shares.divisor]
     if not all(number.is_integer() for number in numbers):
         return shares
@@ -99,11 +98,11 @@ def _lowest_terms(shares: Shares) -> Shares:
 
 
 class LinearSum:
-    """The sum of a ``LinearDecision`` combination, in float64, in client order.
+    """The sum that a ``LinearDecision`` describes, in float64 and in client order.
 
-    Σ w_i y_i is added up before it is divided: the products of float32 values and numbers of
-    examples are exact, so that only the additions round. The base models enter with what their
-    coefficients lack to those of x + Σ c_i (y_i - x_i).
+    Σ w_i y_i is divided only at the end: products of float32 values and numbers of examples are
+    exact, so that only the additions round. The base models are then added with the coefficients
+    that are missing from x + Σ c_i (y_i - x_i).
     """
 
     def __init__(self, base: Base, decision: LinearDecision, kept: Sequence[Update]) -> None:
@@ -113,7 +112,7 @@ class LinearSum:
             shares = _lowest_terms(shares)
         weights = shares.weights[list(decision.kept)].tolist()
         self._sources = [update.values for update in kept]
-        # A partial mean holds values that were multiplied by their weights already.
+        # The values of a partial mean are weighted already.
         self._factors = [1.0 if u.members else w for u, w in zip(kept, weights, strict=True)]
         self._divisor = shares.divisor
         self._weight = sum(weights)
@@ -129,7 +128,7 @@ class LinearSum:
         self.bases = {number: bases[number] for number in self._coefficients}
 
     def reduce(self, block: Block, reader: Reader) -> Values:
-        """Add up the updates; parameters are still without their base models."""
+        """Add up the updates; the base models of parameters are still missing."""
         buffers: list[list[Array]] = [[] for _ in block.buffers]
 
         def remember(values: Array) -> None:
@@ -148,12 +147,12 @@ class LinearSum:
         return total
 
     def add_bases(
-        self, block: Block, total: Values, taken: BaseValues, state: Mapping[str, Values]
+        self, block: Block, total: Values, base_values: BaseValues, state: Mapping[str, Values]
     ) -> None:
-        """Add what the coefficients of the base models lack, and the center."""
+        """Add the base models with their missing coefficients, and the center."""
         kept = [total[place].copy() for place in block.buffers]
         for number, coefficient in self._coefficients.items():
-            total += coefficient * taken[number]
+            total += coefficient * base_values[number]
         if self._center:
             total += self._center * state["center"]
         for place, values in zip(block.buffers, kept, strict=True):

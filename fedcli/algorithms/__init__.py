@@ -1,7 +1,7 @@
-"""Local algorithms, by name: what a client does with the model of the round.
+"""Local algorithms by name: how a client trains the model of the round.
 
-One file an algorithm, with its row, its options, its mathematics and what it keeps. It becomes one
-of fedcli's by a line in ``ALGORITHMS``.
+Each algorithm has one file with its row, its options, its mathematics and its state, and one line
+in ``ALGORITHMS``.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ ALGORITHMS: dict[str, type[LocalAlgorithm]] = {
 
 
 def owners_of(option: str) -> Iterator[tuple[str, Declared]]:
-    """Yield the algorithms that have an option, with what each declares of it."""
+    """Yield the algorithms that have an option, with each one's declaration of it."""
     for name, row in ALGORITHMS.items():
         if option in declared(row):
             yield name, declared(row)[option]

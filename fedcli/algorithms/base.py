@@ -1,6 +1,6 @@
-"""What a local algorithm is: its row in the list, its options, and what it adds to a training.
+"""The interface of a local algorithm: its row, its options, and its terms during training.
 
-A file of this room needs torch only while it trains: aggregation and reports read the rows too.
+Files of this room import torch only during training: aggregation and reports read the rows too.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 class RoundStart:
     """What an algorithm knows at the start of a client's round.
 
-    ``lr`` and ``momentum`` are those of the round, ``proximal`` is the μ of a proximal term that
-    is added to the algorithm, 0 without one. ``module`` holds the global model. ``shared`` are its
-    parameters that are trained and sent, by name. ``kept`` is what the client kept from its last
-    round, by tensor name, empty in its first; ``server`` the slot of the server's state that the
-    algorithm reads, empty before the server keeps any. ``full_gradient`` returns the gradients of
-    the mean loss over all examples at the module's parameters, by the names of ``shared``.
+    ``lr`` and ``momentum`` are those of the round; ``proximal`` is the μ of an additional proximal
+    term, 0 without one. ``module`` holds the global model, and ``shared`` its parameters that are
+    trained and sent, by name. ``kept`` is the client's state from its last round, by tensor name,
+    empty in the first; ``server`` is the slot of the server's state that the algorithm reads,
+    empty before the server has any. ``full_gradient`` returns the gradients of the mean loss over
+    all examples at the module's parameters, by the names of ``shared``.
     """
 
     lr: float
@@ -39,9 +39,9 @@ class RoundStart:
         return {name: value.detach().clone() for name, value in self.shared.items()}
 
     def state(self, found: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
-        """Return a state for every shared parameter: what was found, 0 where there is nothing.
+        """Return a state for every shared parameter: its tensor in ``found``, or zeros.
 
-        It is float64 for parameters of float64, else float32, as the server keeps it.
+        States are float64 for float64 parameters, else float32, as on the server.
         """
         import torch
 
@@ -59,7 +59,7 @@ class RoundStart:
 
 @dataclass(frozen=True)
 class Kept:
-    """What an algorithm leaves: what the client keeps, and what is sent beside the model."""
+    """An algorithm's results: the client's new state, and tensors to send with the model."""
 
     state: "Mapping[str, Tensor]" = field(default_factory=dict)
     sent: "Mapping[str, Tensor]" = field(default_factory=dict)
@@ -67,25 +67,25 @@ class Kept:
 
 @dataclass(frozen=True)
 class Personal:
-    """A model that is trained after the shared one, with its own terms, and stays here."""
+    """A model that is trained after the shared one, with its own term, and never sent."""
 
     module: "nn.Module"
     term: "Term"
 
 
 class Term:
-    """What an algorithm adds to one client's training in one round; this one adds nothing.
+    """A term that an algorithm adds to a client's training in a round; this one adds nothing.
 
-    Several can be added to one training, each seeing the gradients that the one before it made.
-    ``gradient`` and ``finish`` are called without autograd.
+    A training can have several terms; each gets the gradients of the previous one. ``gradient``
+    and ``finish`` are called without autograd.
     """
 
     def loss(self, logits: "Tensor") -> "Tensor | None":
-        """Return a term to add to the mean loss of the batch that was just put through."""
+        """Return a term to add to the mean loss of the batch of the last forward pass."""
         return None
 
     def gradient(self, gradients: "list[Tensor]", parameters: "list[Tensor]") -> "list[Tensor]":
-        """Return the gradients with those of the algorithm's terms added, in closed form."""
+        """Return the gradients plus the gradient of the term in closed form."""
         return gradients
 
     def personal(self) -> Personal | None:
@@ -93,7 +93,7 @@ class Term:
         return None
 
     def finish(self, steps: int) -> Kept:
-        """Return what is left after ``steps`` steps; the module holds the trained model."""
+        """Return the results after ``steps`` steps; the module holds the trained model."""
         return Kept()
 
 
@@ -101,14 +101,15 @@ class Term:
 class LocalAlgorithm:
     """A local algorithm with its options, which are the fields of the subclass.
 
-    ``refuses`` are keys of the plan that make no sense with it, and why. One with ``sgd_only``
-    reads the gradients off the way that SGD went, one that ``divides_by_length`` divides by the
-    normalised number of steps, and one that ``watches_layers`` cannot be compiled. ``strategy`` is
-    how its updates are aggregated, which ``needs_strategy`` when the server does the other half of
-    the algorithm. ``keeps`` is what it calls the state that a client keeps from round to round,
-    which starts anew with another value of an option in ``anew_with``; with ``keeps_layers``,
-    layers of the model stay with the client. ``reads`` is the slot of the server's state that
-    clients read. ``proximal_option`` is the key of the plan with the μ of its proximal term.
+    ``refuses`` maps plan keys that make no sense with it to the reason. With ``sgd_only``, it
+    derives gradients from the steps of SGD; with ``divides_by_length``, it divides by the
+    normalised number of steps; with ``watches_layers``, the network cannot be compiled.
+    ``strategy`` is the default way to aggregate its updates, and ``needs_strategy`` makes it
+    mandatory because the server does half of the algorithm. ``keeps`` names the state that a
+    client keeps from round to round, which is reset when an option in ``anew_with`` changes; with
+    ``keeps_layers``, layers of the model stay with the client. ``reads`` is the slot of the
+    server's state that clients read. ``proximal_option`` is the plan key of the μ of its proximal
+    term.
     """
 
     name: ClassVar[str]
@@ -132,16 +133,16 @@ class LocalAlgorithm:
         return asdict(self)
 
     def begin(self, start: RoundStart) -> Term:
-        """Return what it adds to a client's training in a round."""
+        """Return its term for a client's training in a round."""
         return Term()
 
     def local_layers(self, roles: Mapping[str, Role]) -> tuple[str, ...]:
         """Return the layers that stay with the client, by the roles of the model's tensors.
 
-        Raises ``UsageError`` for a model that has none such.
+        Raises ``UsageError`` for a model without such layers.
         """
         return ()
 
     def recorded(self, length: float) -> dict[str, Any]:
-        """Return what an update says of its training besides; ``length`` is of its steps."""
+        """Return additional facts that an update records; ``length`` is that of its steps."""
         return {}

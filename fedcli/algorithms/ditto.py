@@ -1,13 +1,12 @@
-"""Ditto: a personal model beside the shared one.
+"""Ditto: a personal model in addition to the shared one.
 
 Li et al. 2021, "Ditto: Fair and Robust Federated Learning Through Personalization", algorithm 1.
-The shared model is trained as in FedAvg. Then the client goes on with its own model v_k, which
-minimises
+The shared model is trained as in FedAvg. Then the client trains its own model v_k, which minimises
 
     h_k(v; w_t) = F_k(v) + λ/2 ‖v − w_t‖²
 
-with w_t the global model of the round. v_k stays with the client; it starts as the first global
-model that the client is given.
+where w_t is the global model of the round. v_k stays with the client and starts as the first
+global model that the client receives.
 """
 
 import copy
@@ -25,7 +24,7 @@ class Ditto(LocalAlgorithm):
     """Minimise F_k(w), then F_k(v) + λ/2 ‖v − w_t‖²."""
 
     name = "ditto"
-    summary = "a personal model beside the shared one, drawn towards it"
+    summary = "an additional personal model, drawn towards the shared one"
     source = "Li et al. 2021 (Ditto), algorithm 1"
     refuses: ClassVar[Mapping[str, str]] = {"local_layers": "keeps a whole model with the client"}
     keeps = "personal"
@@ -35,12 +34,12 @@ class Ditto(LocalAlgorithm):
     )
 
     def begin(self, start: RoundStart) -> Term:
-        """Leave the shared model alone."""
+        """Return the personal model's term."""
         return PersonalModel(start, self.ditto_lambda)
 
 
 class PersonalModel(Term):
-    """Leaves the shared model alone, and trains a personal one after it."""
+    """Trains a personal model after the shared one, to which it adds nothing."""
 
     def __init__(self, start: RoundStart, pull: float) -> None:
         self.module = copy.deepcopy(start.module)

@@ -1,4 +1,4 @@
-"""FedAvg: K local steps on the client's mean loss ``F_k(w)``, from the global model.
+"""FedAvg: K local steps from the global model on the client's mean loss ``F_k(w)``.
 
 McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Decentralized Data",
 algorithm 1.
@@ -11,7 +11,7 @@ from fedcli.algorithms.base import LocalAlgorithm
 
 @dataclass(frozen=True)
 class FedAvg(LocalAlgorithm):
-    """Minimise F_k(w), and add nothing."""
+    """Minimise F_k(w)."""
 
     name = "fedavg"
     summary = "local steps, nothing else"

@@ -16,7 +16,7 @@ _BUFFER = ".running_mean"
 
 @dataclass(frozen=True)
 class FedBN(LocalAlgorithm):
-    """Minimise F_k(w), and send no layer of batch normalisation."""
+    """Minimise F_k(w), and send no batch normalisation layers."""
 
     name = "fedbn"
     summary = "batch normalisation stays with the client"
@@ -24,9 +24,9 @@ class FedBN(LocalAlgorithm):
     keeps_layers = True
 
     def local_layers(self, roles: Mapping[str, Role]) -> tuple[str, ...]:
-        """Return the layers that keep running statistics.
+        """Return the layers with running statistics.
 
-        They are told by their buffers' names, as ``torch.nn.BatchNorm2d`` gives them.
+        They are recognised by buffer names, which are those of ``torch.nn.BatchNorm2d``.
         """
         layers = sorted(n.removesuffix(_BUFFER) for n in roles if n.endswith(_BUFFER))
         if not layers:

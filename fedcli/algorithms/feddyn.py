@@ -5,8 +5,8 @@ minimises
 
     L_k(θ) − ⟨h_k, θ⟩ + α/2 ‖θ − θ_t‖²
 
-and then keeps ``h_k ← h_k − α (θ_k − θ_t)``, which is the gradient of L_k at the minimum. h_k is 0
-at the start, and again with another α. The server's half is the strategy ``feddyn``.
+and then keeps ``h_k ← h_k − α (θ_k − θ_t)``, which is the gradient of L_k at the minimum. h_k
+starts at 0, and is reset if α changes. The server's half is the strategy ``feddyn``.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class FedDyn(LocalAlgorithm):
     feddyn_alpha: float = option(0.01, "Weight α of the dynamic regulariser.", "A", at_least=0)
 
     def begin(self, start: RoundStart) -> Term:
-        """RoundStart from the client's h_k."""
+        """Start from the client's h_k."""
         return DynamicRegularizer(start, self.feddyn_alpha)
 
 

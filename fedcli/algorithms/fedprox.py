@@ -4,8 +4,8 @@ Li et al. 2020, "Federated Optimization in Heterogeneous Networks", equation 2: 
 
     h_k(w; w_t) = F_k(w) + μ/2 ‖w − w_t‖²
 
-with the squared norm, so that the term's gradient is ``μ (w − w_t)``. It is over the parameters
-that are trained and sent: for others there is no global model to be near to.
+with the squared norm, so that the term's gradient is ``μ (w − w_t)``. It covers the parameters
+that are trained and sent; the others have no global counterpart.
 """
 
 from collections.abc import Iterable, Mapping
@@ -37,7 +37,7 @@ class FedProx(LocalAlgorithm):
 
 
 class Proximal(Term):
-    """Adds ``μ/2 ‖w − center‖²`` over the parameters that ``center`` goes with."""
+    """Adds ``μ/2 ‖w − center‖²`` over ``parameters``, where ``center`` has one value for each."""
 
     def __init__(
         self, mu: float, parameters: "Iterable[Tensor]", center: "Iterable[Tensor]"
@@ -61,5 +61,5 @@ class Proximal(Term):
 
 
 def proximal(start: RoundStart, mu: float) -> Proximal:
-    """Keep the model near the global one, beside whatever else an algorithm adds."""
+    """Return a term that keeps the model near the global one; it works with other terms."""
     return Proximal(mu, start.shared.values(), start.shared.values())

@@ -1,14 +1,15 @@
 """MOON: model-contrastive learning.
 
-Li et al. 2021, "Model-Contrastive Federated Learning", equations 2 and 3. With z, z_glob and
-z_prev the features of an example under the local model, the global model of the round and the
-client's model of its last round, and sim the cosine similarity, client k minimises
+Li et al. 2021, "Model-Contrastive Federated Learning", equations 2 and 3. Let z, z_glob and z_prev
+be the features of an example in the local model, the global model of the round and the client's
+model of its last round, and let sim be the cosine similarity. Client k minimises
 
     F_k(w) + μ mean( −log( e^{sim(z, z_glob)/τ} / (e^{sim(z, z_glob)/τ} + e^{sim(z, z_prev)/τ}) ) )
 
-Features are what the last linear layer is given; the paper's networks have a projection head
-before it, which a model of one's own can bring. z_glob and z_prev are taken in evaluation mode. In
-a client's first round z_prev would be z_glob, and the term log 2: it is left out.
+Features are the inputs of the last linear layer; the paper's networks have a projection head
+before it, which a user's own model can have too. z_glob and z_prev are computed in evaluation
+mode. In a client's first round z_prev would equal z_glob, so the term, a constant log 2, is
+omitted.
 """
 
 import copy
@@ -41,12 +42,12 @@ class Moon(LocalAlgorithm):
     temperature: float = option(0.5, "Temperature τ of the contrastive term.", "T", above=0)
 
     def begin(self, start: RoundStart) -> Term:
-        """Compare with the global model and the client's last one."""
+        """Compare with the global model and the client's last model."""
         return Contrastive(start, self.mu, self.temperature)
 
 
 class Contrastive(Term):
-    """Adds the contrastive term through autograd; the two old models are left as they are."""
+    """Adds the contrastive term through autograd; the two old models stay unchanged."""
 
     def __init__(self, start: RoundStart, mu: float, temperature: float) -> None:
         self.mu, self.temperature = mu, temperature
@@ -56,7 +57,7 @@ class Contrastive(Term):
             old = [_frozen(start.module) for _ in ("global", "previous")]
             old[1].load_state_dict(dict(start.kept))
             self.others = [Features(module) for module in old]
-        self.features = Features(start.module)  # a copy of a watched module would be watched too
+        self.features = Features(start.module)  # last, because copies of a module keep its hooks
 
     def loss(self, logits: "Tensor") -> "Tensor | None":
         """Return μ times the contrastive term of the batch."""
@@ -73,13 +74,13 @@ class Contrastive(Term):
         return self.mu * F.cross_entropy(similar.float() / self.temperature, near)
 
     def finish(self, steps: int) -> Kept:
-        """Keep the trained model, to be told apart from in the next round."""
+        """Keep the trained model for the comparison in the next round."""
         self.features.forget()
         return Kept({k: v.detach().clone() for k, v in self.module.state_dict().items()})
 
 
 class Features:
-    """Watches what a model and its last linear layer are given."""
+    """Records the inputs of a model and of its last linear layer."""
 
     def __init__(self, module: "nn.Module") -> None:
         import torch
@@ -88,17 +89,17 @@ class Features:
         layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
         if not layers:
             raise UsageError(
-                "--algorithm moon: compares what the last linear layer is given, and there is none"
+                "--algorithm moon: compares inputs of the last linear layer, and the model has none"
             )
         self.module = module
         self.inputs = self.last = self._nothing = torch.empty(0)
         self._hooks = [module.register_forward_pre_hook(self._given)]
-        # which of them is the last is seen when they are called
+        # The order of calls decides which layer is the last.
         self._hooks += [layer.register_forward_pre_hook(self._at_linear) for layer in layers]
 
     def _given(self, _: "nn.Module", arguments: "tuple[Tensor]") -> None:
         self.inputs = arguments[0]
-        self.last = self._nothing  # lets go of the activations of a batch that did not fit
+        self.last = self._nothing  # frees the activations of a batch that did not fit
 
     def _at_linear(self, _: "nn.Module", arguments: "tuple[Tensor]") -> None:
         self.last = arguments[0].flatten(1)
@@ -109,7 +110,7 @@ class Features:
         return self.last
 
     def forget(self) -> None:
-        """Watch no more."""
+        """Remove the hooks."""
         for hook in self._hooks:
             hook.remove()
 

@@ -1,18 +1,18 @@
-"""SCAFFOLD: control variates correct each local step for the drift of the client.
+"""SCAFFOLD: control variates correct each local step for client drift.
 
 Karimireddy et al. 2020, "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning",
-algorithm 1. With c of the server and c_i of the client, both 0 at the start, a local step is
+algorithm 1. With the server's c and the client's c_i, both 0 at the start, a local step is
 
     y ← y − η (g_i(y) − c_i + c)
 
-and after K steps from x the client keeps and sends (option I, option II)
+After K steps from x, the client keeps c_i⁺ (option I or II) and sends Δc_i:
 
     c_i⁺ = g_i(x)    or    c_i⁺ = c_i − c + (x − y) / (K η),        Δc_i = c_i⁺ − c_i
 
 g_i is the gradient of the client's mean loss, without a proximal term, which is 0 at x. Option I
-takes it over all of the client's examples, without weight decay, whose gradient all clients have
-in common. In option II, K is the normalised number of steps: with momentum, K equal gradients
-move the model further than K η, and with a proximal term, which draws it back, less far.
+computes it over all of the client's examples, without weight decay, whose gradient is the same at
+all clients. In option II, K is the normalised number of steps: with momentum, K equal gradients
+move the model further than K η, and with a proximal term less far.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Scaffold(LocalAlgorithm):
     """Correct each step by c − c_i."""
 
     name = "scaffold"
-    summary = "control variates correct each step for the drift of the client"
+    summary = "control variates correct each step for client drift"
     source = "Karimireddy et al. 2020, algorithm 1"
     strategy = "scaffold"
     needs_strategy = True
@@ -49,7 +49,7 @@ class Scaffold(LocalAlgorithm):
     )
 
     def begin(self, start: RoundStart) -> Term:
-        """RoundStart from the control variates of the client and of the server."""
+        """Start from the control variates of the client and the server."""
         return ControlVariates(start, from_start=self.scaffold_option == 1)
 
 
@@ -67,7 +67,7 @@ class ControlVariates(Term):
         }
 
     def gradient(self, gradients: "list[Tensor]", parameters: "list[Tensor]") -> "list[Tensor]":
-        """Take ``c_i − c`` off."""
+        """Subtract ``c_i − c``."""
         return [
             gradient - self._drift[parameter] if parameter in self._drift else gradient
             for gradient, parameter in zip(gradients, parameters, strict=True)
@@ -83,7 +83,7 @@ class ControlVariates(Term):
         length = lr * normalized_steps(
             steps, momentum=momentum, lr=lr, proximal=self.start.proximal
         )
-        # in the state's precision: a step of bfloat16 weights may need more digits than they have
+        # In the precision of the state, because bfloat16 is too coarse for the difference.
         before, now = (self.start.state(values) for values in (self.initial, self.start.shared))
         return {
             name: self.own[name] - self.server[name] + (before[name] - now[name]) / length

@@ -1,1 +1,1 @@
-"""The client's side of a round: its data, its training, what it delivers."""
+"""The client's side of a round: its data, its training, its update."""

@@ -1,4 +1,4 @@
-"""A client's examples for training: its shard in the run, or data of its own."""
+"""A client's training examples: its shard in the run, or its own data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from fedcli.run import Run
 from fedcli.run.next_command import train_command
 from fedcli.training.batches import InMemory, Source
 
-_WORKERS = 4  # at most, where nobody says how many: they decode faster than most networks train
+_WORKERS = 4  # the default limit: four decode faster than most networks train
 
 
 @dataclass(frozen=True)
 class ClientData:
-    """``fingerprint`` is the SHA-256 of the examples, ``source`` where batches come from."""
+    """A client's examples: their SHA-256 ``fingerprint`` and a ``source`` of batches."""
 
     count: int
     fingerprint: str
@@ -35,12 +35,12 @@ def open_data(
     device: torch.device,
     progress: Progress,
 ) -> ClientData:
-    """Read the examples of a client, from ``data`` where that is given.
+    """Read a client's examples, from ``data`` if it is given.
 
-    Raises ``NotReadyError`` when there are none, and what reading them raises.
+    Raises ``NotReadyError`` if there are none, and what reading them raises.
     """
     if execution.num_workers is not None and not execution.stream:
-        raise UsageError("--num-workers: decode for --stream, which was not given")
+        raise UsageError("--num-workers: has no effect without --stream")
     if execution.stream:
         return _streamed(run, data, execution, device, progress)
     examples = _examples(run, client, data, progress)
@@ -51,16 +51,16 @@ def open_data(
 def _streamed(
     run: Run, data: str | None, execution: Execution, device: torch.device, progress: Progress
 ) -> ClientData:
-    """Open data that is decoded batch by batch; once in advance, to know what it holds."""
+    """Open data that is decoded batch by batch, and once in advance for its fingerprint."""
     from fedcli.datasets import open_examples
     from fedcli.training.streaming import Streamed
 
     if data is None:
-        raise UsageError("--stream: decodes what --data names; a shard of the run is decoded")
+        raise UsageError("--stream: decodes --data; the run's shards are decoded already")
     workers = min(_WORKERS, available_cores())
     if execution.num_workers is not None:
         workers = execution.num_workers
-    # each of the workers decodes with one thread; without any, this process decodes with all
+    # Each worker decodes with one thread. Without workers, this process decodes with all threads.
     threads = 1 if workers else None
     part = open_examples(data, run.info.dataset, "train", progress, threads=threads)
     source = Streamed(part, device, workers)
@@ -69,14 +69,14 @@ def _streamed(
 
 def _examples(run: Run, client: str, data: str | None, progress: Progress) -> Examples:
     if data is not None:
-        from fedcli.datasets import load_examples  # decoding is for those who bring pictures
+        from fedcli.datasets import load_examples  # only for own images
 
         return load_examples(data, run.info.dataset, "train", progress)
     shard = run.client_shard(client)
     if not shard.exists():
         raise NotReadyError(
-            f"the run holds no data of client {client!r}",
-            hint=f"with that client's own data: {train_command(run, [client])}",
+            f"the run holds no data for client {client!r}",
+            hint=f"to use that client's own data: {train_command(run, [client])}",
             path=shard,
         )
     return read_shard(shard, run)

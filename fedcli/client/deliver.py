@@ -1,4 +1,4 @@
-"""Write what a client sends, and what belongs to it."""
+"""Write a client's update and the files that belong to it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,15 +15,15 @@ from fedcli.formats.metadata import Kind, Metadata, Role
 from fedcli.formats.telemetry import Telemetry
 from fedcli.run.late_updates import is_late
 from fedcli.security.signatures import sign_update, signature_fault
-from fedcli.storage.commit import alone_in
+from fedcli.storage.commit import locked
 from fedcli.training.loop import Epoch
 
 
 @dataclass(frozen=True)
 class ClientResult:
-    """What became of one client; ``epochs`` is empty when its update was there already.
+    """The result for one client; ``epochs`` is empty if its update existed already.
 
-    ``late`` says that the round was complete by then, and that no global model was made from it.
+    ``late`` means that the round was complete already, and no global model uses the update.
     """
 
     client: str
@@ -39,7 +39,7 @@ class ClientResult:
 
 
 def existing_result(session: Session, metadata: Metadata, done: ExistingUpdate) -> ClientResult:
-    """Return the result of a client whose update is there."""
+    """Return the result for a client whose update exists."""
     client, examples = metadata.client or "", metadata.num_examples or 0
     late = is_late(session.run, session.round, client, done.sha256)
     return ClientResult(
@@ -50,27 +50,27 @@ def existing_result(session: Session, metadata: Metadata, done: ExistingUpdate) 
 def deliver(
     session: Session, metadata: Metadata, trained: Trained, elapsed: float, *, again: bool
 ) -> ClientResult:
-    """Write the state, the telemetry, the signature, and then the update, which is the delivery.
+    """Write the state, the telemetry and the signature, then the update, which is the delivery.
 
-    With ``again`` it takes the place of an update that is there. Otherwise one that another process
-    has delivered meanwhile stays; it counts as this one where it was made from the same inputs.
+    With ``again`` it replaces an existing update. Otherwise an update that another process
+    delivered meanwhile stays, and is the result if it was made from the same inputs.
 
-    Raises ``ConflictError`` where it was not, and ``StorageError``. After an error the directory
-    holds what it held before.
+    Raises ``ConflictError`` if it was not, and ``StorageError``. After an error the directory is
+    unchanged.
     """
     client = metadata.client or ""
-    roles = dict.fromkeys(trained.sent.keys() - session.base.keys(), Role.CONTROL)
+    roles = dict.fromkeys(trained.sent.keys() - session.base.values.keys(), Role.CONTROL)
     metadata = replace(metadata, roles={**metadata.roles, **roles})
     examples = metadata.num_examples or 0
-    told = telemetry(session, client, examples, trained, elapsed)
-    note = partial(_tell, session, client, told)
+    measured = telemetry(session, client, examples, trained, elapsed)
+    note = partial(_write_telemetry, session, client, measured)
     try:
         sha256 = _write(session, metadata, trained, note, again=again)
     except OvertakenError:
         done = find_existing(session, metadata)
         if done is None or signature_fault(session.run, session.round, client, done.sha256):
             raise
-        session.progress.say(f"client {client}: another process has delivered it meanwhile")
+        session.progress.say(f"client {client}: another process delivered it meanwhile")
         return existing_result(session, metadata, done)
     path = session.round.update(client)
     return ClientResult(
@@ -81,16 +81,18 @@ def deliver(
         num_examples=examples,
         bytes=path.stat().st_size,
         seconds=elapsed,
-        images_per_second=told.images_per_second,
+        images_per_second=measured.images_per_second,
         epochs=tuple(trained.epochs),
         late=is_late(session.run, session.round, client, sha256),
     )
 
 
-def _tell(session: Session, client: str, told: Telemetry, sha256: str, size: int) -> None:
-    """Write how the training went, and sign an update of this SHA-256 where the run has members."""
+def _write_telemetry(
+    session: Session, client: str, measured: Telemetry, sha256: str, size: int
+) -> None:
+    """Write the telemetry, and sign an update with this SHA-256 if the run has members."""
     round_ = session.round
-    replace(told, sha256=sha256, bytes=size).write(round_.telemetry(client))
+    replace(measured, sha256=sha256, bytes=size).write(round_.telemetry(client))
     if session.key is not None:
         sign_update(session.run, round_, client, sha256, session.key)
 
@@ -107,10 +109,10 @@ def _write(
     round_, client, states = session.round, metadata.client or "", session.states
     path = round_.update(client)
     if session.force:
-        check_replaceable(round_, client)  # the round may have become complete meanwhile
+        check_replaceable(round_, client)  # the round may have been completed meanwhile
     if again and path.exists() and round_.global_model.exists():
-        # Only the state was lost: a global model was made from this update, which the new state
-        # goes with, be it made with another number of threads.
+        # Only the state was lost. A global model was made from the existing update, so the update
+        # stays and gets the new state, even if the number of threads differs.
         with Checkpoint(path, Kind.UPDATE) as delivered:
             states.write(delivered.metadata, trained.kept)
             return delivered.digest()
@@ -123,8 +125,8 @@ def _write(
                 states.remove(round_.number, client)
             note(update.sha256, update.size)
 
-        update.flush()  # publishing it takes no time then
-        with alone_in(round_.path):  # else what belongs to one update could lie beside another
+        update.flush()  # so that publishing is quick
+        with locked(round_.path):  # else two writers could mix their files
             if session.force:
                 check_replaceable(round_, client)
             if path.exists() and not again:

@@ -1,4 +1,4 @@
-"""Whether a client's update is there already, and was made from the same inputs."""
+"""Check whether a client's update exists, and whether the same inputs made it."""
 
 import hashlib
 import math
@@ -27,7 +27,7 @@ _OPAQUE = {"base": "another base model", "examples": "other examples"}
 
 @dataclass(frozen=True)
 class ExistingUpdate:
-    """An update that is there."""
+    """An update that exists."""
 
     path: Path
     sha256: str
@@ -35,17 +35,16 @@ class ExistingUpdate:
 
 
 def fingerprint(examples: Examples) -> str:
-    """Return the SHA-256 of labels and examples, hex: the same for the same examples only."""
+    """Return the SHA-256 of labels and examples, hex."""
     sha256 = hashlib.sha256(np.ascontiguousarray(examples.y).data)
     sha256.update(np.ascontiguousarray(examples.x).data)
     return sha256.hexdigest()
 
 
 def find_existing(session: "Session", expected: Metadata) -> ExistingUpdate | None:
-    """Return the update of a client if it is there and was made from the expected inputs.
+    """Return a client's update if it exists and was made from the expected inputs.
 
-    Raises ``ConflictError`` that says what differs, and ``CheckpointError`` when the file is
-    broken.
+    Raises ``ConflictError`` that says what differs, and ``CheckpointError`` for a broken file.
     """
     path = session.round.update(expected.client or "")
     if not path.exists():
@@ -65,24 +64,24 @@ def find_existing(session: "Session", expected: Metadata) -> ExistingUpdate | No
 
 
 def why_unfinished(session: "Session", client: str, delivered: ExistingUpdate) -> str | None:
-    """Say why a client whose update is there has to train again; None where it has not.
+    """Return why a client whose update exists must train again, or None.
 
-    An update without a good signature is not signed now: anybody may have put it there. Raises
-    ``ConflictError`` for one of a complete round.
+    An update without a valid signature is never signed afterwards: anybody may have put it there.
+    Raises ``ConflictError`` if its round is complete.
     """
     round_ = session.round
     if fault := signature_fault(session.run, round_, client, delivered.sha256):
         check_replaceable(round_, client)
         return f"its update {fault}"
     if session.keeps_state and not session.states.goes_with_update(round_.number, client):
-        return "its state is gone, or of another training"
+        return "its state is gone, or belongs to another training"
     return None
 
 
 def check_not_used(run: Run, round_: Round, client: str) -> None:
-    """Raise ``ConflictError`` when a global model was made from an update that is gone.
+    """Raise ``ConflictError`` if a global model was made from an update that is gone.
 
-    Another one in its place would make the run say something wrong of that model.
+    With another update in its place, the run would misdescribe that model.
     """
     if not round_.global_model.exists():
         return
@@ -92,29 +91,29 @@ def check_not_used(run: Run, round_: Round, client: str) -> None:
     if (round_.number, client) in used:
         raise ConflictError(
             "is gone, and a global model was made from it",
-            hint="leave --round out to train for the open round; only a copy can take its place",
+            hint="omit --round to train for the open round; only a copy can replace it",
             path=round_.update(client),
         )
 
 
 def check_replaceable(round_: Round, client: str) -> None:
-    """Raise ``ConflictError`` when a global model may have been made from this update."""
+    """Raise ``ConflictError`` if a global model may have been made from this update."""
     if round_.global_model.exists() and round_.update(client).exists():
         raise ConflictError(
             f"round {round_.number} is complete, and its global model may"
             " have been made from this update",
-            hint=f"only where no later round counts: remove {round_.global_model} first",
+            hint=f"if later rounds do not matter, remove {round_.global_model} first",
             path=round_.update(client),
         )
 
 
 def _differences(session: "Session", found: Metadata, expected: Metadata) -> list[str]:
-    """Name what differs between two updates, hyper-parameter by hyper-parameter."""
+    """Describe the inputs in which two updates differ."""
     old = _facts(found, with_loss=found.training.initial_loss is not None)
     new = _facts(expected, with_loss=session.plan.initial_loss)
     undecided = session.undecided | {"training"}
     if (old.get("micro_batch") or math.inf) <= (new.get("micro_batch") or 0):
-        undecided |= {"micro_batch"}  # it may have become smaller than asked for
+        undecided |= {"micro_batch"}  # out of memory, training shrinks the requested one
     return [
         _OPAQUE.get(key, f"{key} {old.get(key)}, now {new.get(key)}")
         for key in new | old
@@ -123,9 +122,9 @@ def _differences(session: "Session", found: Metadata, expected: Metadata) -> lis
 
 
 def _facts(metadata: Metadata, *, with_loss: bool) -> dict[str, Any]:
-    """Flatten metadata; of the loss at the start only whether it was asked for is an input.
+    """Flatten the inputs in metadata, among them whether the initial loss was requested.
 
-    The controls that an algorithm sends are what came out.
+    The loss itself, and the controls that an algorithm sends, are results.
     """
     facts = {**metadata.as_json(), **encode(metadata.training)}
     roles = {name: role for name, role in metadata.roles.items() if role != Role.CONTROL}

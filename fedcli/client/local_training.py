@@ -1,4 +1,4 @@
-"""One client's local training in a round: from the global model to what is sent and kept."""
+"""One client's local training in a round: from the global model to the tensors sent and kept."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from fedcli.training.loop import Epoch, Observer, Stage, Task, Trainer, epochs_o
 
 @dataclass(frozen=True)
 class Tensors:
-    """Which of a model's tensors are frozen, and which stay with the client."""
+    """The tensors of a model that are frozen, and those that stay with the client."""
 
     frozen: frozenset[str]
     local: frozenset[str]
@@ -37,7 +37,7 @@ class Tensors:
     def of(cls, plan: TrainPlan, names: Mapping[str, Any], roles: Mapping[str, Role]) -> "Tensors":
         """Resolve the plan's patterns.
 
-        Raises ``UsageError`` for one that names nothing, and where nothing is left to send.
+        Raises ``UsageError`` for a pattern that matches nothing, and if nothing is left to send.
         """
         frozen = checked(plan.freeze, names, "--freeze")
         local = checked(local_patterns(plan, roles), names, "--local-layers")
@@ -48,25 +48,25 @@ class Tensors:
             - frozen
             - local
         ):
-            raise UsageError("--freeze and --local-layers: leave no parameter to train and to send")
+            raise UsageError("--freeze and --local-layers: leave no parameter to train and send")
         return cls(frozen, local)
 
 
 def local_patterns(plan: TrainPlan, roles: Mapping[str, Role]) -> tuple[str, ...]:
-    """Return the patterns of the layers that stay with the client, the algorithm's own included.
+    """Return the patterns of the layers that stay with the client, including the algorithm's.
 
-    Raises ``UsageError`` where the model has none that the algorithm needs.
+    Raises ``UsageError`` if the model lacks the layers that the algorithm needs.
     """
     return tuple(dict.fromkeys([*plan.local_layers, *plan.local.local_layers(roles)]))
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a client is to do: train ``module``, which holds the global model, on ``source``.
+    """A client's task: train ``module``, which holds the global model, on ``source``.
 
     ``kept`` is the state of the client's algorithm, ``local`` its own layers and ``server`` the
-    slot of the server's state, all by tensor name; ``resume`` is where the training was left off,
-    and the file that says so.
+    slot of the server's state, all by tensor name; ``resume`` is the content and the path of a
+    training checkpoint.
     """
 
     module: nn.Module
@@ -87,10 +87,10 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of it: tensors to send, tensors to keep by ``<slot>/<name>``, and figures.
+    """The result: tensors to send, tensors to keep by ``<slot>/<name>``, and figures.
 
-    ``initial_loss`` is None unless the plan asks for it; ``micro_batch`` is None where every
-    batch fitted into memory.
+    ``initial_loss`` is None unless the plan requests it; ``micro_batch`` is None if every batch
+    fitted into memory.
     """
 
     sent: dict[str, Array]
@@ -106,7 +106,7 @@ def train_locally(
 ) -> Trained:
     """Train a client's model, or models, to the end of the round.
 
-    ``on_shrink`` is told of a smaller micro-batch. Raises what ``Trainer.run`` raises.
+    ``on_shrink`` is called with a smaller micro-batch. Raises what ``Trainer.run`` raises.
     """
     module, device = given.module, given.device
     module.to(device).to(memory_format=torch.channels_last)
@@ -136,14 +136,14 @@ def train_locally(
             trainer.restore(tensors, facts)
         except ValueError as error:
             raise CheckpointError(
-                f"{error}", hint="train-client --force begins this training anew", path=path
+                f"{error}", hint="train-client --force restarts this training", path=path
             ) from None
     trainer.run()
     return _trained(given, trainer, terms, initial_loss)
 
 
 def _trainable(module: nn.Module, tensors: Tensors) -> dict[str, nn.Parameter]:
-    """Return the parameters that are trained, by name; the others ask for no gradients."""
+    """Return the parameters to train, by name, and turn off the gradients of frozen ones."""
     for name, parameter in module.named_parameters(remove_duplicate=False):
         if name in tensors.frozen:
             parameter.requires_grad_(False)
@@ -151,16 +151,16 @@ def _trainable(module: nn.Module, tensors: Tensors) -> dict[str, nn.Parameter]:
 
 
 def _check_trainable(given: Assignment, trainable: Mapping[str, nn.Parameter]) -> None:
-    """Refuse (``UsageError``) a stage that has nothing to train."""
+    """Raise ``UsageError`` for a stage that has nothing to train."""
     local = given.tensors.local
     if given.plan.head_epochs and not local & trainable.keys():
         raise UsageError(
-            "--head-epochs: trains the layers of --local-layers alone, and they have no parameter"
-            " to train"
+            "--head-epochs: trains only the layers of --local-layers, which have no parameter to"
+            " train"
         )
     if not (trainable.keys() - local if given.plan.head_epochs else trainable):
         raise UsageError(
-            "--model: there is no parameter left to train; those of the model are frozen, or local",
+            "--model: has no parameter left to train; all of them are frozen or local",
             hint="see --freeze and --local-layers, and requires_grad in a model of your own",
         )
 
@@ -182,7 +182,7 @@ def _start(
         )
         return dict(zip(shared, found, strict=True))
 
-    kept, server = _on(given.device, given.kept), _on(given.device, given.server)
+    kept, server = _to_device(given.device, given.kept), _to_device(given.device, given.server)
     return RoundStart(
         given.lr,
         given.plan.momentum,
@@ -196,12 +196,12 @@ def _start(
 
 
 def terms_of(plan: TrainPlan, start: RoundStart) -> list[Term]:
-    """Return what the plan's algorithm adds, and the proximal term that the plan adds to it."""
+    """Return the terms of the plan's algorithm, and the plan's proximal term."""
     more = [proximal(start, plan.proximal)] if plan.proximal else []
     return [plan.local.begin(start), *more]
 
 
-def _on(device: torch.device, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
+def _to_device(device: torch.device, arrays: Mapping[str, Array]) -> dict[str, Tensor]:
     return {name: tensor.to(device) for name, tensor in to_tensors(arrays).items()}
 
 
@@ -238,7 +238,7 @@ def _stages(
 
 
 def _frozen_layers(module: nn.Module, frozen: frozenset[str]) -> list[nn.Module]:
-    """Return the layers of which every tensor is frozen: they are put in evaluation mode."""
+    """Return the layers whose tensors are all frozen; they run in evaluation mode."""
     found = []
     for path, layer in module.named_modules():
         own = [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]

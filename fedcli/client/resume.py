@@ -1,4 +1,4 @@
-"""A training that was interrupted: kept every few epochs, and taken up by the same command."""
+"""Training checkpoints: written every few epochs, and resumed by the same command."""
 
 import contextlib
 from collections.abc import Mapping
@@ -25,15 +25,15 @@ Resume = tuple[Mapping[str, Tensor], Mapping[str, Any], Path]
 
 @dataclass(frozen=True)
 class TrainingCheckpoint:
-    """Where the training for ``update`` was left off, in the file ``path``."""
+    """The state of an interrupted training for ``update``, in the file ``path``."""
 
     path: Path
     update: Metadata
 
     def read(self, progress: Progress) -> Resume | None:
-        """Return the state to go on from, and say so.
+        """Return the state to resume from, and report it.
 
-        It is None where there is none, or it was made from other inputs, or cannot be read.
+        Return None if there is no state, if it was made from other inputs, or if it is broken.
         """
         client = f"client {self.update.client}"
         try:
@@ -42,45 +42,45 @@ class TrainingCheckpoint:
         except NotReadyError:
             return None
         except BadInputError as error:
-            _anew(progress, client, f"is broken: {error.message}")
+            _say_restart(progress, client, f"is broken: {error.message}")
             return None
         kept = metadata.interrupted
         if kept is None or replace(kept, state={}) != self._interrupted({}):
-            _anew(progress, client, "was made from other inputs")
+            _say_restart(progress, client, "was made from other inputs")
             return None
         try:
             epochs = sum(map(len, decode(TrainerState, kept.state).epochs))
         except ValueError as error:
-            _anew(progress, client, f"is broken: {error}")
+            _say_restart(progress, client, f"is broken: {error}")
             return None
-        progress.say(f"{client}: goes on after {epochs} epochs that were trained before")
+        progress.say(f"{client}: resuming after {epochs} epochs")
         return tensors, kept.state, self.path
 
     def write(self, trainer: Trainer) -> None:
-        """Keep where a trainer stands. Raises ``StorageError``."""
+        """Save the state of a trainer. Raises ``StorageError``."""
         tensors, state = trainer.state()
         arrays = {name: to_array(tensor) for name, tensor in tensors.items()}
         kept = Metadata(Kind.TRAINING, self.update.run, interrupted=self._interrupted(state))
         save(self.path, arrays, kept)
 
     def remove(self) -> None:
-        """Remove the file, and its directory with the last one in it."""
+        """Remove the file, and its directory if that is empty."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
             self.path.parent.rmdir()
 
     def _interrupted(self, state: Mapping[str, Any]) -> InterruptedRecord:
-        # another version may draw or round otherwise, and the update would have other bytes
+        # Other versions may draw or round differently, which would change the update's bytes.
         versions = {"fedcli": __version__, "torch": torch.__version__}
         return InterruptedRecord(parse_json(self.update.encode()), versions, state)
 
 
 def seconds_before(resume: Resume | None) -> float:
-    """Return how long the epochs took that are not trained again."""
+    """Return how many seconds the epochs before the interruption took."""
     if resume is None:
         return 0.0
     return float(sum(epoch["seconds"] for epochs in resume[1]["epochs"] for epoch in epochs))
 
 
-def _anew(progress: Progress, client: str, why: str) -> None:
-    progress.say(f"{client}: beginning anew; what was kept {why}")
+def _say_restart(progress: Progress, client: str, why: str) -> None:
+    progress.say(f"{client}: starting over; the training checkpoint {why}")

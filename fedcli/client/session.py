@@ -1,10 +1,11 @@
-"""What the clients of one call of ``train_client`` have in common."""
+"""The session: what all clients of one call of ``train_client`` share."""
 
 import math
 import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,30 @@ from fedcli.security.global_model import check_global_model
 from fedcli.security.keys import SigningKey
 from fedcli.training.devices import choose_device, limit_memory, set_threads
 
-_NOT_RECORDED = (*SCHEDULE_KEYS, "initial_loss")  # of the latter, the loss itself is
+_NOT_RECORDED = (*SCHEDULE_KEYS, "initial_loss")  # the measured loss is recorded instead
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """The global model that a round starts from; arrays and roles are by tensor name."""
+
+    path: Path
+    values: Mapping[str, Array]
+    roles: Mapping[str, Role]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ServerSlot:
+    """The part of the server state that clients read, by tensor name, and its file's SHA-256."""
+
+    values: Mapping[str, Array]
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class Session:
-    """What is the same for every client of one call."""
+    """Everything that is the same for all clients of one call."""
 
     run: Run
     round: Round
@@ -46,12 +65,9 @@ class Session:
     own: str | None
     force: bool
     key: SigningKey | None
-    base: dict[str, Array]
-    base_digest: str
-    roles: Mapping[str, Role]
+    base: BaseModel
+    server: ServerSlot
     tensors: Tensors
-    server: dict[str, Array]
-    server_digest: str | None
     states: StateStore
     progress: Progress
 
@@ -62,17 +78,17 @@ class Session:
 
     @property
     def training(self) -> TrainingRecord:
-        """The hyper-parameters as used, without what is off, and where.
+        """The hyper-parameters in use, without those that are off, and the device and threads.
 
-        Of the schedule there is the rate that it gives this round.
+        A schedule is recorded as its learning rate for this round.
         """
-        plan = replace(self.plan, local_layers=local_patterns(self.plan, self.roles)).as_json()
+        plan = replace(self.plan, local_layers=local_patterns(self.plan, self.base.roles)).as_json()
         facts = {
             **{key: value for key, value in plan.items() if key not in _NOT_RECORDED},
             "lr": self.lr,
             "micro_batch": self.execution.micro_batch,
             "compile": self.execution.compile,
-            "server_state": self.server_digest,
+            "server_state": self.server.sha256,
             "device": self.device.type,
             "threads": self.threads,
         }
@@ -80,9 +96,9 @@ class Session:
 
     @property
     def undecided(self) -> frozenset[str]:
-        """The training facts that nobody chose but the machine.
+        """The names of the training facts that the machine chose, not the user.
 
-        They make no conflict with an update that is there already.
+        They cause no conflict with an existing update.
         """
         facts = {
             "device": self.execution.device == "auto",
@@ -92,10 +108,10 @@ class Session:
         return frozenset(name for name, undecided in facts.items() if undecided)
 
     @property
-    def trusts_what_was_kept(self) -> bool:
-        """Whether nobody else can have changed what a client kept.
+    def trusts_kept_files(self) -> bool:
+        """Whether no one else can have changed a client's kept files, or nothing is signed.
 
-        In the run others can; and what comes of it would be signed.
+        Others can change files in the run, and the client would sign what follows from them.
         """
         return self.key is None or self.execution.state is not None
 
@@ -107,9 +123,9 @@ class Session:
 
 @dataclass(frozen=True)
 class StartingState:
-    """What a client goes on from: its algorithm's state, its own layers, and their files' SHA-256.
+    """A client's state before training: its algorithm's arrays and its own layers, by tensor name.
 
-    Arrays are by tensor name.
+    ``sha256s`` are those of their files.
     """
 
     kept: Mapping[str, Array]
@@ -118,7 +134,7 @@ class StartingState:
 
 
 def starting_state(session: Session, client: str) -> StartingState:
-    """Read what a client goes on from. Raises what ``StateStore.before`` does."""
+    """Read a client's state. Raises what ``StateStore.before`` raises."""
     number, row = session.round.number, session.plan.local
     state = layers = None
     if row.keeps is not None:
@@ -138,12 +154,12 @@ def starting_state(session: Session, client: str) -> StartingState:
 
 
 def check_state_is_own(session: Session) -> None:
-    """Raise ``UsageError`` where a client that signs is to keep what others can change."""
+    """Raise ``UsageError`` if a client that signs would keep files that others can change."""
     keeps = session.keeps_state or session.execution.checkpoint_every is not None
-    if keeps and not session.trusts_what_was_kept:
+    if keeps and not session.trusts_kept_files:
         raise UsageError(
-            "--state: updates are signed, and what a client keeps in the run can be changed by"
-            " others",
+            "--state: updates are signed, but others can change the files that a client keeps in"
+            " the run",
             hint="name a folder of the client's own with --state DIR",
         )
 
@@ -151,7 +167,7 @@ def check_state_is_own(session: Session) -> None:
 def checked_length(session: Session, steps: int) -> float:
     """Return the normalised number of steps, by which the algorithm divides.
 
-    Raises ``UsageError`` where it is not above 0: a proximal term may draw back more than that.
+    Raises ``UsageError`` unless it is above 0, as a strong proximal term may prevent.
     """
     plan, lr, proximal = session.plan, session.lr, session.plan.proximal or 0.0
     with np.errstate(all="ignore"):
@@ -161,7 +177,7 @@ def checked_length(session: Session, steps: int) -> float:
             f"--proximal {proximal:g}: {plan.algorithm} divides by the length of the steps, and"
             f" {steps} with --lr {lr:g} and --momentum {plan.momentum:g} have a length of"
             f" {length:g}",
-            hint="a lower --lr, or a lower --proximal",
+            hint="lower --lr or --proximal",
         )
     return length
 
@@ -178,59 +194,60 @@ def open_session(
     key: SigningKey | None,
     progress: Progress | None,
 ) -> Session:
-    """Read what a round starts from, and resolve what is to be done.
+    """Read the base model and the server state of a round, and resolve the plan.
 
     Raises ``UsageError``, ``NotReadyError``, ``BadInputError``, ``CheckpointError`` and
     ``MissingDependencyError``.
     """
     plan = run.info.plan.train.with_options(options).resolved()
     if plan.augment and len(run.info.dataset.shape) != 3:
-        raise UsageError("--augment: works on pictures; this run's examples are none")
+        raise UsageError("--augment: needs pictures, which this run's examples are not")
     if execution.compile:
         _check_compile(plan)
     device = choose_device(execution.device)
     limit_memory(device, execution.gpu_memory_fraction)
     round_ = run.training_round(round_number)
-    plan.learning_rate(round_.number)  # one that cannot be is refused before anything is read
-    server, server_digest = _server_slot(run, round_.number, plan)
-    base_round = run.round(round_.number - 1)
-    with Checkpoint(base_round.global_model, Kind.GLOBAL) as base:
-        tensors, base_digest = base.tensors_and_digest()
-        check_global_model(run, base_round, base.metadata, base_digest)
-        return Session(
-            run=run,
-            round=round_,
-            plan=plan,
-            seed=run.info.seed if seed is None else check_seed(seed),
-            device=device,
-            threads=set_threads(execution.threads),
-            execution=execution,
-            own=own_model,
-            force=force,
-            key=key,
-            base=tensors,
-            base_digest=base_digest,
-            roles=base.metadata.roles,
-            tensors=Tensors.of(plan, base.layout, base.metadata.roles),
-            server=server,
-            server_digest=server_digest,
-            states=StateStore(run, execution.state),
-            progress=progress or Silence(),
-        )
+    plan.learning_rate(round_.number)  # refuses an impossible rate before anything is read
+    server = _server_slot(run, round_.number, plan)
+    base = _base_model(run, run.round(round_.number - 1))
+    return Session(
+        run=run,
+        round=round_,
+        plan=plan,
+        seed=run.info.seed if seed is None else check_seed(seed),
+        device=device,
+        threads=set_threads(execution.threads),
+        execution=execution,
+        own=own_model,
+        force=force,
+        key=key,
+        base=base,
+        server=server,
+        tensors=Tensors.of(plan, base.values, base.roles),
+        states=StateStore(run, execution.state),
+        progress=progress or Silence(),
+    )
 
 
-def _server_slot(run: Run, number: int, plan: TrainPlan) -> tuple[dict[str, Array], str | None]:
+def _base_model(run: Run, before: Round) -> BaseModel:
+    with Checkpoint(before.global_model, Kind.GLOBAL) as model:
+        values, sha256 = model.tensors_and_digest()
+        check_global_model(run, before, model.metadata, sha256)
+        return BaseModel(model.path, values, model.metadata.roles, sha256)
+
+
+def _server_slot(run: Run, number: int, plan: TrainPlan) -> ServerSlot:
     if plan.local.reads is None:
-        return {}, None
+        return ServerSlot({})
     from fedcli.aggregation.server_state import read_slot
 
-    return read_slot(run, number, plan.local.reads)
+    return ServerSlot(*read_slot(run, number, plan.local.reads))
 
 
 def _check_compile(plan: TrainPlan) -> None:
     if plan.local.watches_layers:
         raise UsageError(
-            f"--compile: {plan.algorithm} looks into the network, which compiling closes"
+            f"--compile: {plan.algorithm} reads layers inside the network, which compiling hides"
         )
     if not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
-        raise MissingDependencyError("--compile: needs a C++ compiler, and there is none")
+        raise MissingDependencyError("--compile: needs a C++ compiler, and none was found")

@@ -1,4 +1,4 @@
-"""What a client notes of its training beside the update: times, device, memory, losses."""
+"""The telemetry of a training, written next to its update: times, device, memory, losses."""
 
 import socket
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def telemetry(
 
 
 def images_per_second(epochs: Sequence[Epoch]) -> float:
-    """Return how many examples were trained with a second."""
+    """Return how many examples were processed per second."""
     return sum(epoch.examples for epoch in epochs) / sum(epoch.seconds for epoch in epochs)
 
 

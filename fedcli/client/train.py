@@ -1,4 +1,4 @@
-"""Train clients on their own data for one round, and write what they send."""
+"""Train clients on their own data for one round, and write their updates."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ __all__ = ["ClientResult", "TrainClientResult", "train_client"]
 
 @dataclass(frozen=True)
 class TrainClientResult:
-    """What ``train_client`` did: one entry a client, in client order."""
+    """The result of ``train_client``; ``clients`` are in client order."""
 
     round: int
     training: dict[str, Any]
@@ -69,11 +69,11 @@ def train_client(
 ) -> TrainClientResult:
     """Train clients one after another and write their updates for a round.
 
-    ``clients`` are ids as ``--id`` takes them. ``data`` is a client's own folder or npz file, in
-    place of its shard in the run. ``options`` are hyper-parameters by their names in
-    ``TrainPlan``, where they differ from the run's plan. ``key`` is the file of the private key of
-    a member. The same inputs on the same machine with the same number of threads give the same
-    bytes, for each client alone or for several at once.
+    ``clients`` are ids as in ``--id``. ``data`` is a client's own folder or npz file, which
+    replaces its shard in the run. ``options`` are hyper-parameters by their names in ``TrainPlan``
+    that override the run's plan. ``key`` is the file with a member's private key. The same inputs
+    on the same machine with the same number of threads give the same bytes, whether clients are
+    trained alone or together.
 
     Raises ``UsageError``, ``NotReadyError``, ``DataError``, ``ConflictError`` (the update exists
     and was made from other inputs), ``OutOfMemoryError`` and ``StorageError``.
@@ -119,7 +119,7 @@ def _train_one(session: Session, client: str, data: str | None) -> ClientResult:
         session.progress.say(f"client {client}: {fault}; training again")
     if done is None and not session.round.update(client).exists():
         check_not_used(session.run, session.round, client)
-    may_resume = session.trusts_what_was_kept and not session.force
+    may_resume = session.trusts_kept_files and not session.force
     resume = interrupted.read(session.progress) if may_resume else None
     started = time.perf_counter()
     reset_peak_memory(device)
@@ -144,7 +144,7 @@ def _train_one(session: Session, client: str, data: str | None) -> ClientResult:
 def _metadata(
     session: Session, client: str, examples: ClientData, start: StartingState
 ) -> Metadata:
-    """Describe the update; with the states that the client starts from among the inputs."""
+    """Describe the update and its inputs, which include the state that the client starts from."""
     withheld = session.tensors.frozen | session.tensors.local
     steps = steps_of(session.plan, examples.count)
     training = replace(
@@ -161,8 +161,8 @@ def _metadata(
         round=session.round.number,
         client=client,
         num_examples=examples.count,
-        base=session.base_digest,
-        roles={name: role for name, role in session.roles.items() if name not in withheld},
+        base=session.base.sha256,
+        roles={name: role for name, role in session.base.roles.items() if name not in withheld},
         training=training,
         seed=session.seed,
     )
@@ -177,11 +177,11 @@ def _fit(
     observer: Observer,
 ) -> Trained:
     info, device, client = session.run.info, session.device, metadata.client or ""
-    # The fresh weights are all overwritten by the base model's.
+    # The base model overwrites all initial weights, so any seed will do.
     module = build(
         info.model, len(info.dataset.classes), info.dataset.shape, own=session.own, seed=0
     )
-    load_arrays(module, session.base, session.run.round(session.round.number - 1).global_model)
+    load_arrays(module, session.base.values, session.base.path)
     with out_of_memory_as_error("a smaller --batch-size or --model, or another --device"):
         given = Assignment(
             module=module,
@@ -196,7 +196,7 @@ def _fit(
             device=device,
             kept=start.kept,
             local=start.local,
-            server=session.server,
+            server=session.server.values,
             micro_batch=session.execution.micro_batch,
             compile=session.execution.compile,
             resume=resume,
@@ -238,6 +238,6 @@ def _observer(
 
 def _say_shrink(progress: Progress, client: str, size: int) -> None:
     progress.say(
-        f"client {client}: out of memory; going on with {size} examples at a time"
+        f"client {client}: out of memory; continuing with {size} examples at a time"
         f" (next time: --micro-batch {size})"
     )

@@ -1,4 +1,4 @@
-"""Data sets by name, and a person's own pictures or arrays."""
+"""Data sets by name, and a user's own pictures or arrays."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -34,11 +34,11 @@ DATASETS: dict[str, DatasetReader] = {
 
 
 def load_dataset(spec: str, options: DataOptions, own: Mapping[str, Any] | None = None) -> Dataset:
-    """Read what a data set is: classes, labels and shape; pictures are decoded when asked for.
+    """Read the classes, labels and shape of a data set; pictures are decoded on demand.
 
     ``spec`` is ``NAME`` or ``NAME:PATH``; ``own`` are options of that data set alone. Raises
-    ``UsageError`` for a name that is not known, ``NotReadyError`` when files are missing,
-    ``DataError`` when they do not fit.
+    ``UsageError`` for an unknown name, ``NotReadyError`` for missing files, ``DataError`` for
+    files that do not fit.
     """
     name, _, argument = spec.partition(":")
     if name not in DATASETS:

@@ -1,4 +1,4 @@
-"""What every data set is to the rest of the program: labels that are known, pictures on demand."""
+"""The interface of all data sets: labels that are known from the start, pictures on demand."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,9 +25,9 @@ class Part:
     """The training part or the test part of a data set.
 
     ``labels`` is known from the start; ``read(indices)`` decodes those examples, in that order,
-    to an array of shape (len(indices), *shape). It raises ``DataError`` that names the file.
-    ``groups`` is where each example comes from, a number into ``Dataset.group_names``, where the
-    data says so; in a test part, -1 is a group that has no training example.
+    to an array of shape (len(indices), *shape), and raises ``DataError`` that names the file.
+    ``groups``, if known, says where each example comes from, as an index into
+    ``Dataset.group_names``; in a test part, -1 is a group without training examples.
     """
 
     labels: Labels
@@ -35,12 +35,12 @@ class Part:
     groups: Groups | None = None
 
     def subset(self, indices: Indices) -> "Part":
-        """Return the part that holds only these examples, in this order."""
+        """Return the part with only these examples, in this order."""
         groups = None if self.groups is None else self.groups[indices]
         return Part(self.labels[indices], lambda chosen: self.read(indices[chosen]), groups)
 
     def sample(self, count: int, rng: np.random.Generator) -> Indices:
-        """Choose examples that hold each class in proportion, and within it each group."""
+        """Sample in proportion to the classes and, within each class, to its groups."""
         return stratified_sample(self.labels, count, rng, self.groups)
 
 
@@ -48,9 +48,9 @@ class Part:
 class Dataset:
     """A data set: ``shape`` and ``dtype`` (uint8 or float32) are those of one example.
 
-    ``identity`` says which data it is, by content and without paths: equal data, equal identity.
-    It takes reading the files, and no decoding. ``group_names`` are the places that the examples
-    really come from, such as hospitals; empty where the data does not say.
+    ``identity`` identifies the data by content, not by path. It needs the files to be read but not
+    decoded. ``group_names`` are the real origins of the examples, such as hospitals; empty if
+    unknown.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """How a data set is found and read."""
+    """The options for finding and reading a data set."""
 
     data_dir: Path = option(Path("data"), "Where torchvision's data sets are.", "DIR")
     download: bool = option(
@@ -95,9 +95,9 @@ class DataOptions:
 class DatasetReader:
     """A row of ``DATASETS``: how a data set is read.
 
-    ``load`` is called as ``load(argument, options, **own)`` and declares the options of its own;
-    ``takes`` is what the argument is, where it has one, as in ``npz:PATH``; ``refuses`` are
-    options of other data sets, and what it has in their place.
+    ``load`` is called as ``load(argument, options, **own)`` and declares its own options; ``takes``
+    names its argument, if any, as in ``npz:PATH``; ``refuses`` maps options of other data sets to
+    what it has instead.
     """
 
     load: Callable[..., Dataset]
@@ -106,15 +106,15 @@ class DatasetReader:
 
     @property
     def declared(self) -> dict[str, Declared]:
-        """The options of its own, by name."""
+        """Its own options, by name."""
         return declared(getattr(self.load, "func", self.load))  # of a partial function
 
 
 def split_off_test(part: Part, options: DataOptions) -> tuple[Part, Part, dict[str, Any]]:
-    """Split one part into training and test, by ``--test-fraction``, class by class.
+    """Split a part into training and test by ``--test-fraction``, class by class.
 
-    Where groups are known, each class is taken from them in proportion.
-    Returns both and what the split adds to the identity of the data set.
+    Within a class, known groups are sampled in proportion. Returns both parts, and what the split
+    adds to the identity of the data set.
     """
     count = round(len(part.labels) * options.test_fraction)
     count = min(max(count, 1), len(part.labels) - 1)
@@ -125,7 +125,7 @@ def split_off_test(part: Part, options: DataOptions) -> tuple[Part, Part, dict[s
 
 
 def file_digests(paths: Sequence[Path], progress: Progress) -> Iterator[str]:
-    """Hash files: the SHA-256 of each, hex, in order. Raises ``StorageError``."""
+    """Yield the SHA-256 of each file, hex, in order. Raises ``StorageError``."""
     progress.start("checking files", len(paths))
     for path in paths:
         yield digest(path)
@@ -133,6 +133,6 @@ def file_digests(paths: Sequence[Path], progress: Progress) -> Iterator[str]:
 
 
 def numbered_classes(labels: Sequence[Labels]) -> tuple[str, ...]:
-    """Name the classes "0" … "K-1" when the data gives them no names."""
+    """Name the classes "0" … "K-1" if the data does not name them."""
     highest = max(int(part.max(initial=-1)) for part in labels)
     return tuple(str(number) for number in range(highest + 1))

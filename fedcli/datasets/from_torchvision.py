@@ -1,4 +1,4 @@
-"""Every image-classification data set of torchvision, by name, from ``--data-dir``."""
+"""The image-classification data sets of torchvision, by name, from ``--data-dir``."""
 
 import contextlib
 import hashlib
@@ -35,10 +35,10 @@ _WHOLE: tuple[Arguments] = ({},)
 
 @dataclass(frozen=True)
 class InTorchvision:
-    """How torchvision holds a data set.
+    """How torchvision stores a data set.
 
-    ``parts`` has the arguments of the training and the test part, or of the one part there is;
-    ``labels`` is the attribute that holds the labels; ``needs`` is a package it cannot do without.
+    ``parts`` has the arguments of the training and the test part, or of the only part; ``labels``
+    is the attribute that holds the labels; ``needs`` is a package it requires.
     """
 
     name: str
@@ -98,10 +98,10 @@ SOURCES: dict[str, InTorchvision] = {
 
 
 def load(name: str, argument: str, options: DataOptions) -> Dataset:
-    """Open a data set of torchvision; pictures are decoded when asked for.
+    """Open a data set of torchvision; pictures are decoded on demand.
 
-    Raises ``NotReadyError`` when its files are missing, ``MissingDependencyError``, and
-    ``DataError`` for a picture that does not decode.
+    Raises ``NotReadyError`` for missing files, ``MissingDependencyError``, and ``DataError`` for a
+    picture that cannot be decoded.
     """
     source = SOURCES[name]
     if source.needs and importlib.util.find_spec(source.needs) is None:
@@ -134,7 +134,7 @@ def _open(name: str, source: InTorchvision, arguments: Arguments, options: DataO
     make: Callable[..., Any] = partial(
         getattr(torchvision.datasets, source.name), options.data_dir, **arguments
     )
-    # torchvision prints while it downloads; standard output belongs to the result
+    # torchvision prints while it downloads, but standard output is for the result.
     with contextlib.redirect_stdout(sys.stderr):
         try:
             return make(download=False) if source.downloads else make()
@@ -149,14 +149,14 @@ def _open(name: str, source: InTorchvision, arguments: Arguments, options: DataO
 
 
 def _not_ready(name: str, source: InTorchvision, options: DataOptions) -> NotReadyError:
-    hint = f"add --download, or say where it is with --data-dir (torchvision's {source.name})"
+    hint = f"add --download, or name its folder with --data-dir (torchvision's {source.name})"
     if not source.downloads:
-        hint = f"get its files as the documentation of torchvision.datasets.{source.name} says"
+        hint = f"get its files as described in the docs of torchvision.datasets.{source.name}"
     return NotReadyError(f"has no (complete) {name} data set", hint=hint, path=options.data_dir)
 
 
 def _labels(opened: Any, attribute: str) -> Labels:
-    if attribute == "h5":  # PCAM reads the label of each picture from a file of its own
+    if attribute == "h5":  # PCAM has its labels in a separate file
         targets = opened._base_folder / opened._FILES[opened._split]["targets"]["file"]
         with opened.h5py.File(targets) as file:
             return np.array(file["y"], np.int64).reshape(-1)
@@ -165,15 +165,15 @@ def _labels(opened: Any, attribute: str) -> Labels:
         values = [label for _, label in values]
     values = values.tolist() if hasattr(values, "tolist") else values  # arrays and tensors
     labels = np.array(values, np.int64)
-    return labels if labels.ndim == 1 else labels[:, 0]  # QMNIST has more to say of a digit
+    return labels if labels.ndim == 1 else labels[:, 0]  # QMNIST has more columns
 
 
-# Where torchvision's data sets hold their pictures: arrays, paths, or pairs with a label.
+# Attributes in which torchvision's data sets hold pictures: arrays, paths, or pairs with a label.
 _PICTURES = ("_image_files", "_images", "_samples", "samples", "data")
 
 
 def _digest(opened: Sequence[Any], labels: Sequence[Labels], progress: Progress) -> str:
-    """Hash the labels and the pictures: the arrays in memory, or else the files."""
+    """Hash the labels and the pictures, as arrays in memory or as files."""
     content = hashlib.sha256()
     for one, own in zip(opened, labels, strict=True):
         content.update(own.astype("<i8").tobytes())
@@ -188,7 +188,7 @@ def _digest(opened: Sequence[Any], labels: Sequence[Labels], progress: Progress)
 
 
 def _held(opened: Any) -> Any:
-    """The pictures of a data set as it holds them: an array, or a list of arrays or paths."""
+    """Return the pictures as torchvision holds them: an array, or a list of arrays or paths."""
     for name in _PICTURES:
         if hasattr(opened, name):
             held = getattr(opened, name)
@@ -214,7 +214,9 @@ def _read(name: str, opened: Any, shape: tuple[int, ...], indices: Indices) -> p
         try:
             return pictures.as_array(opened[int(indices[index])][0], shape)
         except Exception as error:
-            raise DataError(f"{name}: picture {indices[index]} does not decode: {error}") from error
+            raise DataError(
+                f"{name}: picture {indices[index]} cannot be decoded: {error}"
+            ) from error
 
     large = shape[1] * shape[2] > 64 * 64
     return pictures.stack(one, len(indices), shape, threads=available_cores() if large else 1)

@@ -1,4 +1,4 @@
-"""Where examples really come from, such as hospitals: by folder, or by a column of a CSV file."""
+"""The real origins of examples, such as hospitals, from folders or a column of a CSV file."""
 
 import csv
 import hashlib
@@ -15,36 +15,35 @@ from fedcli.formats.dtypes import Array
 from fedcli.run.info import client_order
 from fedcli.storage.atomic import canonical_json, storage_errors
 
-FOLDER = "folder"  # the value of --group that stands for the folders themselves
+FOLDER = "folder"  # the value of --group for which the folders are the groups
 _FILE_COLUMNS = ("file", "path", "filename", "file_name")
 
 Names = Sequence[str]
-_Place = tuple[str, int]  # the part of a picture, and its number there
+_Place = tuple[str, int]  # a picture's part, and its index in the part
 
 
 @dataclass(frozen=True)
 class Grouping:
     """The groups of each part of a data set, in the order of its examples.
 
-    ``names`` are the groups of the training part, numbers by value, then names. ``parts`` holds
-    a number for each example, -1 for a group that is not among them, or None for a part whose
-    groups are not known.
+    ``names`` are the groups of the training part: numbers by value, then names. ``parts`` holds an
+    index into them for each example, -1 for any other group, or None for a part without groups.
     """
 
     names: tuple[str, ...]
     parts: tuple[Groups | None, ...]
 
     def identity(self) -> dict[str, Any]:
-        """Return what the groups add to the identity of a data set."""
+        """Return the groups' contribution to the identity of a data set."""
         numbers = [None if part is None else part.tolist() for part in self.parts]
         content = canonical_json([self.names, numbers])
         return {"groups": hashlib.sha256(content).hexdigest()} if self.names else {}
 
 
 def numbered(parts: Sequence[Names | None]) -> Grouping:
-    """Number the groups that examples name; the first part is the one to train on.
+    """Number the groups that examples name; the first part is the training part.
 
-    Where its groups are not known, those of the test part are of no use.
+    If its groups are unknown, those of the test part are ignored.
     """
     if parts[0] is None:
         return Grouping((), (None,) * len(parts))
@@ -60,25 +59,25 @@ def numbered(parts: Sequence[Names | None]) -> Grouping:
 
 
 def check_several(grouping: Grouping, where: str) -> Grouping:
-    """Return the grouping; raise ``DataError`` where all examples are of one group."""
+    """Return the grouping. Raises ``DataError`` if all examples belong to one group."""
     if len(grouping.names) < 2:
         raise DataError(
             f"{where}: expected at least two groups, found one: {grouping.names[0]!r}",
-            hint="leave --group out: there is nothing to tell apart",
+            hint="omit --group: there is nothing to distinguish",
         )
     return grouping
 
 
 def first_folders(names: Names) -> list[str]:
-    """Return the groups of pictures that are named ``<group>/<class>/…``."""
+    """Return the groups of pictures named ``<group>/<class>/…``."""
     return [name.partition("/")[0] for name in names]
 
 
 def from_array(values: Array, where: str) -> tuple[str, ...]:
-    """Return the groups that an array gives (N), as names or as numbers. Raises ``DataError``."""
+    """Return the groups in an array (N,) of names or integers. Raises ``DataError``."""
     if values.ndim != 1 or values.dtype.kind not in "iuU":
         raise DataError(
-            f"{where}: expected a name or a whole number for each example, (N) or (N,1), found"
+            f"{where}: expected a name or an integer for each example, (N) or (N,1), found"
             f" {values.dtype} {list(values.shape)}"
         )
     groups = tuple(str(group).strip() for group in values)
@@ -91,11 +90,11 @@ def from_csv(root: Path, column: str, parts: Mapping[str, Names]) -> Grouping:
     """Read the groups of pictures from a column of the CSV file in ``root``.
 
     ``parts`` has the names of the pictures in each folder: ``{"": …}`` for those in ``root``, or
-    ``train`` and ``test``, of which only ``test`` may go without rows. A row's column ``file``
-    (``path``, ``filename``, ``file_name``) names its picture from ``root``, or from ``train/``.
+    ``train`` and ``test``, where only ``test`` may have no rows. A row's column ``file``
+    (``path``, ``filename``, ``file_name``) names its picture relative to ``root`` or ``train/``.
 
-    Raises ``NotReadyError`` without such a file, ``UsageError`` for a column that it does not
-    have, ``DataError`` that names the line for what is wrong in it, and ``StorageError``.
+    Raises ``NotReadyError`` without such a file, ``UsageError`` for an unknown column,
+    ``DataError`` that names a bad line, and ``StorageError``.
     """
     path = _find(root)
     places = _places(parts)
@@ -105,9 +104,7 @@ def from_csv(root: Path, column: str, parts: Mapping[str, Names]) -> Grouping:
         if place is None:
             _check_exists(root, picture, f"{path}: line {line}")
         elif place in found:
-            raise DataError(
-                f"line {line}: {picture} again, after line {found[place][0]}", path=path
-            )
+            raise DataError(f"line {line}: repeats {picture} of line {found[place][0]}", path=path)
         else:
             found[place] = line, group
     grouping = numbered([_of_part(path, part, names, found) for part, names in parts.items()])
@@ -117,7 +114,7 @@ def from_csv(root: Path, column: str, parts: Mapping[str, Names]) -> Grouping:
 def _of_part(
     path: Path, part: str, names: Names, found: Mapping[_Place, tuple[int, str]]
 ) -> list[str] | None:
-    """Return the groups of a part, or None for a test part without any."""
+    """Return the groups of a part, or None for a test part without rows."""
     missing = [name for number, name in enumerate(names) if (part, number) not in found]
     if part == "test" and len(missing) == len(names):
         return None
@@ -134,25 +131,25 @@ def _find(root: Path) -> Path:
     named = [path for path in found if path.name == "metadata.csv"] or found
     if not named:
         raise NotReadyError(
-            "--group: expected metadata.csv, or one file .csv, found none",
-            hint=f"--group {FOLDER} takes the folders themselves for groups",
+            "--group: expected metadata.csv, or one .csv file, found none",
+            hint=f"--group {FOLDER} uses the folders as groups",
             path=root,
         )
     if len(named) > 1:
         files = ", ".join(path.name for path in named[:5])
         raise DataError(
-            f"--group: expected one file .csv, or metadata.csv, found {files}", path=root
+            f"--group: expected one .csv file, or metadata.csv, found {files}", path=root
         )
     return named[0]
 
 
 def _normal(name: str) -> str:
-    """The name of a picture with / between its folders, whatever system wrote it."""
+    """Return a picture's path with / as the separator, whatever system wrote it."""
     return PureWindowsPath(name).as_posix()
 
 
 def _places(parts: Mapping[str, Names]) -> dict[str, _Place]:
-    """Every name that a row may use for a picture, and which picture it is."""
+    """Map every path that a row may use to its picture."""
     places = {}
     for part, names in parts.items():
         for number, name in enumerate(names):
@@ -163,7 +160,7 @@ def _places(parts: Mapping[str, Names]) -> dict[str, _Place]:
 
 
 def _rows(path: Path, column: str) -> Iterator[tuple[int, str, str]]:
-    """The rows of a CSV file: line, picture and group."""
+    """Yield line, picture and group of each row of a CSV file."""
     try:
         with storage_errors("read", path), path.open(newline="", encoding="utf-8-sig") as file:
             first = file.readline()
@@ -209,13 +206,13 @@ def _column(header: list[str], column: str, where: str) -> int:
     if header.count(column) != 1:
         found = "two columns" if column in header else "no column"
         raise UsageError(
-            f"--group {column}: {where}: {found} of that name; there are: {', '.join(header)}"
+            f"--group {column}: {where}: {found} of that name; the columns are: {', '.join(header)}"
         )
     return header.index(column)
 
 
 def _check_exists(root: Path, picture: str, where: str) -> None:
-    """Refuse a row of no picture; one of a picture that the data set does not use may stand."""
+    """Refuse a row whose file does not exist; files that the data set does not use are fine."""
     name = _normal(picture)
     if not any((folder / name).is_file() for folder in (root, root / "train")):
-        raise DataError(f"{where}: {picture}: there is no such picture in {root}")
+        raise DataError(f"{where}: {picture}: no such picture in {root}")

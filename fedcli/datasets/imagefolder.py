@@ -1,6 +1,6 @@
 """``imagefolder:PATH``: a folder for each class, in ``train/`` and ``test/`` or alone.
 
-With ``--group folder`` the class folders are in turn in a folder for each group.
+With ``--group folder``, each group has its own folder of class folders.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ _SMALL_FILE = 20_000  # bytes
 
 @dataclass(frozen=True)
 class Listing:
-    """The pictures below a folder: paths relative to it, their labels and sizes in bytes."""
+    """The pictures in a folder: relative paths, labels, and sizes in bytes."""
 
     root: Path
     classes: tuple[str, ...]
@@ -44,7 +44,7 @@ class Listing:
 
     def part(self, shape: tuple[int, ...], threads: int | None = None) -> Part:
         """Return the part that decodes these pictures to ``shape``."""
-        # Pillow decodes without the GIL; for small files the threads would only wait for it
+        # Pillow decodes without the GIL, but with small files threads mostly wait for it.
         small = sum(self.sizes) < _SMALL_FILE * len(self.sizes)
         threads = 1 if small else threads or available_cores()
         return Part(self.labels, partial(_read, self.root, self.names, shape, threads))
@@ -62,13 +62,13 @@ def _read(
 
 
 def _entries(folder: Path) -> list[tuple[str, bool]]:
-    """What a folder holds, sorted, and whether it is a folder too; hidden files are left out."""
+    """Return the visible entries of a folder, sorted, and whether each is a folder."""
     with storage_errors("read", folder), os.scandir(folder) as entries:
         return sorted((e.name, _is_folder(e)) for e in entries if not e.name.startswith("."))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    # of a link that leads nowhere, Path says no where DirEntry raises
+    # For a broken link, DirEntry raises but Path returns False.
     return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and Path(entry).is_dir())
 
 
@@ -86,7 +86,7 @@ def _size(path: Path) -> int:
 
 
 def class_folders(root: Path) -> list[str]:
-    """The names of the class folders, sorted.
+    """Return the names of the class folders, sorted.
 
     Raises ``NotReadyError``, ``DataError`` and ``StorageError``.
     """
@@ -102,11 +102,11 @@ def class_folders(root: Path) -> list[str]:
 
 
 def list_folder(root: Path, classes: Sequence[str], progress: Progress) -> Listing:
-    """List the pictures of a folder of class folders; ``classes`` says which label is which.
+    """List the pictures in a folder of class folders; ``classes`` defines the labels.
 
-    Files that are not of a picture format are passed over, and said. Raises ``NotReadyError``
-    without the folder, ``DataError`` for a folder that is no known class or has no picture, and
-    ``StorageError`` for what cannot be read, such as a link that leads nowhere.
+    Files in other formats are skipped and reported. Raises ``NotReadyError`` without the folder,
+    ``DataError`` for a folder that is no known class or holds no picture, and ``StorageError`` for
+    unreadable entries, such as broken links.
     """
     known = pictures.extensions()
     found: list[tuple[str, int, int]] = []
@@ -125,13 +125,13 @@ def list_folder(root: Path, classes: Sequence[str], progress: Progress) -> Listi
         if len(found) == before:
             raise DataError("expected pictures, found none", path=root / name)
     if others:
-        progress.say(f"passed over {len(others)} files that are no pictures, such as {others[0]}")
+        progress.say(f"skipped {len(others)} files that are not pictures, such as {others[0]}")
     files, labels, sizes = zip(*found, strict=True)
     return Listing(root, tuple(classes), files, np.array(labels, np.int64), sizes)
 
 
 def _in_groups(root: Path, classes: Sequence[str]) -> bool:
-    """Whether the folders in ``root`` hold class folders."""
+    """Return whether the folders in ``root`` hold class folders."""
     below = (entry for name in class_folders(root) for entry in _entries(root / name))
     return any(is_folder and name in classes for name, is_folder in below)
 
@@ -147,7 +147,7 @@ def _classes_in_groups(root: Path) -> list[str]:
 
 
 def _list_groups(root: Path, classes: Sequence[str], progress: Progress) -> Listing:
-    """List the pictures of a folder of folders of class folders."""
+    """List the pictures in a folder of group folders of class folders."""
     found = {name: list_folder(root / name, classes, progress) for name in class_folders(root)}
     return Listing(
         root,
@@ -159,7 +159,7 @@ def _list_groups(root: Path, classes: Sequence[str], progress: Progress) -> List
 
 
 def _digest(listings: Sequence[Listing], progress: Progress) -> str:
-    """Hash the names and the contents of all pictures."""
+    """Hash the names and contents of all pictures."""
     lines = hashlib.sha256()
     for listing in listings:
         paths = [listing.root / name for name in listing.names]
@@ -174,7 +174,7 @@ def _shape(first: Path, options: DataOptions) -> tuple[int, int, int]:
         return (3, options.image_size, options.image_size)
     height, width = pictures.default_size(first)
     options.progress.say(
-        f"pictures become {width}×{height}, after the first one; --image-size sets another size"
+        f"pictures become {width}×{height}, like the first one; --image-size sets another size"
     )
     return (3, height, width)
 
@@ -193,11 +193,11 @@ def load(
         ),
     ] = None,
 ) -> Dataset:
-    """Read the listing of ``imagefolder:PATH``; pictures are decoded to RGB when asked for.
+    """List the pictures of ``imagefolder:PATH``, which are decoded to RGB on demand.
 
     PATH holds ``train/`` and ``test/``, or class folders from which a test part is split.
-    Raises ``NotReadyError`` without the folder, ``DataError`` for what is wrong in it,
-    ``UsageError`` for a group that is not there, and ``StorageError`` for what cannot be read.
+    Raises ``NotReadyError`` without the folder, ``DataError`` for bad contents, ``UsageError`` for
+    a missing group, and ``StorageError`` for files that cannot be read.
     """
     root = Path(argument).expanduser()
     halves = _halves(root)
@@ -224,7 +224,7 @@ def load(
 
 
 def _halves(root: Path) -> list[str]:
-    """Return ``["train", "test"]`` where the folder has both, ``[""]`` where it has neither."""
+    """Return ``["train", "test"]`` if the folder has both, ``[""]`` if it has neither."""
     folders = class_folders(root)
     halves: list[str] = [name for name in ("train", "test") if name in folders]
     if len(halves) == 1:
@@ -254,7 +254,7 @@ def _read_listings(
 def _read_nested(
     folders: Sequence[Path], progress: Progress
 ) -> tuple[list[Listing], groups.Grouping]:
-    """List folders of groups; one that is to test on may also be laid out without them."""
+    """List folders of groups; the test folder may also hold class folders directly."""
     classes = _classes_in_groups(folders[0])
     listings: list[Listing] = []
     names: list[groups.Names | None] = []

@@ -1,6 +1,6 @@
 """``npz:PATH``: arrays, in MedMNIST's layout or as plain ``x`` and ``y``.
 
-An array ``group`` (``group_test`` for the test part) says where each example comes from.
+An optional array ``group`` (``group_test`` for the test part) names the group of each example.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ _MOST_CLASSES = 10_000
 
 @dataclass(frozen=True)
 class Arrays:
-    """The arrays of one part, before their examples are given the shape of the run."""
+    """The arrays of one part, before examples are resized to the shape of the run."""
 
     path: Path
     name: str
@@ -53,7 +53,7 @@ class Arrays:
     groups: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse examples that cannot be trained on (``DataError``)."""
+        """Raise ``DataError`` for examples that cannot be trained on."""
         where = f"{self.path}: {self.name}"
         if len(self.values) != len(self.labels):
             raise DataError(f"{where}: {len(self.values)} examples, {len(self.labels)} labels")
@@ -83,7 +83,7 @@ class Arrays:
 
     @property
     def is_pictures(self) -> bool:
-        """Whether the examples are pictures, rather than numbers to be used as they are."""
+        """Whether the examples are pictures; other examples are used unchanged."""
         return self.values.dtype == np.uint8
 
     @property
@@ -101,7 +101,7 @@ class Arrays:
         return self.values.ndim == 4 and self.values.shape[3] > 4 >= self.values.shape[1]
 
     def part(self, shape: tuple[int, ...]) -> Part:
-        """Return the part whose examples have ``shape``; pictures are resized where need be."""
+        """Return the part with examples of ``shape``; pictures are resized if necessary."""
         read = partial(self._pictures, shape) if self.is_pictures else self._numbers
         return Part(self.labels, read)
 
@@ -128,7 +128,7 @@ class Arrays:
 
 
 def _fitted(picture: Array, shape: tuple[int, ...]) -> Array:
-    """Give one uint8 picture (C, H, W) another shape."""
+    """Convert one uint8 picture (C, H, W) to another shape."""
     channels = picture.shape[0]
     if channels in (1, 3) and shape[0] in (1, 3):
         image = Image.fromarray(picture[0] if channels == 1 else picture.transpose(1, 2, 0).copy())
@@ -138,9 +138,9 @@ def _fitted(picture: Array, shape: tuple[int, ...]) -> Array:
 
 
 def read_member(file: zipfile.ZipFile, path: Path, name: str) -> Array:
-    """Read one array; it is kept in an unnamed temporary file, not in memory.
+    """Read one array into an unnamed temporary file, not into memory.
 
-    Raises ``DataError`` for one that is not plain numbers (nothing is ever unpickled).
+    Raises ``DataError`` for anything but plain numbers; nothing is ever unpickled.
     """
     try:
         with file.open(f"{name}.npy") as member:
@@ -154,7 +154,7 @@ def read_member(file: zipfile.ZipFile, path: Path, name: str) -> Array:
                 values = np.memmap(spool, dtype, "r", shape=shape[::-1] if column_order else shape)
             return np.asarray(values).T if column_order else np.asarray(values)
     except (KeyError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(f"{name}: not an array that can be read: {error}", path=path) from None
+        raise DataError(f"{name}: not a readable array: {error}", path=path) from None
 
 
 def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -171,7 +171,7 @@ def _labels(file: zipfile.ZipFile, path: Path, name: str) -> Labels:
     labels = _column(read_member(file, path, name))
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise DataError(
-            f"{name}: expected one whole number for each example, (N) or (N,1),"
+            f"{name}: expected one integer for each example, (N) or (N,1),"
             f" found {labels.dtype} {list(labels.shape)}",
             path=path,
         )
@@ -191,7 +191,7 @@ def _groups(
 
 @dataclass(frozen=True)
 class File:
-    """What an npz file holds: its parts (``train`` and ``test``, or ``all``), its class names."""
+    """The contents of an npz file: parts (``train`` and ``test``, or ``all``) and class names."""
 
     parts: Mapping[str, Arrays]
     class_names: tuple[str, ...] | None
@@ -199,7 +199,7 @@ class File:
 
 
 def open_file(path: Path) -> File:
-    """Open an npz file. Raises ``NotReadyError``, and ``DataError`` for what is wrong in it."""
+    """Open an npz file. Raises ``NotReadyError``, and ``DataError`` for bad contents."""
     if not path.exists():
         raise NotReadyError("no such file", path=path)
     try:
@@ -248,7 +248,7 @@ def _strings(file: zipfile.ZipFile, path: Path, name: str) -> tuple[str, ...]:
 
 
 def load(argument: str, options: DataOptions) -> Dataset:
-    """Open ``npz:PATH``. Pictures keep their channels; other arrays are used as they are.
+    """Open ``npz:PATH``. Pictures keep their channels; other arrays are used unchanged.
 
     Raises ``NotReadyError``, ``DataError``, and ``UsageError`` for ``--image-size`` without
     pictures.
@@ -284,7 +284,7 @@ def load(argument: str, options: DataOptions) -> Dataset:
 
 
 def check_labels(arrays: Arrays, classes: tuple[str, ...]) -> None:
-    """Raise ``DataError`` for a label that is none of the classes."""
+    """Raise ``DataError`` for a label outside the classes."""
     highest = int(arrays.labels.max())
     if highest >= len(classes):
         raise DataError(

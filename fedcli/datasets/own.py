@@ -1,4 +1,4 @@
-"""A person's own pictures or arrays, in the form of a run that was made elsewhere."""
+"""A user's own pictures or arrays, in the shape of a run that was created elsewhere."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ Split = Literal["train", "test"]
 
 
 def load_examples(source: str, info: DatasetInfo, split: Split, progress: Progress) -> Examples:
-    """Read what ``open_examples`` opens into memory. Raises also what reading it raises."""
+    """Read the examples of ``open_examples`` into memory. Also raises what reading them raises."""
     part = open_examples(source, info, split, progress)
     x = np.empty((len(part.labels), *info.shape), np.dtype(info.dtype))
     progress.start(f"reading {_path(source).name}", len(x))
@@ -38,11 +38,11 @@ def open_examples(
 ) -> Part:
     """Open a folder of class folders or an npz file, in the shape of the run.
 
-    The part ``split`` is opened when the data has parts (``train/`` and ``test/``, or arrays such
-    as ``train_images``), else all of it. Folder names, or class names in the npz file, say which
-    class is which; an npz file without them gives the run's class numbers. Pictures are decoded
-    by ``threads``, by default all cores. Raises ``NotReadyError`` when nothing is there,
-    ``DataError`` for what does not fit the run, and ``StorageError`` for what cannot be read.
+    If the data has parts (``train/`` and ``test/``, or arrays such as ``train_images``), the part
+    ``split`` is opened, else everything. Classes are identified by folder names, by class names in
+    the npz file, or else by the run's class numbers. ``threads`` threads decode pictures, by
+    default one per core. Raises ``NotReadyError`` if nothing is there, ``DataError`` for data that
+    does not fit the run, and ``StorageError`` for data that cannot be read.
     """
     path = _path(source)
     with storage_errors("read", path):
@@ -64,7 +64,7 @@ def _path(source: str) -> Path:
 def _folder(path: Path, info: DatasetInfo, split: Split, progress: Progress) -> imagefolder.Listing:
     if info.dtype != "uint8" or len(info.shape) != 3 or info.shape[0] not in (1, 3):
         raise DataError(
-            f"a folder of pictures; this run's examples are {info.dtype} {list(info.shape)}",
+            f"is a folder of pictures, but this run's examples are {info.dtype} {list(info.shape)}",
             path=path,
         )
     root = path / split if (path / split).is_dir() else path
@@ -102,4 +102,4 @@ def _say_missing(part: Part, info: DatasetInfo, path: Path, progress: Progress) 
     seen = np.unique(part.labels)
     missing = [name for label, name in enumerate(info.classes) if label not in seen]
     if missing:
-        progress.say(f"{path}: no example of: {', '.join(missing)}")
+        progress.say(f"{path}: no examples of: {', '.join(missing)}")

@@ -1,4 +1,4 @@
-"""Pictures of any Pillow format and any size, as uint8 arrays of one shape."""
+"""Convert pictures of any Pillow format and size to uint8 arrays of one shape."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +15,12 @@ Picture = NDArray[np.uint8]
 Shape = tuple[int, ...]
 Value = TypeVar("Value")
 
-_LARGEST_DEFAULT_SIDE = 224  # what ImageNet networks are made for
+_LARGEST_DEFAULT_SIDE = 224  # the input size of ImageNet networks
 _MODES = {1: "L", 3: "RGB"}
 
 
 def extensions() -> frozenset[str]:
-    """The file name endings that Pillow can open, in lower case."""
+    """Return the file name extensions that Pillow can open, in lower case."""
     known = Image.registered_extensions()
     return frozenset(ending for ending, name in known.items() if name in Image.OPEN)
 
@@ -29,22 +29,19 @@ def to_mode(image: Image.Image, mode: str) -> Image.Image:
     """Convert grey, colour, palette, transparent and 16-bit pictures to ``L`` or ``RGB``.
 
     Transparency is dropped; 16-bit pictures keep their upper eight bits.
-    Raises ``ValueError`` for floating-point pixels, whose range nobody knows.
+    Raises ``ValueError`` for floating-point pixels, whose range is unknown.
     """
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers; expected 8 or 16 bits")
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-    if image.mode == "P":  # straight to RGB, Pillow warns about a transparent colour
+    if image.mode == "P":  # on a direct conversion to RGB, Pillow warns about transparency
         image = image.convert("RGBA")
     return image if image.mode == mode else image.convert(mode)
 
 
 def fit(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Resize so that the picture just covers height × width, and cut out the middle.
-
-    Antialiased bilinear.
-    """
+    """Resize a picture to just cover height × width, antialiased bilinear, and crop its centre."""
     if image.size == (width, height):
         return image
     scale = max(height / image.height, width / image.width)
@@ -56,7 +53,7 @@ def fit(image: Image.Image, height: int, width: int) -> Image.Image:
 
 
 def as_array(image: Image.Image, shape: Shape) -> Picture:
-    """Give a picture as a uint8 array of ``shape`` (C, H, W), where C is 1 or 3."""
+    """Return a picture as a uint8 array of ``shape`` (C, H, W), where C is 1 or 3."""
     channels, height, width = shape
     image = fit(to_mode(image, _MODES[channels]), height, width)
     pixels = np.asarray(image, dtype=np.uint8)
@@ -83,9 +80,9 @@ def _opened(path: Path, use: Callable[[Image.Image], Value]) -> Value:
     try:
         with Image.open(path) as image:
             return use(image)
-    except Exception as error:  # Pillow's decoders raise all kinds: each means a bad file
+    except Exception as error:  # Pillow's decoders raise many types; all mean a bad file
         reason = str(error).replace(repr(str(path)), "it")
-        raise DataError(f"not a picture that can be decoded: {reason}", path=path) from error
+        raise DataError(f"is a picture that cannot be decoded: {reason}", path=path) from error
 
 
 def stack(decode: Callable[[int], Picture], count: int, shape: Shape, *, threads: int) -> Picture:

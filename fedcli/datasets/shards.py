@@ -34,10 +34,10 @@ class Examples:
 
 
 def read_shard(path: Path, run: Run | None = None) -> Examples:
-    """Read a shard; with ``run`` it has to be one of that run.
+    """Read a shard, and check that it belongs to ``run`` if that is given.
 
-    Raises ``NotReadyError``, ``StorageError``, and ``CheckpointError`` for tensors that are no
-    examples with labels, or not such as the run has.
+    Raises ``NotReadyError``, ``StorageError``, and ``CheckpointError`` for tensors that are not
+    labelled examples or do not fit the run.
     """
     with Checkpoint(path, Kind.SHARD) as shard:
         try:
@@ -58,17 +58,17 @@ def _check_layout(shard: Checkpoint) -> None:
         raise ValueError(f"expected the tensors x and y, found {names}")
     x, y = shard.layout["x"], shard.layout["y"]
     if y.dtype != np.int64 or len(y.shape) != 1 or x.shape[:1] != y.shape:
-        raise ValueError(f"x {list(x.shape)} and y {list(y.shape)} {y.dtype} do not fit together")
+        raise ValueError(f"x {list(x.shape)} and y {list(y.shape)} {y.dtype} do not match")
     if x.dtype not in _EXAMPLES:
         raise ValueError(f"x is {x.dtype}, expected uint8 or float32")
     if shard.metadata.num_examples not in (None, y.shape[0]):
-        raise ValueError(f"has {y.shape[0]} examples, and says {shard.metadata.num_examples}")
+        raise ValueError(f"has {y.shape[0]} examples but says {shard.metadata.num_examples}")
 
 
 def _check_origin(shard: Checkpoint, run: Run) -> None:
     x, data = shard.layout["x"], run.info.dataset
     for what, expected, found in (
-        ("is of run", run.id, shard.metadata.run),
+        ("belongs to run", run.id, shard.metadata.run),
         ("has examples of shape", list(data.shape), list(x.shape[1:])),
         ("has examples of dtype", data.dtype, str(x.dtype)),
     ):
@@ -79,18 +79,18 @@ def _check_origin(shard: Checkpoint, run: Run) -> None:
 def _check_labels(examples: Examples, run: Run | None) -> None:
     least, most = examples.y.min(initial=0), examples.y.max(initial=0)
     if least < 0 or (run is not None and most >= len(run.info.dataset.classes)):
-        raise ValueError(f"has labels from {least} to {most}, which are no classes of the run")
+        raise ValueError(f"has labels from {least} to {most}, which are not classes of the run")
 
 
 def chunks(indices: NDArray[np.int64], bytes_each: int) -> list[NDArray[np.int64]]:
-    """Split indices into stretches whose examples are small enough to decode at a time."""
+    """Split indices into chunks whose examples are small enough to decode at once."""
     step = max(1, _CHUNK_BYTES // bytes_each)
     return [indices[start : start + step] for start in range(0, len(indices), step)]
 
 
 @dataclass(frozen=True)
 class ShardFormat:
-    """What every shard of a run has in common."""
+    """The properties that all shards of a run share."""
 
     run: str
     shape: tuple[int, ...]
@@ -105,7 +105,7 @@ def write_shard(
     form: ShardFormat,
     progress: Progress,
 ) -> ShardFile:
-    """Write the examples that ``read`` decodes, chunk by chunk; at most a chunk is in memory.
+    """Write the examples that ``read`` decodes, chunk by chunk, with one chunk in memory.
 
     Raises ``StorageError``, and what ``read`` raises.
     """

@@ -1,11 +1,10 @@
-"""``synthetic``: ten shapes of random place, size, colour and background, drawn by the program.
+"""``synthetic``: generated pictures of ten shapes, with random position, size, colour, background.
 
-It needs no file and no network, and is the same on any machine: all arithmetic is on integers,
-all chance comes from the raw words of a counter-based generator (Philox), one stream a picture.
+It needs no files and no network, and is the same on every machine: all arithmetic is on integers,
+all random numbers are raw words of a counter-based generator (Philox), one stream per picture.
 
-A shape has its class's usual colour in about half of its pictures, so that colour helps early in
-training but does not decide; else a colour of its own. It is partly covered by a strip, and noise
-lies over all.
+A shape has the usual colour of its class in about half of its pictures, so that colour helps early
+in training but is not enough, else a random colour. A strip covers part of it, and noise is added.
 """
 
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from fedcli.datasets.base import DataOptions, Dataset, Indices, Part
 from fedcli.errors import UsageError
 
-VERSION = 1  # raise it with any change to what is drawn
+VERSION = 1  # increase it with any change to the pictures
 SIDE = 32
 TRAIN_EXAMPLES, TEST_EXAMPLES = 6000, 1000
 
@@ -24,7 +23,7 @@ Ints = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 
 _KEY = 0xFEDC11
-_WORDS = 16 + SIDE * SIDE * 3 // 8  # what one picture draws: its parameters, a byte a value
+_WORDS = 16 + SIDE * SIDE * 3 // 8  # per picture: its parameters, and a byte of noise per value
 
 
 def _square(u: Ints, v: Ints, side: int) -> Mask:
@@ -35,7 +34,7 @@ def _disc(u: Ints, v: Ints, radius: int) -> Mask:
     return u * u + v * v <= radius * radius
 
 
-# A shape is a function of coordinates that run from -100 to 100 across it.
+# A shape is a function of coordinates from -100 to 100.
 SHAPES: dict[str, Callable[[Ints, Ints], Mask]] = {
     "disc": lambda u, v: _disc(u, v, 95),
     "ring": lambda u, v: _disc(u, v, 100) & ~_disc(u, v, 58),
@@ -56,13 +55,13 @@ _USUAL_COLOURS = np.array(
     np.int32,
 )  # fmt: skip
 _USUAL = 120  # of 256 shapes have their class's usual colour
-_LOWEST, _SPAN = 70, 116  # of the values of a background
-_BRIGHT = 200  # values of a shape are this bright, or as far from it as black
+_LOWEST, _SPAN = 70, 116  # of background values
+_BRIGHT = 200  # a colour channel of a shape is at least this bright, or at most 255 minus this
 _NOISE = 30  # the largest deviation of a value
 
 
 def _words(part: int, indices: Indices) -> NDArray[np.uint64]:
-    """The random words of each picture: (n, _WORDS)."""
+    """Return the random words of each picture: (n, _WORDS)."""
     streams = (np.random.Philox(key=[_KEY + part, int(index)]) for index in indices)
     return np.stack([stream.random_raw(_WORDS) for stream in streams])
 
@@ -86,7 +85,7 @@ def _column(values: Ints) -> Ints:
 
 
 def _ground(chance: Ints) -> Ints:
-    """A background that goes from one colour to another: (n, 3, 32, 32)."""
+    """Return backgrounds that fade from one colour to another: (n, 3, 32, 32)."""
     muted = _LOWEST + chance[:, :6, None, None] * _SPAN // 256
     first, second = muted[:, :3], muted[:, 3:]
     y, x = np.mgrid[:SIDE, :SIDE].astype(np.int32)
@@ -96,7 +95,7 @@ def _ground(chance: Ints) -> Ints:
 
 
 def _ink(chance: Ints, labels: NDArray[np.int64]) -> Ints:
-    """The colour of each shape: (n, 3)."""
+    """Return the colour of each shape: (n, 3)."""
     usual = chance[:, 0] < _USUAL
     bright = chance[:, 1:4] % 2 * _BRIGHT
     other = bright + chance[:, 4:7] * (256 - _BRIGHT) // 256
@@ -104,10 +103,10 @@ def _ink(chance: Ints, labels: NDArray[np.int64]) -> Ints:
 
 
 def _masks(chance: Ints, labels: NDArray[np.int64]) -> Mask:
-    """Where each shape lies: (n, 32, 32)."""
-    # lengths are in half pixels, so that a centre may lie between two pixels
+    """Return the mask of each shape: (n, 32, 32)."""
+    # Lengths are in half pixels, so that a centre may lie between two pixels.
     radius = 14 + chance[:, 0] % 9
-    reach = SIDE // 2 - radius // 2  # how far a centre may be from that of the picture
+    reach = SIDE // 2 - radius // 2  # the largest offset of a centre
     across, down = (SIDE - reach + chance[:, one] % (2 * reach + 1) for one in (1, 2))
     y, x = np.mgrid[:SIDE, :SIDE].astype(np.int32) * 2 + 1
     u = (x - _column(across)) * 100 // _column(radius)
@@ -129,7 +128,7 @@ def _strip(picture: Ints, chance: Ints) -> Ints:
 
 
 def load(argument: str, options: DataOptions) -> Dataset:
-    """Return the data set: 6000 training and 1000 test pictures, every class alike."""
+    """Return the data set: 6000 training and 1000 test pictures, balanced over the classes."""
     if options.image_size not in (None, SIDE):
         raise UsageError(f"--image-size {options.image_size}: synthetic pictures are 32×32")
     return Dataset(

@@ -1,1 +1,1 @@
-"""Scoring models on test sets."""
+"""Score models on test sets."""

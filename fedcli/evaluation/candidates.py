@@ -1,4 +1,4 @@
-"""Which models ``evaluate`` scores: global ones, what clients sent, and what is theirs alone."""
+"""The models that ``evaluate`` scores: global models, updates and personal models."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -23,14 +23,14 @@ from fedcli.security.global_model import check_global_model
 Rounds = int | Literal["latest", "all"]
 Tensors = dict[str, Array]
 
-PERSONAL = "personal"  # the slot of a state that holds a whole model, of the client's own
+PERSONAL = "personal"  # the slot of a state that holds a whole personal model
 
 
 @dataclass(frozen=True)
 class Model:
     """A model to score: ``kind`` is ``global``, ``update`` or ``personal`` (of ``client``).
 
-    ``sha256`` tells its weights from others: of a personal model it is the SHA-256 of those of the
+    ``sha256`` identifies the weights; for a personal model it is the SHA-256 of the digests of the
     global model and of the client's state. ``read`` reads the weights.
     """
 
@@ -45,7 +45,7 @@ class Model:
 def global_models(run: Run, rounds: Rounds) -> list[Model]:
     """Return the global models of ``rounds``.
 
-    Raises ``NotReadyError``, ``CheckpointError``, and what ``check_global_model`` does.
+    Raises ``NotReadyError``, ``CheckpointError``, and what ``check_global_model`` raises.
     """
     complete = [round_.number for round_ in run.complete_rounds()]
     models = []
@@ -62,9 +62,8 @@ def global_models(run: Run, rounds: Rounds) -> list[Model]:
 def update_models(store: StateStore, rounds: Rounds, clients: Sequence[str]) -> list[Model]:
     """Return the updates of ``clients`` as whole models.
 
-    What an update does not hold is as in the model that it was trained from; layers that stay
-    with the client are as in its state. Raises ``NotReadyError``, ``CheckpointError`` and
-    ``StorageError``.
+    Tensors that an update withholds come from its base model, or from the client's state if they
+    stay with the client. Raises ``NotReadyError``, ``CheckpointError`` and ``StorageError``.
     """
     run = store.run
     models = []
@@ -83,10 +82,8 @@ def _read_update(store: StateStore, round_: Round, client: str, sha256: str) -> 
     with UpdateTensors(round_.update(client)) as update:
         whole, found = update.tensors_and_digest()
         if found != sha256:
-            raise BadInputError(
-                "was replaced while it was used; repeat the command", path=update.path
-            )
-        # what an algorithm sends beside the model is named <slot>/<tensor>
+            raise BadInputError("was replaced while in use; repeat the command", path=update.path)
+        # Tensors that an algorithm sends in addition to the model are named <slot>/<tensor>.
         tensors = {name: values for name, values in whole.items() if "/" not in name}
         try:
             declared = Contents.of(update.metadata)
@@ -99,8 +96,8 @@ def _read_update(store: StateStore, round_: Round, client: str, sha256: str) -> 
     if local := matching(declared.local_layers, base):
         if not store.path(round_.number, client).exists():
             raise NotReadyError(
-                f"{min(local)} and other layers stayed with the client, and"
-                f" {store.path(round_.number, client)} is not here",
+                f"{min(local)} and other layers stayed with the client, but"
+                f" {store.path(round_.number, client)} is missing",
                 hint="score it where the client's state is, with --state DIR",
                 path=update.path,
             )
@@ -113,9 +110,9 @@ def personal_models(
 ) -> list[Model]:
     """Return the personal models of ``clients``, or of all that have one.
 
-    It is what a client has after a round: the round's global model with the layers that stay with
-    the client in place, or a whole model of its own, from its newest state up to that round.
-    Raises ``NotReadyError``, ``CheckpointError`` and ``StorageError``.
+    A personal model is the round's global model with the client's own layers, or a whole model of
+    the client's, from the client's newest state up to that round. Raises ``NotReadyError``,
+    ``CheckpointError`` and ``StorageError``.
     """
     run = store.run
     complete = [round_.number for round_ in run.complete_rounds() if round_.number > 0]
@@ -130,8 +127,8 @@ def personal_models(
     if missing or not models:
         who = f"client {missing[0]}" if missing else "a client"
         raise NotReadyError(
-            f"--personal: {store.path(numbers[-1], '0').parent.parent}: there is no model of"
-            f" {who}'s own up to round {numbers[-1]}",
+            f"--personal: {store.path(numbers[-1], '0').parent.parent}: there is no personal model"
+            f" of {who} up to round {numbers[-1]}",
             hint=f"train-client keeps one with --algorithm {' or '.join(_keeping())}, or with"
             " --local-layers",
         )
@@ -139,7 +136,7 @@ def personal_models(
 
 
 def _keeping() -> list[str]:
-    """Return the algorithms with which a client has a model of its own."""
+    """Return the algorithms that give clients a personal model."""
     return [name for name, row in ALGORITHMS.items() if row.keeps == PERSONAL or row.keeps_layers]
 
 

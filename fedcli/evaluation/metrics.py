@@ -1,4 +1,4 @@
-"""Scores of a classifier, from its predictions."""
+"""Compute the scores of a classifier from its predictions."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +13,10 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Scores:
-    """What a set of predictions is worth, as ``evaluation.json`` has it.
+    """The scores of a set of predictions, as in ``evaluation.json``.
 
-    ``confusion`` counts examples: rows are true classes, columns predicted ones. The macro
-    averages are over the classes that have examples.
+    ``confusion`` counts examples: rows are true classes, columns predicted classes. Macro averages
+    are over the classes that have examples.
     """
 
     examples: int
@@ -35,9 +35,9 @@ def confusion_matrix(labels: Ints, predictions: Ints, classes: int) -> Ints:
 
 
 def auc(scores: NDArray[Any], positive: NDArray[np.bool_]) -> float | None:
-    """Return the area under the ROC curve, or None where one of the two classes is absent.
+    """Return the area under the ROC curve, or None if one of the two classes is absent.
 
-    It is the probability that a positive example scores above a negative one, ties counting
+    It is the probability that a positive example scores above a negative one, where ties count
     half (the Mann–Whitney statistic; Hanley & McNeil 1982).
     """
     positives = int(positive.sum())
@@ -56,8 +56,8 @@ def score(
 ) -> Scores:
     """Compute all scores.
 
-    ``labels`` and ``predictions`` are class numbers (N). ``margin`` (N) is, for two classes, how
-    much the second is preferred to the first; None for any other number.
+    ``labels`` and ``predictions`` are class numbers (N,). ``margin`` (N,) is the logit of the
+    second of two classes minus that of the first; None for any other number of classes.
     """
     matrix = confusion_matrix(labels, predictions, len(classes))
     true, predicted, hits = matrix.sum(1), matrix.sum(0), matrix.diagonal()

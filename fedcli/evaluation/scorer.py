@@ -1,4 +1,4 @@
-"""Scoring a network on examples."""
+"""Score a network on examples."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ BATCH = 256  # larger batches are no faster on a CPU
 
 
 class Scorer:
-    """A run's network, into which one model after another is loaded to be scored."""
+    """A run's network, into which the models to score are loaded one after another."""
 
     def __init__(
         self, info: RunInfo, *, device: str, threads: int | None, own_model: str | None
@@ -35,7 +35,7 @@ class Scorer:
         self.classes = info.dataset.classes
         self.device = choose_device(device)
         set_threads(threads)
-        # The fresh weights are all overwritten before they are used.
+        # ``load`` overwrites all initial weights, so any seed will do.
         self._module = build(
             info.model, len(self.classes), info.dataset.shape, own=own_model, seed=0
         )
@@ -44,14 +44,14 @@ class Scorer:
         )
 
     def load(self, tensors: Mapping[str, Array], path: Path) -> None:
-        """Load the weights of a checkpoint. Raises ``BadInputError`` when they do not fit."""
+        """Load the weights of a checkpoint. Raises ``BadInputError`` if they do not fit."""
         load_arrays(self._module, tensors, path)
         self._path = path
 
     def outputs(self, x: Array, y: Labels) -> Outputs:
-        """Return the logits (N, classes) for at least one example, with the labels.
+        """Return the logits (N, classes) of at least one example, with the labels.
 
-        Raises ``BadInputError`` when they are not finite, ``OutOfMemoryError``.
+        Raises ``BadInputError`` for logits that are not finite, and ``OutOfMemoryError``.
         """
         with out_of_memory_as_error("score on the CPU: --device cpu"):
             module = self._module.to(self.device).to(memory_format=torch.channels_last)
@@ -59,12 +59,12 @@ class Scorer:
             logits = predict(module, torch.from_numpy(x), self._normalize, portions)
         if not torch.isfinite(logits).all():
             raise BadInputError(
-                "its outputs are not finite: its training diverged", path=self._path
+                "its outputs are NaN or infinite: its training diverged", path=self._path
             )
         return logits, y
 
     def score(self, parts: Sequence[Outputs]) -> tuple[float, Scores]:
-        """Return the mean cross-entropy and all scores of outputs taken together."""
+        """Return the mean cross-entropy and all scores of the combined outputs."""
         logits, y = torch.cat([part[0] for part in parts]), np.concatenate([p[1] for p in parts])
         loss = F.cross_entropy(logits.double(), torch.from_numpy(y)).item()
         margin: NDArray[Any] | None = None

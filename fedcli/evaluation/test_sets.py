@@ -1,4 +1,4 @@
-"""On what examples ``evaluate`` scores: the run's test sets, the clients', or other data."""
+"""The examples on which ``evaluate`` scores: the run's test sets, the clients', or other data."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ Choice = Callable[[str | None], "Sequence[TestSet]"]
 
 @dataclass(frozen=True)
 class TestSet:
-    """Examples to score on, as ``evaluation.json`` names them: ``client`` is whose they are.
+    """Examples to score on, named as in ``evaluation.json``; ``client`` is their owner, if any.
 
-    They are read part by part. Test sets that have a part in common call it by the same name.
+    They are read part by part. Test sets that share a part use the same name for it.
     """
 
     name: str
@@ -33,16 +33,16 @@ class TestSet:
 
     @property
     def title(self) -> str:
-        """The test set in words."""
+        """The name for people."""
         return self.name if self.client is None else f"{self.name} of client {self.client}"
 
 
 def choose(
     run: Run, *, on_clients: bool, data: str | None, personal: bool, progress: Progress
 ) -> Choice:
-    """Decide on what to score the global model (None), or a model of some client.
+    """Return a function from a client, or None for the global model, to the test sets to use.
 
-    Raises ``UsageError``, ``NotReadyError`` where the run holds no such data, and what reading
+    Raises ``UsageError``, ``NotReadyError`` if the run holds no such data, and what reading
     ``data`` raises.
     """
     if on_clients and (data is not None or personal):
@@ -60,9 +60,9 @@ def choose(
 
 
 def _default(run: Run) -> Choice:
-    """The common test set; without one, the clients' together, and each for itself.
+    """Choose the common test set or, without one, the clients' test sets, pooled and separate.
 
-    A client's model is scored on its own only, and on all together.
+    A client's model is then scored on the pooled test set and on the client's own.
     """
     if run.test_shard.exists():
         common = [_shard(run, "test", None, run.test_shard)]
@@ -71,7 +71,7 @@ def _default(run: Run) -> Choice:
     if not tests:
         raise NotReadyError(
             "this run holds no test data",
-            hint=f"name some: {evaluate_command(run)}",
+            hint=f"provide some: {evaluate_command(run)}",
             path=run.test_shard,
         )
     pooled = TestSet("test", None, {k: v for one in tests for k, v in one.parts.items()})
@@ -79,7 +79,7 @@ def _default(run: Run) -> Choice:
 
 
 def _for_personal(run: Run, client: str | None) -> list[TestSet]:
-    """What is nearest to the client: its test examples, its held-out ones, the common test set."""
+    """Choose the client's test set, its validation set, or the common test set, in this order."""
     assert client is not None
     for name, owner, path in (
         ("client-test", client, run.client_test_shard(client)),
@@ -90,7 +90,7 @@ def _for_personal(run: Run, client: str | None) -> list[TestSet]:
             return [_shard(run, name, owner, path)]
     raise NotReadyError(
         f"this run holds no data to score client {client} on",
-        hint=f"name some: {run.command(f'evaluate --personal --id {client} --data PATH')}",
+        hint=f"provide some: {run.command(f'evaluate --personal --id {client} --data PATH')}",
         path=run.root,
     )
 
@@ -100,7 +100,7 @@ def _of_clients(run: Run) -> list[TestSet]:
     if not sets:
         raise NotReadyError(
             "this run holds no test or validation data of its clients",
-            hint="make the run with: fedcli partition --test-split client, or --val-fraction 0.1",
+            hint="create the run with: fedcli partition --test-split client, or --val-fraction 0.1",
             path=run.root,
         )
     return sets
@@ -123,6 +123,6 @@ def _own_data(run: Run, data: str, progress: Progress) -> TestSet:
     from fedcli.datasets import load_examples
 
     examples = load_examples(data, run.info.dataset, "test", progress)
-    # Two folders may have one name, and one folder may change: the content tells them apart.
+    # Folders may share a name or change, so the content identifies them.
     name = f"{Path(data).resolve().name} ({fingerprint(examples)[:8]})"
     return TestSet(name, None, {name: lambda: examples})

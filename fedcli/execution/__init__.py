@@ -1,1 +1,1 @@
-"""Where the steps of a run are executed, and how many at a time."""
+"""Execution of the steps of a run as processes, several at a time."""

@@ -1,14 +1,14 @@
-"""A process that imports what steps need, and becomes them: ``-m fedcli.execution.fork_server``.
+"""A process that imports modules once and forks steps: ``-m fedcli.execution.fork_server``.
 
 An entry point, like ``__main__``: ``fedcli.execution.local`` starts it. Its standard input is a
-Unix socket. A request is one byte that carries three descriptors: for the standard output and
-standard error of a new process, and a socket from which that process reads what it is to be, and on
-which this one writes its exit status (minus the number of the signal, where one ended it). When the
-other end of the standard input is closed, by intent or with its process, all steps are ended.
+Unix socket. A request is one byte that carries three descriptors: the standard output and standard
+error of a new process, and a socket from which that process reads its command, and on which this
+one writes its exit status (minus the signal number if a signal ended it). When the other end of the
+standard input is closed, all steps are ended.
 
 Every step starts from the same state, that of a process that has just imported its modules: torch
-has computed nothing here and so has no pool of threads, which a fork would break, and CUDA, which a
-forked process could not use any more, is not initialised.
+has computed nothing, so it has no thread pool, which a fork would break, and CUDA, which a forked
+process could no longer use, is not initialised.
 """
 
 import contextlib
@@ -25,15 +25,15 @@ import time
 import traceback
 from typing import NoReturn
 
-_GRACE = 10.0  # seconds that a step gets to end by itself before it is killed
+_GRACE = 10.0  # seconds for a step to end before it is killed
 
 
 class _Children:
-    """The steps that run, and who wants to know how each of them ends."""
+    """The running steps, each with the channel for its exit status."""
 
     def __init__(self) -> None:
         self._channels: dict[int, socket.socket] = {}
-        self.woken, wake = socket.socketpair()  # readable when a child has ended
+        self.woken, wake = socket.socketpair()  # readable once a child has ended
         for end in (self.woken, wake):
             end.setblocking(False)
         self._wake = wake
@@ -61,7 +61,7 @@ class _Children:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def reap(self) -> None:
-        """Tell how the children ended that have ended."""
+        """Report the exit status of children that have ended."""
         while True:
             try:
                 self.woken.recv(4096)
@@ -74,7 +74,7 @@ class _Children:
                     _tell(channel, os.waitstatus_to_exitcode(status))
 
     def end(self) -> None:
-        """End those that are left."""
+        """End the remaining children."""
         for number, seconds in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, _GRACE)):
             for pid in self._channels:
                 os.kill(pid, number)
@@ -85,12 +85,12 @@ class _Children:
 
 
 def _tell(channel: socket.socket, status: int) -> None:
-    with contextlib.suppress(OSError):  # whoever asked may have gone
+    with contextlib.suppress(OSError):  # the requester may be gone
         channel.sendall(str(status).encode())
 
 
 def _become(out: int, err: int, channel: socket.socket) -> NoReturn:
-    """Be ``python -m MODULE ARGUMENTS`` with these as its output."""
+    """Run as ``python -m MODULE ARGUMENTS`` with these outputs."""
     nothing = os.open(os.devnull, os.O_RDONLY)
     for descriptor, number in ((nothing, 0), (out, 1), (err, 2)):
         os.dup2(descriptor, number)
@@ -98,7 +98,7 @@ def _become(out: int, err: int, channel: socket.socket) -> NoReturn:
     with channel, channel.makefile() as lines:
         request = json.loads(lines.readline())
     if request["threads"] is not None:
-        import torch  # which read the variable when it was imported
+        import torch  # it read the variable at import
 
         os.environ["OMP_NUM_THREADS"] = str(request["threads"])
         torch.set_num_threads(request["threads"])
@@ -110,8 +110,8 @@ def _become(out: int, err: int, channel: socket.socket) -> NoReturn:
 
 
 def serve(requests: socket.socket) -> None:
-    """Start a step for every request until no more can come; then end those that still run."""
-    # From here on steps are ended one by one, before this process.
+    """Start a step for every request until no more can come; then end the running ones."""
+    # From here on, steps are ended one by one before this process.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     children = _Children()
     while True:
@@ -130,11 +130,11 @@ def serve(requests: socket.socket) -> None:
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """Call ``preload`` of a module, where one is named, with the other arguments; then serve."""
+    """Call ``preload`` of the named module, if any, with the other arguments; then serve."""
     if arguments:
         importlib.import_module(arguments[0]).preload(*arguments[1:])
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()  # what is left in there would be printed by every step
+        stream.flush()  # every step would print what is left in there
     gc.collect()
     gc.freeze()  # a collection in a child would otherwise write to, and so copy, every page
     serve(socket.socket(fileno=0))

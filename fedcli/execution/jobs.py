@@ -1,20 +1,20 @@
-"""How many clients train at a time on one machine.
+"""The number of clients that train at a time on one machine.
 
-On the CPU several processes with one thread each do more work together than one after another with
-several threads each, so cores are shared out among as many clients as there are. On a GPU they
-share its memory, and a first client shows how much of it each takes.
+On the CPU, parallel processes with one thread each do more work than sequential ones with several
+threads, so the cores are divided among as many clients as there are. On a GPU, clients share its
+memory, and a first client shows how much each takes.
 """
 
 _USED = 0.9  # of the free memory: allocators round up, and others use the card too
-_CONTEXT = 600 * 2**20  # bytes that a process takes on a GPU for CUDA itself, beside its tensors
+_CONTEXT = 600 * 2**20  # bytes on a GPU that CUDA itself takes per process, in addition to tensors
 
 
 def jobs_by_cores(clients: int, cores: int) -> int:
-    """Return how many of these clients are to train at a time on this many cores.
+    """Return how many of ``clients`` should train at a time on ``cores``.
 
-    It is the fewest that end soonest when the clients have equal work and those that run share the
-    cores: two cores do three clients in the time of 1.5 if they train all at once, and of 2 if two
-    at a time.
+    This is the smallest number with the shortest duration, if clients have equal work and running
+    clients share the cores: two cores train three clients in the time of 1.5 clients all at once,
+    but of 2 clients two at a time.
     """
     if clients <= cores:
         return clients
@@ -23,19 +23,19 @@ def jobs_by_cores(clients: int, cores: int) -> int:
 
 
 def _duration(clients: int, jobs: int, cores: int) -> int:
-    """Return the time in units of one client's on one core, times ``cores``."""
+    """Return the duration, in units of one client on one core, times ``cores``."""
     rest = clients % jobs
     return clients - rest + (max(rest, cores) if rest else 0)
 
 
 def jobs_by_memory(clients: int, peak_bytes: int, free_bytes: int) -> int:
-    """Return how many clients fit on a GPU, where each has tensors of ``peak_bytes`` at its peak.
+    """Return how many clients fit on a GPU if the tensors of each peak at ``peak_bytes``.
 
-    ``free_bytes`` is the GPU's memory that nobody uses. One always runs: it may fit all the same.
+    ``free_bytes`` is the unused memory of the GPU. At least one client runs: it may fit after all.
     """
     return max(1, min(clients, int(_USED * free_bytes) // (peak_bytes + _CONTEXT)))
 
 
 def threads_each(jobs: int, cores: int) -> int:
-    """Return each client's share of the cores, one at least."""
+    """Return each client's share of the cores, at least one."""
     return max(1, cores // jobs)

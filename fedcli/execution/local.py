@@ -1,13 +1,13 @@
-"""The steps of a run as processes: started side by side, and stopped together.
+"""The steps of a run as processes: started in parallel, stopped together.
 
-On Linux a process that has imported torch once becomes each step by ``fork`` (``fork_server``).
-Elsewhere each step is a new interpreter: the frameworks that torch computes with on macOS do not
-work in a forked process. Either way a step has the environment, the current directory and the
-module path that ``fedcli`` has when it is typed here, and makes the same bytes.
+On Linux, steps are forked from a process that has imported torch once (``fork_server``). Elsewhere
+each step is a new interpreter: the frameworks that torch uses on macOS do not work in a forked
+process. Either way, a step has the environment, current directory and module path of ``fedcli``
+typed here, and makes the same bytes.
 
-``multiprocessing`` has such a server too, but one for the whole process, with the environment of
-the day it was started, and with children that import the ``__main__`` of whoever calls, which
-starts the script of a user again, and that outlive both.
+``multiprocessing`` has such a server too, but only one per process, with the environment at its
+start; its children import the ``__main__`` of the caller, which runs a user's script again, and
+outlive both.
 """
 
 import contextlib
@@ -26,18 +26,18 @@ from typing import IO, Any, Protocol, Self
 
 from fedcli.errors import ClientFailedError, error_from_json
 
-_GRACE = 10.0  # seconds that a process gets to end by itself before it is killed
-_SERVER_GRACE = 3 * _GRACE  # that of the process that gives it to others
+_GRACE = 10.0  # seconds for a process to end before it is killed
+_SERVER_GRACE = 3 * _GRACE  # of the fork server, which grants it to others
 
 
 class Starter(Protocol):
-    """How processes come to be."""
+    """A way to start processes."""
 
     def run(self, words: Sequence[str], threads: int | None, out: IO[bytes], err: IO[bytes]) -> int:
         """Run ``python -m WORDS`` to its end and return its exit status.
 
-        It is minus the number of the signal that ended the process. ``threads`` stands for
-        ``OMP_NUM_THREADS``, None for that of this process. Raises ``ClientFailedError`` when the
+        The status is minus the signal number if a signal ended the process. ``threads`` sets
+        ``OMP_NUM_THREADS``; None keeps that of this process. Raises ``ClientFailedError`` when the
         process cannot be started or is lost.
         """
 
@@ -46,16 +46,16 @@ class Starter(Protocol):
 
 
 def _interpreter() -> list[str]:
-    """Return the words that run a module, found where this process finds its own.
+    """Return the command that runs a module, with the module path of this process.
 
-    ``-m`` alone looks into the current directory first, where a user's ``queue.py`` may lie.
+    ``-m`` alone searches the current directory first, where a user may have a ``queue.py``.
     """
     looks_here = {"", str(Path.cwd())} & set(sys.path)
     return [sys.executable, *([] if looks_here else ["-P"]), "-m"]
 
 
 class NewProcesses:
-    """Each step an interpreter of its own."""
+    """Starts each step as a new interpreter."""
 
     def __init__(self) -> None:
         self._running: set[subprocess.Popen[bytes]] = set()
@@ -78,7 +78,7 @@ class NewProcesses:
                 start_new_session=True,
             )
             self._running.add(process)
-        status = process.wait()  # an interrupt leaves it among the running, for stop
+        status = process.wait()  # after an interrupt, stop finds it among the running
         with self._lock:
             self._running.discard(process)
         return status
@@ -100,9 +100,9 @@ class NewProcesses:
 
 
 class ForkServer:
-    """Each step a fork of one process, which starts when the first of them is wanted.
+    """Forks each step from one process, which starts with the first step.
 
-    ``preload`` is a module whose function of that name it calls first, and arguments of that.
+    ``preload`` is a module whose function ``preload`` it calls first, and the arguments.
     """
 
     def __init__(self, *preload: str) -> None:
@@ -138,22 +138,23 @@ class ForkServer:
                     stdin=self._served.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,
-                    env=dict(os.environ),  # not what C libraries have added on their own
-                    # Ctrl-C in a terminal does not reach it; its steps are in its group, for stop.
+                    env=dict(os.environ),  # without additions of C libraries
+                    # Ctrl-C in a terminal does not reach it; stop ends its process group with the
+                    # steps.
                     start_new_session=True,
                 )
                 self._served.close()
             socket.send_fds(self._requests, [b"."], descriptors)
 
     def _lost(self) -> ClientFailedError:
-        """Return the error of a step whose status never came."""
+        """Return the error for a step without exit status."""
         with self._lock:
             if self._stopping:
                 return ClientFailedError("stopped")
             assert self._server is not None
             assert self._server.stderr is not None
             last = _last_line(self._server.stderr.read()) or "it may have been killed"
-        return ClientFailedError(f"the process that steps are forked from has ended: {last}")
+        return ClientFailedError(f"the process that forks steps has ended: {last}")
 
     def stop(self) -> None:
         """See ``Starter``."""
@@ -163,24 +164,24 @@ class ForkServer:
             self._stopping = True
         with self._requests, self._served:
             if self._server is not None:
-                with self._server:  # which is waited for at the end
-                    self._server.terminate()  # if it is still importing; else it takes its time
+                with self._server:  # waits for it at the end
+                    self._server.terminate()  # ends it at once only while it imports
                     self._end_all(self._server.pid)
 
     def _end_all(self, group: int) -> None:
         with contextlib.suppress(OSError):
             self._requests.shutdown(socket.SHUT_WR)
             self._requests.settimeout(_SERVER_GRACE)
-            self._requests.recv(1)  # the end of the stream: it has ended, after its steps
-        # Or it was killed itself, and they were not.
+            self._requests.recv(1)  # end of stream: the server has ended, after its steps
+        # If the server was killed, its steps may still run.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(group, signal.SIGKILL)
 
 
 class Steps:
-    """The processes of one call on one run: started here, and stopped here at the end.
+    """The processes of one call on one run, which end with the ``with`` block.
 
-    ``model`` is the name of the run's.
+    ``model`` is the name of the run's model.
     """
 
     def __init__(self, run: Path, model: str) -> None:
@@ -194,15 +195,15 @@ class Steps:
     def launch(self, command: str, *arguments: str, threads: int | None = None) -> dict[str, Any]:
         """Run ``fedcli COMMAND`` to its end and return its JSON object.
 
-        ``threads`` is what it uses where its arguments do not say. Raises the ``FedcliError`` that
-        the process reports, and ``ClientFailedError`` when it ends without a word, or is not
-        started because the others are being stopped.
+        ``threads`` is the default without an argument. Raises the ``FedcliError`` that the process
+        reports, and ``ClientFailedError`` when it ends without a report, or is not started because
+        the others are being stopped.
         """
         words = ["fedcli", command, "--run", str(self._run), *arguments, "--json", "--quiet"]
         return self._answer(command, words, threads)
 
     def probe(self, device: str) -> dict[str, Any]:
-        """Return what ``fedcli.execution.probe`` tells of a device. Raises as ``launch`` does."""
+        """Return what ``fedcli.execution.probe`` reports. Raises what ``launch`` does."""
         return self._answer("probe", ["fedcli.execution.probe", device], None)
 
     def _answer(self, name: str, words: Sequence[str], threads: int | None) -> dict[str, Any]:
@@ -221,7 +222,7 @@ class Steps:
         return value
 
     def stop(self) -> None:
-        """End all processes and start no more; what they had published stays."""
+        """End all processes and start no more; published files stay."""
         self._starter.stop()
 
     def __enter__(self) -> Self:
@@ -239,7 +240,7 @@ def _without_a_word(name: str, status: int, said: bytes) -> ClientFailedError:
     last = _last_line(said) or "it printed nothing"
     hint = None
     if status == -signal.SIGKILL:
-        hint = "a system without memory kills processes so: try fewer --jobs"
+        hint = "a system that runs out of memory kills processes: try fewer --jobs"
     ended = f"with status {status}" if status >= 0 else f"by {_signal_name(-status)}"
     return ClientFailedError(f"{name} ended {ended}: {last}", hint=hint)
 

@@ -1,4 +1,4 @@
-"""What steps import, imported before they are forked from ``fork_server``.
+"""Imports the modules of steps before ``fork_server`` forks them.
 
 An entry point, like ``__main__``: only the server imports it.
 """
@@ -9,9 +9,9 @@ from contextlib import redirect_stdout
 
 from fedcli.models import MODELS
 
-# Steps are command lines of this program, which is known by its name here as in `python -m`.
+# Steps are command lines of this module, imported by name as by `python -m`.
 _PROGRAM = "fedcli.cli"
-# What steps import at their start, or where they first need it.
+# Modules that steps import, at their start or later.
 _MODULES = (
     "fedcli.evaluation.scorer",
     "fedcli.steps.aggregate",
@@ -22,12 +22,12 @@ _MODULES = (
 
 
 def preload(model: str) -> None:
-    """Import what the steps of a run need, whose model has this name; nothing is computed."""
+    """Import what the steps of a run with this model need; compute nothing."""
     for name in _MODULES:
         importlib.import_module(name)
     if model not in MODELS and ":" not in model:
         importlib.import_module("fedcli.models.from_torchvision")
-    with redirect_stdout(io.StringIO()):  # else steps would begin with what it prints
+    with redirect_stdout(io.StringIO()):  # else steps would print its output
         program = importlib.import_module(_PROGRAM)
         program.execute(
             ["status", "--json"]

@@ -1,7 +1,7 @@
-"""Ask torch about a device, in a process that then ends: ``-m fedcli.execution.probe DEVICE``.
+"""Ask torch about a device in a process of its own: ``-m fedcli.execution.probe DEVICE``.
 
-An entry point, like ``__main__``: ``fedcli run`` must not wake CUDA in a process of its own. One
-JSON object is printed: ``device`` as a step would choose it, and ``free_memory_bytes`` of a GPU.
+An entry point, like ``__main__``: ``fedcli run`` must not initialise CUDA in its own process. It
+prints one JSON object: ``device`` as a step would choose it, and ``free_memory_bytes`` of a GPU.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Train the clients of a round side by side, as many at a time as the machine has room for."""
+"""Train the clients of a round in parallel, as many at a time as fit on the machine."""
 
 import contextlib
 import math
@@ -21,11 +21,11 @@ from fedcli.run.round import Round
 
 
 class Capacity:
-    """How many clients train at a time, and with how many threads each.
+    """The number of clients that train at a time, and the threads of each.
 
-    ``jobs`` is what was asked for; None is what suits the machine. Threads are shared out only
-    where nobody says how many: that is a default of the machine, not a choice that would
-    make an update another one.
+    ``jobs`` is the requested number; None for what suits the machine. Cores are divided only if no
+    number of threads is given: it is then a default of the machine, not an option that would change
+    what update is asked for.
     """
 
     def __init__(self, steps: Steps, jobs: int | None, options: StepOptions) -> None:
@@ -35,25 +35,25 @@ class Capacity:
         self._free_bytes: int | None = None
         self._peak_bytes: int | None = None
 
-    def look(self, clients: int) -> None:
-        """Look at the device, where its memory may set a limit. Raises ``UsageError``."""
+    def probe(self, clients: int) -> None:
+        """Query the device if its memory may set a limit. Raises ``UsageError``."""
         if self._jobs is None and clients > 1 and self._device != "cpu":
             found = self._steps.probe(self._device)
             self._device, self._free_bytes = found["device"], found["free_memory_bytes"]
 
     @property
     def has_to_measure(self) -> bool:
-        """Whether a client has to train alone first, to show what memory it takes."""
+        """Whether a client has to train alone first, to measure its memory."""
         return self._jobs is None and self._free_bytes is not None and self._peak_bytes is None
 
     def measure(self, round_: Round, client: str) -> None:
-        """Read what memory a client took that has trained alone."""
-        told = None
-        with contextlib.suppress(FedcliError):  # then the next one shows
-            told = Telemetry.read(round_.telemetry(client))
-        # it may have trained before, elsewhere
-        if told is not None and (told.device or "").startswith(self._device):
-            self._peak_bytes = told.peak_memory_bytes
+        """Read the peak memory of a client that has trained alone."""
+        telemetry = None
+        with contextlib.suppress(FedcliError):  # the next client may show it
+            telemetry = Telemetry.read(round_.telemetry(client))
+        # it may have trained earlier on another device
+        if telemetry is not None and (telemetry.device or "").startswith(self._device):
+            self._peak_bytes = telemetry.peak_memory_bytes
 
     def jobs(self, clients: int) -> int:
         """Return how many of a round's clients train at a time."""
@@ -67,7 +67,7 @@ class Capacity:
         return jobs_by_memory(min(clients, capacity), self._peak_bytes, self._free_bytes)
 
     def threads(self, clients: int) -> int | None:
-        """Return the threads of each, None where that is said elsewhere or all are one's own."""
+        """Return the threads of each client; None if set elsewhere or one client has all cores."""
         at_a_time = min(self._jobs or self._by_cores(clients), clients)
         if self._threads or at_a_time == 1:
             return None
@@ -80,13 +80,13 @@ class Capacity:
 def _threads_of_environment() -> int | None:
     if "OMP_NUM_THREADS" not in os.environ:
         return None
-    first = os.environ["OMP_NUM_THREADS"].split(",")[0]  # the others are for nested regions
+    first = os.environ["OMP_NUM_THREADS"].split(",")[0]  # further numbers are for nested regions
     return int(first) if first.isdecimal() and int(first) else 1
 
 
 @dataclass(frozen=True)
 class ClientScheduler:
-    """Train the clients of any round of a run, each in a process of its own."""
+    """Trains the clients of any round of a run, each in its own process."""
 
     run: Run
     steps: Steps
@@ -97,10 +97,10 @@ class ClientScheduler:
     def train(self, number: int, clients: Sequence[str]) -> int:
         """Train the clients of a round and return how many delivered.
 
-        Raises what the first client that failed reports, naming it; with ``min_clients`` only
-        where fewer than that many are left. The others are then stopped.
+        Raises the error of the first failed client, which it names, and stops the others; with
+        ``min_clients`` only if fewer than that many deliver.
         """
-        # The largest first: what is left over at the end is then small.
+        # The largest clients first, so that the last ones are short.
         waiting = sorted(clients, key=self._size, reverse=True)
         failures: list[FedcliError] = []
         threads = self.capacity.threads(len(clients))
@@ -139,14 +139,14 @@ class ClientScheduler:
                             raise failures[0]
                         self.progress.say(failures[-1].message)
             except BaseException:
-                self.steps.stop()  # before the pool waits for its threads, and they for processes
+                self.steps.stop()  # before the pool waits for its threads, which wait for processes
                 raise
         return failures
 
     def _report(
         self, future: Future[dict[str, Any]], client: str, number: int
     ) -> FedcliError | None:
-        """Say how a client did; return the error that it ended with."""
+        """Report the result of a client; return its error, or None."""
         self.progress.advance()
         error = future.exception()
         if isinstance(error, FedcliError):
@@ -164,7 +164,7 @@ class ClientScheduler:
 
 
 def _named(error: FedcliError, run: Run, client: str, number: int) -> FedcliError:
-    """Say which client it was, and how to see the failure alone."""
+    """Add the client to an error, and a hint how to reproduce it alone."""
     alone = train_command(run, [client], number)
     hint = f"{error.hint}; alone: {alone}" if error.hint else f"alone: {alone}"
     message = f"client {client}, round {number}: {error.message}"

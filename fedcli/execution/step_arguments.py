@@ -1,4 +1,4 @@
-"""What ``run`` passes on to the steps that it launches, and how it is written as command lines."""
+"""Options that ``run`` passes on to the steps it launches, as command lines."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,12 +9,12 @@ from fedcli.plan.sections import option_words
 
 @dataclass(frozen=True)
 class StepOptions:
-    """What ``run_rounds`` passes on to the steps; None leaves it to the plan or the machine.
+    """Options that ``run_rounds`` passes on to steps; None leaves it to the plan or the machine.
 
-    ``training`` holds hyper-parameters by their names in ``TrainPlan``, ``aggregation`` options by
-    theirs in ``AggregatePlan``, ``execution`` options of ``train-client`` by theirs in
-    ``Execution``. Clients in ``exclude`` neither train nor count. With ``min_clients`` a round goes
-    on when that many have delivered, even if others failed.
+    ``training`` holds options by their names in ``TrainPlan``, ``aggregation`` by their names in
+    ``AggregatePlan``, ``execution`` by their names in ``Execution``. Clients in ``exclude`` neither
+    train nor count. With ``min_clients``, a round continues once that many have delivered, even if
+    others failed.
     """
 
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class StepOptions:
     own_model: str | None = None
 
     def for_training(self, number: int) -> list[str]:
-        """Return the arguments of ``train-client`` in a round, but for the client."""
+        """Return the arguments of ``train-client`` in a round, except the client."""
         line = option_words({"round": number, **self.training, "seed": self.seed, **self.execution})
         return line + self._for_machine()
 

@@ -129,7 +129,7 @@ class TensorFile:
 
     def close(self) -> None:
         """Close the file."""
-        self.file.rest()
+        self.file.release()
 
     def __enter__(self) -> Self:
         return self

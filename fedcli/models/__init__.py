@@ -1,4 +1,4 @@
-"""The networks, by name: built-in ones, torchvision's classifiers, and a user's own."""
+"""Networks by name: built-in ones, torchvision's classifiers, and a user's own."""
 
 from collections.abc import Callable
 
@@ -19,21 +19,21 @@ Factory = Callable[[ModelInfo, int, Shape], nn.Module]
 STEMS = ("imagenet", "cifar")
 
 
-def _pictures(model: ModelInfo, shape: Shape) -> None:
+def _check_images(model: ModelInfo, shape: Shape) -> None:
     if len(shape) != 3:
         raise UsageError(
-            f"--model {model.name}: takes pictures (C, H, W), found examples of shape {shape};"
+            f"--model {model.name}: needs pictures (C, H, W), found examples of shape {shape};"
             " --model linear takes any shape"
         )
 
 
 def _resnet18(model: ModelInfo, num_classes: int, shape: Shape) -> nn.Module:
-    _pictures(model, shape)
+    _check_images(model, shape)
     return ResNet18(num_classes, model.stem, model.norm)
 
 
 def _cnn(model: ModelInfo, num_classes: int, shape: Shape) -> nn.Module:
-    _pictures(model, shape)
+    _check_images(model, shape)
     return CNN(num_classes, shape)
 
 
@@ -45,7 +45,7 @@ MODELS: dict[str, Factory] = {"resnet18": _resnet18, "cnn": _cnn, "linear": _lin
 
 
 def check_model(model: ModelInfo, shape: Shape) -> None:
-    """Raise ``UsageError`` when there is no such network, or it does not take such examples."""
+    """Raise ``UsageError`` if the network does not exist or does not take examples of ``shape``."""
     if not model.is_users_own and model.name not in MODELS:
         from fedcli.models.from_torchvision import names
 
@@ -61,40 +61,40 @@ def check_model(model: ModelInfo, shape: Shape) -> None:
     if model.name != "resnet18" and (model.stem, model.norm) != ("imagenet", "batch"):
         raise UsageError(f"--stem and --norm belong to resnet18, not to {model.name}")
     if takes_rgb(model):
-        _pictures(model, shape)
+        _check_images(model, shape)
         if shape[0] not in (1, 3):
             raise UsageError(
-                f"--model {model.name}: takes grey or RGB pictures, found {shape[0]} channels"
+                f"--model {model.name}: needs grey or RGB pictures, found {shape[0]} channels"
             )
 
 
 def takes_rgb(model: ModelInfo) -> bool:
-    """Whether grey pictures are given to this network as RGB: torchvision's layout wants three."""
+    """Return whether this network takes grey images as RGB, as torchvision's networks do."""
     return model.name not in ("cnn", "linear") and not model.is_users_own
 
 
 def build(
     model: ModelInfo, num_classes: int, shape: Shape, *, own: str | None, seed: int
 ) -> nn.Module:
-    """Build a network with fresh weights drawn from ``seed``.
+    """Build a network with initial weights drawn from ``seed``.
 
-    ``shape`` is that of one example. ``own`` is the ``package.module:factory`` that the person
-    at this machine gave; a name in ``run.json`` is only compared with it, never run. The factory
-    is called as ``factory(num_classes=...)``. LoRA's adapters are drawn after all other weights,
-    which are those of the network without them. Raises ``UsageError``.
+    ``shape`` is that of one example. ``own`` is the ``package.module:factory`` that the user of
+    this machine gave; a name in ``run.json`` is only compared with it, never run. The factory is
+    called as ``factory(num_classes=...)``. LoRA adapters are drawn last, so that all other weights
+    are the same with and without them. Raises ``UsageError``.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = _plain(model, num_classes, shape, own)
+        module = _build_named(model, num_classes, shape, own)
         if model.lora is not None:
             add_adapters(module, try_model(module, model, shape), model.lora, model.lora_scale)
         return module
 
 
 def try_model(module: nn.Module, model: ModelInfo, shape: Shape) -> Trial:
-    """Put one example of zeros through a network that was built so.
+    """Pass one example of zeros through a network built by ``build``.
 
-    Raises ``UsageError`` when it does not go through.
+    Raises ``UsageError`` if the network fails.
     """
     example = torch.zeros(1, *shape)
     if takes_rgb(model):
@@ -102,7 +102,7 @@ def try_model(module: nn.Module, model: ModelInfo, shape: Shape) -> Trial:
     return try_out(module, example, f"--model {model.name}: an example of shape {list(shape)}")
 
 
-def _plain(model: ModelInfo, num_classes: int, shape: Shape, own: str | None) -> nn.Module:
+def _build_named(model: ModelInfo, num_classes: int, shape: Shape, own: str | None) -> nn.Module:
     if model.is_users_own:
         return _users_own(model, num_classes, own)
     if own is not None and own != model.name:
@@ -118,7 +118,7 @@ def _users_own(model: ModelInfo, num_classes: int, own: str | None) -> nn.Module
     if own is None:
         raise UsageError(
             f"--model: this run's model is the user's own {model.name!r}; its code is only run"
-            " when you ask for it",
+            " if you request it",
             hint=f"add --model {model.name}, or set FEDCLI_MODEL",
         )
     if own != model.name:

@@ -1,16 +1,16 @@
-"""Convolutions on maps that have become as small as what they look at."""
+"""Convolutions on feature maps that are as small as the kernel."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution that is computed as a linear map where its output is one pixel.
+    """A convolution that is computed as a linear map if its output is a single pixel.
 
-    Such as in the last stage of a ResNet on 32×32 pictures, whose maps are 1×1: eight of the nine
-    taps of its convolutions lie in the padding. There they meet zeros and have no gradient, and
-    are most of the time of a step. The sums are the same but for their order. Padding is with
-    zeros; dilation and groups are 1.
+    In the last stage of a ResNet on 32×32 images, whose feature maps are 1×1, eight of the nine
+    weights of a kernel lie in the padding. They are multiplied by zeros and have no gradient, but
+    take most of the time of a step. The sums differ only in their order. Padding is with zeros;
+    dilation and groups are 1.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ class Conv2d(nn.Conv2d):
         return F.linear(pixels.flatten(1), weight.flatten(1), self.bias)[..., None, None]
 
     def _seen(self, axis: int, size: int) -> slice | None:
-        """Return the taps that see one of ``size`` pixels; None where the output has several."""
+        """Return the taps on any of ``size`` pixels, or None if the output has several pixels."""
         taps, stride, padding = self.kernel_size[axis], self.stride[axis], self.padding[axis]
         assert isinstance(padding, int)
         if not 0 <= size + 2 * padding - taps < stride:

@@ -1,4 +1,4 @@
-"""The classifiers of ``torchvision.models``; the import is slow, so only who needs it pays."""
+"""The classifiers of ``torchvision.models``, whose import is slow and so only done on demand."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from torchvision import models
 
 from fedcli.errors import StorageError, UsageError
 
-# Their auxiliary heads would make the output of training another than that of evaluation.
+# With auxiliary heads, the output in training would differ from the one in evaluation.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
@@ -22,7 +22,7 @@ def names() -> list[str]:
 
 
 def build_from_torchvision(name: str, num_classes: int) -> nn.Module:
-    """Build a classifier whose last layer has ``num_classes`` outputs, with fresh weights."""
+    """Build a classifier with ``num_classes`` outputs and random initial weights."""
     module: nn.Module = models.get_model(
         name, weights=None, num_classes=num_classes, **_OPTIONS.get(name, {})
     )
@@ -32,7 +32,7 @@ def build_from_torchvision(name: str, num_classes: int) -> nn.Module:
 def pretrained_weights(name: str) -> Mapping[str, Tensor]:
     """Fetch torchvision's default weights for a model, from its cache or the network.
 
-    Raises ``UsageError`` when torchvision has none, ``StorageError`` when they cannot be fetched.
+    Raises ``UsageError`` if torchvision has none, ``StorageError`` if they cannot be fetched.
     """
     if name not in names():
         raise UsageError(f"--pretrained: torchvision has no weights for {name!r}")
@@ -42,6 +42,6 @@ def pretrained_weights(name: str) -> Mapping[str, Tensor]:
     except OSError as error:
         raise StorageError(
             f"--pretrained: cannot fetch the weights of {name}: {error}",
-            hint="fetch them on a machine with a network and give the file to --init-from",
+            hint="fetch them on a machine with internet access and pass the file to --init-from",
         ) from None
     return state

@@ -1,13 +1,13 @@
-"""LoRA: a change of low rank beside each weight, which is trained in the weight's place.
+"""LoRA: a low-rank change of each weight, which is trained instead of the weight.
 
 Hu et al. 2022, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1, equation 3:
 
     h = W x + (α / r) B A x
 
-W (out × in) is left as it is; A (r × in) is drawn at random and B (out × r) is zero, so that at
-first the network computes what it did. For a convolution A is one like it with r output channels,
-and B one of 1×1. They are ``lora_a`` and ``lora_b`` beside the layer's ``weight``; no other tensor
-changes its name.
+W (out × in) is frozen; A (r × in) is random and B (out × r) is zero, so that the network's output
+does not change at first. For a convolution, A is the same convolution with r output channels, and
+B is a 1×1 convolution. They are named ``lora_a`` and ``lora_b``, next to the layer's ``weight``;
+all other tensors keep their names.
 """
 
 import math
@@ -28,17 +28,17 @@ _ENDS = (f".{A}", f".{B}")
 
 
 def add_adapters(module: nn.Module, trial: Trial, rank: int, scale: float) -> None:
-    """Give every linear and convolutional layer but the last one an adapter, in place.
+    """Add an adapter to every linear and convolutional layer except the last, in place.
 
-    Left out are layers that the network does not call but reads the weights of, such as those in
-    ``nn.MultiheadAttention``; subclasses, and layers whose weight is computed from others, in which
-    ``merged`` would be wrong; and convolutions in groups, which are smaller than their adapters.
-    Raises ``UsageError`` when no layer is left.
+    Some layers get none: layers that the network does not call but whose weights it reads, such as
+    those in ``nn.MultiheadAttention``; subclasses, and layers with computed weights, for which
+    ``merged`` would be wrong; and grouped convolutions, which are smaller than their adapters.
+    Raises ``UsageError`` if no layer is left.
     """
     called = {name: module.get_submodule(name) for name in dict.fromkeys(trial.layers)}
     layers = [layer for name, layer in called.items() if name != trial.last_layer and _fits(layer)]
     if not layers:
-        raise UsageError("--lora: the model has no linear or convolutional layer but the last")
+        raise UsageError("--lora: the model has no linear or convolutional layer except the last")
     for layer in layers:
         _add_adapter(layer, rank, scale)
 
@@ -52,11 +52,11 @@ def _add_adapter(layer: nn.Module, rank: int, scale: float) -> None:
     weight = layer.get_parameter("weight")
     outputs, _, *kernel = weight.shape
     a = weight.new_empty(rank, *weight.shape[1:])
-    nn.init.kaiming_uniform_(a, a=math.sqrt(5))  # as torch draws the weight of such a layer
+    nn.init.kaiming_uniform_(a, a=math.sqrt(5))  # as torch initialises such a layer
     layer.register_parameter(A, nn.Parameter(a))
     layer.register_parameter(B, nn.Parameter(weight.new_zeros(outputs, rank, *(1 for _ in kernel))))
-    # A hook leaves the layer what it is, and makes torch call it where it would read its weight
-    # instead, in the fast path of nn.TransformerEncoderLayer.
+    # A hook keeps the class of the layer. It also keeps nn.TransformerEncoderLayer off its fast
+    # path, which would read the weight instead of calling the layer.
     layer.register_forward_hook(partial(_add_change, scale), with_kwargs=True)
 
 
@@ -71,29 +71,29 @@ def _add_change(
 
 
 def all_but_adapters(last_layer: str, local: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the patterns of what is frozen: all but adapters, last layer and local layers.
+    """Return patterns that freeze everything except adapters, the last layer and local layers.
 
-    ``local`` has no pattern that starts with ``!``.
+    ``local`` must have no pattern that starts with ``!``.
     """
     trained = [f"*.{A}", f"*.{B}", last_layer, *local]
     return ("*", *(f"!{pattern}" for pattern in trained))
 
 
 def adapted(names: Iterable[str]) -> list[str]:
-    """Return the layers that have an adapter among these tensors."""
+    """Return the layers that have an adapter among these tensor names."""
     return sorted({name.rpartition(".")[0] for name in names if name.endswith(_ENDS)})
 
 
 def without_adapters(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of a state_dict that the plain network has."""
+    """Return a state_dict without the tensors of adapters."""
     return {name: tensor for name, tensor in tensors.items() if not name.endswith(_ENDS)}
 
 
 def merged(tensors: Mapping[str, Tensor], scale: float = 1.0) -> dict[str, Tensor]:
-    """Return the state_dict of the plain network that computes the same: W + (α / r) B A.
+    """Return the state_dict of the equivalent network without adapters: W + (α / r) B A.
 
-    ``tensors`` is a state_dict with adapters; ``scale`` is α / r, the ``lora_scale`` of the run's
-    ``ModelInfo``. The given tensors are left as they are.
+    ``tensors`` is a state_dict with adapters, which stays unchanged; ``scale`` is α / r, the
+    ``lora_scale`` of the run's ``ModelInfo``.
     """
     plain = without_adapters(tensors)
     for layer in adapted(tensors):

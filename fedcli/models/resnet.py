@@ -1,8 +1,8 @@
 """ResNet-18 (He et al. 2016), with torchvision's layout and names but without its import.
 
-Importing torchvision costs as long as importing torch; a client that trains the most common
-network should not pay for it. The modules are made in torchvision's order, so that one seed gives
-the same weights in both.
+Importing torchvision takes as long as importing torch, which clients with the most common network
+should not have to wait for. Modules are created in torchvision's order, so that a seed gives the
+same weights in both.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,12 @@ Norm = Callable[[int], nn.Module]
 
 
 def batch_norm(channels: int) -> nn.Module:
-    """Normalise over the batch; its running statistics are buffers that federations average."""
+    """Normalise over the batch; the running statistics are buffers and are averaged."""
     return nn.BatchNorm2d(channels)
 
 
 def group_norm(channels: int) -> nn.Module:
-    """Normalise over 32 groups of channels (Wu & He 2018): no statistics to average."""
+    """Normalise over 32 groups of channels (Wu & He 2018), without running statistics."""
     return nn.GroupNorm(32, channels)
 
 
@@ -58,10 +58,10 @@ def _stage(inputs: int, outputs: int, stride: int, norm: Norm) -> nn.Sequential:
 
 
 class ResNet18(nn.Module):
-    """ResNet-18 for (N, 3, H, W) pictures.
+    """ResNet-18 for (N, 3, H, W) images.
 
     The ``imagenet`` stem is torchvision's (7×7 with stride 2, then max-pooling); the ``cifar``
-    stem is the 3×3 convolution that He et al. use for 32×32 pictures, without max-pooling.
+    stem is the 3×3 convolution that He et al. use for 32×32 images, without max-pooling.
     """
 
     def __init__(self, num_classes: int, stem: str = "imagenet", norm: str = "batch") -> None:

@@ -1,4 +1,4 @@
-"""The two small networks that come along: a convolutional one and a linear one."""
+"""The two small built-in networks: a convolutional and a linear one."""
 
 import math
 
@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 
 class CNN(nn.Module):
-    """The network of McMahan et al. 2017 for CIFAR: the one of TensorFlow's tutorial.
+    """The network of McMahan et al. 2017 for CIFAR, from TensorFlow's tutorial.
 
     Two 5×5 convolutions of 64 channels, each with 3×3 max-pooling of stride 2, fully connected
-    layers of 384 and 192, and a linear one. At the paper's 24×24 crops it has 1,068,298
-    parameters; here the first fully connected layer follows the size of the pictures
-    (1,756,426 at 3×32×32). The tutorial's local response normalisation is left out.
+    layers of 384 and 192, and a linear layer. It has 1,068,298 parameters for the paper's 24×24
+    crops and 1,756,426 for 3×32×32, because the first fully connected layer depends on the image
+    size. It omits the tutorial's local response normalisation.
     """
 
     def __init__(self, num_classes: int, shape: tuple[int, ...]) -> None:
@@ -27,7 +27,7 @@ class CNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to logits (N, num_classes)."""
-        # On a CPU, torch's max-pooling is several times faster with the channels last.
+        # On a CPU, torch's max-pooling is several times faster in channels-last layout.
         x = x.contiguous(memory_format=torch.channels_last)
         x = self.pool(torch.relu(self.conv1(x)))
         x = self.pool(torch.relu(self.conv2(x)))

@@ -1,4 +1,4 @@
-"""One example put through a network: whether it goes through, and which layers it meets."""
+"""A trial run of a network on one example: its output and the layers it calls."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,25 +13,25 @@ from fedcli.user_code import in_one_line
 
 @dataclass(frozen=True)
 class Trial:
-    """What came out, and the layers with parameters of their own, in the order of their calls."""
+    """The output, and the called layers that have parameters of their own, in call order."""
 
     output: object
     layers: tuple[str, ...]
 
     @property
     def last_layer(self) -> str:
-        """The layer that gives the logits, which is drawn anew for other classes.
+        """The layer that computes the logits, which is reinitialised for other classes.
 
-        It is "" for a network that is one layer itself, or calls none.
+        It is "" for a network that is a single layer or calls none.
         """
         return self.layers[-1] if self.layers else ""
 
 
 @torch.no_grad()
 def try_out(module: nn.Module, example: Tensor, where: str) -> Trial:
-    """Put an example (1, ...) through a network in evaluation mode, which changes nothing of it.
+    """Pass an example (1, ...) through a network in evaluation mode, without changing the network.
 
-    Raises ``UsageError`` that begins with ``where`` when it does not go through.
+    Raises ``UsageError``, whose message begins with ``where``, if the network fails.
     """
     training = module.training
     with _recorded_calls(module) as called:
@@ -39,8 +39,8 @@ def try_out(module: nn.Module, example: Tensor, where: str) -> Trial:
             output = module.eval()(example)
         except Exception as error:
             raise UsageError(
-                f"{where} does not go through it: {in_one_line(error)}",
-                hint="another --image-size may do" if example.dim() == 4 else None,
+                f"{where} makes it fail: {in_one_line(error)}",
+                hint="another --image-size may work" if example.dim() == 4 else None,
             ) from error
     module.train(training)
     return Trial(output, tuple(called))

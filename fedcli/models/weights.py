@@ -1,4 +1,4 @@
-"""Weights between modules, arrays and files; where the first ones of a run come from."""
+"""Convert weights between modules, arrays and files, and create those of round 0."""
 
 import pickle
 from collections.abc import Mapping
@@ -53,11 +53,13 @@ def to_array(tensor: Tensor) -> Array:
 
 
 def load_arrays(module: nn.Module, tensors: Mapping[str, Array], path: Path) -> None:
-    """Copy arrays into a module. Raises ``BadInputError`` that names one that does not fit."""
+    """Copy arrays into a module. Raises ``BadInputError`` for a tensor that does not fit."""
     state = module.state_dict()
     for name, tensor in state.items():
         if name not in tensors:
-            raise BadInputError(f"tensor {name!r} is missing; the run's model has it", path=path)
+            raise BadInputError(
+                f"tensor {name!r} is missing, but the run's model has it", path=path
+            )
         if tuple(tensor.shape) != tensors[name].shape:
             raise BadInputError(
                 f"tensor {name!r}: expected shape {list(tensor.shape)},"
@@ -66,14 +68,14 @@ def load_arrays(module: nn.Module, tensors: Mapping[str, Array], path: Path) -> 
             )
     extra = sorted(tensors.keys() - state.keys())
     if extra:
-        raise BadInputError(f"tensor {extra[0]!r} is not one of the run's model", path=path)
+        raise BadInputError(f"tensor {extra[0]!r} is not in the run's model", path=path)
     with torch.no_grad():
         for name, tensor in state.items():
             tensor.copy_(_to_tensor(tensors[name]))
 
 
 def to_tensors(arrays: Mapping[str, Array]) -> dict[str, Tensor]:
-    """Return arrays as tensors on the CPU, which share their memory."""
+    """Return arrays as CPU tensors that share their memory."""
     return {name: _to_tensor(array) for name, array in arrays.items()}
 
 
@@ -93,12 +95,11 @@ def initial_tensors(
     pretrained: bool = False,
     own_factory: str | None = None,
 ) -> InitialModel:
-    """Make the weights of round 0: fresh from the seed, or taken over from given ones.
+    """Return the weights of round 0, drawn from the seed or copied from given weights.
 
-    Given weights must fit tensor for tensor, but for the last layer: it is kept when it has the
-    same number of classes, else drawn anew. Adapters of LoRA are always fresh. Raises
-    ``UsageError``, also when the model does not map one example to ``num_classes`` numbers, and
-    ``BadInputError``.
+    Given weights must match in every tensor except the last layer, which is reinitialised for
+    another number of classes. LoRA adapters are always new. Raises ``BadInputError``, and
+    ``UsageError``, also if the model does not map one example to ``num_classes`` numbers.
     """
     check_model(model, shape)
     if init_from is not None and pretrained:
@@ -107,12 +108,12 @@ def initial_tensors(
     trial = try_model(module, model, shape)
     _check_output(trial, model, num_classes, shape)
     if init_from is not None:
-        _take_over(module, read_weights(init_from), trial.last_layer, str(init_from))
+        _copy_weights(module, read_weights(init_from), trial.last_layer, str(init_from))
     if pretrained:
         from fedcli.models.from_torchvision import pretrained_weights
 
         weights = pretrained_weights(model.name)
-        _take_over(module, weights, trial.last_layer, f"--pretrained {model.name}")
+        _copy_weights(module, weights, trial.last_layer, f"--pretrained {model.name}")
     return InitialModel(to_arrays(module), roles_of(module))
 
 
@@ -129,7 +130,7 @@ def _check_output(trial: Trial, model: ModelInfo, num_classes: int, shape: Shape
 def read_weights(path: Path) -> Mapping[str, Tensor]:
     """Read a state_dict from a safetensors file, or from a .pth file without running its code.
 
-    Raises ``NotReadyError`` when there is no such file, ``BadInputError`` when it holds none.
+    Raises ``NotReadyError`` if there is no such file, ``BadInputError`` if it holds no state_dict.
     """
     if not path.is_file():
         raise NotReadyError(f"--init-from {path}: no such file")
@@ -139,7 +140,7 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise BadInputError(f"--init-from {path}: not a file of weights: {reason}") from None
+        raise BadInputError(f"--init-from {path}: is not a file of weights: {reason}") from None
     for key in ("state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
@@ -148,13 +149,13 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
     return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
 
 
-def _take_over(
+def _copy_weights(
     module: nn.Module, weights: Mapping[str, Tensor], last_layer: str, origin: str
 ) -> None:
-    """Copy weights into a module, but for a last layer of another size and for adapters."""
+    """Copy weights into a module, except a last layer of another size and adapters."""
     if layers := adapted(weights):
         raise BadInputError(
-            f"{origin}: layer {layers[0]!r} has an adapter of LoRA",
+            f"{origin}: layer {layers[0]!r} has a LoRA adapter",
             hint="merge the adapters into the weights first: fedcli.merged",
         )
     for name, tensor in without_adapters(module.state_dict()).items():

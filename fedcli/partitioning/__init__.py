@@ -1,4 +1,4 @@
-"""Cutting the training examples of one data set into clients.
+"""Partition the training examples of a data set into clients.
 
-A partitioner sees labels, and where the examples come from; never the examples themselves.
+A partitioner sees the labels and groups of examples, never the examples themselves.
 """

@@ -1,4 +1,4 @@
-"""Sharing out the test examples: each client is tested on data like its own."""
+"""Split the test examples so that each client is tested on data like its own."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ from fedcli.partitioning.pool import Indices, Labels, Rng
 def like_training(
     labels: Labels, training_counts: Sequence[Sequence[int]], rng: Rng
 ) -> list[Indices]:
-    """Split the test examples between clients as the training examples of their class are.
+    """Split each class of test examples between clients in the proportions of training.
 
-    ``training_counts`` is (clients, classes). Each test example goes to one client; those of a
-    class that no client trains on go to none.
+    ``training_counts`` is (clients, classes). Each test example goes to one client, or to none if
+    no client trains on its class.
     """
     counts = np.array(training_counts)
     pieces: list[list[Indices]] = [[] for _ in counts]
@@ -28,5 +28,5 @@ def like_training(
 
 
 def by_group(groups: Labels, owned: Sequence[Sequence[int]]) -> list[Indices]:
-    """Give each client the test examples of its groups; those of other groups go to nobody."""
+    """Give each client the test examples of its groups; other groups go to no client."""
     return [np.flatnonzero(np.isin(groups, own)) for own in owned]

@@ -1,4 +1,4 @@
-"""Counting labels, and sharing out whole examples in proportion."""
+"""Count labels, and apportion whole examples."""
 
 from collections.abc import Sequence
 
@@ -14,9 +14,9 @@ def label_counts(labels: Labels, num_classes: int) -> list[int]:
 
 
 def apportioned(exact: NDArray[np.float64], total: int, rng: Rng) -> Labels:
-    """Round shares that add up to ``total`` to whole numbers that do so too.
+    """Round shares that add up to ``total`` to integers with the same sum.
 
-    What is left over by rounding down goes to the largest remainders, ties in random order.
+    Shares are rounded down, and the rest goes to the largest remainders, ties in random order.
     """
     quota = np.floor(exact).astype(np.int64)
     order = rng.permutation(len(exact))
@@ -28,11 +28,11 @@ def apportioned(exact: NDArray[np.float64], total: int, rng: Rng) -> Labels:
 def stratified_sample(
     labels: Labels, count: int, rng: Rng, groups: Labels | None = None
 ) -> Indices:
-    """Choose ``count`` examples that hold each class in proportion; return sorted indices.
+    """Choose ``count`` examples in proportion to the classes; return sorted indices.
 
-    What is left over by rounding down goes to the classes with the largest remainders, ties in
-    random order. Where groups are given, each class is drawn from them in proportion as well: a
-    group's number of examples is its share, rounded down or up by chance without bias.
+    Class quotas are rounded down, and the rest goes to the largest remainders, ties in random
+    order. With groups, each class is also sampled in proportion to them: a group's quota is
+    rounded down or up at random, without bias.
     """
     sizes = np.bincount(labels)
     quota = apportioned(sizes * count / max(len(labels), 1), count, rng)
@@ -47,7 +47,7 @@ def stratified_sample(
 
 
 def _spread(members: Indices, groups: Labels, wanted: int, rng: Rng) -> Indices:
-    """Choose members at even distances, from a random start, with those of a group in a row."""
+    """Sort members by group, and choose evenly spaced ones from a random start."""
     if not wanted:
         return members[:0]
     names, numbers = np.unique(groups, return_inverse=True)
@@ -57,5 +57,5 @@ def _spread(members: Indices, groups: Labels, wanted: int, rng: Rng) -> Indices:
 
 
 def joined(pieces: Sequence[Indices]) -> Indices:
-    """Put indices together; no pieces give no indices."""
+    """Concatenate indices, also if there are none."""
     return np.concatenate([np.empty(0, np.int64), *pieces])

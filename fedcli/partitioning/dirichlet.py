@@ -45,12 +45,12 @@ def dirichlet(
 ) -> Cut:
     """Divide each class between the clients in proportions drawn from a Dirichlet distribution.
 
-    A small ``alpha`` gives each class to few clients. The proportions are drawn again until
-    each client has ``min_size`` examples; when 1000 draws have failed, examples drawn at random
-    from the largest clients fill up the others. With ``balance``, clients that have their even
-    share get nothing of the following classes. After Li et al., "Federated Learning on Non-IID
-    Data Silos" (2022), section IV-A, whose code balances; and Hsu et al., "Measuring the Effects
-    of Non-Identical Data Distribution" (2019).
+    A small ``alpha`` gives each class to few clients. The proportions are redrawn until each
+    client has ``min_size`` examples; after 1000 failed draws, random examples move from the
+    largest clients to the others. With ``balance``, clients that have their even share get nothing
+    of later classes. After Li et al., "Federated Learning on Non-IID Data Silos" (2022), section
+    IV-A, whose code balances; and Hsu et al., "Measuring the Effects of Non-Identical Data
+    Distribution" (2019).
     """
     members = _members(pool.labels, rng)
     sizes = np.array([len(indices) for indices in members])
@@ -76,14 +76,14 @@ def inner_dirichlet(
     sigma: LogDeviation = 0.3,
     min_size: MinSize = 1,
 ) -> Cut:
-    """Give each client its number of examples, with a label mix of its own.
+    """Give each client its number of examples, with its own label mix.
 
-    The mix of a client is one draw from a Dirichlet distribution over the classes. Examples are
-    dealt out one at a time: to a client drawn from those that are not full, of a class drawn
-    from its mix, in which classes that have run out no longer count. After Acar et al.,
-    "Federated Learning Based on Dynamic Regularization" (2021), as in flwr-datasets'
-    ``InnerDirichletPartitioner``; but a client whose whole mix has run out goes on with the
-    classes that are left, in proportion to what is left of them.
+    A client's mix is one draw from a Dirichlet distribution over the classes. Examples are
+    assigned one at a time: to a random client that is not full, from a class drawn from its mix
+    without the exhausted classes. After Acar et al., "Federated Learning Based on Dynamic
+    Regularization" (2021), as in flwr-datasets' ``InnerDirichletPartitioner``; but a client whose
+    whole mix is exhausted continues with the remaining classes, in proportion to their remaining
+    examples.
     """
     wanted, repaired = client_sizes(
         len(pool.labels),
@@ -102,12 +102,12 @@ def inner_dirichlet(
 
 
 def _members(labels: Labels, rng: Rng) -> list[Indices]:
-    """The examples of each class that has some, in random order."""
+    """Return the examples of each class that has any, in random order."""
     return [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
 
 
 def _dealt(members: Sequence[Indices], bounds: Labels) -> list[Indices]:
-    """Cut each class where ``bounds`` (classes, clients) says its clients' pieces end."""
+    """Cut each class at the clients' bounds (classes, clients), and join the pieces by client."""
     pieces = [
         [indices[start:end] for start, end in pairwise([0, *ends])]
         for indices, ends in zip(members, bounds, strict=True)
@@ -116,9 +116,9 @@ def _dealt(members: Sequence[Indices], bounds: Labels) -> list[Indices]:
 
 
 def _balanced(shares: NDArray[np.float64], sizes: Labels) -> NDArray[np.float64]:
-    """Give a client that has its even share of all examples nothing of the classes that follow.
+    """Give clients that have their even share of all examples nothing of later classes.
 
-    Where nobody else has a share of a class, all keep theirs. ``shares`` is (classes, clients).
+    If no other client has a share of a class, all keep theirs. ``shares`` is (classes, clients).
     """
     even = sizes.sum() / shares.shape[1]
     given = np.zeros(shares.shape[1])
@@ -133,7 +133,7 @@ def _balanced(shares: NDArray[np.float64], sizes: Labels) -> NDArray[np.float64]
 
 
 def _filled_up(parts: Sequence[Indices], least: int, rng: Rng) -> Cut:
-    """Move examples, drawn at random, from the largest clients to those below ``least``."""
+    """Move random examples from the largest clients to those with fewer than ``least``."""
     held = [part.tolist() for part in parts]
     sizes = np.array([len(own) for own in held])
     moved = 0
@@ -148,7 +148,7 @@ def _filled_up(parts: Sequence[Indices], least: int, rng: Rng) -> Cut:
 
 
 def _drawn_one_by_one(mixes: NDArray[np.float64], wanted: Labels, left: Labels, rng: Rng) -> Labels:
-    """Draw the class of every example of every client: counts (clients, classes)."""
+    """Draw the class of every example of every client; return counts (clients, classes)."""
     counts = np.zeros(mixes.shape, np.int64)
     missing, waiting = wanted.tolist(), list(range(len(wanted)))
     remaining = left.tolist()
@@ -168,7 +168,7 @@ def _drawn_one_by_one(mixes: NDArray[np.float64], wanted: Labels, left: Labels, 
 
 
 def _ladders(mixes: NDArray[np.float64], remaining: Sequence[int]) -> list[list[float]]:
-    """Return, for each client, the running sums of its mix over the classes that are left."""
+    """Return the running sums of each client's mix over the remaining classes."""
     supply = np.array(remaining)
     possible = np.where(supply > 0, mixes, 0.0)
     possible[~possible.any(axis=1)] = supply

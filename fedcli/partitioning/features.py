@@ -1,8 +1,8 @@
-"""Feature skew: every client sees the same classes, in pictures of its own kind.
+"""Feature skew: all clients have the same classes, but each client's pictures look different.
 
-A change takes decoded examples (n, …) and their numbers (n) in the data set, and returns examples
-of the same shape and dtype. It depends on nothing but the run's seed, the client, the part of the
-data set and these numbers.
+A change takes decoded examples (n, …) and their indices (n,) in the data set, and returns examples
+of the same shape and dtype. It depends only on the run's seed, the client, the part of the data
+set and these indices.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ Change = Callable[[Array, Indices], Array]
 
 @dataclass(frozen=True)
 class Place:
-    """Whose examples are changed: client ``number`` of ``clients``, in a run of this seed.
+    """The owner of the changed examples: client ``number`` of ``clients``, in a run with ``seed``.
 
     ``part`` is ``train`` or ``test``; ``shape`` is that of one example.
     """
@@ -50,8 +50,9 @@ def noise(
 ) -> Change:
     """Add Gaussian noise of variance ``sigma`` · i / N for client i of N, counted from 1.
 
-    Pictures (uint8) are noised on the scale from 0 to 1 and clipped to it; other data in its own
-    unit. After Li et al., "Federated Learning on Non-IID Data Silos" (2022), section IV-B.
+    Noise on pictures (uint8) is on a scale from 0 to 1, to which they are clipped; other data
+    keeps its unit. After Li et al., "Federated Learning on Non-IID Data Silos" (2022), section
+    IV-B.
     """
     deviation = np.sqrt(sigma * (place.number + 1) / place.clients)
     key = stream_seed(place.seed, "feature noise", place.part, place.number)
@@ -59,7 +60,7 @@ def noise(
     def change(examples: Array, numbers: Indices) -> Array:
         changed = np.empty_like(examples)
         for i, number in enumerate(numbers):
-            # a counter-based generator: the noise of an example is its own
+            # A counter-based generator makes the noise of an example independent of the others.
             draw = np.random.Generator(np.random.Philox(key=[key, int(number)]))
             values = draw.standard_normal(place.shape, np.float32) * np.float32(deviation)
             if examples.dtype == np.uint8:
@@ -84,10 +85,10 @@ def rotation(
         ),
     ] = (),
 ) -> Change:
-    """Turn pictures counter-clockwise: client i by angle i, in degrees, from the first again.
+    """Rotate pictures counter-clockwise: client i by angle i in degrees, cycling through them.
 
-    Without ``angles`` they are 0, 360 / N, …, for N clients. After Ghosh et al., "An Efficient
-    Framework for Clustered Federated Learning" (2020), section 6.
+    The default angles for N clients are 0, 360 / N, …. After Ghosh et al., "An Efficient Framework
+    for Clustered Federated Learning" (2020), section 6.
 
     Raises ``UsageError`` for examples that are not pictures (C, H, W), and for more angles than
     clients.
@@ -106,10 +107,10 @@ def rotation(
 
 
 def rotated(pictures: Array, degrees: float) -> Array:
-    """Turn pictures (…, H, W) counter-clockwise about their centre, keeping their size.
+    """Rotate pictures (…, H, W) counter-clockwise about their centre, keeping their size.
 
-    Quarter turns that keep the size are exact; else values are interpolated bilinearly, and
-    what comes from outside is 0.
+    Quarter turns that keep the size are exact; other angles use bilinear interpolation, with
+    zeros outside the picture.
     """
     height, width = pictures.shape[-2:]
     quarters, rest = divmod(degrees % 360, 90)
@@ -124,7 +125,7 @@ def rotated(pictures: Array, degrees: float) -> Array:
 
 
 def _interpolated(pictures: Array, rows: Array, columns: Array) -> Array:
-    """Return the values (…, H, W) at places between the pixels; outside there are zeros."""
+    """Interpolate values (…, H, W) between pixels; outside there are zeros."""
     height, width = pictures.shape[-2:]
     padded = np.pad(pictures, [(0, 0)] * (pictures.ndim - 2) + [(1, 1), (1, 1)])
     rows, columns = rows.clip(-1, height) + 1, columns.clip(-1, width) + 1

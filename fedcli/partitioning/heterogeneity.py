@@ -1,4 +1,4 @@
-"""How much the clients of a partition differ, in three figures from 0 (alike) to 1."""
+"""Measure how much the clients of a partition differ, in three figures from 0 (alike) to 1."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,12 +10,12 @@ from fedcli.formats.partition import Heterogeneity
 Counts = NDArray[np.int64]
 Mixes = NDArray[np.float64]
 
-_MOST_CLIENTS = 1000  # for whom all pairs are compared
+_MOST_CLIENTS = 1000  # beyond this, only pairs of a sample are compared
 
 
 def heterogeneity(label_counts: Mapping[str, Sequence[int]]) -> Heterogeneity:
-    """Measure a partition by each client's number of training examples of each class."""
-    # sorted, so that the figures do not depend on the order of the clients
+    """Measure a partition from each client's number of training examples per class."""
+    # Sorted, so that the figures do not depend on the order of the clients.
     counts = np.array(sorted(map(tuple, label_counts.values())), np.int64)
     sizes = counts.sum(axis=1)
     mixes = counts / sizes[:, None]
@@ -42,7 +42,7 @@ def _mean_distance_of_pairs(mixes: Mixes) -> float:
 
 
 def _entropy(mixes: Mixes) -> Mixes:
-    """The entropy of each row in bits; an empty class adds nothing."""
+    """Return the entropy of each row in bits; an empty class adds nothing."""
     logarithms = np.log2(mixes, out=np.zeros_like(mixes), where=mixes > 0)
     entropy: Mixes = -(mixes * logarithms).sum(axis=-1)
     return entropy

@@ -1,4 +1,4 @@
-"""Label skew by classes: each client holds few of them."""
+"""Label skew by classes: each client has few of them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -29,20 +29,20 @@ def by_labels(
 ) -> Cut:
     """Give each client the classes of its list; clients that name a class share it evenly.
 
-    Examples of a class that is in no list are left out. Raises ``UsageError`` for a class that
-    does not exist, and when a client would have no example.
+    Examples of classes in no list are unused. Raises ``UsageError`` for a class that does not
+    exist, and if a client would have no examples.
     """
     lists = label_lists(labels, pool.classes)
     owners = _owners(lists)
     for label, sharing in owners.items():
-        # the spare examples of a class go to a different owner for each class
+        # Rotate the owners, so that spare examples go to a different client for each class.
         first = label % len(sharing)
         owners[label] = sharing[first:] + sharing[:first]
     parts = _shared(pool, owners, clients, rng)
     empty = [str(client) for client, part in enumerate(parts) if len(part) == 0]
     if empty:
         raise UsageError(
-            f"--labels: no training example would be left for client {', '.join(empty)}",
+            f"--labels: no training examples would be left for client {', '.join(empty)}",
             hint="name classes that have more examples, or raise --limit",
         )
     return Cut(parts)
@@ -67,17 +67,17 @@ def pathological(
 ) -> Cut:
     """Give each client ``classes_per_client`` classes; the clients of a class share it evenly.
 
-    With the assignment ``deterministic`` client i holds the classes i, i + 1, … modulo their
-    number; else its classes are drawn without replacement, and a class that nobody draws is left
-    out. After Li et al., "Federated Learning on Non-IID Data Silos" (2022), section IV-A
+    With the assignment ``deterministic``, client i has the classes i, i + 1, … modulo their
+    number; else its classes are drawn without replacement, and classes that no client draws are
+    unused. After Li et al., "Federated Learning on Non-IID Data Silos" (2022), section IV-A
     (quantity-based label imbalance), as in flwr-datasets' ``PathologicalPartitioner``.
 
-    Raises ``UsageError`` when there are too few classes, or too few examples of one.
+    Raises ``UsageError`` for too few classes, or too few examples of one.
     """
     present = np.unique(pool.labels)
     if classes_per_client > len(present):
         raise UsageError(
-            f"--classes-per-client {classes_per_client}: the training examples are of"
+            f"--classes-per-client {classes_per_client}: the training examples have only"
             f" {len(present)} classes"
         )
     lists = [
@@ -107,18 +107,18 @@ def shards(
         int, Option("Number of shards of each client.", "S", at_least=1)
     ] = 2,
 ) -> Cut:
-    """Sort by label, cut into equal shards, and deal these out at random.
+    """Sort examples by label, cut them into equal shards, and assign the shards at random.
 
-    The shards' sizes differ by at most one example. After McMahan et al., "Communication-
-    Efficient Learning of Deep Networks from Decentralized Data" (2017), section 3.
+    Shard sizes differ by at most one example. After McMahan et al., "Communication-Efficient
+    Learning of Deep Networks from Decentralized Data" (2017), section 3.
 
-    Raises ``UsageError`` when there are more shards than examples.
+    Raises ``UsageError`` for more shards than examples.
     """
     number = clients * shards_per_client
     if number > len(pool.labels):
         raise UsageError(
-            f"--shards-per-client {shards_per_client}: {number} shards for {clients} clients, of"
-            f" {len(pool.labels)} training examples",
+            f"--shards-per-client {shards_per_client}: {clients} clients need {number} shards, but"
+            f" there are {len(pool.labels)} training examples",
             hint="lower --clients or --shards-per-client",
         )
     order = rng.permutation(len(pool.labels))
@@ -137,7 +137,7 @@ def _owners(lists: Sequence[Sequence[int]]) -> dict[int, list[int]]:
 def _shared(
     pool: Pool, owners: Mapping[int, Sequence[int]], clients: int, rng: Rng
 ) -> list[Indices]:
-    """Split each class evenly between its owners; spare examples go to those named first."""
+    """Split each class evenly between its owners; the first owners get the spare examples."""
     pieces: list[list[Indices]] = [[] for _ in range(clients)]
     for label, sharing in owners.items():
         members = rng.permutation(np.flatnonzero(pool.labels == label))
@@ -149,7 +149,7 @@ def _shared(
 def label_lists(
     lists: Sequence[Sequence[str]], classes: Sequence[str]
 ) -> tuple[tuple[int, ...], ...]:
-    """Find the classes of each list, given by name or by number; names win over numbers.
+    """Return the class numbers of each list of names or numbers; names take precedence.
 
     Raises ``UsageError`` for a class that does not exist or is named twice in a list.
     """

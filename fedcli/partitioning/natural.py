@@ -1,4 +1,4 @@
-"""Cutting by where the examples really come from."""
+"""Partition by the groups that examples really come from."""
 
 import numpy as np
 
@@ -7,18 +7,18 @@ from fedcli.partitioning.pool import Cut, Labels, Pool, Rng
 
 
 def natural(pool: Pool, clients: int, rng: Rng) -> Cut:
-    """Make a client of each group: a hospital, a writer, a device.
+    """Make each group, such as a hospital, a writer or a device, a client.
 
-    Fewer clients than groups share the groups as evenly as their sizes allow: the largest group
-    first, each to the client that has the fewest examples. Nothing is drawn. After Caldas et
-    al., "LEAF: A Benchmark for Federated Settings" (2018).
+    With fewer clients than groups, each group, from the largest on, goes to the client with the
+    fewest examples. Nothing is random. After Caldas et al., "LEAF: A Benchmark for Federated
+    Settings" (2018).
 
-    Raises ``UsageError`` when the data has no groups, or fewer than clients.
+    Raises ``UsageError`` if the data has no groups, or fewer groups than clients.
     """
     present, groups = groups_of(pool)
     if clients > len(present):
         raise UsageError(
-            f"--clients {clients}: the training examples come from {len(present)} groups"
+            f"--clients {clients}: the training examples come from only {len(present)} groups"
         )
     sizes = np.bincount(groups)[present]
     if clients == len(present):
@@ -37,11 +37,11 @@ def natural(pool: Pool, clients: int, rng: Rng) -> Cut:
 def groups_of(pool: Pool) -> tuple[Labels, Labels]:
     """Return the groups that have examples, and the group of each example.
 
-    Raises ``UsageError`` when the data has none.
+    Raises ``UsageError`` if the data has no groups.
     """
     if pool.groups is None:
         raise UsageError(
             "--scheme natural: the data set does not say where its examples come from",
-            hint="say so with --group for an imagefolder, or with an array group in an npz file",
+            hint="use --group for an imagefolder, or an array 'group' in an npz file",
         )
     return np.unique(pool.groups), pool.groups

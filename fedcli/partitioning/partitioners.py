@@ -16,17 +16,17 @@ from fedcli.partitioning.sizes import quantity
 
 
 def iid(pool: Pool, clients: int, rng: Rng) -> Cut:
-    """Deal the examples out at random; sizes differ by at most one."""
+    """Assign the examples at random; sizes differ by at most one."""
     return Cut(np.array_split(rng.permutation(len(pool.labels)), clients))
 
 
 @dataclass(frozen=True)
 class Partitioner:
-    """A way to cut: what it is, and where it comes from.
+    """A row of ``PARTITIONERS``: a scheme and its source.
 
     ``cut`` is called as ``cut(pool, clients, rng, **options)``, and declares the options with
-    their defaults. Where ``change`` is given, the options are those of the change of each
-    client's examples, and the cut has none.
+    their defaults. With ``change``, the options belong to the change of each client's examples,
+    and the cut has none.
     """
 
     cut: Callable[..., Cut]
@@ -45,32 +45,32 @@ class Partitioner:
         return {name: one.default for name, one in self.declared.items()}
 
 
-# The order is that in which a scheme is looked for that uses the options given.
+# The first scheme that uses all given options is the default.
 PARTITIONERS: dict[str, Partitioner] = {
-    "iid": Partitioner(iid, "every client alike", "McMahan et al. 2017, section 3"),
-    "labels": Partitioner(by_labels, "each client the classes of its own list", "given by hand"),
+    "iid": Partitioner(iid, "all clients alike", "McMahan et al. 2017, section 3"),
+    "labels": Partitioner(by_labels, "each client has the classes of its list", "given by hand"),
     "dirichlet": Partitioner(
-        dirichlet, "each class divided by chance", "Hsu et al. 2019; Li et al. 2022, section IV-A"
+        dirichlet, "each class divided at random", "Hsu et al. 2019; Li et al. 2022, section IV-A"
     ),
     "pathological": Partitioner(
-        pathological, "each client so many classes", "Li et al. 2022, section IV-A"
+        pathological, "each client has K classes", "Li et al. 2022, section IV-A"
     ),
     "shards": Partitioner(
         shards, "pieces of the examples sorted by label", "McMahan et al. 2017, section 3"
     ),
     "feature-noise": Partitioner(
-        iid, "pictures noisier from client to client", "Li et al. 2022, section IV-B", noise
+        iid, "pictures with more noise from client to client", "Li et al. 2022, section IV-B", noise
     ),
     "feature-rotate": Partitioner(
-        iid, "pictures turned by client", "Ghosh et al. 2020, section 6", rotation
+        iid, "pictures rotated by an angle per client", "Ghosh et al. 2020, section 6", rotation
     ),
     "quantity": Partitioner(
         quantity, "sizes differ, labels do not", "flwr-datasets; log-normal: Acar et al. 2021"
     ),
     "inner-dirichlet": Partitioner(
-        inner_dirichlet, "sizes given, each client a label mix by chance", "Acar et al. 2021"
+        inner_dirichlet, "given sizes, a random label mix per client", "Acar et al. 2021"
     ),
     "natural": Partitioner(
-        natural, "by where the examples come from (--group)", "Caldas et al. 2018 (LEAF)"
+        natural, "by the origin of the examples (--group)", "Caldas et al. 2018 (LEAF)"
     ),
 }

@@ -1,4 +1,4 @@
-"""What a partitioner is given, and what it gives back."""
+"""The input and the result of a partitioner."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,10 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Pool:
-    """The training examples of one data set, as a partitioner sees them: without pictures.
+    """The training examples of a data set as a partitioner sees them, without pictures.
 
-    ``labels`` (N) are numbers into ``classes``; ``groups`` (N) are numbers into ``group_names``,
-    None where the data does not say where its examples come from.
+    ``labels`` (N,) are indices into ``classes``; ``groups`` (N,) are indices into ``group_names``,
+    None if unknown.
     """
 
     labels: Labels
@@ -26,10 +26,10 @@ class Pool:
 
 @dataclass(frozen=True)
 class Cut:
-    """The examples of each client, as indices into the pool; no example goes to two clients.
+    """The examples of each client, as disjoint sets of indices into the pool.
 
-    ``repaired`` counts the examples that went to another client than was drawn, so that each
-    has the least number. ``groups`` are those of each client, of a cut by groups.
+    ``repaired`` is the number of examples that were moved to other clients so that each has the
+    minimum. ``groups`` are those of each client in a cut by groups.
     """
 
     clients: list[Indices]

@@ -1,4 +1,4 @@
-"""One scheme with its options, and the cut that it makes."""
+"""A scheme with its options, and the cut that it makes."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from fedcli.partitioning.partitioners import PARTITIONERS
 from fedcli.partitioning.pool import Cut, Pool
 from fedcli.randomness import stream
 
-_CLIENTS = 3  # where nothing says how many
+_CLIENTS = 3  # by default
 
 
 @dataclass(frozen=True, init=False)
 class Scheme:
-    """Which partitioner cuts the data, for how many clients, and with which options.
+    """A partitioner's name, the number of clients, and the partitioner's options.
 
-    What is None, () or not given is left to the partitioner's defaults.
+    Options that are None, () or not given have the partitioner's defaults.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Scheme:
         ] = None,
         **options: Any,
     ) -> None:
-        """Refuse what the scheme does not use or cannot cut with (``UsageError``)."""
+        """Raise ``UsageError`` for options that the scheme does not use, and for bad values."""
         known = PARTITIONERS[one_of("--scheme", name, PARTITIONERS)].declared
         given = {key: value for key, value in options.items() if value not in (None, ())}
         for field, value in {"name": name, "clients": clients, "given": given}.items():
@@ -64,7 +64,7 @@ class Scheme:
         self._check_together()
 
     def _check_together(self) -> None:
-        """Refuse options that say the same thing twice, or of which one is needed."""
+        """Refuse missing options, and options that contradict or repeat each other."""
         given = self.given
         if self.name == "labels" and "labels" not in given:
             raise UsageError(
@@ -86,11 +86,11 @@ class Scheme:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options of the partitioner, as given or by default."""
+        """The options of the partitioner, with defaults."""
         return {**PARTITIONERS[self.name].options, **self.given}
 
     def number_of_clients(self, pool: Pool) -> int:
-        """Return how many clients there are; ``natural`` asks the pool. Raises ``UsageError``."""
+        """Return the number of clients, which may depend on the pool. Raises ``UsageError``."""
         if self.clients is not None:
             return self.clients
         if self.name == "natural":
@@ -98,9 +98,9 @@ class Scheme:
         return len(self.given.get("labels") or self.given.get("sizes") or range(_CLIENTS))
 
     def parameters(self, pool: Pool) -> dict[str, Any]:
-        """Return what the cut is made with, for ``run.json``: classes by name.
+        """Return the parameters of the cut for ``run.json``, with classes by name.
 
-        Options that are off, or that another one leaves without a meaning, are left out.
+        Options that are off, or that another option makes meaningless, are omitted.
         """
         values = self.options
         if "sizes" in self.given:
@@ -126,7 +126,7 @@ def scheme_for(options: Iterable[str]) -> str:
 
 
 def scheme_options() -> dict[str, Declared]:
-    """Return the options of all schemes, with whose they are and their defaults."""
+    """Return the options of all schemes, with their owners and defaults."""
     names = dict.fromkeys(name for row in PARTITIONERS.values() for name in row.declared)
     owners = {
         name: {n: row.declared[name] for n, row in PARTITIONERS.items() if name in row.declared}
@@ -137,9 +137,9 @@ def scheme_options() -> dict[str, Declared]:
 
 
 def cut(pool: Pool, scheme: Scheme, seed: int) -> Cut:
-    """Cut the pool into clients: for each, its sorted indices.
+    """Cut the pool into clients, with sorted indices.
 
-    Raises ``UsageError`` when there are too few examples, or what the scheme needs is not there.
+    Raises ``UsageError`` for too few examples, and if data that the scheme needs is missing.
     """
     clients = scheme.number_of_clients(pool)
     partitioner, options = PARTITIONERS[scheme.name], scheme.options
@@ -156,9 +156,9 @@ def cut(pool: Pool, scheme: Scheme, seed: int) -> Cut:
 
 
 def feature_change(scheme: Scheme, place: Place) -> Change | None:
-    """Return what the scheme does to a client's examples; None where it leaves them alone.
+    """Return the scheme's change of a client's examples, or None if it changes nothing.
 
-    Raises ``UsageError`` for examples that cannot be changed so.
+    Raises ``UsageError`` for examples that it cannot change.
     """
     change = PARTITIONERS[scheme.name].change
     return None if change is None else change(place, **scheme.options)

@@ -1,4 +1,4 @@
-"""Quantity skew: how many examples each client has, whatever their labels."""
+"""Quantity skew: clients have different numbers of examples, regardless of labels."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated
@@ -14,12 +14,12 @@ Weights = NDArray[np.float64]
 
 
 def _exponentials(values: Weights) -> Weights:
-    # a common factor changes no share, and keeps the largest number finite
+    # Subtracting the maximum changes no share and prevents overflow.
     weights: Weights = np.exp(values - values.max())
     return weights
 
 
-# Each from the number of clients, the options' sigma, and what draws: what sizes go by.
+# Functions of the number of clients, sigma and a generator; sizes are proportional to the result.
 QUANTITIES: dict[str, Callable[[int, float, Rng], Weights]] = {
     "even": lambda clients, sigma, rng: np.ones(clients),
     "linear": lambda clients, sigma, rng: np.arange(1.0, clients + 1),
@@ -86,15 +86,15 @@ def client_sizes(
 ) -> tuple[Labels, int]:
     """Return the number of examples of each client, and how many of them ``min_size`` moved.
 
-    ``sizes`` are taken as they are. Else client i (from 0) gets examples in proportion to i + 1
-    (``linear``), its square, exp(i + 1) (``exponential``), or a number drawn from a log-normal
-    distribution whose logarithm deviates by ``sigma``; shares are rounded down, and what is left
-    over goes to the largest. These are the definitions of flwr-datasets (``SizePartitioner``,
-    ``LinearPartitioner``, …), and for log-normal of Acar et al., "Federated Learning Based on
-    Dynamic Regularization" (2021). Examples then go from the largest to those that have fewer
+    ``sizes``, if given, are used unchanged. Else client i (from 0) gets examples in proportion to
+    i + 1 (``linear``), its square, exp(i + 1) (``exponential``), or a draw from a log-normal
+    distribution with log standard deviation ``sigma``; shares are rounded down, and the largest
+    client gets the rest. These are the definitions of flwr-datasets (``SizePartitioner``,
+    ``LinearPartitioner``, …) and, for log-normal, of Acar et al., "Federated Learning Based on
+    Dynamic Regularization" (2021). Examples then move from the largest clients to those with fewer
     than ``min_size``.
 
-    Raises ``UsageError`` when ``sizes`` add up to more than there are.
+    Raises ``UsageError`` if ``sizes`` add up to more than there are.
     """
     if sizes:
         if sum(sizes) > total:

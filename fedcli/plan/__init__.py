@@ -1,6 +1,6 @@
-"""The plan: what the steps of a run do when an option is not given.
+"""The plan: the defaults of a run for options that are not given.
 
-It is set when the run is made, from a TOML file and from options, and kept in ``run.json``.
+It is set when the run is created, from a TOML file and options, and stored in ``run.json``.
 """
 
 import tomllib
@@ -29,7 +29,7 @@ _SECTIONS = ("train", "aggregate")
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of a run, one section a step."""
+    """The plan of a run, with one section per step."""
 
     train: TrainPlan = field(default_factory=TrainPlan)
     aggregate: AggregatePlan = field(default_factory=AggregatePlan)
@@ -41,11 +41,11 @@ class Plan:
         *,
         rule_asked_for: bool | None = None,
     ) -> "Plan":
-        """Return the plan with what was typed (not None) in place of its own.
+        """Return the plan updated with the typed values that are not None.
 
-        Another algorithm brings the strategy that its updates are aggregated by, where nobody asks
-        for a rule. ``rule_asked_for`` tells whether somebody asked for the plan's; without it, that
-        is taken to be so where it is another than its algorithm's. Raises ``UsageError``.
+        Another algorithm also sets its strategy, unless a rule was requested. ``rule_asked_for``
+        says whether the plan's own rule was requested; by default, it was if it differs from the
+        strategy of the plan's algorithm. Raises ``UsageError``.
         """
         train = self.train.with_options(training)
         rule = {key: value for key, value in aggregation.items() if value is not None}
@@ -58,7 +58,7 @@ class Plan:
         return Plan(train, self.aggregate.with_options(rule))
 
     def as_json(self) -> dict[str, Any]:
-        """Return the plan as ``run.json`` holds it: without what is off, or left to the rule."""
+        """Return the plan as in ``run.json``, without values that are off or left to the rule."""
         rule = {key: value for key, value in asdict(self.aggregate).items() if value is not None}
         return {"train": self.train.as_json(), "aggregate": rule}
 
@@ -66,7 +66,7 @@ class Plan:
     def from_mapping(cls, values: Mapping[str, Any], origin: str) -> Self:
         """Build a plan from ``{"train": {...}, "aggregate": {...}}``.
 
-        Where no rule is named it is the strategy of the algorithm. Raises ``UsageError`` that names
+        The default rule is the strategy of the algorithm. Raises ``UsageError`` that names
         ``origin``, the section and the key.
         """
         for name, section in values.items():
@@ -89,21 +89,21 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise NotReadyError("no such file", path=path) from None
     except OSError as error:
         raise StorageError(f"cannot read: {error.strerror}", path=path) from error
-    except ValueError as error:  # of UTF-8, TOML, or numbers of thousands of digits
+    except ValueError as error:  # bad UTF-8, bad TOML, or numbers with thousands of digits
         raise UsageError(f"not a TOML file: {error}", path=path) from None
 
 
 def asks_for_rule(aggregation: Mapping[str, Any]) -> bool:
-    """Whether these options of ``aggregate`` name a strategy, or parts of one."""
+    """Return whether these options of ``aggregate`` name a strategy or parts of one."""
     return any(aggregation.get(name) is not None for name in ("strategy", *PARTS))
 
 
 def check_halves(plan: TrainPlan, server_optimizer: str) -> None:
-    """Refuse (``UsageError``) a rule that lacks the server's half of the plan's algorithm."""
+    """Raise ``UsageError`` for a rule without the server's half of the plan's algorithm."""
     row = plan.local
     if row.needs_strategy and server_optimizer != row.strategy:
         raise UsageError(
-            f"--algorithm {plan.algorithm}: its other half is the server optimizer {row.strategy},"
-            f" and the rule has {server_optimizer}",
-            hint=f"--strategy {row.strategy}",
+            f"--algorithm {plan.algorithm}: needs the server optimizer {row.strategy}, but the"
+            f" rule has {server_optimizer}",
+            hint=f"use --strategy {row.strategy}",
         )

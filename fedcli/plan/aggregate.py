@@ -21,8 +21,8 @@ _OF_STRATEGY = "that of the strategy"
 class AggregatePlan:
     """How updates are combined, and how many clients take part in a round.
 
-    What is None is left to the strategy: which options a rule has, with which defaults, its rows
-    in ``fedcli.strategies`` say.
+    None leaves a value to the strategy; the rows in ``fedcli.strategies`` define the options and
+    defaults of each rule.
     """
 
     strategy: str = option(
@@ -138,26 +138,26 @@ class AggregatePlan:
     )
 
     def __post_init__(self) -> None:
-        """Refuse numbers out of range (``UsageError``)."""
+        """Raise ``UsageError`` for numbers out of range."""
         check(self)
         if self.clients_per_round is not None and self.fraction is not None:
             raise UsageError("--clients-per-round and --fraction: give one of them")
 
     @property
     def parts(self) -> dict[str, str]:
-        """The parts of the rule that are not left to the strategy."""
+        """The parts of the rule that the plan sets itself."""
         return {name: getattr(self, name) for name in PARTS if getattr(self, name) is not None}
 
     @property
     def limits(self) -> dict[str, float]:
-        """What an update must not exceed."""
+        """The limits that are set for updates."""
         return {name: getattr(self, name) for name in LIMITS if getattr(self, name) is not None}
 
     def with_options(self, typed: Given) -> "AggregatePlan":
-        """Return the plan with what was typed (not None) in place of its own.
+        """Return the plan updated with the typed values that are not None.
 
-        Another strategy starts from its own defaults; another way to say how many clients take
-        part replaces the one before. Raises ``UsageError``.
+        Another strategy starts from its own defaults; ``clients_per_round`` and ``fraction``
+        replace each other. Raises ``UsageError``.
         """
         given = {key: value for key, value in typed.items() if value is not None}
         kept = self

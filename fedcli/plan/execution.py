@@ -1,4 +1,4 @@
-"""How training and scoring are executed, which is not meant to change what is learned."""
+"""How training and scoring are executed, which should not affect the result."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from fedcli.options import check, option
 
 @dataclass(frozen=True)
 class Machine:
-    """Where torch computes."""
+    """The device and the threads that torch uses."""
 
     device: str = option(
         "auto", "`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:N` or `mps`.", "NAME"
@@ -16,13 +16,13 @@ class Machine:
     threads: int | None = option(None, "CPU threads.", "N", at_least=1, unset="all cores")
 
     def __post_init__(self) -> None:
-        """Refuse values out of range (``UsageError``)."""
+        """Raise ``UsageError`` for values out of range."""
         check(self)
 
 
 @dataclass(frozen=True)
 class Execution(Machine):
-    """How local training is executed; None is what suits the machine."""
+    """How local training is executed; None lets the machine decide."""
 
     micro_batch: int | None = option(
         None,

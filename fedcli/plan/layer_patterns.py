@@ -1,4 +1,4 @@
-"""Which tensors of a model do not travel: frozen ones, and layers that stay with the client."""
+"""Patterns of the tensors that updates do not hold: frozen tensors and local layers."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -11,10 +11,11 @@ _LONGEST = 500  # characters of a pattern
 
 
 def matching(patterns: Sequence[str], names: Iterable[str]) -> frozenset[str]:
-    """Return the tensors that one of the patterns names, by its own name or by its module's.
+    """Return the tensors that match one of the patterns by their own or their module's name.
 
-    ``*`` stands for any text: ``fc`` is all of that layer, ``layer[12].*.bn1`` some of ResNet's.
-    A pattern that starts with ``!`` takes tensors out again: ``*`` and ``!fc`` are all but one.
+    ``*`` matches any text: ``fc`` matches all tensors of that layer, ``layer[12].*.bn1`` some
+    layers of a ResNet. A pattern that starts with ``!`` excludes tensors: ``*`` and ``!fc`` match
+    all layers except one.
     """
     wanted = _named_by([p for p in patterns if not p.startswith("!")])
     unwanted = _named_by([p.removeprefix("!") for p in patterns if p.startswith("!")])
@@ -22,7 +23,7 @@ def matching(patterns: Sequence[str], names: Iterable[str]) -> frozenset[str]:
 
 
 def _named_by(patterns: Sequence[str]) -> Callable[[str], bool]:
-    # thousands of layers may be named one by one, which are not to be tried one by one
+    # Plain names are looked up in a set, because there may be thousands of them.
     plain = {p for p in patterns if not is_wild(p)}
     wild = [
         re.compile(translate(text)).match for p in patterns if is_wild(p) for text in (p, f"{p}.*")
@@ -37,15 +38,12 @@ def _named_by(patterns: Sequence[str]) -> Callable[[str], bool]:
 
 
 def is_wild(pattern: str) -> bool:
-    """Whether a pattern may stand for more than one name."""
+    """Return whether a pattern may match more than one name."""
     return any(character in pattern for character in "*?[")
 
 
 def check_patterns(patterns: Sequence[str], key: str) -> None:
-    """Refuse a stranger's patterns that take too long to compare with all names.
-
-    Raises ``ValueError``.
-    """
+    """Raise ``ValueError`` for untrusted patterns that would take too long to match."""
     wild = sum(map(is_wild, patterns))
     if wild > _MOST_WILD or max(map(len, patterns), default=0) > _LONGEST:
         raise ValueError(
@@ -55,13 +53,13 @@ def check_patterns(patterns: Sequence[str], key: str) -> None:
 
 
 def checked(patterns: Sequence[str], names: Iterable[str], option: str) -> frozenset[str]:
-    """Return ``matching``; raise ``UsageError`` for a pattern that names nothing."""
+    """Return ``matching``. Raises ``UsageError`` for a pattern that matches nothing."""
     names = sorted(names)
     for pattern in patterns:
         if not matching([pattern.removeprefix("!")], names):
             raise UsageError(
-                f"{option} {pattern}: no tensor of the model has such a name",
-                hint=f"names are such as {', '.join(names[:3])}",
+                f"{option} {pattern}: matches no tensor of the model",
+                hint=f"its tensors are {', '.join(names[:3])}, …",
             )
     return matching(patterns, names)
 
@@ -69,6 +67,6 @@ def checked(patterns: Sequence[str], names: Iterable[str], option: str) -> froze
 def withheld(
     freeze: Sequence[str], local_layers: Sequence[str], names: Iterable[str]
 ) -> frozenset[str]:
-    """Return the tensors that an update which records these patterns does not hold."""
+    """Return the tensors that an update with these patterns does not hold."""
     names = frozenset(names)
     return matching(freeze, names) | matching(local_layers, names)

@@ -1,4 +1,4 @@
-"""The rule of aggregation that a plan asks for, and whose its options are."""
+"""The aggregation rule of a plan, and the owners of its options."""
 
 from collections.abc import Mapping, Set
 from dataclasses import replace
@@ -17,10 +17,10 @@ _NOT_OF_THE_RULE = {"strategy", *PARTS, *SAMPLING, *LIMITS}
 
 
 def resolve(plan: AggregatePlan, typed: Set[str] = frozenset()) -> Rule:
-    """Return the rule that a plan asks for.
+    """Return the rule that a plan describes.
 
-    ``typed`` names what was asked for here and now: such an option has to belong to the rule, and
-    only a function that was typed is imported. Raises ``UsageError``.
+    ``typed`` names the options of the current command: they must belong to the rule, and only a
+    typed function is imported. Raises ``UsageError``.
     """
     one_of("--strategy", plan.strategy, STRATEGIES)
     strategy = STRATEGIES[plan.strategy]
@@ -38,8 +38,8 @@ def resolve(plan: AggregatePlan, typed: Set[str] = frozenset()) -> Rule:
     for name in sorted(typed - _NOT_OF_THE_RULE - options.keys()):
         parts = f"{reduce}, {server_optimizer}, {weighting}"
         raise UsageError(
-            f"{option_of(name)}: no option of this rule ({parts})",
-            hint="fedcli aggregate --list tells which rule has which option",
+            f"{option_of(name)}: is not an option of this rule ({parts})",
+            hint="fedcli aggregate --list shows the options of every rule",
         )
     rule = Rule(
         plan.strategy, reduce, server_optimizer, weighting, options, reducer, optimizer, weigher
@@ -58,7 +58,7 @@ def _reducer(name: str, typed: bool) -> Reducer:
         return REDUCERS[one_of("--reduce", name, REDUCERS)]
     if not typed:
         raise UsageError(
-            f"--reduce: the run's plan names {name}, and code is only run that was typed",
+            f"--reduce: the run's plan names {name}, but only typed code is run",
             hint=f"add --reduce {name}",
         )
     function = load_attribute(name, "--reduce")
@@ -74,7 +74,7 @@ def _weighting(plan: AggregatePlan, usual: str, reduce: str, reducer: Reducer) -
     weighting = one_of("--weighting", asked or usual, WEIGHTINGS)
     if weighting not in allowed:
         option, whose = "--weighting", ""
-        if asked is None:  # it is what makes the strategy
+        if asked is None:  # the strategy chose it
             option, whose = "--reduce", f", the weighting of {plan.strategy}"
         raise UsageError(
             f"{option}: {reduce} is defined for {' or '.join(allowed)}, not for {weighting}{whose}"
@@ -83,7 +83,7 @@ def _weighting(plan: AggregatePlan, usual: str, reduce: str, reducer: Reducer) -
 
 
 def aggregate_options() -> dict[str, Declared]:
-    """Return all options of section ``aggregate``, with whose they are and their defaults."""
+    """Return all options of section ``aggregate``, with their owners and defaults."""
     rows: Mapping[str, Any] = {**REDUCERS, **SERVER_OPTIMIZERS, **WEIGHTINGS}
     options = {}
     for name, one in declared(AggregatePlan).items():

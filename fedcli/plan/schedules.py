@@ -1,4 +1,4 @@
-"""Learning rates over rounds; within a round the rate is constant."""
+"""Learning rate schedules over rounds; the rate is constant within a round."""
 
 import math
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from fedcli.options import Given, option_of
 class Schedule:
     """A row of ``SCHEDULES``.
 
-    ``factor`` is given the rounds since the warm-up and the options of the plan; ``needs`` are
-    those that it reads.
+    ``factor`` takes the rounds since the warm-up and the options of the plan; ``needs`` lists the
+    options that it uses.
     """
 
     summary: str
@@ -23,7 +23,7 @@ class Schedule:
 
 
 def _cosine(done: int, given: Given) -> float:
-    """(1 + cos(π t / T)) / 2, never down to 0."""
+    """Return (1 + cos(π t / T)) / 2, which stays above 0."""
     rounds = given["lr_rounds"] - given["lr_warmup"]
     return (1 + math.cos(math.pi * min(done, rounds - 1) / rounds)) / 2
 
@@ -52,7 +52,7 @@ SCHEDULES: dict[str, Schedule] = {
 
 
 def check_schedule(name: str, given: Given) -> None:
-    """Refuse (``UsageError``) a schedule that misses an option, or has one too many."""
+    """Raise ``UsageError`` for a schedule with missing or unused options."""
     for option in ("lr_rounds", "lr_every", "lr_decay"):
         if (given[option] is not None) != (option in SCHEDULES[name].needs):
             problem = "needs it" if option in SCHEDULES[name].needs else "does not use it"
@@ -67,7 +67,7 @@ def check_schedule(name: str, given: Given) -> None:
 def learning_rate(name: str, lr: float, given: Given, round_number: int) -> float:
     """Return the learning rate of a round, counted from 1, where ``lr`` is the full rate.
 
-    A warm-up of W rounds takes the rate up in W equal steps; the schedule starts after it. Raises
+    A warm-up of W rounds raises the rate in W equal steps; the schedule starts after it. Raises
     ``UsageError`` for a rate that is too small for a float.
     """
     warmup: int = given["lr_warmup"]

@@ -1,4 +1,4 @@
-"""Sections of a plan: dataclasses of options, built of what a file or a command line says."""
+"""Sections of a plan: dataclasses of options, built from a file or a command line."""
 
 import dataclasses
 import math
@@ -20,10 +20,10 @@ else:
 
 
 def updated(section: Section, values: Given, without: Sequence[str] = (), **others: Any) -> Section:
-    """Return the section with the values that are given (not None) in place of its own.
+    """Return the section updated with the given values that are not None.
 
-    The keys of ``without`` that are not given become None; ``others`` are values that need no
-    check of their type.
+    The keys of ``without`` that are not given become None; ``others`` are values whose type needs
+    no check.
     """
     hints = get_type_hints(type(section))
     given = {key: value for key, value in values.items() if value is not None}
@@ -34,9 +34,9 @@ def updated(section: Section, values: Given, without: Sequence[str] = (), **othe
 def section_of(
     cls: type[Section], values: Any, origin: str, known: Iterable[str] | None = None
 ) -> Section:
-    """Build a section from an object of JSON or a table of TOML; lists become tuples.
+    """Build a section from a JSON object or a TOML table; lists become tuples.
 
-    ``known`` are the keys that a message names, by default all fields. Raises ``UsageError`` that
+    ``known`` lists the keys that messages name, by default all fields. Raises ``UsageError`` that
     names ``origin`` and the key.
     """
     if not isinstance(values, Mapping):
@@ -55,7 +55,7 @@ def section_of(
 
 
 def convert(expected: Any, value: Any, origin: str) -> Any:
-    """Check a value read from JSON or TOML against a type hint; lists become tuples.
+    """Check a value from JSON or TOML against a type hint; lists become tuples.
 
     Raises ``UsageError`` that names ``origin``.
     """
@@ -82,7 +82,7 @@ def convert(expected: Any, value: Any, origin: str) -> Any:
 
 
 def option_words(options: Given) -> list[str]:
-    """Write options by their keys as the words of a command line, without those that are None."""
+    """Return options as the words of a command line, without those that are None."""
     words = []
     for name, value in options.items():
         option = option_of(name)

@@ -21,11 +21,10 @@ _LAYERS = "Layers"
 class TrainPlan:
     """The hyper-parameters of local training.
 
-    What is None is off; 0 is off too where a range begins with it. ``steps``, where given, counts
-    instead of ``epochs``. ``freeze`` and ``local_layers`` are patterns as
-    ``fedcli.plan.layer_patterns`` reads them. ``algorithm_options`` are the options of the
-    algorithm that are not left to its defaults; a plan file and the command line have them beside
-    the others.
+    None turns a value off, and so does 0 where the range starts at 0. ``steps``, if given,
+    replaces ``epochs``. ``freeze`` and ``local_layers`` are patterns of
+    ``fedcli.plan.layer_patterns``. ``algorithm_options`` are the algorithm's options that are set;
+    plan files and the command line list them with all others.
     """
 
     epochs: int = option(5, "Local epochs per round.", "N", at_least=1)
@@ -139,7 +138,7 @@ class TrainPlan:
     )
 
     def __post_init__(self) -> None:
-        """Refuse values out of range and combinations that make no sense (``UsageError``)."""
+        """Raise ``UsageError`` for values out of range and combinations that make no sense."""
         check(self)
         check_schedule(self.lr_schedule, self._schedule_options)
         _check_algorithm_options(self.algorithm, self.algorithm_options)
@@ -147,7 +146,7 @@ class TrainPlan:
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """Return the default plan with these values; options of the algorithm are given by name."""
+        """Return the default plan with these values, among them options of the algorithm."""
         return cls().with_options(values)
 
     @classmethod
@@ -160,7 +159,7 @@ class TrainPlan:
 
     @cached_property
     def local(self) -> LocalAlgorithm:
-        """The algorithm with its options, as given or by default."""
+        """The algorithm with its options."""
         return ALGORITHMS[self.algorithm](**self.algorithm_options)
 
     @property
@@ -178,7 +177,7 @@ class TrainPlan:
         return bool(self.local_layers) or self.local.keeps_layers
 
     def as_json(self) -> dict[str, Any]:
-        """Return what is set, by key: without what is off, and epochs where steps count."""
+        """Return the values that are set, by key; ``steps`` replaces ``epochs``."""
         values = asdict(self)
         values |= values.pop("algorithm_options")
         if self.steps is not None:
@@ -186,11 +185,11 @@ class TrainPlan:
         return {key: value for key, value in values.items() if not _is_off(key, value)}
 
     def resolved(self) -> Self:
-        """Return the plan with the algorithm's own defaults where it says nothing."""
+        """Return the plan with the algorithm's defaults filled in."""
         return replace(self, algorithm_options=self.local.options)
 
     def with_options(self, typed: Given) -> Self:
-        """Return the plan with what was typed (not None) in place of its own.
+        """Return the plan updated with the typed values that are not None.
 
         Another algorithm or schedule starts from its own defaults; ``steps`` and ``epochs``
         replace each other. Raises ``UsageError``.
@@ -204,7 +203,7 @@ class TrainPlan:
             own = {**self.algorithm_options, **own}
         if given.get("lr_schedule", self.lr_schedule) != self.lr_schedule:
             dropped += _SCHEDULE_OPTIONS
-        # at once: what is left of the old plan need not go with only some of the new values
+        # All at once: old values may conflict with only some of the new ones.
         checked = _checked(own, option_of)
         return updated(self, given, without=dropped, algorithm_options=checked)
 
@@ -228,7 +227,7 @@ def _is_off(key: str, value: Any) -> bool:
 
 
 def _algorithm_options() -> dict[str, Declared]:
-    """Return the options of all algorithms, each with the help of all that have it."""
+    """Return the options of all algorithms, with the combined help of shared ones."""
     names = dict.fromkeys(name for row in ALGORITHMS.values() for name in declared(row))
     return {name: owned(dict(owners_of(name))) for name in names}
 
@@ -237,7 +236,7 @@ _ALGORITHM_OPTIONS = _algorithm_options()
 
 
 def _in_order() -> dict[str, Declared]:
-    """Return all options of training: those of the algorithms after ``algorithm``."""
+    """Return all options of training, with those of the algorithms after ``algorithm``."""
     options: dict[str, Declared] = {}
     for name, one in declared(TrainPlan).items():
         options[name] = one
@@ -253,32 +252,30 @@ TRAIN_OPTIONS = _in_order()
 
 
 def _check_algorithm_options(name: str, options: Given) -> None:
-    """Refuse (``UsageError``) an option that is not the algorithm's, or is out of range."""
+    """Raise ``UsageError`` for options of other algorithms, and for values out of range."""
     known = declared(ALGORITHMS[name])
     for key, value in options.items():
         if key not in known:
             owners = [owner for owner, _ in owners_of(key)]
             raise UsageError(
-                f"{option_of(key)}: no option of {name}; it belongs to {', '.join(owners)}"
+                f"{option_of(key)}: is not an option of {name}; it belongs to {', '.join(owners)}"
             )
         known[key].check(value)
 
 
 def _check_algorithm(plan: TrainPlan) -> None:
-    """Refuse (``UsageError``) what the plan's algorithm cannot stand."""
+    """Raise ``UsageError`` for settings that the plan's algorithm does not support."""
     name, row = plan.algorithm, plan.local
     for key, why in row.refuses.items():
         if getattr(plan, key):
             raise UsageError(f"{option_of(key)}: {name} {why}")
     if row.sgd_only and plan.optimizer != "sgd":
         raise UsageError(
-            f"--optimizer {plan.optimizer}: {name} reads gradients off the steps of sgd"
+            f"--optimizer {plan.optimizer}: {name} derives gradients from the steps of sgd"
         )
     if row.sgd_only and plan.precision == "fp16":
-        raise UsageError(
-            f"--precision fp16: leaves out steps that overflow, and {name} counts them"
-        )
+        raise UsageError(f"--precision fp16: skips steps that overflow, but {name} counts them")
     if plan.head_epochs and not plan.keeps_layers:
         raise UsageError(
-            "--head-epochs: trains the layers of --local-layers alone, and there are none"
+            "--head-epochs: trains only the layers of --local-layers, and there are none"
         )

@@ -1,4 +1,4 @@
-"""The run directory and its rounds: who takes part, which files, when."""
+"""The run directory and its rounds: their files and who takes part."""
 
 from fedcli.run.directory import DEFAULT_RUN, Run
 

@@ -1,8 +1,8 @@
-"""What a client keeps from round to round: an algorithm's state, and layers that stay with it.
+"""Client state between rounds: the state of an algorithm, and layers that stay with the client.
 
-The state of a round is what the client had at its end. It lives in the round's directory, or in a
-folder of the client's own, and a round starts from the newest of the rounds before that has what
-it looks for. A state goes with an update, and says of its training what that says.
+The state of a round is the one at its end. It is stored in the round's directory, or in a folder of
+the client's own. A round starts from the newest earlier state that has the slot it needs. A state
+belongs to an update, and records the same training.
 """
 
 from collections.abc import Mapping, Set
@@ -30,7 +30,7 @@ NOTHING: Mapping[str, Array] = {}
 class ClientState:
     """A client's state: tensors named ``<slot>/<name>``, and the SHA-256 of its file.
 
-    ``training`` is what the update that it goes with says of its training.
+    ``training`` is the training record of the update that it belongs to.
     """
 
     round: int
@@ -46,36 +46,35 @@ class ClientState:
 
 @dataclass(frozen=True)
 class StateStore:
-    """Where the states of a run's clients are; ``directory`` is None for the run itself."""
+    """The location of client states; ``directory`` is None for the run itself."""
 
     run: Run
     directory: Path | None = None
 
     def path(self, round_number: int, client: str) -> Path:
-        """Return the file of the state that a client has at the end of a round."""
+        """Return the path of a client's state at the end of a round."""
         if self.directory is None:
             return self.run.round(round_number).client_state(client)
         return self._own(round_number) / f"{client}.safetensors"
 
     def training_checkpoint(self, round_number: int, client: str) -> Path:
-        """Return the file of a training that is not at its end, which holds such state too."""
+        """Return the path of a training checkpoint, which holds such state too."""
         if self.directory is None:
             return self.run.round(round_number).training_checkpoint(client)
         return self._own(round_number) / "training" / f"{client}.safetensors"
 
     def _own(self, round_number: int) -> Path:
-        """Return the folder of a round in the client's own, which may be used for several runs."""
+        """Return a round's folder in the client's own, which several runs may share."""
         assert self.directory is not None
         return self.directory / self.run.id[:16] / f"{round_number:04d}"
 
     def before(
         self, round_number: int, client: str, slot: str, *, server_optimizer: str | None = None
     ) -> ClientState | None:
-        """Return the state of a client with the slot that a round starts from; None without any.
+        """Return the client state, with this slot, that a round starts from; None without one.
 
-        Raises ``NotReadyError`` for a state that is gone though its update is here, and
-        ``BadInputError`` and ``CheckpointError`` for one that is broken, or of another run,
-        client, model or training.
+        Raises ``NotReadyError`` for a missing state whose update exists, and ``BadInputError`` and
+        ``CheckpointError`` for one that is broken, or of another run, client, model or training.
         """
         number = self.round_before(round_number, client, slot, server_optimizer=server_optimizer)
         if number is None:
@@ -86,12 +85,12 @@ class StateStore:
     def round_before(
         self, round_number: int, client: str, slot: str, *, server_optimizer: str | None = None
     ) -> int | None:
-        """Return the round whose state of a client, with the slot, a round starts from.
+        """Return the round whose client state, with this slot, a round starts from.
 
-        It is the newest of the rounds before that has it. Where ``server_optimizer`` keeps the
-        other half of an algorithm, the halves have to go together: a state counts only if its
-        update went into the global model, and if that optimizer made all models since. Manifests
-        that are not here say nothing. The state need not be here: its update says that it was.
+        It is the newest earlier round that has it. If ``server_optimizer`` keeps the other half of
+        an algorithm, the halves have to match: a state counts only if its update went into the
+        global model, and if that optimizer made all models since; rounds without a manifest are
+        assumed to match. The state itself may be missing: its update records that it existed.
 
         Raises ``CheckpointError`` for an update or a state that cannot be read.
         """
@@ -106,7 +105,7 @@ class StateStore:
         return None
 
     def _kept(self, number: int, client: str, slot: str) -> bool:
-        """Say whether a client kept a slot in a round: its update does, or else the state."""
+        """Return whether a client kept a slot in a round, by its update, or else by its state."""
         update = self._update(number, client)
         if update is not None:
             return slot in slots_kept(update.training)
@@ -117,13 +116,13 @@ class StateStore:
         if not path.exists():
             raise NotReadyError(
                 f"is missing, and client {client} kept it when it trained round {number}",
-                hint="name its folder with --state DIR, or make it again: "
+                hint="name its folder with --state DIR, or train again: "
                 + train_command(self.run, [client], number),
                 path=path,
             )
 
     def slots(self, number: int, client: str) -> set[str]:
-        """Return the slots in the state of a round; none where it is not here."""
+        """Return the slots in the state of a round; an empty set without a state."""
         path = self.path(number, client)
         if not path.exists():
             return set()
@@ -138,9 +137,9 @@ class StateStore:
             return update.metadata
 
     def _rounds(self, first: int, last: int) -> list[int]:
-        """Return the numbers of rounds that are there, or have a state here; the last first.
+        """Return the rounds that exist in the run or have a state here, newest first.
 
-        Anybody can make a directory with a number of ten digits.
+        Counting down instead would be slow: a directory name may have any number of ten digits.
         """
         numbers = {round_.number for round_ in self.run.rounds()}
         if self.directory is not None and (own := self._own(0).parent).is_dir():
@@ -148,9 +147,9 @@ class StateStore:
         return sorted((n for n in numbers if first <= n <= last), reverse=True)
 
     def newest(self, up_to: int, client: str, slots: Set[str]) -> int | None:
-        """Return the last round, up to one, in which a client trained, if it kept one of the slots.
+        """Return the last round up to ``up_to`` that a client trained, if it kept one of the slots.
 
-        Raises ``NotReadyError`` for a state that is gone though its update is here.
+        Raises ``NotReadyError`` for a missing state whose update exists.
         """
         for number in self._rounds(1, up_to):
             if any(self._kept(number, client, slot) for slot in slots):
@@ -161,13 +160,13 @@ class StateStore:
         return None
 
     def holders(self, up_to: int) -> list[str]:
-        """Return the clients that have a state of some round up to one, in client order."""
+        """Return the clients with a state of any round up to ``up_to``, in client order."""
         folders = {self.path(number, "0").parent for number in self._rounds(1, up_to)}
         names = {path.stem for folder in folders for path in folder.glob("*.safetensors")}
         return client_order(name for name in names if is_client_id(name))
 
     def goes_with_update(self, number: int, client: str) -> bool:
-        """Say whether the state of a round is here, and was made with the update of that round."""
+        """Return whether the state of a round exists and belongs to the update of that round."""
         update = self._update(number, client)
         try:
             with Checkpoint(self.path(number, client), Kind.CLIENT_STATE) as state:
@@ -189,7 +188,7 @@ class StateStore:
             ("run", self.run.id, found.run),
             ("round", number, found.round),
             ("client", client, found.client),
-            # a client need not keep the models of old rounds
+            # clients may delete the models of old rounds
             ("base model", digest(base) if base.exists() else found.base, found.base),
         ):
             if value != expected:
@@ -240,24 +239,24 @@ class StateStore:
         save(path, dict(tensors), described)
 
     def remove(self, number: int, client: str) -> None:
-        """Remove the state of a round, where there is one. Raises ``StorageError``."""
+        """Remove the state of a round, if any. Raises ``StorageError``."""
         path = self.path(number, client)
         with storage_errors("remove", path):
             path.unlink(missing_ok=True)
 
 
 def belong_together(state: Metadata, update: Metadata) -> bool:
-    """Whether a state and an update say that they were made from the same."""
+    """Return whether a state and an update record the same inputs."""
     return (state.base, state.seed, state.training) == (update.base, update.seed, update.training)
 
 
 def slots_kept(training: TrainingRecord) -> set[str]:
-    """Return the slots of a state that a client keeps when it trains like this."""
+    """Return the slots of the state that a client keeps after this training."""
     row = ALGORITHMS.get(training.algorithm or "")
     kept = {row.keeps} if row is not None and row.keeps is not None else set()
     return kept | {LOCAL} if training.local_layers else kept
 
 
 def _has(manifest: Manifest, client: str) -> bool:
-    """Whether a model was made from a client's update; of a partial mean, that cannot be told."""
+    """Return whether a model was made from a client's update; True if partial means hide it."""
     return bool(manifest.partials) or any(one.client == client for one in manifest.accepted)

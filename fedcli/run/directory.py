@@ -1,4 +1,4 @@
-"""A run on disk: every path, what ``run.json`` says, which rounds there are and which is open.
+"""A run on disk: its paths, ``run.json``, its rounds, and the open round.
 
 The layout is specified in ``docs/run-directory.md``.
 """
@@ -29,7 +29,7 @@ _ROUND_DIRECTORY = re.compile(r"[0-9]{4}|[1-9][0-9]{4,8}")
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory that was opened; ``info`` is its ``run.json``."""
+    """An open run directory; ``info`` is the content of its ``run.json``."""
 
     root: Path
     info: RunInfo
@@ -39,22 +39,22 @@ class Run:
     def open(cls, root: Path) -> Self:
         """Read ``run.json``.
 
-        Raises ``RunFormatError`` when there is none, when it is broken, changed, or of a newer
-        format.
+        Raises ``RunFormatError`` when it is missing, broken, changed, or of a newer format.
         """
-        run, found = cls.as_it_says(root)
+        run, found = cls.open_unverified(root)
         if run.id != found:
             path = root / "run.json"
             raise RunFormatError(
-                "was changed by hand: its id is not that of its content", path=path
+                "was changed by hand: its id does not match its content", path=path
             )
         return run
 
     @classmethod
-    def as_it_says(cls, root: Path) -> tuple[Self, str]:
-        """Read ``run.json`` as ``open`` does, and return the run and the id of its content.
+    def open_unverified(cls, root: Path) -> tuple[Self, str]:
+        """Read ``run.json`` without checking its id; return the run and the id of the content.
 
-        They differ where the file was changed, and the run has the id that it was made with.
+        The run keeps the id in the file, which differs from the other if the file was changed.
+        Raises what ``open`` does.
         """
         path = root / "run.json"
         try:
@@ -79,18 +79,18 @@ class Run:
 
     @classmethod
     def create(cls, root: Path, info: RunInfo) -> Self:
-        """Write ``run.json``; it is the last file of a new run, so that a half-made one is none."""
+        """Write ``run.json``, the last file of a new run: without it, a directory is not a run."""
         write_json(root / "run.json", info.as_json())
         return cls(root, info, info.id)
 
     def command(self, words: str) -> str:
-        """Return the command line ``fedcli <words>`` for this run, for people to type."""
+        """Return the command line ``fedcli <words>`` for this run."""
         option = "" if self.root == DEFAULT_RUN else f" --run {shlex.quote(str(self.root))}"
         return f"fedcli {words}{option}"
 
     @property
     def partition_file(self) -> Path:
-        """How the data was cut."""
+        """``data/partition.json``: how the data was partitioned."""
         return self.root / "data" / "partition.json"
 
     @property
@@ -112,12 +112,12 @@ class Run:
 
     @property
     def has_test_data(self) -> bool:
-        """Whether there is a test set in the run: the common one, or clients' own."""
+        """Whether the run has a test set, common or of clients."""
         own = (self.client_test_shard(client) for client in self.info.clients)
         return self.test_shard.exists() or any(path.exists() for path in own)
 
     def round(self, number: int) -> Round:
-        """Return the paths of one round, whether it is there or not."""
+        """Return the paths of one round, which need not exist."""
         return Round(self.root, number)
 
     def rounds(self) -> list[Round]:
@@ -134,21 +134,21 @@ class Run:
         return [round_ for round_ in self.rounds() if round_.global_model.exists()]
 
     def latest_round(self) -> Round:
-        """The last round that has a global model. Raises ``NotReadyError`` when none has."""
+        """The last round that has a global model. Raises ``NotReadyError`` without one."""
         complete = self.complete_rounds()
         if not complete:
             raise NotReadyError("the starting model is missing", path=self.round(0).global_model)
         return complete[-1]
 
     def open_round(self) -> Round:
-        """The round that clients train now: the one after the last that has a global model."""
+        """The round that clients train now: the one after the last complete round."""
         return self.round(self.latest_round().number + 1)
 
     def training_round(self, number: int | None) -> Round:
-        """Return round ``number``, or the open one, once it is sure that its base model is there.
+        """Return round ``number``, by default the open one, after checking its base model.
 
-        Raises ``UsageError`` for a round below 1, ``NotReadyError`` for one beyond the open, and
-        ``BadInputError`` where a folder of it is a link, which could lead anywhere.
+        Raises ``UsageError`` for a round below 1, ``NotReadyError`` for one after the open round,
+        and ``BadInputError`` if one of its folders is a link, which could lead anywhere.
         """
         if number is None:
             return self.open_round().without_links()
@@ -166,8 +166,8 @@ class Run:
     def choose_clients(self, selection: Sequence[str], option: str = "--id") -> list[str]:
         """Resolve ``--id`` values: ``2``, ``0,3,5``, ``0-9``, ``all`` or names, in client order.
 
-        A run made without a list of clients takes any id. Raises ``UsageError`` for an id that
-        is not well-formed or not one of the run's.
+        A run without a list of clients accepts any id. Raises ``UsageError`` for an id that is
+        malformed or unknown to the run.
         """
         chosen: list[str] = []
         for part in ",".join(selection).split(","):

@@ -1,8 +1,8 @@
-"""What a client tells of its training while it lasts: a small file that ``status`` reads.
+"""Heartbeats: small files by which clients report running trainings to ``status``.
 
-It is written every second or so, and removed when the training ends, well or not. A process that
-is killed leaves it behind; it does no harm, says by its time that it is old, and is replaced when
-the client trains again. Nothing depends on it: what cannot be written is left.
+A heartbeat is written about every second, and removed when the training ends or fails. A killed
+process leaves it behind, which is harmless: its time shows its age, and the client's next training
+replaces it. Nothing depends on it, so errors of writing are ignored.
 """
 
 import contextlib
@@ -23,15 +23,15 @@ from fedcli.storage.temporaries import is_running
 State = Literal["training", "silent", "stopped"]
 
 _INTERVAL = 1.0  # seconds between two writes
-_SHARE = 0.02  # of the time that writing may take, where the disk is slow
-_SILENT = 60.0  # seconds after which one that writes no more is not said to train
+_SHARE = 0.02  # largest share of the time spent writing, for slow disks
+_SILENT = 60.0  # seconds without a heartbeat after which a training counts as silent
 
 
 @dataclass(frozen=True)
 class Heartbeat(FileRecord):
-    """``training/ID.json``: the epoch that a training is in, from 1, of how many, and where.
+    """``training/ID.json``: the current epoch of a training, from 1, and where it runs.
 
-    ``updated`` is in ISO 8601, UTC; ``peak_memory_bytes`` is the most that was in use so far.
+    ``updated`` is in ISO 8601, UTC; ``peak_memory_bytes`` is the peak so far.
     """
 
     client: ClientId
@@ -48,7 +48,7 @@ class Heartbeat(FileRecord):
 
 
 class HeartbeatWriter:
-    """Tells how far the training of one client is, from inside the ``with`` block it is made for.
+    """Reports the progress of one client's training, inside a ``with`` block.
 
     ``device`` is written as torch does: ``cpu``, ``cuda:0``.
     """
@@ -68,7 +68,7 @@ class HeartbeatWriter:
 
     @property
     def due(self) -> bool:
-        """Whether an update would be written now."""
+        """Whether ``update`` would write now."""
         return time.monotonic() >= self._due
 
     def update(
@@ -79,9 +79,9 @@ class HeartbeatWriter:
         images_per_second: float | None = None,
         memory_bytes: int | None = None,
     ) -> None:
-        """Tell which epoch it is in, from 1; it may be called with every batch.
+        """Report the current epoch, from 1; may be called after every batch.
 
-        ``memory_bytes`` is the most that was in use so far.
+        ``memory_bytes`` is the peak so far.
         """
         started = time.monotonic()
         if started < self._due:
@@ -99,7 +99,7 @@ class HeartbeatWriter:
         self._due = ended + max(_INTERVAL, (ended - started) / _SHARE)
 
     def remove(self) -> None:
-        """Remove the file, and its directory with the last one in it."""
+        """Remove the file, and its directory once empty."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
             self._path.parent.rmdir()
@@ -113,10 +113,10 @@ class HeartbeatWriter:
 
 @dataclass(frozen=True)
 class Training:
-    """A client that trains, as it told ``seconds_ago``; what it did not tell is None.
+    """A training as last reported, ``seconds_ago``; unreported values are None.
 
-    It is ``stopped`` when it ran on this host and its process is gone, and ``silent`` when it has
-    not told anything for a minute.
+    It is ``stopped`` if it ran on this host and its process is gone, and ``silent`` after a minute
+    without a heartbeat.
     """
 
     client: str
@@ -134,9 +134,9 @@ class Training:
 
 
 def read_training(round_: Round) -> tuple[Training, ...]:
-    """Return the clients that tell of their training in a round, in client order.
+    """Return the reported trainings of a round, in client order.
 
-    Files that cannot be read, or not be understood, are passed over.
+    Unreadable and invalid files are ignored.
     """
     clients = [path.stem for path in round_.heartbeat("any").parent.glob("*.json")]
     found = (_read(round_, client) for client in client_order(filter(is_client_id, clients)))
@@ -145,15 +145,15 @@ def read_training(round_: Round) -> tuple[Training, ...]:
 
 def _read(round_: Round, client: str) -> Training | None:
     try:
-        told = Heartbeat.read(round_.heartbeat(client))
-        if told is None:
+        beat = Heartbeat.read(round_.heartbeat(client))
+        if beat is None:
             return None
-        updated = datetime.fromisoformat(told.updated)
+        updated = datetime.fromisoformat(beat.updated)
         age = max(0, round((datetime.now(UTC) - updated).total_seconds()))
-        state = _state(told.host, told.pid, age)
-    except (FedcliError, TypeError, ValueError, OverflowError):  # of the time, and of the pid
+        state = _state(beat.host, beat.pid, age)
+    except (FedcliError, TypeError, ValueError, OverflowError):  # an invalid time or pid
         return None
-    facts = {**vars(told), "client": client, "updated": updated.isoformat()}
+    facts = {**vars(beat), "client": client, "updated": updated.isoformat()}
     del facts["round"]
     return Training(state=state, seconds_ago=age, **facts)
 

@@ -1,4 +1,4 @@
-"""What ``run.json`` holds: the data, the model, the clients, the plan, and the run's id."""
+"""``run.json``: the data, the model, the clients, the plan, and the id of the run."""
 
 import hashlib
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from fedcli.text import brief
 __all__ = ["check_client_id", "client_order", "is_client_id"]
 FORMAT = 1
 _LARGEST_SIDE = 2**31
-_KEYS = ("members", "coordinator")  # where they are not, run.json is what it was without them
+_KEYS = ("members", "coordinator")  # left out if empty, as in older runs
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class DatasetInfo:
     """What the examples of a run look like.
 
     ``shape`` is that of one example, (C, H, W) for pictures. ``dtype`` is ``uint8`` (pictures,
-    normalised as ``(x / 255 - mean) / std`` per channel) or ``float32`` (used as they are).
+    normalised as ``(x / 255 - mean) / std`` per channel) or ``float32`` (used unchanged).
     """
 
     name: str
@@ -37,7 +37,7 @@ class DatasetInfo:
     std: tuple[float, ...] = (0.25,)
 
     def __post_init__(self) -> None:
-        """Refuse what no examples look like (``UsageError``)."""
+        """Refuse impossible descriptions (``UsageError``)."""
         if not self.classes or len(set(self.classes)) < len(self.classes):
             raise UsageError("classes: expected names that differ from each other")
         if len(self.shape) > 8 or not all(1 <= side <= _LARGEST_SIDE for side in self.shape):
@@ -50,9 +50,10 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """Which network a run trains; ``name`` is a built-in, a torchvision or a dotted name.
+    """The network of a run; ``name`` is built in, of torchvision, or a dotted name.
 
-    ``lora`` is the rank of its adapters, None without any; ``lora_alpha`` is α, None for the rank.
+    ``lora`` is the rank of the adapters, None without any; ``lora_alpha`` is α, by default the
+    rank.
     """
 
     name: str = option(
@@ -85,25 +86,24 @@ class ModelInfo:
 
     @property
     def lora_scale(self) -> float:
-        """What the adapters' change is multiplied by: α / r."""
+        """The factor of the adapters' change: α / r."""
         if self.lora is None or self.lora_alpha is None:
             return 1.0
         return self.lora_alpha / self.lora
 
     @property
     def is_users_own(self) -> bool:
-        """Whether the name is ``package.module:factory``, which is never run from a file."""
+        """Whether the name is ``package.module:factory``, which only a person may ask to run."""
         return ":" in self.name
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What ``run.json`` holds. ``id`` is the digest of all the rest and of ``origin``.
+    """The content of ``run.json``; ``id`` is the digest of everything else in it.
 
-    ``origin`` is what the run was made from besides: how the data was cut and what identifies it,
-    and the digest of the weights that it started from. ``members`` maps every client to the public
-    key that its updates are signed with, and ``coordinator`` is that of the global models; empty
-    and None where they are not signed.
+    ``origin`` identifies the other inputs of the run: the data and its partition, and the digest of
+    the starting weights. ``members`` maps every client to the public key of its updates, and
+    ``coordinator`` is the public key of the global models; empty and None if they are not signed.
     """
 
     dataset: DatasetInfo
@@ -117,7 +117,7 @@ class RunInfo:
     format: int = FORMAT
 
     def __post_init__(self) -> None:
-        """Refuse a negative seed, ids that are none or come twice, and keys that are none.
+        """Refuse a negative seed, malformed or duplicate ids, and malformed keys.
 
         Raises ``UsageError``.
         """
@@ -134,11 +134,11 @@ class RunInfo:
 
     @property
     def id(self) -> str:
-        """The id of a run of this content."""
+        """The id of a run with this content."""
         return run_id(self._content())
 
     def as_json(self) -> dict[str, Any]:
-        """Return what is written to ``run.json``."""
+        """Return the JSON object of ``run.json``."""
         return {"id": self.id, **self._content()}
 
     def _content(self) -> dict[str, Any]:
@@ -148,9 +148,9 @@ class RunInfo:
 
 
 def run_id(values: Mapping[str, Any]) -> str:
-    """Return the SHA-256, hex, of the canonical JSON of all of ``run.json`` but its ``id``.
+    """Return the SHA-256, hex, of the canonical JSON of ``run.json`` without its ``id``.
 
-    It is of what the file says, so that a run keeps its id when a later version knows more keys.
+    It covers the keys in the file, so that a run keeps its id when later versions add keys.
     """
     content = {key: value for key, value in values.items() if key != "id"}
     return hashlib.sha256(canonical_json(content)).hexdigest()
@@ -161,7 +161,7 @@ def parse(values: dict[str, Any], path: Path) -> RunInfo:
     try:
         return RunInfo(
             dataset=section_of(DatasetInfo, values["dataset"], "dataset"),
-            model=section_of(ModelInfo, values["model"], "model"),
+            model=_model_of(values["model"]),
             seed=convert(int, values["seed"], "seed"),
             clients=convert(tuple[str, ...], values["clients"], "clients"),
             plan=Plan.from_mapping(convert(dict, values["plan"], "plan"), "plan"),
@@ -174,3 +174,11 @@ def parse(values: dict[str, Any], path: Path) -> RunInfo:
         raise RunFormatError(f"has no {error.args[0]!r}", path=path) from None
     except UsageError as error:
         raise RunFormatError(f"does not describe a run: {error.message}", path=path) from None
+
+
+def _model_of(values: Any) -> ModelInfo:
+    """Build a ``ModelInfo``; its name is left to the default by command lines, not by files."""
+    model = section_of(ModelInfo, values, "model")
+    if "name" not in values:
+        raise UsageError("model has no 'name'")
+    return model

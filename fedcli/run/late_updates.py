@@ -1,4 +1,4 @@
-"""Updates that arrive when their round is complete."""
+"""Updates that arrive after their round is complete."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from fedcli.run.round import Round
 
 
 def is_late(run: Run, round_: Round, client: str, sha256: str) -> bool:
-    """Say whether a round is complete without this update, and no later one was made from it.
+    """Return whether a round is complete without this update, and no later model used it either.
 
     Raises ``StorageError``.
     """
@@ -31,7 +31,7 @@ def _made_from(round_: Round, client: str, sha256: str) -> bool:
 
 
 def late_advice(run: Run, number: int, clients: Sequence[str]) -> str:
-    """Say what becomes of the late updates of a round, and what their clients can do."""
+    """Explain what happens to late updates of a round, and what their clients can do."""
     whose = ", ".join(clients)
     late = f"late: round {number} was complete when this arrived: the update of client {whose}"
     now = run.open_round().number
@@ -44,9 +44,9 @@ def late_advice(run: Run, number: int, clients: Sequence[str]) -> str:
 
 
 def _max_staleness(run: Run) -> int | None:
-    """Return by how many rounds an update may be late; None where late ones do not count."""
+    """Return by how many rounds an update may be late; None if late ones do not count."""
     plan = run.info.plan.aggregate
     if plan.reduce is not None and ":" in plan.reduce:
-        return None  # a function of one's own, which is not asynchronous and not to be run here
+        return None  # a user's own function, which is not asynchronous and must not run here
     staleness = resolve(plan).options.get("max_staleness")
     return None if staleness is None else int(staleness)

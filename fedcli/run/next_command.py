@@ -1,4 +1,4 @@
-"""The command to type next, as it works in this run, be the data in it or with its clients."""
+"""Commands to type next in a run, wherever its data is."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ def train_command(
     round_number: int | None = None,
     plan: AggregatePlan | None = None,
 ) -> str:
-    """Return how to train these clients; a client with its own data trains where that is.
+    """Return the command that trains these clients; with ``--data`` for data outside the run.
 
-    ``round_number`` is left out where it is the open one. No clients stands for a run that was
-    made without a list of them. ``plan`` draws the clients of a round; by default the run's does.
+    The open round is not named. An empty ``clients`` stands for a run without a list of clients.
+    ``plan``, by default the run's, samples the clients of a round.
     """
     plan = plan or run.info.plan.aggregate
     is_open = round_number is None or round_number == run.open_round().number
@@ -39,13 +39,13 @@ def train_command(
 
 
 def aggregate_command(run: Run, words: str = "") -> str:
-    """Return how to aggregate the open round; ``words`` are options, with a space before each."""
+    """Return the command that aggregates the open round; ``words`` are further options."""
     key = " --key FILE" if run.info.coordinator else ""
     return run.command(f"aggregate{words}{key}")
 
 
 def sampling_words(run: Run, plan: AggregatePlan) -> str:
-    """Return the options that make the run's plan draw as ``plan`` does; empty if it does."""
+    """Return the options that make the run's plan sample as ``plan`` does, if they differ."""
     of_run = run.info.plan.aggregate
     if (plan.clients_per_round, plan.fraction) == (of_run.clients_per_round, of_run.fraction):
         return ""
@@ -55,5 +55,5 @@ def sampling_words(run: Run, plan: AggregatePlan) -> str:
 
 
 def evaluate_command(run: Run, words: str = "evaluate") -> str:
-    """Return how to score models of this run, on data of one's own where it holds none."""
+    """Return the command that scores models, with ``--data`` if the run holds no test data."""
     return run.command(words if run.has_test_data else f"{words} --data PATH")

@@ -1,4 +1,4 @@
-"""Who takes part in a round: whose update counts, who is missing, late, or left out, and why."""
+"""Participation in a round: whose update counts, and who is missing, late or rejected, and why."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -16,15 +16,15 @@ from fedcli.run.sampling import is_sampled, sampled_clients
 from fedcli.strategies import Rule
 
 COVERED = "in a partial mean already"  # and so in the global model
-_LATE_ROUNDS = 3  # how far back updates are looked for that came after their round was complete
+_LATE_ROUNDS = 3  # rounds to search for updates that arrived after their round was complete
 _POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Participation:
-    """The clients of a round. ``accepted`` gives each update's round, which may be a late one's.
+    """The clients of a round. ``accepted`` has each update's own round, which may be earlier.
 
-    ``sampled`` is None where all clients were to take part.
+    ``sampled`` is None if all clients were to take part.
     """
 
     accepted: tuple[tuple[int, str], ...]
@@ -39,7 +39,7 @@ class Participation:
         return tuple(client for _, client in self.accepted)
 
     def without(self, bad: Sequence[Absence]) -> "Participation":
-        """Return it with updates that were found to be bad among the rejected."""
+        """Return a copy that rejects these bad updates."""
         gone = {(absence.round, absence.client) for absence in bad}
         kept = tuple(one for one in self.accepted if one not in gone)
         return replace(self, accepted=kept, rejected=(*self.rejected, *bad))
@@ -47,10 +47,10 @@ class Participation:
 
 @dataclass(frozen=True)
 class Invitation:
-    """Who may take part: what ``participation`` looks for in the directory.
+    """Who may take part in a round.
 
-    ``named`` are the only clients that are wanted (None: all), ``covered`` those that are in a
-    partial mean. With ``max_staleness`` late updates count: those of so many rounds before.
+    Only ``named`` clients are wanted (None: all); ``covered`` clients are in a partial mean. With
+    ``max_staleness``, updates that are late by up to this many rounds count.
     """
 
     run: Run
@@ -62,13 +62,13 @@ class Invitation:
     max_staleness: int | None = None
 
     def sampled(self, number: int) -> tuple[str, ...] | None:
-        """Return who was to train in a round; None for all."""
+        """Return the clients sampled for a round; None for all."""
         if not is_sampled(self.plan):
             return None
         return sampled_clients(self.run.info, number, self.plan)
 
     def reason_against(self, client: str, number: int) -> str | None:
-        """Say why an update that is there does not count."""
+        """Return why an existing update does not count, or None."""
         if client in self.excluded:
             return "excluded"
         if self.run.info.clients and client not in self.run.info.clients:
@@ -84,7 +84,7 @@ class Invitation:
 
 
 def participation(invitation: Invitation) -> Participation:
-    """Look who has delivered. Raises ``UsageError`` where nobody can."""
+    """Determine who has delivered. Raises ``UsageError`` if nobody can."""
     round_, info = invitation.round, invitation.run.info
     excluded, covered = set(invitation.excluded), set(invitation.covered)
     sampled = invitation.sampled(round_.number)
@@ -117,14 +117,14 @@ def participation(invitation: Invitation) -> Participation:
 def _from_earlier_rounds(
     invitation: Invitation, accepted: dict[str, int]
 ) -> tuple[list[Absence], list[Absence]]:
-    """Return the late updates, and the rejected ones; those that count join ``accepted``.
+    """Return late and rejected updates of earlier rounds; add those that count to ``accepted``.
 
-    What comes too late to count is late, whoever's it is.
+    An update that is too late to count is late, even if its client is rejected.
     """
     run, now = invitation.run, invitation.round.number
     allowed = invitation.max_staleness or 0
     late, rejected = [], []
-    for number, client in untold(run, now, allowed):
+    for number, client in unreported(run, now, allowed):
         if now - number > allowed:
             reason = f"round {number} was complete when it arrived"
             if allowed:
@@ -140,10 +140,10 @@ def _from_earlier_rounds(
     return late, rejected
 
 
-def untold(run: Run, now: int, max_staleness: int) -> list[tuple[int, str]]:
-    """Return rounds and clients of late updates that a manifest is still to tell of, newest first.
+def unreported(run: Run, now: int, max_staleness: int) -> list[tuple[int, str]]:
+    """Return late updates that no manifest has reported yet, as (round, client), newest first.
 
-    That of round ``now`` does, be it that they count or that they are too old by then.
+    The manifest of round ``now`` will, whether they count or are too old by then.
     """
     oldest = max(1, now - max_staleness - _LATE_ROUNDS)
     settled = _settled(run, oldest, now)
@@ -156,17 +156,15 @@ def untold(run: Run, now: int, max_staleness: int) -> list[tuple[int, str]]:
 
 
 def _settled(run: Run, oldest: int, now: int) -> set[tuple[str, int]]:
-    """Return the updates, by client and round, that a manifest has told of already.
+    """Return the updates, as (client, round), that a manifest has reported.
 
-    It tells of updates that were there; of a client that was left out before it delivered, the
-    update still comes late.
+    An update that arrives after its client was rejected without one is not among them: it is late.
     """
     settled: set[tuple[str, int]] = set()
     for number in range(oldest, now):
         manifest = Manifest.try_read(run.round(number).manifest)
         if manifest is None:
-            # What went into that round is not known, late updates included, and nothing may
-            # count twice.
+            # Any late update may have gone into that round, and none may count twice.
             for before in range(oldest, number + 1):
                 settled |= {(client, before) for client in run.round(before).delivered()}
         else:
@@ -178,7 +176,7 @@ def _settled(run: Run, oldest: int, now: int) -> set[tuple[str, int]]:
 
 @dataclass(frozen=True)
 class Quorum:
-    """How many updates are enough: every client's, ``least`` of them, or a ``buffer`` full."""
+    """How many updates a round needs: every client's, ``least`` of them, or a full ``buffer``."""
 
     invitation: Invitation
     least: int | None
@@ -195,14 +193,14 @@ class Quorum:
         return cls(invitation, None, rule.options["buffer"] or max(1, (clients + 1) // 2))
 
     def met(self, seen: Participation) -> bool:
-        """Whether nothing is left to wait for."""
+        """Return whether nothing is left to wait for."""
         count = len(seen.accepted) + len(self.invitation.covered)
         return not seen.missing and count >= (self.buffer or self.least or 1)
 
-    def goes_without(self, rest: Participation) -> bool:
-        """Whether a round may go on with the rest, where some updates were found to be bad.
+    def may_continue_with(self, rest: Participation) -> bool:
+        """Return whether a round may continue with the rest, without bad updates.
 
-        It may not where everybody is waited for.
+        It may not if all clients are required.
         """
         count = len(rest.accepted) + len(self.invitation.covered)
         if needed := self.buffer or self.least:
@@ -211,7 +209,7 @@ class Quorum:
         return not everybody and count > 0
 
     def check(self, seen: Participation) -> None:
-        """Raise ``NotReadyError`` that names who is missing when there are too few."""
+        """Raise ``NotReadyError`` that names the missing clients if there are too few."""
         run, round_ = self.invitation.run, self.invitation.round
         delivered = len(seen.accepted) + len(self.invitation.covered)
         expected = delivered + len(seen.missing)
@@ -250,7 +248,7 @@ def wait_for(
     seconds: float,
     progress: Progress,
 ) -> Participation:
-    """Look until there is enough, or the time is up, and return what was seen last."""
+    """Poll until there is enough or the time is up; return the last participation seen."""
     deadline = time.monotonic() + seconds
     seen = look()
     said: Sequence[str] = ()

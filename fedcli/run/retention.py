@@ -1,9 +1,8 @@
-"""The files of rounds that are over: which may be removed, and which a later step still reads.
+"""Retention of old rounds: which files may be removed, and which a later step still reads.
 
-Updates, states and interrupted trainings of old rounds may be, but for: the states that a round
-starts from, a client's from whichever round it last trained in; late updates that no manifest has
-told of yet; and an update that says that its client keeps a state elsewhere, as long as the client
-has sent nothing newer.
+Updates, states and training checkpoints of old rounds may be removed, except states that a round
+starts from (a client's is from the last round it trained), late updates that no manifest has
+reported yet, and the last update of a client that keeps its state elsewhere.
 """
 
 import os
@@ -21,12 +20,12 @@ from fedcli.formats.metadata import Kind
 from fedcli.run.client_state import LOCAL, StateStore, slots_kept
 from fedcli.run.directory import Run
 from fedcli.run.info import is_client_id
-from fedcli.run.participation import untold
+from fedcli.run.participation import unreported
 from fedcli.run.round import Round
 from fedcli.storage.atomic import storage_errors
 from fedcli.strategies.weightings import WEIGHTINGS
 
-# Each slot of a client's state, with the server optimizer that keeps its other half.
+# Slots of client states, each with the server optimizer that keeps its other half.
 _SLOTS: Mapping[str, str | None] = {
     LOCAL: None,
     **{row.keeps: row.strategy if row.needs_strategy else None
@@ -35,10 +34,10 @@ _SLOTS: Mapping[str, str | None] = {
 
 
 class FileKind(StrEnum):
-    """The sorts of files that become old, in the order in which those of a round are removed.
+    """Kinds of files that become old, in the order of removal within a round.
 
-    A state goes before its update, which tells what the client kept; and what belongs to an
-    update goes before it, since it is found by the update.
+    A state is removed before its update, which records what the client kept; so are other files
+    that belong to an update, since they are found through it.
     """
 
     TRAINING_CHECKPOINT = "interrupted trainings"
@@ -60,7 +59,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class OldFile:
-    """A file of a round that is over; ``client`` is None for the server's."""
+    """A file of an old round; ``client`` is None for the server's."""
 
     path: Path
     round: int
@@ -70,16 +69,16 @@ class OldFile:
 
 @dataclass(frozen=True)
 class OldFiles:
-    """``removable`` is in the order in which files can be removed, by whoever may be stopped."""
+    """Old files; ``removable`` is in an order that may be interrupted at any point."""
 
     removable: tuple[OldFile, ...]
     kept: Mapping[OldFile, Reason]
 
 
 def old_files(run: Run, keep_last: int) -> OldFiles:
-    """Find the files of rounds that are older than the last ``keep_last`` complete ones.
+    """Find the files of rounds before the last ``keep_last`` complete ones.
 
-    What those rounds started from is not old. Raises ``StorageError``.
+    Files that those rounds started from are not old. Raises ``StorageError``.
     """
     complete = [round_.number for round_ in run.complete_rounds() if round_.number > 0]
     if len(complete) <= keep_last:
@@ -96,17 +95,17 @@ def old_files(run: Run, keep_last: int) -> OldFiles:
 
 
 class Window:
-    """The rounds of a run: old ones, those from ``first`` that are kept, and the open one."""
+    """The rounds of a run: old ones, those kept (from ``first`` on), and the open one."""
 
     def __init__(self, run: Run, first: int, open_round: int) -> None:
         self.run = run
         self.first = first
         self.open = open_round
         self.old = [r.number for r in run.rounds() if 0 < r.number < first]
-        self._untold = frozenset(untold(run, open_round, self._most_stale()))
+        self._unreported = frozenset(unreported(run, open_round, self._most_stale()))
 
     def _most_stale(self) -> int:
-        """Return by how many rounds an update may be late, by the plan or the last manifest."""
+        """Return by how many rounds an update may be late, from the plan and the last manifest."""
         manifest = Manifest.try_read(self.run.round(self.open - 1).manifest)
         used = None if manifest is None else manifest.options.get("max_staleness")
         default: int = WEIGHTINGS["staleness"].options["max_staleness"]
@@ -114,15 +113,15 @@ class Window:
         return max(default, planned, used if isinstance(used, int) else 0)
 
     def reason_to_keep(self, file: OldFile) -> Reason | None:
-        """Say why aggregation still needs a file."""
+        """Return why aggregation still needs a file, or None."""
         if file.sort == FileKind.SERVER_STATE and file.round == self.first - 1:
             return Reason.STARTS
-        if file.sort == FileKind.UPDATE and (file.round, file.client) in self._untold:
+        if file.sort == FileKind.UPDATE and (file.round, file.client) in self._unreported:
             return Reason.MAY_COUNT
         return None
 
     def has_newer_update(self, client: str) -> bool:
-        """Say whether a client has delivered in a round that is not old."""
+        """Return whether a client has delivered in a round that is not old."""
         newer = (r for r in self.run.rounds() if self.first <= r.number <= self.open)
         return any(round_.update(client).exists() for round_ in newer)
 
@@ -142,7 +141,7 @@ def _files_of(round_: Round) -> Iterator[OldFile]:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """Return the files of clients in a folder; a link may lead out of the run."""
+    """Return the clients' files in a folder, without links, which may lead out of the run."""
     if folder.is_symlink():
         return []
     with storage_errors("read", folder):
@@ -159,7 +158,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _kept_for_clients(span: Window, files: list[OldFile]) -> dict[OldFile, Reason]:
-    """Return what clients that trained in old rounds still need of these."""
+    """Return the files that clients still need, with the reason."""
     by_client = defaultdict[str, list[OldFile]](list)
     for file in files:
         if file.client is not None and file.sort in (FileKind.CLIENT_STATE, FileKind.UPDATE):
@@ -175,7 +174,7 @@ def _kept_for_clients(span: Window, files: list[OldFile]) -> dict[OldFile, Reaso
 
 
 def _needed(span: Window, client: str, mine: list[OldFile]) -> dict[Path, Reason]:
-    """Return what a client goes on from, in the rounds that are kept and in those to come."""
+    """Return the paths that a client needs in the kept and in future rounds."""
     store, needed = StateStore(span.run), dict[Path, Reason]()
     states = []
     for slot in _slots_in(store, mine):
@@ -190,13 +189,13 @@ def _needed(span: Window, client: str, mine: list[OldFile]) -> dict[Path, Reason
                 needed[span.run.round(number).update(client)] = Reason.ELSEWHERE
     newest = max((file.round for file in mine if file.sort == FileKind.UPDATE), default=0)
     if states and newest > max(states) and not span.has_newer_update(client):
-        # without it, an older state would be taken for what the client has now
+        # without it, an older state would pass for the client's newest
         needed[span.run.round(newest).update(client)] = Reason.ELSEWHERE
     return needed
 
 
 def _slots_in(store: StateStore, mine: list[OldFile]) -> Set[str]:
-    """Return the slots that files of a client speak of; updates that are broken do of none."""
+    """Return the slots that a client's files mention, ignoring broken updates."""
     slots = set()
     for file in mine:
         if file.sort == FileKind.CLIENT_STATE:
@@ -211,9 +210,9 @@ def _slots_in(store: StateStore, mine: list[OldFile]) -> Set[str]:
 
 
 def _belonging(span: Window, updates: list[OldFile]) -> Iterator[OldFile]:
-    """Return telemetry and signatures of updates of which no model was made.
+    """Yield telemetry and signatures of updates that no model was made from.
 
-    Of the others they stay: the report reads them, and they say who delivered what.
+    Those of used updates stay: the report reads them, and they prove who delivered what.
     """
     accepted = set()
     oldest = min((file.round for file in updates), default=span.open)

@@ -1,4 +1,4 @@
-"""The paths of one round; see ``fedcli.run`` for those of the run."""
+"""The paths of one round; ``directory`` has those of the run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ class Round:
         return self.root / "rounds" / f"{self.number:04d}"
 
     def without_links(self) -> Self:
-        """Return it; raise ``BadInputError`` where a folder that is written to is a link."""
+        """Return self; raise ``BadInputError`` if a folder for writing is a link."""
         inside = (self.updates, self.client_state("0").parent, self.training_checkpoint("0").parent)
         for folder in (self.path, *inside):
             if folder.is_symlink():
@@ -34,12 +34,12 @@ class Round:
 
     @property
     def global_model(self) -> Path:
-        """The model that the round ends with: there once the round is complete."""
+        """The result of the round; exists once the round is complete."""
         return self.path / "global.safetensors"
 
     @property
     def manifest(self) -> Path:
-        """What went into the global model, and what did not."""
+        """The record of what went into the global model, and what did not."""
         return self.path / "aggregate.json"
 
     @property
@@ -49,7 +49,7 @@ class Round:
 
     @property
     def global_signature(self) -> Path:
-        """The coordinator's signature of the global model, where the run has a coordinator."""
+        """The coordinator's signature of the global model, if the run has a coordinator."""
         return self.path / "global.sig"
 
     @property
@@ -59,7 +59,7 @@ class Round:
 
     @property
     def server_state(self) -> Path:
-        """What a server optimizer keeps from round to round."""
+        """The state of the server optimizer between rounds."""
         return self.path / "server_state.safetensors"
 
     def update(self, client: str) -> Path:
@@ -67,7 +67,7 @@ class Round:
         return self.updates / f"{client}.safetensors"
 
     def signature(self, client: str) -> Path:
-        """The signature of one client's update, where the run has members."""
+        """The signature of one client's update, if the run has members."""
         return self.updates / f"{client}.sig"
 
     def telemetry(self, client: str) -> Path:
@@ -75,19 +75,19 @@ class Round:
         return self.updates / f"{client}.json"
 
     def heartbeat(self, client: str) -> Path:
-        """Where the training of one client stands, for as long as it lasts."""
+        """The progress of one client's running training."""
         return self.path / "training" / f"{client}.json"
 
     def training_checkpoint(self, client: str) -> Path:
-        """Where the training of one client was left off, from one checkpoint to its end."""
+        """The training checkpoint of one client, until its training ends."""
         return self.path / "training" / f"{client}.safetensors"
 
     def client_state(self, client: str) -> Path:
-        """What an algorithm keeps for one client."""
+        """The state of one client."""
         return self.path / "client_state" / f"{client}.safetensors"
 
     def delivered(self) -> list[str]:
-        """The clients whose update is there, in client order."""
+        """Return the clients whose update exists, in client order."""
         names = (path.name.removesuffix(".safetensors") for path in _listing(self.updates))
         return client_order(
             name for name in names if is_client_id(name) and self.update(name).exists()

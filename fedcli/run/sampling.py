@@ -1,4 +1,4 @@
-"""Which clients take part in a round: a pure function of the run's seed and the round."""
+"""Sampling of the clients of a round: a pure function of the run's seed and the round."""
 
 import math
 
@@ -9,7 +9,7 @@ from fedcli.run.info import RunInfo, client_order
 
 
 def is_sampled(plan: AggregatePlan) -> bool:
-    """Say whether only some of the clients take part in a round."""
+    """Return whether only a sample of the clients takes part in a round."""
     return plan.clients_per_round is not None or plan.fraction is not None
 
 
@@ -19,8 +19,8 @@ def sampled_clients(
     """Return the clients of a round in client order, drawn without replacement.
 
     McMahan et al. 2017, algorithm 1: ``max(C·K, 1)`` of K clients, C·K rounded to the nearest.
-    All clients where the plan (by default the run's) says nothing. Raises ``UsageError`` where it
-    asks for more than there are, or where the run was made without a list of clients.
+    Returns all clients if the plan (by default the run's) does not sample. Raises ``UsageError`` if
+    it asks for more than there are, or if the run has no list of clients.
     """
     plan = plan or info.plan.aggregate
     if not is_sampled(plan):

@@ -1,1 +1,1 @@
-"""Keys, signatures, and whether a file is the model that it claims to be."""
+"""Keys, signatures, and the identity of global models."""

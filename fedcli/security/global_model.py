@@ -1,4 +1,4 @@
-"""Whether a file that lies where a global model belongs is that model."""
+"""Checks that the file at the path of a global model is that model."""
 
 from fedcli.errors import BadInputError
 from fedcli.formats.manifest import Manifest
@@ -9,10 +9,10 @@ from fedcli.security.signatures import check_global
 
 
 def check_global_model(run: Run, round_: Round, found: Metadata, sha256: str) -> None:
-    """Check what a global model says of itself, who signed it, and what its manifest names.
+    """Check a global model's metadata, signature, and digest in the manifest.
 
-    ``sha256`` is that of the bytes that are used. Raises ``BadInputError`` for the model of
-    another run or round, and what ``check_global`` and ``check_described`` do.
+    ``sha256`` is the digest of the bytes in use. Raises ``BadInputError`` for the model of another
+    run or round, and what ``check_global`` and ``check_described`` do.
     """
     for what, expected, value in (
         ("run", run.id, found.run),
@@ -21,7 +21,7 @@ def check_global_model(run: Run, round_: Round, found: Metadata, sha256: str) ->
         if value != expected:
             raise BadInputError(
                 f"belongs to {what} {value}, expected {expected}",
-                hint="bring the one of this round of this run",
+                hint="copy the one of this round and run here",
                 path=round_.global_model,
             )
     check_global(run, round_, sha256)
@@ -29,21 +29,21 @@ def check_global_model(run: Run, round_: Round, found: Metadata, sha256: str) ->
 
 
 def check_described(round_: Round, sha256: str) -> None:
-    """Raise ``BadInputError`` where a global model of this SHA-256 is not what its manifest names.
+    """Raise ``BadInputError`` if the manifest names another SHA-256 of the global model.
 
-    So does a manifest that cannot be understood. A round without one says nothing of its model.
+    An invalid manifest raises it too; a missing one is accepted.
     """
     again = f"fedcli aggregate --round {round_.number}"
     try:
         manifest = Manifest.read(round_.manifest)
     except BadInputError as error:
-        hint = f"bring a good copy, or make it again: {again} --force"
+        hint = f"restore a good copy, or aggregate again: {again} --force"
         raise error.amended(hint=hint) from None
     if manifest is not None and manifest.global_model != sha256:
         raise BadInputError(
             f"was damaged or changed: SHA-256 {sha256}, and"
             f" {round_.manifest} names {manifest.global_model}",
-            hint="bring a good copy of both, or make them again, with the options of that round: "
+            hint="restore a good copy of both, or aggregate again with the options of that round: "
             f"{again} --strategy {manifest.strategy} --force",
             path=round_.global_model,
         )

@@ -1,8 +1,8 @@
 """Ed25519 keys (RFC 8032): private ones in files, public ones as one line of text.
 
-A private key is a PEM file (PKCS #8, without a password) that its owner alone can read. A public
-key is ``ed25519:`` and the base64 of its 32 bytes. The package ``cryptography`` is imported when
-something is signed or checked, and not before.
+A private key is a PEM file (PKCS #8, without a password) that only its owner can read. A public key
+is ``ed25519:`` and the base64 of its 32 bytes. The package ``cryptography`` is imported only for
+signing and checking.
 """
 
 import base64
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 _SIGNATURE_BYTES = 64
 _PRIVATE_MODE = 0o600
-_MOST_BYTES = 65_536  # of a key's file; one of ours has 119
+_MOST_BYTES = 65_536  # largest key file; ours have 119
 
 
 @dataclass(frozen=True)
 class SigningKey:
-    """A private key from a file; ``public`` is the line of text that others know it by."""
+    """A private key from a file; ``public`` is its public key as a line of text."""
 
     path: Path
     public: str
     _private: "Ed25519PrivateKey" = field(repr=False)
 
     def sign(self, message: bytes) -> str:
-        """Return the signature of a message, base64; the same message gives the same one."""
+        """Return the signature of a message, base64; it is deterministic."""
         return base64.b64encode(self._private.sign(message)).decode()
 
 
@@ -58,7 +58,7 @@ def _cryptography() -> Iterator[None]:
 
 
 def verifies(public: str, message: bytes, signature: str) -> bool:
-    """Say whether a signature (base64) of a message is by a public key (its line of text).
+    """Return whether a signature (base64) of a message is valid for a public key.
 
     Raises ``MissingDependencyError``.
     """
@@ -86,10 +86,10 @@ def _check_outside(path: Path, shared: Path) -> None:
 
 
 def write_new_key(path: Path, *, outside: Path, force: bool = False) -> SigningKey:
-    """Make a private key and write it, readable by its owner alone.
+    """Make a private key and write it, readable only by its owner.
 
-    Raises ``UsageError`` for a place in the directory ``outside``, ``ConflictError`` where a file
-    is there already, unless ``force``, ``StorageError`` and ``MissingDependencyError``.
+    Raises ``UsageError`` for a path in the directory ``outside``, ``ConflictError`` if the file
+    exists, unless ``force``, ``StorageError`` and ``MissingDependencyError``.
     """
     _check_outside(path, outside)
     with _cryptography():
@@ -119,9 +119,9 @@ def write_new_key(path: Path, *, outside: Path, force: bool = False) -> SigningK
 def read_key(path: Path, *, outside: Path) -> SigningKey:
     """Read a private key.
 
-    Raises ``UsageError`` for one in the directory ``outside``, ``NotReadyError`` where there is no
-    such file, ``BadInputError`` for one that others than its owner can use and for anything but an
-    Ed25519 key without a password, ``StorageError`` and ``MissingDependencyError``.
+    Raises ``UsageError`` for a path in the directory ``outside``, ``NotReadyError`` if the file
+    does not exist, ``BadInputError`` if others may access it or if it is not an Ed25519 key without
+    a password, ``StorageError`` and ``MissingDependencyError``.
     """
     _check_outside(path, outside)
     pem = _read_private(path)

@@ -1,8 +1,8 @@
-"""Who made an update, or a global model: signatures that hold for one run, round and client.
+"""Signatures of updates and global models, valid for one run, round and client.
 
-What is signed is a statement: that a file of this SHA-256 has this place in this run. So a copy in
-another place is not signed there. A signature is written before the file that it is of, so that no
-file is without one because its process was killed.
+The signed statement says that a file of this SHA-256 has this place in this run, so a copy in
+another place is not signed there. A signature is written before its file, so that a killed process
+leaves no file unsigned.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,15 +20,14 @@ from fedcli.security.keys import SigningKey, read_key, verifies
 from fedcli.storage.atomic import canonical_json
 from fedcli.text import brief
 
-_DOMAIN = b"fedcli-signature-1\n"  # no other program signs what begins like this
+_DOMAIN = b"fedcli-signature-1\n"  # domain separation from other programs
 
 
 @dataclass(frozen=True)
 class Statement(Sparse):
-    """What is signed: which place in which run a file has. SHA-256s are hex.
+    """The signed statement: the place of a file in a run. SHA-256s are hex.
 
-    ``client`` is of an update. ``server_state`` is of a global model that the server keeps
-    something beside.
+    ``client`` is set for updates, ``server_state`` for global models with a server state.
     """
 
     kind: str
@@ -39,13 +38,13 @@ class Statement(Sparse):
     server_state: str | None = None
 
     def message(self) -> bytes:
-        """Return the bytes that are signed."""
+        """Return the bytes to sign."""
         return _DOMAIN + canonical_json(encode(self))
 
 
 @dataclass(frozen=True)
 class Signature(FileRecord):
-    """What the file of a signature holds; ``signature`` is base64."""
+    """A signature file; ``signature`` is base64."""
 
     algorithm: str
     signed: Statement
@@ -53,10 +52,10 @@ class Signature(FileRecord):
 
 
 def member_key(run: Run, clients: Sequence[str], path: Path | None) -> SigningKey | None:
-    """Read the key that the updates of these clients are signed with; None in a run without keys.
+    """Read the key for signing updates of these clients; None in a run without members.
 
-    Raises ``UsageError`` where a key is needed and none was given, where none is needed, and for
-    one that is in the run, or not the key of these clients; and what ``read_key`` does.
+    Raises ``UsageError`` for a missing or superfluous key, and for one that lies in the run or is
+    not the key of these clients; and what ``read_key`` does.
     """
     members = run.info.members
     if not members:
@@ -78,9 +77,9 @@ def member_key(run: Run, clients: Sequence[str], path: Path | None) -> SigningKe
 
 
 def coordinator_key(run: Run, path: Path | None) -> SigningKey | None:
-    """Read the key that global models are signed with; None in a run that does not sign them.
+    """Read the key for signing global models; None in a run without a coordinator.
 
-    Raises as ``member_key`` does.
+    Raises what ``member_key`` does.
     """
     expected = run.info.coordinator
     if expected is None:
@@ -105,7 +104,7 @@ def _check_not_given(path: Path | None, why: str) -> None:
 
 
 def check_no_partials(run: Run) -> None:
-    """Raise ``UsageError`` in a run with members: nobody can tell who is in a partial mean."""
+    """Raise ``UsageError`` in a run with members: a partial mean hides who is in it."""
     if run.info.members:
         raise UsageError(
             "--partial: a partial mean carries no signatures of the updates in it, and this run"
@@ -115,7 +114,7 @@ def check_no_partials(run: Run) -> None:
 
 
 def sign_update(run: Run, round_: Round, client: str, sha256: str, key: SigningKey) -> None:
-    """Write the signature of an update of this SHA-256, which is about to appear."""
+    """Write the signature of an update of this SHA-256 before it is published."""
     statement = Statement(Kind.UPDATE.value, run.id, round_.number, sha256, client=client)
     _write(round_.signature(client), statement, key)
 
@@ -123,9 +122,9 @@ def sign_update(run: Run, round_: Round, client: str, sha256: str, key: SigningK
 def sign_global(
     run: Run, round_: Round, sha256: str, server_state: str | None, key: SigningKey
 ) -> None:
-    """Write the signature of a global model of this SHA-256, which is about to appear.
+    """Write the signature of a global model of this SHA-256 before it is published.
 
-    ``server_state`` is the SHA-256 of what the server keeps beside it.
+    ``server_state`` is the SHA-256 of the server state that belongs to it.
     """
     statement = Statement(
         Kind.GLOBAL.value, run.id, round_.number, sha256, server_state=server_state
@@ -138,10 +137,10 @@ def _write(path: Path, statement: Statement, key: SigningKey) -> None:
 
 
 def signature_fault(run: Run, round_: Round, client: str, sha256: str | None) -> str | None:
-    """Say what is wrong with the signature of an update of this SHA-256; None if nothing is.
+    """Return what is wrong with the signature of an update of this SHA-256, or None.
 
-    Nor is there anything wrong in a run without members. Without a SHA-256, which takes reading
-    the update, all else is checked. Raises ``StorageError`` and ``MissingDependencyError``.
+    In a run without members, nothing is. Without a SHA-256, which requires reading the update, all
+    else is checked. Raises ``StorageError`` and ``MissingDependencyError``.
     """
     if not run.info.members:
         return None
@@ -155,9 +154,9 @@ def signature_fault(run: Run, round_: Round, client: str, sha256: str | None) ->
 
 
 def global_fault(run: Run, round_: Round, sha256: str) -> str | None:
-    """Say what is wrong with the signature of a global model of this SHA-256; None if nothing is.
+    """Return what is wrong with the signature of a global model of this SHA-256, or None.
 
-    Nor is there anything wrong in a run without a coordinator. Raises as ``signature_fault`` does.
+    In a run without a coordinator, nothing is. Raises what ``signature_fault`` does.
     """
     return _coordinator_fault(run, round_, {"sha256": sha256})
 
@@ -171,7 +170,7 @@ def _coordinator_fault(run: Run, round_: Round, claims: Mapping[str, object]) ->
 
 
 def check_global(run: Run, round_: Round, sha256: str) -> None:
-    """Raise ``BadInputError`` where a global model of this SHA-256 is not the coordinator's.
+    """Raise ``BadInputError`` unless the coordinator signed a global model of this SHA-256.
 
     Raises also what ``global_fault`` does.
     """
@@ -179,9 +178,9 @@ def check_global(run: Run, round_: Round, sha256: str) -> None:
 
 
 def check_server_state(run: Run, round_: Round, sha256: str | None) -> None:
-    """Raise ``BadInputError`` where the server's state of this SHA-256 is not the coordinator's.
+    """Raise ``BadInputError`` unless the coordinator signed a server state of this SHA-256.
 
-    None is for a round that the server keeps nothing of. Raises also what ``global_fault`` does.
+    None stands for a round without server state. Raises also what ``global_fault`` does.
     """
     _check(run, round_.server_state, _coordinator_fault(run, round_, {"server_state": sha256}))
 
@@ -200,7 +199,7 @@ def _place(run: Run, round_: Round, kind: Kind) -> dict[str, object]:
 
 
 def _fault(path: Path, expected: Mapping[str, object], public: str, whose: str) -> str | None:
-    """Say why a file does not hold the signature of a statement; what is not expected is free."""
+    """Return why a file is not a signature of the ``expected`` facts, or None."""
     try:
         found = Signature.read(path)
     except BadInputError as error:

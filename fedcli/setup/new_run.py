@@ -1,4 +1,4 @@
-"""What ``partition`` and ``init`` share: the model, the plan, round 0, and replacing an old run."""
+"""Shared by ``partition`` and ``init``: model, plan, round 0, and replacing an old run."""
 
 import re
 import shutil
@@ -25,7 +25,7 @@ from fedcli.run.info import ModelInfo, RunInfo
 from fedcli.run.sampling import sampled_clients
 from fedcli.security.keys import SigningKey
 from fedcli.security.signatures import sign_global
-from fedcli.storage.atomic import directory_aside, publish_first
+from fedcli.storage.atomic import publish_first, temporary_directory
 
 if TYPE_CHECKING:
     from fedcli.models.weights import InitialModel
@@ -38,20 +38,20 @@ NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 @dataclass(frozen=True)
 class Start:
-    """The model that a run starts from, and the plan that it follows."""
+    """The starting model and the plan of a run."""
 
     model: ModelInfo = field(default_factory=lambda: ModelInfo("cnn"))
     init_from: Path | None = option(
         None,
-        "Start from the weights in a .safetensors or .pth file; a last layer for another"
-        " number of classes is drawn anew.",
+        "Start from the weights in a .safetensors or .pth file; a last layer with another"
+        " number of classes is re-initialised.",
         "FILE",
         unset="fresh weights from the seed",
     )
     pretrained: bool = option(
         False,
-        "Start from torchvision's ImageNet weights, downloaded if need be; the last layer is"
-        " drawn anew, unless there are 1000 classes.",
+        "Start from torchvision's ImageNet weights, downloaded if needed; the last layer is"
+        " re-initialised, unless there are 1000 classes.",
         flag=True,
     )
     normalize: str | None = option(
@@ -76,9 +76,9 @@ class Start:
     ) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return mean and standard deviation per channel, for data of this dtype.
 
-        Floating-point data is used as it is. Grey pictures get the mean over the channels: they
-        are normalised before a network is given them as RGB. Raises ``UsageError`` where the
-        constants do not fit.
+        Floating-point data is not normalised. Grey pictures get the mean over the channels: they
+        are normalised before a network receives them as RGB. Raises ``UsageError`` if the constants
+        do not fit.
         """
         if dtype != "uint8":
             if self.normalize is not None:
@@ -98,21 +98,21 @@ class Start:
 
     @property
     def own_factory(self) -> str | None:
-        """The user's own network, which the person who makes the run has asked for."""
+        """The user's own network, which the person who makes the run asked for."""
         return self.model.name if self.model.is_users_own else None
 
     def origin(self) -> dict[str, Any]:
-        """Return what identifies the starting weights, for ``run.json``."""
+        """Return the identity of the starting weights, for ``run.json``."""
         weights = None if self.init_from is None else checkpoint.digest(self.init_from)
         return {"init_from": weights, "pretrained": self.pretrained}
 
 
 def existing(root: Path, info: RunInfo, *, force: bool) -> Run | None:
-    """Return the run at ``root`` when it is the very run that ``info`` describes.
+    """Return the run at ``root`` if ``info`` describes exactly this run.
 
-    None when there is none, or when ``force`` is to replace it. Raises ``ConflictError`` when
-    it is another, or when rounds are there that no ``run.json`` belongs to, and ``UsageError``
-    when its rounds cannot be sampled as the plan says.
+    Returns None without a run, or when ``force`` replaces it. Raises ``ConflictError`` for another
+    run, or for rounds without a ``run.json``, and ``UsageError`` if the plan cannot sample the
+    clients.
     """
     sampled_clients(info, 1)
     if force:
@@ -147,7 +147,7 @@ def _trained_rounds(root: Path) -> bool:
 
 
 def _difference(old: RunInfo, new: RunInfo) -> str:
-    """Name the first thing in which two runs differ."""
+    """Describe the first difference between two runs."""
     before, after = _flat(old.as_json()), _flat(new.as_json())
     keys = [key for key in (*before, *after) if key != "id" and before.get(key) != after.get(key)]
     key = keys[0]
@@ -169,13 +169,12 @@ def _short(value: Any) -> str:
 
 @contextmanager
 def built_aside(root: Path, info: RunInfo, *, force: bool) -> Iterator[Run]:
-    """Give a run aside, in the run directory, that takes its place at ``root``.
+    """Provide a run in a temporary directory, which moves to ``root`` when the block succeeds.
 
-    It does so when the block ends well; until then an old run is whole. Where another process has
-    made the same run meanwhile, that stays. Raises ``ConflictError`` where it has made another
-    one, and ``StorageError``.
+    Until then an old run stays complete. If another process makes the same run meanwhile, that one
+    stays. Raises ``ConflictError`` if it makes a different one, and ``StorageError``.
     """
-    with directory_aside(root, "new") as aside:
+    with temporary_directory(root, "new") as aside:
         run = Run.create(aside, info)
         yield run
         try:
@@ -192,9 +191,9 @@ def built_aside(root: Path, info: RunInfo, *, force: bool) -> Iterator[Run]:
 
 
 def _take_place(run: Run, root: Path, *, force: bool) -> None:
-    """Move the files of a run to ``root``, ``run.json`` last: without it there is no run.
+    """Move the files of a run to ``root``, ``run.json`` last: without it, there is no run.
 
-    What a run has left there that was stopped half-way goes; with ``force``, that of any run.
+    Removes the files of an unfinished run; with ``force``, of any run.
     """
     files = [path.relative_to(run.root) for path in run.root.rglob("*") if path.is_file()]
     marker = Path("run.json")
@@ -214,7 +213,7 @@ def _take_place(run: Run, root: Path, *, force: bool) -> None:
 
 
 def _clear(root: Path, keep: Container[Path], *, rounds: bool) -> None:
-    """Remove the data of an old or half-made run, and its rounds, and nothing else."""
+    """Remove the data of an old or unfinished run, and with ``rounds`` its rounds; nothing else."""
     data = root / "data"
     shards = data.glob("client-*.safetensors")
     for path in (*shards, data / "test.safetensors", data / "partition.json"):
@@ -226,11 +225,10 @@ def _clear(root: Path, keep: Container[Path], *, rounds: bool) -> None:
 
 
 def plan_of(start: Start, classes: Sequence[str], shape: tuple[int, ...]) -> Plan:
-    """Return the plan of a run: with LoRA, all is frozen that is not to be trained.
+    """Return the plan of a run; with LoRA, freeze everything that is not trained.
 
-    To be trained are the adapters, the last layer, and layers that stay with the client. A plan
-    that freezes something says itself what. Raises ``UsageError`` for a model that is not known or
-    does not fit.
+    LoRA trains the adapters, the last layer, and layers that stay with the client, unless the plan
+    freezes something itself. Raises ``UsageError`` for a model that is unknown or does not fit.
     """
     train = start.plan.train
     if start.model.lora is None or train.freeze:
@@ -246,7 +244,7 @@ def plan_of(start: Start, classes: Sequence[str], shape: tuple[int, ...]) -> Pla
     last_layer = try_model(module, start.model, shape).last_layer
     roles = roles_of(module)
     local = local_patterns(train, roles)
-    if any(pattern.startswith("!") for pattern in local):  # "!!" would not put them back
+    if any(pattern.startswith("!") for pattern in local):  # "!!" cannot negate them again
         local = tuple(sorted(matching(local, module.state_dict())))
     freeze = all_but_adapters(last_layer, local)
     return replace(start.plan, train=replace(train, freeze=freeze))
@@ -255,7 +253,7 @@ def plan_of(start: Start, classes: Sequence[str], shape: tuple[int, ...]) -> Pla
 def initial_model(start: Start, info: RunInfo) -> "InitialModel":
     """Build the starting model.
 
-    Raises ``UsageError`` for one that is not known, or does not fit the examples or the plan.
+    Raises ``UsageError`` for one that is unknown, or does not fit the examples or the plan.
     """
     from fedcli.client.local_training import Tensors
     from fedcli.models.weights import initial_tensors
@@ -274,7 +272,7 @@ def initial_model(start: Start, info: RunInfo) -> "InitialModel":
 
 
 def write_round_zero(run: Run, model: "InitialModel", key: SigningKey | None = None) -> None:
-    """Write the starting model, signed by the coordinator where there is a key."""
+    """Write the starting model; sign it if the coordinator's key is given."""
     roles = {name: role for name, role in model.roles.items() if role != Role.PARAMETER}
     metadata = Metadata(Kind.GLOBAL, run.id, round=0, roles=roles, seed=run.info.seed)
     with checkpoint.prepare(run.round(0).global_model, model.tensors, metadata) as written:

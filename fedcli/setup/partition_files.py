@@ -26,7 +26,7 @@ def write_data(run: Run, division: Division, progress: Progress) -> None:
 
 
 def _files(run: Run, division: Division) -> list[tuple[Path, str | None, Part]]:
-    """Each shard with the client that it belongs to; empty ones are not written."""
+    """Return each shard that is not empty: its path, client and examples."""
     files: list[tuple[Path, str | None, Part]] = []
     for one in division.clients:
         train, test = division.seen_by(one)
@@ -76,7 +76,7 @@ def _described(run: Run, division: Division, shards: dict[str, ShardFile]) -> Pa
 
 
 def damaged_file(run: Run) -> Path | None:
-    """Return a file of ``data/`` that is missing, or does not have the size it was written with."""
+    """Return a file of ``data/`` that is missing or has the wrong size, or None."""
     partition = PartitionFile.try_read(run.partition_file)
     if partition is None:
         return run.partition_file

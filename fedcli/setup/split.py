@@ -1,4 +1,4 @@
-"""Dividing a data set: which examples each simulated client trains, and is tested, on."""
+"""Division of a data set: the training, validation and test examples of each client."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -29,8 +29,8 @@ class Client:
 class Division:
     """A data set divided between clients.
 
-    ``test`` is the common test part, None where there is none. ``repaired`` and ``groups`` (of
-    each client) are as in ``data/partition.json``.
+    ``test`` is the common test part, or None. ``repaired`` and ``groups`` are as in
+    ``data/partition.json``.
     """
 
     dataset: Dataset
@@ -42,9 +42,9 @@ class Division:
     groups: dict[str, list[str]]
 
     def seen_by(self, client: Client) -> tuple[Part, Part]:
-        """Return the training part and the test part, changed as the scheme does for a client.
+        """Return the training and the test part with a client's changes of features.
 
-        Raises ``UsageError`` where such examples cannot be changed so.
+        Raises ``UsageError`` if these examples cannot be changed that way.
         """
         return (
             self._changed(self.dataset.train, "train", client),
@@ -59,7 +59,7 @@ class Division:
         return replace(part, read=lambda numbers: change(part.read(numbers), numbers))
 
     def left_out(self) -> Iterator[str]:
-        """Say which examples no client gets, and who has none to be tested on."""
+        """Yield messages about examples that no client gets, and clients without test examples."""
         labels = self.dataset.train.labels
         given = np.concatenate([np.union1d(one.train, one.validation) for one in self.clients])
         missing = np.setdiff1d(np.arange(len(labels)), given)
@@ -79,7 +79,7 @@ class Division:
 
 
 def pool_of(dataset: Dataset) -> Pool:
-    """Return what a partitioner sees of the training part."""
+    """Return the training part as a partitioner sees it."""
     part = dataset.train
     return Pool(part.labels, dataset.classes, part.groups, dataset.group_names)
 
@@ -87,7 +87,7 @@ def pool_of(dataset: Dataset) -> Pool:
 def divide(
     dataset: Dataset, scheme: Scheme, val_fraction: float, test_split: str, seed: int
 ) -> Division:
-    """Cut the training part, hold out a part of each client's, and share out the test part.
+    """Partition the training part, hold out validation examples, and distribute the test part.
 
     Raises ``UsageError``.
     """
@@ -112,7 +112,7 @@ def divide(
 
 
 def _held_out(labels: Labels, mine: Indices, fraction: float, number: int, seed: int) -> Indices:
-    """Choose the examples of a client to hold out, class by class."""
+    """Choose the validation examples of a client, class by class."""
     if fraction == 0:
         return np.empty(0, np.int64)
     count = max(1, round(fraction * len(mine)))
@@ -125,7 +125,7 @@ def _held_out(labels: Labels, mine: Indices, fraction: float, number: int, seed:
 
 
 def _client_tests(dataset: Dataset, made: Cut, seed: int) -> list[Indices]:
-    """Share out the test part: by group where both parts know theirs, else class by class."""
+    """Distribute the test part: by group if both parts have groups, else class by class."""
     if made.groups and dataset.test.groups is not None:
         return by_group(dataset.test.groups, made.groups)
     labels, number = dataset.train.labels, len(dataset.classes)

@@ -1,7 +1,7 @@
-"""The Python API: one public function a command, with the command's name.
+"""The steps: one public function per command, with the command's name.
 
-A step takes and returns plain typed values; it neither prints nor ends the process. Each lives
-in a module of its own, so that ``fedcli.steps.aggregate`` does not import torch::
+A step takes and returns plain typed values; it neither prints nor ends the process. Each has a
+module of its own, so that ``fedcli.steps.aggregate`` does not import torch::
 
     from fedcli.run import Run
     from fedcli.steps.aggregate import aggregate

@@ -26,7 +26,7 @@ from fedcli.security.signatures import coordinator_key
 
 @dataclass(frozen=True)
 class AggregateResult:
-    """What ``aggregate`` did. ``path`` and ``sha256`` are the new global model's."""
+    """The result of ``aggregate``; ``path`` and ``sha256`` are of the new global model."""
 
     round: int
     path: Path
@@ -61,21 +61,21 @@ def aggregate(
     force: bool = False,
     progress: Progress | None = None,
 ) -> AggregateResult:
-    """Write the global model of a round: what a rule makes of its updates.
+    """Aggregate the updates of a round by a rule, and write the global model.
 
-    ``options`` are the rule's, by their names in ``AggregatePlan``, where they differ from the
-    run's plan. ``members`` names the only clients that count, and files of partial means. Every
-    client that takes part has to have delivered; with ``min_clients`` that many are enough.
-    ``wait`` is how many seconds to wait for those that have not. A bad update is left where it is
-    and out of the sum, with the reason in the manifest, where the others are enough; with
-    ``strict``, and without ``min_clients`` or a buffer where the clients are known, it ends the
-    step. ``key`` is the coordinator's, in a run whose global models are signed. Sums run in
-    float64, in client order, and are rounded once. The defaults are FedAvg (McMahan et al. 2017).
+    ``options`` override the run's plan, by their names in ``AggregatePlan``. ``members`` restricts
+    the round to these clients, and names files of partial means. Every participant must have
+    delivered, or at least ``min_clients`` of them; ``wait`` is how many seconds to wait for missing
+    ones. A bad update is skipped, with the reason in the manifest, if the others are enough; it
+    ends the step with ``strict``, or if the run has a list of clients and neither ``min_clients``
+    nor a buffer is set. ``key`` is the coordinator's, in a run whose global models are signed. Sums
+    run in float64, in client order, and are rounded once. The defaults are FedAvg (McMahan et al.
+    2017).
 
-    Raises ``NotReadyError`` when updates are missing or too few for the rule, ``UpdateError``
-    when one does not fit, ``ConflictError`` when the round is complete and was made from other
-    inputs, ``UsageError`` for options that cannot be met, and ``StorageError``. After an error
-    the round's directory holds what it held before.
+    Raises ``NotReadyError`` when updates are missing or too few for the rule, ``UpdateError`` when
+    one does not fit, ``ConflictError`` when the round is complete and was made from other inputs,
+    ``UsageError`` for unusable options, and ``StorageError``. After an error, the round's directory
+    is as before.
     """
     progress = progress or Silence()
     signing = coordinator_key(run, key)
@@ -100,11 +100,11 @@ def aggregate(
 
 
 def _gather(request: Request, quorum: Quorum, wait: float, progress: Progress) -> Inputs:
-    """Wait for the updates, unless the round is complete, where nobody is missed any more."""
+    """Wait for the updates, unless the round is complete."""
     invitation, rule = request.invitation, request.rule
     if invitation.round.global_model.exists():
         wait = 0
-    else:  # what no waiting can make up for is a UsageError
+    else:  # raise UsageError at once if waiting cannot help
         with suppress(NotReadyError):
             quorum.check(participation(invitation))
         with suppress(NotReadyError):

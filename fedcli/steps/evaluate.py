@@ -1,4 +1,4 @@
-"""Score the models of a run on test data, and keep the scores in the round's directory."""
+"""Score the models of a run on test data, and store the scores in the round's directory."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,9 +34,9 @@ __all__ = ["EvaluateResult", "Rounds", "evaluate", "read_evaluations"]
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """The evaluations asked for, as ``evaluation.json`` holds them, each with its round.
+    """The requested evaluations, as in ``evaluation.json``, each with its round.
 
-    ``computed`` of them were made now; the others were there already.
+    ``computed`` of them are new; the others existed already.
     """
 
     computed: int
@@ -61,11 +61,11 @@ def evaluate(
 ) -> EvaluateResult:
     """Score the global models of ``rounds``, or the updates of ``clients`` (ids as ``--id``).
 
-    With ``personal``, the personal models of ``clients``, or of all; ``state`` is where clients
-    keep their state, by default the run. They are scored on the run's test set, on each client's
-    own examples (``on_clients``), or on ``data``, a folder or npz file; a personal model on its
-    client's. With ``classes``, on the examples of these only, while the model still chooses among
-    all. What is there already is not computed again.
+    With ``personal``, score the personal models of ``clients``, or of all; ``state`` is the folder
+    of client states, by default the run. Test data are the run's test set, each client's own
+    examples (``on_clients``), or ``data``, a folder or npz file; for a personal model, its client's
+    examples. ``classes`` restricts the examples, while the model still chooses among all classes.
+    Existing scores are not computed again.
 
     Raises ``UsageError``, ``NotReadyError``, ``BadInputError``, ``DataError``,
     ``OutOfMemoryError`` and ``StorageError``.
@@ -97,7 +97,7 @@ def _score(
     known: Mapping[str, Score],
     progress: Progress,
 ) -> tuple[dict[str, Score], list[Score]]:
-    """Return the new scores of a model by subject, and all that were asked for, in order."""
+    """Return the new scores of a model by subject, and all requested scores in order."""
     fresh, entries = {}, []
     for test_set in test_sets:
         subject = _subject(model, test_set, outputs.classes)
@@ -136,7 +136,7 @@ def _scorer(run: Run, device: str, threads: int | None, own_model: str | None) -
 
 
 class _Outputs:
-    """What a model says of the examples of each part of the test sets, computed once a part."""
+    """The outputs of a model on the parts of test sets, computed once per part."""
 
     def __init__(
         self, model: Model, scorer: "Callable[[], Scorer]", chosen: list[str] | None
@@ -153,8 +153,8 @@ class _Outputs:
         return scorer
 
     def figures(self, test_set: TestSet) -> dict[str, Any] | None:
-        """Return the figures of a ``Score``; None without examples of the classes."""
-        scorer = self._scorer  # building a network is no part of scoring
+        """Return the values of a ``Score``; None without examples of the classes."""
+        scorer = self._scorer  # building the network does not count as scoring
         started = time.perf_counter()
         found = [self._of(*part) for part in test_set.parts.items()]
         known = [outputs for outputs in found if outputs is not None]
@@ -175,7 +175,7 @@ class _Outputs:
 
 
 def read_evaluations(round_: Round) -> dict[str, Score]:
-    """Read ``evaluation.json`` of a round, each score by its subject; empty without one.
+    """Read ``evaluation.json`` of a round as scores by subject; empty without the file.
 
     Raises ``BadInputError`` when the file is broken.
     """
@@ -184,8 +184,8 @@ def read_evaluations(round_: Round) -> dict[str, Score]:
 
 
 def _store(round_: Round, fresh: Mapping[str, Score]) -> None:
-    # Another process may add its scores between our reading and our writing, and then lacks ours:
-    # whoever finds its own scores gone adds them again.
+    # Another process may write its scores between our read and our write, and overwrite ours:
+    # whoever finds its scores gone adds them again.
     for _ in range(_TRIES):
         if not fresh:
             return
@@ -210,7 +210,7 @@ def _subject(model: Model, test_set: TestSet, chosen: list[str] | None) -> dict[
 
 
 def _choose_classes(run: Run, names: Sequence[str] | None) -> list[str] | None:
-    """Resolve class names, or numbers where no class has that name, to names in class order."""
+    """Resolve class names, or class numbers, to names in class order."""
     if names is None:
         return None
     classes = run.info.dataset.classes

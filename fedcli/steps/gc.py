@@ -1,4 +1,4 @@
-"""Remove updates and states of old rounds, which no later step reads."""
+"""Remove updates and states of old rounds that no later step reads."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from fedcli.run.retention import FileKind, OldFile, OldFiles, old_files
 
 @dataclass(frozen=True)
 class Removed:
-    """How many files of one sort were removed, and how many bytes they had."""
+    """The number and total size in bytes of the removed files of one kind."""
 
     what: str
     files: int
@@ -22,7 +22,7 @@ class Removed:
 
 @dataclass(frozen=True)
 class KeptFile:
-    """A file of an old round that was not removed, relative to the run, and why."""
+    """A file of an old round that was kept, relative to the run, and why."""
 
     file: str
     reason: str
@@ -30,7 +30,7 @@ class KeptFile:
 
 @dataclass(frozen=True)
 class GcResult:
-    """What ``gc`` removed, or would; ``rounds`` are those whose files they were."""
+    """What ``gc`` removed, or would remove; ``rounds`` are the rounds of these files."""
 
     run: Path
     keep_last: int
@@ -45,12 +45,12 @@ class GcResult:
 def gc(
     run: Run, keep_last: int, *, dry_run: bool = False, progress: Progress | None = None
 ) -> GcResult:
-    """Remove what rounds before the last ``keep_last`` complete ones do not need any more.
+    """Remove unneeded files of rounds before the last ``keep_last`` complete ones.
 
-    Those are updates, states of clients and of the server, and interrupted trainings. Global
-    models, manifests, scores, data and the open round are never touched, nor what a later step
-    still reads: see ``fedcli.run.retention``. With ``dry_run`` nothing is removed. It may be
-    stopped at any moment, be repeated, and run twice at once.
+    Those are updates, client and server states, and training checkpoints. Global models, manifests,
+    scores, data and the open round are never touched, nor are files that a later step still reads:
+    see ``fedcli.run.retention``. ``dry_run`` removes nothing. The step may be interrupted,
+    repeated, and run twice at once.
 
     Raises ``UsageError`` for less than one round, and ``StorageError``.
     """
@@ -69,7 +69,7 @@ def gc(
 
 
 def _size(path: Path) -> int | None:
-    """Return the size of a file in bytes; None where it is gone."""
+    """Return the size of a file in bytes; None if it is gone."""
     try:
         return path.lstat().st_size
     except FileNotFoundError:
@@ -77,7 +77,7 @@ def _size(path: Path) -> int | None:
 
 
 def _remove(path: Path) -> int | None:
-    """Remove a file and return its size; None where another process was faster."""
+    """Remove a file and return its size; None if another process was faster."""
     try:
         size = _size(path)
         path.unlink()
@@ -86,7 +86,7 @@ def _remove(path: Path) -> int | None:
     except OSError as error:
         raise StorageError(
             f"cannot remove: {error.strerror}",
-            hint="repeat the command once the cause is removed; what it has removed was old",
+            hint="repeat the command once the cause is removed; only old files were removed",
             path=path,
         ) from error
     return size

@@ -1,4 +1,4 @@
-"""Make a run without data, for clients that each hold their own."""
+"""Make a run without data, for clients that hold their own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,9 +23,9 @@ from fedcli.setup.new_run import (
 
 @dataclass(frozen=True)
 class InitResult:
-    """What ``init`` made; ``clients`` is empty when any client may take part.
+    """The result of ``init``; ``clients`` is empty if any client may take part.
 
-    ``members`` and ``coordinator`` are the public keys of those who sign.
+    ``members`` and ``coordinator`` are public keys.
     """
 
     run: Path
@@ -53,15 +53,14 @@ def init(
     start: Start | None = None,
     force: bool = False,
 ) -> InitResult:
-    """Write round 0 and, last of all, ``run.json`` at ``root``; there is no ``data/``.
+    """Write round 0 and finally ``run.json`` at ``root``, without ``data/``.
 
-    Examples are uint8 pictures (channels, image_size, image_size). ``members`` maps clients to
-    their public keys, in place of ``clients``: their updates are to be signed. With ``key``, the
-    file of the coordinator's private key, global models are signed too. When the same run is there
-    already, nothing is touched.
+    Examples are uint8 pictures (channels, image_size, image_size). ``members`` replaces ``clients``
+    and maps client ids to public keys: their updates must be signed. With ``key``, the file of the
+    coordinator's private key, global models are signed too. If the same run exists, nothing is
+    touched.
 
-    Raises ``UsageError``, ``ConflictError`` and ``StorageError``, and for the key what ``read_key``
-    does.
+    Raises ``UsageError``, ``ConflictError`` and ``StorageError``, and what ``read_key`` does.
     """
     start = start or Start()
     signing = None if key is None else read_key(key, outside=root)

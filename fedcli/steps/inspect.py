@@ -1,4 +1,4 @@
-"""Look into checkpoints: what they say of themselves, and what is in their tensors."""
+"""Inspect and compare checkpoints: their metadata and their tensors."""
 
 import math
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from fedcli.formats.metadata import Kind, Metadata, Role
 from fedcli.formats.tensor_stats import Figures, figures
 from fedcli.formats.update_tensors import open_tensors
 
-_MOST_CLASSES = 100_000  # beyond, labels are not counted
+_MOST_CLASSES = 100_000  # labels above are not counted
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor; ``role`` is None in a file that is none of this program."""
+    """One tensor; ``role`` is None in a file of another program."""
 
     name: str
     dtype: str
@@ -30,9 +30,9 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Inspected:
-    """A file; ``metadata`` is what it says of itself, None where it is none of this program.
+    """An inspected file; ``metadata`` is None in a file of another program.
 
-    ``labels`` are the counts of a shard's labels. ``norm`` is that of all parameters together.
+    ``labels`` are the label counts of a shard, ``norm`` the norm of all parameters together.
     """
 
     path: Path
@@ -46,7 +46,7 @@ class Inspected:
 
 @dataclass(frozen=True)
 class ComparedTensor:
-    """A tensor that two files have; ``relative`` is ‖x - y‖ / ‖x‖, None where that is none."""
+    """A tensor in both files; ``relative`` is ‖x - y‖ / ‖x‖, None if x is 0 or it is not finite."""
 
     name: str
     values: int
@@ -57,10 +57,11 @@ class ComparedTensor:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two files. ``facts`` are what they say of themselves and differs, by its name.
+    """A comparison of two files; ``facts`` are differing metadata, by name.
 
-    ``first_only`` and ``second_only`` are tensors; ``other_shape`` those of other shapes, which
-    are not compared. ``cosine`` is that of the angle between all parameters that both have.
+    ``first_only`` and ``second_only`` name tensors in one file only, ``other_shape`` those of
+    different shapes, which are not compared. ``cosine`` is the cosine of the angle between all
+    common parameters.
     """
 
     paths: tuple[Path, Path]
@@ -75,7 +76,7 @@ class Comparison:
 
 
 def inspect(path: Path) -> Inspected:
-    """Read a safetensors file once, hash it on the way, and say what is in it.
+    """Read and hash a safetensors file once, and describe its content.
 
     Raises ``NotReadyError``, ``StorageError`` and ``CheckpointError``.
     """
@@ -136,7 +137,7 @@ def _role(name: str, metadata: Metadata | None) -> str | None:
 
 
 def _facts(metadata: Metadata) -> dict[str, Any]:
-    """Return what a file says of itself, without the roles, which are told with the tensors."""
+    """Return the metadata of a file without roles, which are shown with the tensors."""
     facts = {key: v for key, v in metadata.as_json().items() if key not in ("format", "roles")}
     if "training" in facts:
         facts["training"] = dict(sorted(facts["training"].items()))
@@ -188,5 +189,5 @@ class _Labels:
         self._counts = more
 
     def counts(self) -> tuple[int, ...] | None:
-        """Return how many examples each class has; None without labels that can be counted."""
+        """Return the number of examples per class; None without countable labels."""
         return tuple(self._counts.tolist()) if len(self._counts) and not self._strange else None

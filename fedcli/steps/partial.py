@@ -1,4 +1,4 @@
-"""Add up the updates of some clients into a partial mean, which others add up further."""
+"""Add up the updates of some clients into a partial mean, for further aggregation."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,12 @@ from typing import Any
 from fedcli.aggregation.admission import open_updates
 from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.decide import check_suited
-from fedcli.aggregation.provenance import contributions, made_of, not_read, partial_contributions
+from fedcli.aggregation.provenance import (
+    combined_metadata,
+    contributions,
+    digest_placeholder,
+    partial_contributions,
+)
 from fedcli.aggregation.request import Request, read_request
 from fedcli.aggregation.updates import Update, check_sources
 from fedcli.aggregation.weighted_sums import add_up
@@ -34,10 +39,10 @@ from fedcli.strategies.decision import Shares
 
 @dataclass(frozen=True)
 class PartialResult:
-    """What ``partial`` did. ``total_weight`` is what the sums in the file are to be divided by.
+    """The result of ``partial``; ``total_weight`` is the divisor of the sums in the file.
 
-    ``clients`` are the updates that were added up, ``partials`` the partial means among them;
-    both are empty when the file was there already.
+    ``clients`` are the updates that were added up, ``partials`` the partial means; both are empty
+    if the file existed already.
     """
 
     path: Path
@@ -62,23 +67,23 @@ def partial(
     force: bool = False,
     progress: Progress | None = None,
 ) -> PartialResult:
-    """Write the sum of weighted updates, in float64, with the sum of the weights.
+    """Write the weighted sum of updates, in float64, with the sum of the weights.
 
-    ``members`` are ids of clients and files of partial means, and nobody else counts; by default
-    all updates of the round that are there. The mean of the whole is what ``aggregate`` makes of
-    its parts; it equals the mean of all updates at once but for the rounding of sums in float64.
+    ``members`` are the ids of clients and files of partial means to add up; by default all existing
+    updates of the round. ``aggregate`` makes the whole mean from its parts; it equals the mean of
+    all updates up to the rounding of float64 sums.
 
-    Raises ``NotReadyError`` when a client that was named has not delivered, ``UsageError`` for a
-    rule that is no mean weighted by examples or uniform, ``UpdateError``, ``ConflictError`` when
-    the file is there and was made from other inputs, and ``StorageError``.
+    Raises ``NotReadyError`` when a named client has not delivered, ``UsageError`` for a rule other
+    than a mean with uniform or example weights, ``UpdateError``, ``ConflictError`` when the file
+    exists and was made from other inputs, and ``StorageError``.
     """
     started = time.perf_counter()
     check_no_partials(run)
     request = read_request(run, round_number, options, members, exclude)
     if not request.rule.adds_up:
         raise UsageError(
-            f"--partial: adds up a mean weighted by examples or uniform, not {request.rule.reduce}"
-            f" with weighting {request.rule.weighting}"
+            f"--partial: adds up means with examples or uniform weighting, not"
+            f" {request.rule.reduce} with {request.rule.weighting} weighting"
         )
     rule, round_ = request.rule, request.invitation.round
     wanted = [(round_.number, client) for client in _taking_part(request)]
@@ -99,9 +104,9 @@ def partial(
 
 @dataclass(frozen=True)
 class Sums:
-    """What is added up; ``shares`` are the weights of the updates.
+    """The terms of a sum; ``shares`` are the weights of the updates.
 
-    ``recorded`` is what all of them recorded alike of their training, for the rule to look at.
+    ``recorded`` holds equal values of their training records, which the rule needs.
     """
 
     base: Base
@@ -111,10 +116,10 @@ class Sums:
     recorded: Mapping[str, float]
 
     def metadata(self, digest_of: Callable[[Update], str]) -> Metadata:
-        """Describe the file."""
-        made = made_of(Kind.PARTIAL, self.base, self.updates, digest_of)
+        """Return the metadata of the file."""
+        made = combined_metadata(Kind.PARTIAL, self.base, self.updates, digest_of)
         members = {c: sha256 for update in self.updates for c, sha256 in update.members.items()}
-        first = self.updates[0].training  # all of them withhold the same tensors
+        first = self.updates[0].training  # all updates withhold the same tensors
         withheld = {"freeze": first.freeze, "local_layers": first.local_layers}
         return replace(
             made,
@@ -126,7 +131,7 @@ class Sums:
 
 
 def _taking_part(request: Request) -> tuple[str, ...]:
-    """Return whose updates are added up; of files alone, nobody's."""
+    """Return the clients whose updates are added up; nobody if only files are named."""
     invitation = request.invitation
     if request.partials and invitation.named is None:
         invitation = replace(invitation, named=())
@@ -145,7 +150,7 @@ def _write(
     output: Path, sums: Sums, progress: Progress, started: float, *, force: bool
 ) -> PartialResult:
     weights, divisor = sums.shares.weights, sums.shares.divisor
-    layout, described = sums.base.partial_layout(), sums.metadata(not_read)
+    layout, described = sums.base.partial_layout(), sums.metadata(digest_placeholder)
     with create(output, layout, described, replace=force) as writer:
         add_up(sums.base, sums.updates, weights.tolist(), writer, progress)
         direct = [update for update in sums.updates if not update.members]
@@ -171,7 +176,7 @@ def _unchanged(output: Path, sums: Sums) -> PartialResult:
             found, sha256 = checkpoint.metadata, checkpoint.digest()
     except CheckpointError as error:
         raise ConflictError(
-            f"exists, and is no partial mean: {error.about(output)}",
+            f"exists, but is not a partial mean: {error.about(output)}",
             hint="--force replaces it",
             path=output,
         ) from None

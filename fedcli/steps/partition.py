@@ -1,4 +1,4 @@
-"""Cut a data set into clients, and write the run and its starting model."""
+"""Partition a data set into clients, and write the run and its starting model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,10 +32,10 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Partition:
-    """What ``partition`` made; counts are per class, in the order of ``classes``.
+    """The result of ``partition``; counts are per class, in the order of ``classes``.
 
-    ``test_label_counts`` is [] without a common test set; ``groups`` names those of each client,
-    and is empty where the cut was not made by them.
+    ``test_label_counts`` is [] without a common test set; ``groups`` names the groups of each
+    client, and is empty unless the partition is by groups.
     """
 
     run: Path
@@ -68,11 +68,11 @@ def partition(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Partition:
-    """Write ``data/``, round 0 and, last of all, ``run.json`` at ``root``.
+    """Write ``data/``, round 0 and finally ``run.json`` at ``root``.
 
-    The old run stays whole until the new one is complete. When the same run is there already,
-    nothing is touched; where files of its ``data/`` are gone, they are written again. Raises
-    ``UsageError``, ``NotReadyError``, ``DataError``, ``ConflictError`` and ``StorageError``.
+    An old run stays complete until the new one is. If the same run exists, nothing is touched
+    except missing files of its ``data/``, which are written again. Raises ``UsageError``,
+    ``NotReadyError``, ``DataError``, ``ConflictError`` and ``StorageError``.
     """
     source, scheme, start = source or DataSource(), scheme or Scheme(), start or Start()
     progress = progress or Silence()
@@ -92,7 +92,7 @@ def partition(
 
 
 def _dataset(source: DataSource, seed: int, progress: Progress) -> Dataset:
-    """Read the data set, cut down to ``--limit``."""
+    """Read the data set, reduced to ``--limit`` examples."""
     reading = replace(source, seed=seed, progress=progress)
     dataset = load_dataset(source.spec, reading, source.options)
     size = len(dataset.train.labels)
@@ -135,7 +135,7 @@ def _info(division: Division, source: DataSource, start: Start) -> RunInfo:
 
 
 def _completed(run: Run, division: Division, progress: Progress) -> Partition:
-    """Write the data of a run again where files are gone; the run's id says what they hold."""
+    """Write the data of a run again if files are missing; its id determines their content."""
     damaged = damaged_file(run)
     if damaged is None:
         return _result(run, already_done=True)

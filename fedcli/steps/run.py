@@ -1,4 +1,4 @@
-"""Do many rounds by launching the other steps, each as a process of its own."""
+"""Run many rounds by launching the other steps, each as its own process."""
 
 import time
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ __all__ = ["StepOptions", "RoundSummary", "RunResult", "run_rounds"]
 
 @dataclass(frozen=True)
 class RoundSummary:
-    """One round that was done; loss and accuracy are None without evaluation."""
+    """One finished round; loss and accuracy are None without evaluation."""
 
     round: int
     clients: int
@@ -33,7 +33,7 @@ class RoundSummary:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What ``run_rounds`` did; ``rounds`` is empty when all of them were there already."""
+    """The result of ``run_rounds``; ``rounds`` is empty if all were complete already."""
 
     rounds_complete: int
     rounds: tuple[RoundSummary, ...]
@@ -49,17 +49,16 @@ def run_rounds(
     keep_updates: int | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
-    """Go on until ``rounds`` rounds are complete, from where the directory stands.
+    """Continue a run until ``rounds`` rounds are complete.
 
-    Each round trains the clients that take part in it, ``jobs`` at a time (None: as many as suit
-    the machine), aggregates, and evaluates; rounds that are complete but were not evaluated are
-    evaluated first. With several clients at a time and no number of threads, each gets its share
-    of the cores. With ``keep_updates`` ``gc`` is launched after each round, and before the first,
-    in case it was stopped.
+    Each round trains its clients, ``jobs`` at a time (None: as many as suit the machine),
+    aggregates, and evaluates; complete rounds without evaluation are evaluated first. Parallel
+    clients share the cores unless a number of threads is given. With ``keep_updates``, ``gc`` runs
+    after each round, and before the first, in case it was interrupted.
 
-    Raises ``UsageError`` and ``NotReadyError`` for what no round can do, before any client trains,
-    and what a step reports; the message names the client. An interrupt
-    stops the processes; the next call goes on from there.
+    Raises ``UsageError`` and ``NotReadyError`` for impossible options, before any client trains,
+    and what a step reports; the message names the client. An interrupt stops the processes; the
+    next call resumes the run.
     """
     progress, options = progress or Silence(), _with_strategy(run, options or StepOptions())
     rule = _checked_rule(run, options)
@@ -76,7 +75,7 @@ def run_rounds(
             progress.advance()
         _remove_old(steps, keep_updates)
         capacity = Capacity(steps, jobs, options)
-        capacity.look(max(map(len, taking_part.values()), default=0))
+        capacity.probe(max(map(len, taking_part.values()), default=0))
         scheduler = ClientScheduler(run, steps, capacity, options, progress)
         for number, clients in taking_part.items():
             done.append(_round(scheduler, number, clients, evaluate=evaluate))
@@ -99,7 +98,7 @@ def _round(
 
 
 def _with_strategy(run: Run, options: StepOptions) -> StepOptions:
-    """Ask for the strategy that an algorithm which was typed brings along."""
+    """Add the strategy that a given algorithm implies."""
     plan = run.info.plan.with_options(options.training, options.aggregation)
     if plan.aggregate.strategy == run.info.plan.aggregate.strategy:
         return options
@@ -108,7 +107,7 @@ def _with_strategy(run: Run, options: StepOptions) -> StepOptions:
 
 
 def _checked_rule(run: Run, options: StepOptions) -> Rule:
-    """Return the rule. Raises ``UsageError`` for options that no step would accept."""
+    """Return the rule. Raises ``UsageError`` for options that a step would reject."""
     plan = run.info.plan.with_options(options.training, options.aggregation)
     rule = resolve(plan.aggregate, options.aggregation.keys())
     check_halves(plan.train, rule.server_optimizer)
@@ -127,9 +126,9 @@ def _checked_rule(run: Run, options: StepOptions) -> Rule:
 
 
 def _taking_part(run: Run, rule: Rule, options: StepOptions, rounds: int) -> dict[int, list[str]]:
-    """Return the clients of each round that is to be done.
+    """Return the clients of each remaining round.
 
-    Raises ``UsageError`` and ``NotReadyError`` where a round would end with too few of them.
+    Raises ``UsageError`` and ``NotReadyError`` if a round would have too few of them.
     """
     plan = run.info.plan.aggregate.with_options(options.aggregation)
     excluded = run.choose_clients(options.exclude, "--exclude") if options.exclude else []
@@ -166,7 +165,7 @@ def _evaluate(run: Run, steps: Steps, number: int, options: StepOptions) -> dict
     if not run.has_test_data:
         return {}
     result = steps.launch("evaluate", *options.for_evaluation(number))
-    scores = result["evaluations"][0]  # on all test data; those of single clients come after
+    scores = result["evaluations"][0]  # on all test data; scores on single clients follow
     assert isinstance(scores, dict)
     return scores
 

@@ -1,4 +1,4 @@
-"""Read off a run's directory where it stands and what to do next."""
+"""Report the state of a run and what to do next."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,13 +26,12 @@ _WAIT = 3600  # seconds, in the command that waits for clients that are training
 
 @dataclass(frozen=True)
 class Status:
-    """Where a run stands.
+    """The state of a run.
 
-    ``sampled``, ``delivered`` and ``missing`` are clients of ``round``: those that are to take
-    part, those whose update is there, and those of ``sampled`` whose update is not. Where the run
-    was made without a list of clients, nobody is sampled or missing. ``training`` tells of those
-    that train for it now, or were stopped when they did. ``evaluated`` are rounds, round 0 not
-    among them. ``next`` is the command to type.
+    ``sampled``, ``delivered`` and ``missing`` are clients of ``round``: those sampled, those whose
+    update exists, and those of ``sampled`` whose update does not. In a run without a list of
+    clients, nobody is sampled or missing. ``training`` lists running and stopped trainings of the
+    round, ``evaluated`` rounds with scores, without round 0. ``next`` is the command to type.
     """
 
     run: Path
@@ -54,11 +53,11 @@ class Status:
 def status(
     run: Run, round_number: int | None = None, sampling: Mapping[str, Any] | None = None
 ) -> Status:
-    """Return where a run stands, and who takes part in a round, by default the open one.
+    """Return the state of a run, and who takes part in a round, by default the open one.
 
-    ``sampling`` says how many clients do, by the names in ``AggregatePlan``, where that differs
-    from the run's plan. Raises ``NotReadyError`` when its starting model is missing and
-    ``UsageError`` for a round below 1; a round to come can be asked for.
+    ``sampling`` overrides the sampling of the run's plan, by the names in ``AggregatePlan``. The
+    round may lie in the future. Raises ``NotReadyError`` when the starting model is missing and
+    ``UsageError`` for a round below 1.
     """
     if round_number is not None and round_number < 1:
         raise UsageError(f"--round: expected 1 or more, found {round_number}")
@@ -114,9 +113,9 @@ def _next(
 
 
 def _buffer_is_full(run: Run, plan: AggregatePlan) -> bool:
-    """Say whether an asynchronous round has its updates, late ones included."""
+    """Return whether an asynchronous round has its updates, including late ones."""
     if plan.reduce is not None and ":" in plan.reduce:
-        return False  # a function of one's own, which is not asynchronous and not to be run here
+        return False  # a user's own function, which is not asynchronous and must not run here
     rule = resolve(plan)
     if not rule.weigher.asynchronous:
         return False

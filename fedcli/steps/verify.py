@@ -1,4 +1,4 @@
-"""Check a run: every file, and what the files say of each other."""
+"""Verify a run: every file, and what files say about each other."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from fedcli.run.round import Round
 from fedcli.verification.clients import check_client, clients_of
 from fedcli.verification.data import check_data
 from fedcli.verification.findings import FileCount, Finding, Problem, Section
-from fedcli.verification.others import check_partials, files_in, name_foreign
-from fedcli.verification.replay_sandbox import Own
+from fedcli.verification.others import check_partials, files_in, report_foreign
+from fedcli.verification.replay_sandbox import UserCode
 from fedcli.verification.rounds import (
     check_manifest,
     check_model,
@@ -26,7 +26,7 @@ from fedcli.verification.survey import Survey
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """What was found. ``sound`` is whether nothing was changed or lost, nor came out otherwise."""
+    """The result of ``verify``; ``sound`` means that nothing is changed, lost, or differs."""
 
     run: Path
     id: str
@@ -40,20 +40,20 @@ def verify(
     root: Path,
     *,
     round_number: int | None = None,
-    replay: Own | None = None,
+    replay: UserCode | None = None,
     progress: Progress | None = None,
 ) -> VerifyResult:
-    """Read every file of the run at ``root`` once, and compare it with what others say of it.
+    """Read every file of the run at ``root`` once, and compare it with what others say about it.
 
-    With ``round_number`` only the files of this round, its base model among them. Files that were
-    deleted are named; the result says whether any was changed. With ``replay``, models are
-    aggregated and clients are trained again, each with what it records, and the bytes compared.
+    ``round_number`` restricts it to the files of one round, including its base model. Missing files
+    are reported, but only changed or lost ones make the run unsound. ``replay`` also aggregates the
+    models and trains the clients again as recorded, and compares the bytes.
 
-    Raises ``RunFormatError`` when there is no run, ``NotReadyError`` when the round is not there,
-    ``StorageError`` and ``OutOfMemoryError``.
+    Raises ``RunFormatError`` without a run, ``NotReadyError`` for a missing round, ``StorageError``
+    and ``OutOfMemoryError``.
     """
     progress = progress or Silence()
-    run, id_of_content = Run.as_it_says(root)
+    run, id_of_content = Run.open_unverified(root)
     survey = Survey(run, progress)
     files = list(files_in(root))
     progress.start("reading", len(files))
@@ -62,21 +62,21 @@ def verify(
     if round_number is None:
         check_data(survey)
         check_partials(survey, files)
-        name_foreign(survey, files)
+        report_foreign(survey, files)
     survey.judge()
     replayed: tuple[FileCount, ...] = ()
     if replay is not None:
-        from fedcli.verification.replay import replay as make_again
+        from fedcli.verification.replay import replay as replay_rounds
 
-        replayed = make_again(survey, rounds, replay)
+        replayed = replay_rounds(survey, rounds, replay)
     return _result(survey, rounds, replayed)
 
 
 def _check_run_file(survey: Survey, id_of_content: str) -> None:
     path = survey.run.root / "run.json"
-    survey.look_at(Section.RUN, path)
+    survey.count(Section.RUN, path)
     if survey.run.id != id_of_content:
-        message = "was changed: its id is not that of its content"
+        message = "was changed: its id does not match its content"
         survey.add(Problem.CHANGED, path, message, survey.run.id, id_of_content)
 
 
@@ -84,7 +84,7 @@ def _check_rounds(survey: Survey, wanted: int | None) -> list[Round]:
     rounds = survey.run.rounds()
     complete = survey.run.complete_rounds()
     if wanted is None:
-        _name_gaps(survey, rounds, complete)
+        _report_gaps(survey, rounds, complete)
     elif wanted not in {round_.number for round_ in rounds}:
         raise NotReadyError(f"--round: there is no round {wanted} in {survey.run.root}")
     else:
@@ -100,25 +100,25 @@ def _check_rounds(survey: Survey, wanted: int | None) -> list[Round]:
 
 
 def _check_late(survey: Survey, number: int) -> None:
-    """Check updates of earlier rounds that are in the model of this one."""
+    """Check the late updates in the model of this round."""
     manifest = survey.manifests.get(number)
     for entry in () if manifest is None else manifest.accepted:
         if entry.round != number:
             check_client(survey, survey.run.round(entry.round), entry.client)
 
 
-def _name_gaps(survey: Survey, rounds: Sequence[Round], complete: Sequence[Round]) -> None:
-    """Name global models that are missing, of rounds before the latest."""
+def _report_gaps(survey: Survey, rounds: Sequence[Round], complete: Sequence[Round]) -> None:
+    """Report missing global models of rounds before the latest."""
     expected = 0
     if not complete:
-        survey.look_at(Section.MODELS, survey.run.round(0).global_model)
+        survey.count(Section.MODELS, survey.run.round(0).global_model)
         survey.add(Problem.LOST, survey.run.round(0).global_model, "is missing")
     for round_ in complete:
         if round_.number > expected:
             path = survey.run.round(expected).global_model
             more = round_.number - expected - 1
             message = "is missing" + (f", and those of the {more} rounds after it" if more else "")
-            survey.look_at(Section.MODELS, path)
+            survey.count(Section.MODELS, path)
             survey.add(Problem.LOST, path, message)
         expected = round_.number + 1
 
@@ -134,20 +134,20 @@ def _check_round(survey: Survey, round_: Round, *, complete: bool) -> None:
             check_manifest(survey, round_)
         check_server_state(survey, round_)
     elif not complete:
-        _name_unfinished(survey, round_)
+        _report_unfinished(survey, round_)
     check_evaluation(survey, round_)
     check_signatures(survey, round_, clients)
 
 
-def _name_unfinished(survey: Survey, round_: Round) -> None:
-    """Mention what an aggregation that was stopped has left in a round that is not complete."""
+def _report_unfinished(survey: Survey, round_: Round) -> None:
+    """Report files that an interrupted aggregation left in an incomplete round."""
     for section, path in (
         (Section.MANIFESTS, round_.manifest),
         (Section.SERVER_STATES, round_.server_state),
     ):
         if path.exists():
-            survey.look_at(section, path)
-            survey.add(Problem.NOTE, path, "is of an aggregation that did not end")
+            survey.count(section, path)
+            survey.add(Problem.NOTE, path, "is left from an interrupted aggregation")
 
 
 def _result(
@@ -169,7 +169,7 @@ def _parts(survey: Survey, findings: Sequence[Finding]) -> tuple[FileCount, ...]
     wrong = {f.file for f in findings if f.problem == Problem.CHANGED} - missing
     parts = []
     for section in Section:
-        names = {survey.name(path) for path, of in survey.looked_at.items() if of == section}
+        names = {survey.name(path) for path, of in survey.counted.items() if of == section}
         gone, changed = len(names & missing), len(names & wrong)
         if names:
             sound = len(names) - gone - changed

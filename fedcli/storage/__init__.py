@@ -1,1 +1,1 @@
-"""Bytes on a disk: files that are read with care, and written whole or not at all."""
+"""Bytes on disk: files are read with care, and written whole or not at all."""

@@ -1,6 +1,6 @@
-"""Write a file aside, flush it to the disk, and rename it into place.
+"""Write a temporary file, flush it to the disk, and rename it into place.
 
-A reader sees the old file, the new one, or none; never half of one.
+Readers see the old file, the new one, or none, but never half of one.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ _TRIES = 100
 
 @contextlib.contextmanager
 def storage_errors(action: str, path: Path) -> Iterator[None]:
-    """Turn an ``OSError`` into a ``StorageError`` that says what was done to which file."""
+    """Turn an ``OSError`` into a ``StorageError`` that names the action and the file."""
     try:
         yield
     except OSError as error:
@@ -38,10 +38,10 @@ def storage_errors(action: str, path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def directory_aside(parent: Path, name: str) -> Iterator[Path]:
-    """Give a directory in ``parent`` to build files in that are then renamed into place.
+def temporary_directory(parent: Path, name: str) -> Iterator[Path]:
+    """Provide a temporary directory in ``parent`` to build files in, to be renamed into place.
 
-    What is left in it when the block ends, well or not, is removed. Raises ``StorageError``.
+    It is removed when the block ends, with whatever is left in it. Raises ``StorageError``.
     """
     aside = temporary(parent / name)
     with storage_errors("write", parent):
@@ -55,7 +55,7 @@ def directory_aside(parent: Path, name: str) -> Iterator[Path]:
 
 
 class Draft:
-    """A file that is written aside, and appears at ``path`` when it is published.
+    """A temporary file that appears at ``path`` when it is published.
 
     ``file`` is unbuffered, readable and writable, so that it can be filled out of order.
     """
@@ -68,7 +68,7 @@ class Draft:
         self._replace = replace
 
     def publish(self) -> None:
-        """Flush it to the disk and rename it into place. Raises as ``draft`` says."""
+        """Flush the file to the disk and rename it into place. Raises what ``draft`` does."""
         with storage_errors("write", self.path):
             os.fsync(self.file.fileno())
             self.file.close()
@@ -82,11 +82,11 @@ class Draft:
 
 @contextlib.contextmanager
 def draft(path: Path, mode: int = 0o666, *, replace: bool = True) -> Iterator[Draft]:
-    """Start a file that is to become ``path``; one that is not published vanishes.
+    """Start a file that is to become ``path``; unless it is published, remove it.
 
-    It has ``mode`` from the start, less what the umask takes away. Without ``replace`` a file that
-    is at ``path`` when it is published stays, and ``OvertakenError`` is raised. Raises
-    ``StorageError`` when the disk is full, the permission is missing, and the like.
+    It has ``mode``, less the umask, from the start. Raises ``OvertakenError`` on publishing if
+    ``path`` exists, which then stays, unless ``replace``; and ``StorageError`` when the disk is
+    full, permission is missing, and the like.
     """
     aside = temporary(path)
     with storage_errors("write", path):
@@ -103,7 +103,7 @@ def draft(path: Path, mode: int = 0o666, *, replace: bool = True) -> Iterator[Dr
 
 @contextlib.contextmanager
 def atomic_writer(path: Path, mode: int = 0o666, *, replace: bool = True) -> Iterator[FileIO]:
-    """Open a file that becomes ``path`` when the block ends well. Takes what ``draft`` takes."""
+    """Open a file that becomes ``path`` when the block succeeds; arguments as in ``draft``."""
     with draft(path, mode, replace=replace) as started:
         yield started.file
         started.publish()
@@ -112,27 +112,26 @@ def atomic_writer(path: Path, mode: int = 0o666, *, replace: bool = True) -> Ite
 def _start(path: Path, mode: int) -> FileIO:
     for _ in range(_TRIES):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # another process may remove a directory when the last file in it is gone
+        # another process may remove the directory after deleting the last file in it
         with contextlib.suppress(FileNotFoundError):
             return FileIO(path, "x+b", opener=with_mode(mode))
     return FileIO(path, "x+b", opener=with_mode(mode))
 
 
 def with_mode(mode: int) -> Callable[[str, int], int]:
-    """Return what opens a file with a mode, less what the umask takes away."""
+    """Return an opener that creates files with a mode, less the umask."""
     return partial(os.open, mode=mode)
 
 
 def publish_first(aside: Path, path: Path) -> None:
-    """Rename a file to a name that nobody has taken; else raise ``OvertakenError``.
+    """Rename a file to a free name; raise ``OvertakenError`` if the name is taken.
 
-    Without hard links two processes can both come to think that they were first; the file is then
-    that of either of them.
+    On file systems without hard links, two processes may both succeed; one of their files stays.
     """
     try:
         path.hardlink_to(aside)
     except FileExistsError:
-        if not path.samefile(aside):  # NFS: the answer to a request that was sent twice
+        if not path.samefile(aside):  # NFS may answer a request that was sent twice
             raise OvertakenError(
                 "another process has just written it", hint="repeat the command", path=path
             ) from None
@@ -147,14 +146,14 @@ def publish_first(aside: Path, path: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove a file, where that can be done."""
+    """Remove a file if possible."""
     with contextlib.suppress(OSError):
         path.unlink()
 
 
 def _flush_directory(path: Path) -> None:
-    # The file is in place by now, and some network file systems cannot flush a directory:
-    # failing here would say that nothing was written.
+    # The file is in place by now, and some network file systems cannot flush a directory: an error
+    # here would wrongly say that nothing was written.
     with contextlib.suppress(OSError):
         directory = os.open(path, os.O_RDONLY)
         try:
@@ -164,7 +163,7 @@ def _flush_directory(path: Path) -> None:
 
 
 def write_all(file: FileIO, data: bytes | memoryview, offset: int) -> None:
-    """Write all of ``data`` at ``offset``: one ``pwrite`` may write less than it was given."""
+    """Write all of ``data`` at ``offset``; a single ``pwrite`` may write only a part."""
     view = memoryview(data).cast("B")
     while view:
         written = os.pwrite(file.fileno(), view, offset)
@@ -172,7 +171,7 @@ def write_all(file: FileIO, data: bytes | memoryview, offset: int) -> None:
 
 
 def read_all(file: FileIO, buffer: memoryview, offset: int) -> None:
-    """Fill ``buffer`` from ``offset`` on. Raises ``OSError`` where the file ends before."""
+    """Fill ``buffer`` from ``offset`` on. Raises ``OSError`` if the file is too short."""
     while buffer:
         count = os.preadv(file.fileno(), [buffer], offset)
         if count == 0:
@@ -181,7 +180,7 @@ def read_all(file: FileIO, buffer: memoryview, offset: int) -> None:
 
 
 def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Write ``data`` to ``path`` atomically, with a mode as ``atomic_writer`` takes it."""
+    """Write ``data`` to ``path`` atomically; ``mode`` works as in ``draft``."""
     with atomic_writer(path, mode) as file:
         write_all(file, data, 0)
 
@@ -201,11 +200,11 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read one JSON object of at most 32 MB; see ``strict_json`` for what is refused.
+    """Read one JSON object of at most 32 MB; see ``strict_json`` for what it refuses.
 
-    Raises ``FileNotFoundError`` when there is no such file, ``StorageError`` when it cannot be
-    read, ``BadInputError`` when it is no file, or a link, or is being changed, and ``ValueError``
-    when it holds anything but one JSON object.
+    Raises ``FileNotFoundError`` when the file does not exist, ``StorageError`` when it cannot be
+    read, ``BadInputError`` when it is a link, not a regular file, or changes meanwhile, and
+    ``ValueError`` when it holds anything but one JSON object.
     """
     try:
         with InputFile(path) as file:

@@ -1,4 +1,4 @@
-"""Write files that belong together: those beside a marker, and then the marker, or none of them."""
+"""Write files that belong together: companions first, then the marker; or none of them."""
 
 import contextlib
 import fcntl
@@ -16,21 +16,21 @@ _PATIENCE = 10.0  # seconds
 _PIECE = 2**20  # bytes copied at a time
 
 
-def _second_name(path: Path) -> Path | None:
-    """Give a file a second name, under which it can be had back; None where there is no file.
+def _back_up(path: Path) -> Path | None:
+    """Give a file a second name from which it can be restored; return None without a file.
 
-    Without hard links it is a copy. Whoever asked removes it.
+    On file systems without hard links it is a copy. The caller removes it.
     """
-    second = temporary(path.with_name(f"{path.name}.before"))
+    backup = temporary(path.with_name(f"{path.name}.before"))
     try:
-        second.hardlink_to(path)
+        backup.hardlink_to(path)
     except FileNotFoundError:
         return None
     except OSError:
         if not path.exists():
             return None
-        _copy(path, second)
-    return second
+        _copy(path, backup)
+    return backup
 
 
 def _copy(path: Path, to: Path) -> None:
@@ -53,14 +53,14 @@ def commit(
     is_done: Callable[[], bool],
     replaces: bool,
 ) -> None:
-    """``write`` the files ``beside`` a marker that belong to it, then ``publish`` the marker.
+    """``write`` the files that belong to a marker, then ``publish`` the marker.
 
-    A marker that is there is taken away first where the new one ``replaces`` it, so that nobody
-    finds it with what belongs to the new one. After an error all files are what they were before,
-    unless the marker ``is_done``, in place all the same. Raises ``StorageError``, and what the
+    If the marker ``replaces`` an old one, the old one is removed first, so that nobody finds it
+    with files of the new one. After an error all files (``beside`` and the marker) are as before,
+    unless the new marker is in place after all (``is_done``). Raises ``StorageError``, and what the
     functions raise.
     """
-    with _put_back_on_failure((*beside, marker) if replaces else beside, is_done):
+    with _restored_on_failure((*beside, marker) if replaces else beside, is_done):
         if replaces:
             with storage_errors("replace", marker):
                 marker.unlink(missing_ok=True)
@@ -69,44 +69,44 @@ def commit(
 
 
 @contextlib.contextmanager
-def _put_back_on_failure(paths: Sequence[Path], is_done: Callable[[], bool]) -> Iterator[None]:
-    """Put files back as they are now, the last one last, when the block does not end well.
+def _restored_on_failure(paths: Sequence[Path], is_done: Callable[[], bool]) -> Iterator[None]:
+    """Restore files to their present state, in order, if the block fails.
 
-    Those that are not there now are removed then.
+    Files that do not exist now are removed.
     """
     before: dict[Path, Path | None] = {}
     try:
         for path in paths:
             with storage_errors("write", path):
-                before[path] = _second_name(path)
+                before[path] = _back_up(path)
         yield
     except BaseException:
         if len(before) == len(paths) and not is_done():
-            for path, second in before.items():
-                _put_back(path, second)
+            for path, backup in before.items():
+                _restore(path, backup)
         raise
     finally:
-        for second in before.values():
-            if second is not None:
-                discard(second)
+        for backup in before.values():
+            if backup is not None:
+                discard(backup)
 
 
-def _put_back(path: Path, second: Path | None) -> None:
-    # Where not even this can be done, what is there is of a step that did not end: repeating it
-    # replaces that, and says what is wrong as long as it is.
+def _restore(path: Path, backup: Path | None) -> None:
+    # If even this fails, the files of an unfinished step remain; repeating the step replaces them,
+    # or reports the same error.
     with contextlib.suppress(OSError):
-        if second is None:
+        if backup is None:
             path.unlink(missing_ok=True)
         else:
-            second.replace(path)
+            backup.replace(path)
 
 
 @contextlib.contextmanager
-def alone_in(directory: Path) -> Iterator[None]:
-    """Let one process at a time into the block, of those that ask for this directory.
+def locked(directory: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a directory during the block.
 
-    Nothing is left behind by one that is killed. Where the file system has no locks, and where
-    whoever is in the block does not go on for ten seconds, nobody is kept out.
+    A killed process leaves nothing behind. The block is entered without the lock if the file system
+    has no locks, or after ten seconds of waiting.
     """
     with storage_errors("read", directory):
         descriptor = os.open(directory, os.O_RDONLY)

@@ -1,7 +1,7 @@
-"""JSON that anybody may have written: what is ambiguous, or too much, is refused.
+"""Strict reading of JSON from anybody: ambiguous or oversized text is refused.
 
-Python's reader takes more than JSON is (NaN, names twice), numbers that nothing else can hold, and
-ten to thirty times the memory of the text.
+Python's parser accepts more than JSON (NaN, duplicate names, numbers of any size), and takes ten to
+thirty times the memory of the text.
 """
 
 import json
@@ -9,9 +9,9 @@ import math
 import re
 from typing import Any
 
-_MOST_DEPTH = 100  # levels; deeper ones would end the recursion of whoever looks at the value
+_MOST_DEPTH = 100  # levels; walking deeper values would exceed the recursion limit
 _MOST_MEMORY = 150_000_000  # bytes
-_SMALL = 1_000_000  # bytes of text, which cannot become more than that
+_SMALL = 1_000_000  # bytes of text, which can never take more memory than that
 _WIDE = re.compile(rb"[\xf0-\xf7]|\\u[dD][89abAB]")  # characters that take four bytes in memory
 
 
@@ -23,11 +23,11 @@ def parse_json(data: bytes | str) -> Any:
 
 
 def parse_flat(data: bytes | str) -> Any:
-    """Read a JSON value whose depth does not matter, since nobody walks it.
+    """Read a JSON value of any depth, for callers that do not recurse into it.
 
-    Raises ``ValueError`` that says what is wrong: not UTF-8, not JSON, a name twice in an object,
-    a number that is not finite or has more than 64 bits, half a surrogate pair, or so much of
-    anything that the value would take more than 150 MB.
+    Raises ``ValueError`` for text that is not UTF-8 or not JSON, a duplicate name in an object, a
+    number that is not finite or has more than 64 bits, half a surrogate pair, and values that would
+    take more than 150 MB.
     """
     if isinstance(data, bytes):
         if len(data) > _SMALL and _memory_for(data) > _MOST_MEMORY:
@@ -52,14 +52,14 @@ def _decoded(data: bytes) -> str:
 
 
 def _memory_for(data: bytes) -> int:
-    """Return how many bytes the value takes at most; what each thing takes was measured."""
+    """Return an upper bound of the memory of the value in bytes, from measured sizes."""
     width = 1 if data.isascii() and b"\\u" not in data else 4 if _WIDE.search(data) else 2
     return (
-        len(data) * (1 + 3 * width)  # it, its text, and strings in there as they are put together
-        + 40 * data.count(b",")  # a number, and its place
+        len(data) * (1 + 3 * width)  # the data, its text, and strings while they are built
+        + 40 * data.count(b",")  # a number and its slot
         + 40 * data.count(b'"')  # half a string
         + 80 * (data.count(b"[") + data.count(b"{"))
-        + 180 * data.count(b":")  # a place in an object, and its pair on the way there
+        + 180 * data.count(b":")  # an entry of an object, and its pair while parsing
     )
 
 
@@ -84,7 +84,7 @@ def _decimal(text: str) -> float:
 
 
 def _constant(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 _DECODER = json.JSONDecoder(

@@ -1,8 +1,7 @@
-"""The names of files that are being written, and what becomes of those that nobody writes any more.
+"""Names of temporary files, and the removal of those whose process is gone.
 
-A name says which process writes the file, and where that process can be asked for: on which start
-of which machine and, on Linux, in which container. Two containers can have the name of the host
-and their process ids in common, and no more.
+A name identifies the writing process and the scope of its process id: the boot of the machine and,
+on Linux, the container. Two containers may share the host name and process ids, but nothing else.
 """
 
 import contextlib
@@ -20,23 +19,23 @@ _TEMPORARY = re.compile(r"^\..+\.(?P<place>[A-Za-z0-9-]+)\.(?P<pid>\d+)-[0-9a-f]
 
 @cache
 def _place() -> str:
-    """Return where a process id means a process: the host's name, and a digest of the rest."""
+    """Return the scope in which a process id is unique: the host name and a digest of the rest."""
     host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:64] or "localhost"
     facts = []
-    with contextlib.suppress(OSError):  # what other systems do not have
+    with contextlib.suppress(OSError):  # missing on other systems
         facts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
         facts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
     return f"{host}-{hashlib.sha256(''.join(facts).encode()).hexdigest()[:8]}"
 
 
 def temporary(path: Path) -> Path:
-    """Return a name beside ``path`` that no other call gives, in this process or elsewhere."""
+    """Return a name in the directory of ``path`` that no other call returns, in any process."""
     writer = f"{os.getpid()}-{secrets.token_hex(4)}"
     return path.with_name(f".{path.name}.{_place()}.{writer}.tmp")
 
 
 def is_running(pid: int) -> bool:
-    """Say whether there is such a process on this host."""
+    """Return whether this process exists on this host."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -47,7 +46,7 @@ def is_running(pid: int) -> bool:
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Delete what processes of this place left behind aside when they were killed."""
+    """Delete temporary files of killed processes of this host and container."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(directory):
             match = _TEMPORARY.match(entry.name)

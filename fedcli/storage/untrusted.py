@@ -1,4 +1,4 @@
-"""A file that a stranger may have put there, or be changing: opened with care, read by pieces."""
+"""Files from strangers, who may also change them: opened with care, read piece by piece."""
 
 import errno
 import hashlib
@@ -10,18 +10,18 @@ from typing import Any, Self, cast
 
 from fedcli.errors import BadInputError, NotReadyError, StorageError
 
-# What opening says of a socket or of a device without a driver.
+# Errors of opening a socket, or a device without a driver.
 _NO_FILE = (errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP)
 
 
 class InputFile:
     """A regular file that is read piece by piece.
 
-    A symbolic link is followed only with ``follow``, for files that a person named: one in a
-    shared directory can lead anywhere. ``rest`` gives the descriptor back between two reads, for
-    those who read more files at once than a process may have open. Raises ``NotReadyError`` when
-    there is no such file, ``StorageError`` when it cannot be read, and ``BadInputError`` when it
-    is a link, or no regular file, became shorter, or was replaced while it was resting.
+    Symbolic links are followed only with ``follow``, for files that a person named: a link in a
+    shared directory can lead anywhere. ``release`` releases the descriptor between two reads, for
+    callers that read more files at once than a process may open. Raises ``NotReadyError`` when the
+    file does not exist, ``StorageError`` when it cannot be read, and ``BadInputError`` when it is a
+    link, not a regular file, became shorter, or was replaced between two reads.
     """
 
     def __init__(self, path: Path, *, follow: bool = False) -> None:
@@ -40,13 +40,13 @@ class InputFile:
                     self.check_unchanged()
                 self._status = os.fstat(self._fd)
             except BaseException:
-                self.rest()
+                self.release()
                 raise
         return self._fd
 
     def _open(self) -> int:
         try:
-            # O_NONBLOCK: opening a named pipe returns, so that it can be refused
+            # O_NONBLOCK: opening a named pipe must return, so that it can be refused
             return os.open(self.path, self._flags | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
             raise NotReadyError("no such file", path=self.path) from None
@@ -70,7 +70,7 @@ class InputFile:
         return BadInputError("expected a file, found something else", path=self.path)
 
     def check_unchanged(self) -> None:
-        """Raise ``BadInputError`` if the file is not what it was when it was first opened."""
+        """Raise ``BadInputError`` if the file has changed since it was first opened."""
         now, before = os.fstat(self._wake()), self._status
         if before is not None and _state(before) != _state(now):
             raise BadInputError(
@@ -78,7 +78,7 @@ class InputFile:
             )
 
     def check_in_place(self) -> None:
-        """Raise ``BadInputError`` if another file has taken its place, or it was changed."""
+        """Raise ``BadInputError`` if the file was changed, or another one is at its path."""
         self.check_unchanged()
         try:
             now = self.path.stat(follow_symlinks=not self._flags & os.O_NOFOLLOW)
@@ -91,12 +91,12 @@ class InputFile:
 
     @property
     def identity(self) -> tuple[int, ...]:
-        """What tells it from other files, and from itself after a change."""
+        """Device, inode, size and time of change, which differ after any change."""
         assert self._status is not None
         return _state(self._status)
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
-        """Fill ``buffer`` (bytes) with what lies ``offset`` bytes into the file."""
+        """Fill ``buffer`` (bytes) from ``offset`` on."""
         descriptor = self._wake()
         while buffer:
             try:
@@ -124,7 +124,7 @@ class InputFile:
         self.check_unchanged()
         return found
 
-    def rest(self) -> None:
+    def release(self) -> None:
         """Close the file until it is read again."""
         if self._fd is not None:
             os.close(self._fd)
@@ -134,7 +134,7 @@ class InputFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.rest()
+        self.release()
 
 
 def _state(status: os.stat_result) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
-"""Rules of aggregation: a reducer over clients, their weighting, and a server optimizer.
+"""Aggregation rules: a reducer over clients, their weighting, and a server optimizer.
 
-A strategy is a name for a combination of these with defaults; every combination that makes sense
-can be asked for by the parts' own names.
+A strategy names a combination of these with defaults; other sensible combinations are requested
+by the names of the parts.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class Strategy:
 STRATEGIES: dict[str, Strategy] = {
     "fedavg": Strategy("the mean, weighted by examples", "McMahan et al. 2017, algorithm 1"),
     "fedavgm": Strategy(
-        "the mean, with momentum of the server",
+        "the mean, with server momentum",
         "Hsu et al. 2019",
         options={"server_momentum": 0.9},
     ),
@@ -85,7 +85,7 @@ STRATEGIES: dict[str, Strategy] = {
 
 @dataclass(frozen=True)
 class Rule:
-    """A strategy that was resolved: every part by its name and itself, every option's value."""
+    """A resolved strategy: the name and the object of every part, the value of every option."""
 
     strategy: str
     reduce: str
@@ -98,22 +98,22 @@ class Rule:
 
     @property
     def measures(self) -> Measures:
-        """What has to be measured before it can decide."""
+        """What must be measured before it can decide."""
         return max(self.reducer.measures, self.weigher.measures)
 
     def replaces(self, recorded: Mapping[str, float]) -> bool:
-        """Whether the next model is what the reducer made, as it is.
+        """Return whether the reducer's result is the next model.
 
-        ``recorded`` is what all clients recorded alike, for the keys of ``optimizer.records``.
+        ``recorded`` holds the values on which all clients agree, for ``optimizer.records``.
         """
         return self.optimizer.is_identity(self.options, recorded)
 
     @property
     def adds_up(self) -> bool:
-        """Whether it is a mean that can be added up in parts."""
+        """Whether it is a mean that partial means add up to."""
         return self.reduce == "mean" and self.weigher.of_partials
 
     def slots(self) -> dict[str, float]:
-        """Return what is kept from round to round for each parameter, and what it starts from."""
+        """Return what is kept from round to round for each parameter, with its start value."""
         center = {"center": 0.0} if self.reducer.keeps_center else {}
         return {**self.optimizer.start(self.options), **center}

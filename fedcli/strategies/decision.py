@@ -1,8 +1,8 @@
-"""What a rule is given of the clients, and what it may decide: the values themselves come later.
+"""What a rule knows about the clients, and what it may decide before values are combined.
 
-An update of client i is a model y_i that was trained from a base model x_i, most often the
-current one, x. Norms, distances and clipping are of the differences Δ_i = y_i - x_i and see
-parameters only: neither buffers nor counters.
+The update of client i is a model y_i, trained from a base model x_i, usually the current model x.
+Norms, distances and clipping apply to the differences Δ_i = y_i - x_i of parameters, never to
+buffers or counters.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ RuleOptions = Mapping[str, Any]
 
 
 class Measures(IntEnum):
-    """What has to be measured, in a pass of its own, before a rule can decide."""
+    """What must be measured, in an extra pass, before a rule can decide."""
 
     NOTHING = 0
     SQUARES = 1  # |Δ_i|²
@@ -29,10 +29,10 @@ class Measures(IntEnum):
 
 @dataclass(frozen=True)
 class Contributor:
-    """What a rule may know of one update, or of a partial mean of ``clients`` updates.
+    """What a rule may know about one update, or about a partial mean of ``clients`` updates.
 
-    ``staleness`` counts the rounds that were completed since the update's own. ``training`` is
-    what the client recorded: hyper-parameters, steps, the loss that it started from.
+    ``staleness`` is the number of rounds completed since the update's own. ``training`` is the
+    client's record: hyper-parameters, steps, initial loss.
     """
 
     name: str
@@ -45,9 +45,9 @@ class Contributor:
 
 @dataclass(frozen=True)
 class Shares:
-    """Client i counts ``weights[i] / divisor``; these need not add up to 1.
+    """The shares ``weights[i] / divisor`` of the clients, which need not add up to 1.
 
-    They are kept apart because the products of float32 values and whole weights are exact.
+    Weights and divisor are separate because products of float32 values and integers are exact.
     """
 
     weights: Values
@@ -56,10 +56,10 @@ class Shares:
 
 @dataclass(frozen=True)
 class Clients:
-    """What a reducer decides from; arrays in client order.
+    """The inputs of a reducer's decision; arrays are in client order.
 
-    ``gram`` (n, n) are the inner products of the differences, ``squares`` (n,) its diagonal. With
-    ``has_center`` the last row and column of ``gram`` are those of the result of the round before.
+    ``gram`` (n, n) holds the inner products of the differences, ``squares`` (n,) its diagonal.
+    With ``has_center``, the last row and column of ``gram`` belong to the previous result.
     """
 
     shares: Shares
@@ -75,9 +75,9 @@ class Clients:
 class LinearDecision:
     """The result is x + Σ c_i Δ_i + c·center, with c_i = weights_i / divisor.
 
-    A client of weight 0 was not kept, and its values are not read. Buffers become the mean of the
-    clients that were kept, in proportion to their weights; with ``median_buffers`` their
-    coordinate-wise median, so that a rule which does not look at buffers cannot be led by them.
+    Clients of weight 0 are dropped, and their values are not read. Buffers become the weighted
+    mean of the kept clients, or their coordinate-wise median with ``median_buffers``, so that
+    buffers cannot be used to attack a rule that ignores them.
     """
 
     shares: Shares
@@ -86,16 +86,16 @@ class LinearDecision:
 
     @property
     def kept(self) -> tuple[int, ...]:
-        """The positions of the clients that count."""
+        """The positions of the clients with weight."""
         return tuple(np.flatnonzero(self.shares.weights).tolist())
 
 
 @dataclass(frozen=True)
 class CoordinateWiseDecision:
-    """The result is ``combine`` of the models y_i of these clients, for each coordinate alone.
+    """The result is ``combine`` of the models y_i of the kept clients, coordinate by coordinate.
 
-    ``combine`` takes a block (clients, coordinates) of float32 or float64, which it may write to,
-    and returns float64 (coordinates). Buffers are treated as parameters are.
+    ``combine`` takes a block (clients, coordinates) of float32 or float64, which it may overwrite,
+    and returns float64 (coordinates,). Buffers are treated like parameters.
     """
 
     kept: tuple[int, ...]
@@ -107,10 +107,10 @@ Decision = LinearDecision | CoordinateWiseDecision
 
 @dataclass(frozen=True)
 class Step:
-    """What a server optimizer knows of the step that it takes.
+    """What a server optimizer knows about its current step.
 
-    ``number`` counts its steps from 1 on. ``share`` is |S| / N: the clients that take part, of
-    all clients of the run; 1 where nobody knows how many these are.
+    ``number`` counts from 1. ``share`` is |S| / N, the share of all clients that take part, or 1
+    if N is unknown.
     """
 
     number: int

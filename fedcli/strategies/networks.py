@@ -1,8 +1,8 @@
-"""Sorting networks over whole rows: the same few comparisons for every coordinate.
+"""Sorting networks over whole rows: the same comparisons for every coordinate.
 
-A comparator of two wires leaves the smaller value on the lower wire and the larger on the higher.
-With a row of values on each wire it is one ``np.minimum`` and one ``np.maximum``, so all columns
-are sorted at once, without a branch. Only the ranks that are asked for are worked out.
+A comparator puts the smaller of two values on the lower wire and the larger on the higher wire.
+With a row of values on each wire this is one ``np.minimum`` and one ``np.maximum``, which sorts
+all columns at once without a branch. Only the requested ranks are computed.
 """
 
 from functools import cache
@@ -14,7 +14,7 @@ from fedcli.formats.dtypes import Array
 
 
 class Comparator(NamedTuple):
-    """A comparison of wires ``low < high``, and which of its two results is ever used."""
+    """A comparison of wires ``low < high``, and which of its two results are used."""
 
     low: int
     high: int
@@ -26,8 +26,8 @@ class Comparator(NamedTuple):
 def selection_network(wires: int, first: int, last: int) -> tuple[Comparator, ...]:
     """Return the comparators that put the values of ranks ``first <= r < last`` on wire ``r``.
 
-    What the other wires hold in the end is not defined. This is the sorting network of
-    ``_merge_exchange`` without the results that none of those ranks depends on.
+    The other wires end up with undefined values. This is the sorting network of
+    ``_merge_exchange`` without the comparisons that those ranks do not depend on.
     """
     needed = set(range(first, last))
     network: list[Comparator] = []
@@ -55,10 +55,10 @@ def _merge_exchange(wires: int) -> list[tuple[int, int]]:
 
 
 def select_ranks(stack: Array, first: int, last: int) -> list[Array]:
-    """Return the values of each rank ``first <= r < last`` of every column, smallest first.
+    """Return the rows of values of ranks ``first <= r < last`` in each column, smallest first.
 
-    ``stack`` is an array (n, B) of numbers without NaN, which is overwritten; the rows returned
-    lie in it, or in one more row. The sign of a zero may be that of any zero of its column.
+    ``stack`` (n, B) must hold no NaN, and is overwritten; the returned rows are views of it or of
+    one more row. A zero may have the sign of any zero in its column.
     """
     rows = list(stack)
     spare = np.empty_like(rows[0])

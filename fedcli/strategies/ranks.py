@@ -1,13 +1,13 @@
-"""Reducers that look at the rank of each client's value, one coordinate at a time.
+"""Reducers that use the rank of each client's value, coordinate by coordinate.
 
-Every function is given a block of all clients at once: a C-contiguous array (n, B), one row of B
-coordinates per client, all of them finite. It may overwrite that array. No coordinate depends on
-another, so the size of the blocks changes no byte of the result. Neither does the order of the
-rows: values are added up in sorted order, and a zero always comes out as +0.
+Every function takes a block of all clients: a C-contiguous array (n, B) of finite values, one row
+of B coordinates per client, which it may overwrite. Coordinates are independent, so the size of
+the blocks changes no byte of the result. Neither does the order of the rows: values are added in
+sorted order, and a zero is always +0.
 
-Few clients are sorted by a network of whole rows (``networks``), whose cost per client grows with
-the square of the logarithm of n. Many are transposed piece by piece, so that the values of one
-coordinate lie side by side, for ``np.sort``, which is vectorised along contiguous memory only.
+A network (``networks``) sorts few clients as whole rows, at a cost per client that grows with
+log² n. For many clients, pieces are transposed so that the values of a coordinate are adjacent:
+``np.sort`` is vectorised only along contiguous memory.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,9 +19,9 @@ from fedcli.strategies.networks import select_ranks
 
 # Where np.sort catches up with the network, measured with AVX-512, which favours np.sort.
 _MOST_WIRES = 32
-# All threads share one interpreter lock, which each needs for a moment between any two operations
-# of numpy. Where they wait for it, they lose far more than to a slower cache, so an operation is
-# to take 10 us and more: hence rows and pieces that are larger than is best for one thread.
+# Threads need the interpreter lock between numpy operations, and waiting for it costs far more
+# than a slower cache. So an operation should take at least 10 us: rows and pieces are larger than
+# is best for a single thread.
 _STACK_BYTES = 8 << 20
 _MOST_BLOCK_BYTES = 256 << 10
 _PAGE_BYTES = 4096
@@ -33,7 +33,7 @@ _SORTED_VALUES = 1 << 18
 def block_bytes(clients: int) -> int:
     """Return how many bytes of each client to reduce at a time: a multiple of 4096.
 
-    All clients together stay within 8 MiB, up to 2048 of them.
+    Up to 2048 clients take at most 8 MiB together.
     """
     pages = min(_STACK_BYTES // max(clients, 1), _MOST_BLOCK_BYTES) // _PAGE_BYTES
     return max(pages, 1) * _PAGE_BYTES
@@ -42,8 +42,8 @@ def block_bytes(clients: int) -> int:
 def median(stack: Array) -> Values:
     """Return the coordinate-wise median (Yin et al. 2018, definition 1), float64 (B,).
 
-    For an even number of clients it is the mean, in float64, of the two values in the middle.
-    ``stack`` is (n, B) of a float dtype, and is overwritten.
+    For an even number of clients it is the float64 mean of the two middle values. ``stack``
+    (n, B) has a float dtype and is overwritten.
     """
     low, high = (len(stack) - 1) // 2, len(stack) // 2
     result = np.empty(stack.shape[1])
@@ -51,7 +51,7 @@ def median(stack: Array) -> Values:
         for part, values in _selected(stack, low, high + 1):
             middle_two = np.add(values[0], values[-1], out=result[part], dtype=np.float64)
             middle_two /= 2
-            large = ~np.isfinite(middle_two)  # two float64 values that have no sum
+            large = ~np.isfinite(middle_two)  # the sum of two float64 values overflowed
             if large.any():
                 middle_two[large] = 0.5 * values[0][large] + 0.5 * values[-1][large]
     result += 0.0
@@ -61,13 +61,13 @@ def median(stack: Array) -> Values:
 def trimmed_mean(stack: Array, cut: int) -> Values:
     """Return the coordinate-wise trimmed mean (Yin et al. 2018, definition 2), float64 (B,).
 
-    Of each coordinate the ``cut`` smallest and the ``cut`` largest values are left out; the mean
-    of the rest is taken in float64. ``stack`` is (n, B) of a float dtype, and is overwritten.
-    Raises ``ValueError`` unless ``0 <= 2 * cut < n``.
+    It drops the ``cut`` smallest and the ``cut`` largest values of each coordinate and averages
+    the others in float64. ``stack`` (n, B) has a float dtype and is overwritten. Raises
+    ``ValueError`` unless ``0 <= 2 * cut < n``.
     """
     first, last = cut, len(stack) - cut
     if not 0 <= first < last:
-        raise ValueError(f"cannot cut twice {cut} of {len(stack)} clients")
+        raise ValueError(f"cannot cut {cut} clients twice from {len(stack)}")
     total = np.empty(stack.shape[1])
     with np.errstate(over="ignore"):
         if len(stack) <= _MOST_WIRES:
@@ -81,12 +81,11 @@ def trimmed_mean(stack: Array, cut: int) -> Values:
 
 
 def mean_around_median(stack: Array, count: int) -> Values:
-    """Return the mean of the ``count`` values that are nearest to the median, float64 (B,).
+    """Return the mean of the ``count`` values nearest to the median, float64 (B,).
 
-    It is the second stage of Bulyan (El Mhamdi et al. 2018, section 4), where the median of an
-    even number of clients is the one of ``median``. Of a value below and one above the median at
-    the same distance, the one below is taken. ``stack`` is (n, B) of a float dtype. Raises
-    ``ValueError`` unless ``1 <= count <= n``.
+    This is the second stage of Bulyan (El Mhamdi et al. 2018, section 4), with the median as in
+    ``median``. If two values are equally near, the lower one is used. ``stack`` (n, B) has a float
+    dtype. Raises ``ValueError`` unless ``1 <= count <= n``.
     """
     clients = len(stack)
     if not 1 <= count <= clients:
@@ -106,8 +105,8 @@ def mean_around_median(stack: Array, count: int) -> Values:
 def middle(stack: Array) -> Array:
     """Return the lower median, rank ``(n - 1) // 2`` in sorted order, in the dtype of ``stack``.
 
-    This is how counters are combined: the result is a value that some client has sent. ``stack``
-    is (n, B) of integers or booleans, and is overwritten.
+    Used for counters, so that the result is a value some client sent. ``stack`` (n, B) holds
+    integers or booleans and is overwritten.
     """
     rank = (len(stack) - 1) // 2
     result: Array = np.empty_like(stack[0])
@@ -119,7 +118,7 @@ def middle(stack: Array) -> Array:
 def _selected(
     stack: Array, first: int, last: int
 ) -> Iterator[tuple[slice, Sequence[Array] | Array]]:
-    # The values of each rank first <= r < last, for one part of the coordinates after another.
+    # The values of ranks first <= r < last, for one range of coordinates at a time.
     if len(stack) <= _MOST_WIRES:
         yield slice(None), select_ranks(stack, first, last)
     else:
@@ -128,12 +127,11 @@ def _selected(
 
 
 def _sorted_columns(stack: Array) -> Iterator[tuple[slice, Array]]:
-    # The sorted values of some coordinates, (coordinates, clients), valid until the next are
-    # asked for.
+    # The sorted values of a range of coordinates, (coordinates, clients), valid until the next.
     clients, size = stack.shape
     width = min(max(_SORTED_VALUES // clients, _LEAST_COLUMNS), _MOST_COLUMNS)
-    # Rows that lie a power of two apart compete for the same few lines of a cache, which makes
-    # transposing up to seven times slower. The rows of the tile are one line further apart.
+    # Rows a power of two apart compete for the same few cache lines, which makes transposing up
+    # to seven times slower. So the rows of the tile are one line further apart.
     tile = np.empty((clients, width + 64 // stack.itemsize), stack.dtype)
     columns = np.empty((width, clients), stack.dtype)
     for start in range(0, size, width):
@@ -145,14 +143,14 @@ def _sorted_columns(stack: Array) -> Iterator[tuple[slice, Array]]:
         yield part, columns[:count]
 
 
-# The values nearest to the median are neighbours in sorted order. From the lowest ranks, the window
-# that holds them has moved up by one rank for each value that is further below the median than the
-# value ``count`` ranks up is above it: median - lower > upper - median.
+# The values nearest to the median are adjacent in sorted order. Starting at the lowest ranks, their
+# window moves up one rank for each value that is further below the median than the value ``count``
+# ranks higher is above it: median - lower > upper - median.
 
 
 def _nearest_of_rows(rows: list[Array], count: int) -> list[Array]:
-    # The row of a value that the window has left takes the value that it has reached. Exclusive-or
-    # does this without a branch, ten times faster than a copy with a mask.
+    # The value that the window reaches replaces the value that it leaves. Exclusive-or does this
+    # without a branch, ten times faster than a masked copy.
     bits = [row.view(f"i{row.itemsize}") for row in rows]
     twice = np.add(rows[(len(rows) - 1) // 2], rows[len(rows) // 2], dtype=np.float64)
     both = np.empty_like(twice)
@@ -168,12 +166,12 @@ def _nearest_of_columns(columns: Array, count: int) -> Array:
     coordinates, clients = columns.shape
     values = columns.astype(np.float64)
     twice = values[:, (clients - 1) // 2] + values[:, clients // 2]
-    # Sorted as they are, the first that is not left behind tells how many are; one more column,
-    # of which nothing is, stands for all.
+    # Values are sorted, so the first False is the number of values left behind. The last column
+    # stays False for the case that all are.
     left = np.zeros((coordinates, clients - count + 1), np.bool_)
     np.less(values[:, : clients - count] + values[:, count:], twice[:, np.newaxis], left[:, :-1])
     start = np.arange(coordinates) * clients + left.argmin(axis=1)
-    # Rows of a view of every run of ``count`` values. numpy's own function for such a view is slow.
+    # Rows of a sliding window view of ``count`` values; numpy's sliding_window_view is slow.
     step = values.itemsize
     shape = (values.size - count + 1, count)
     nearest: Array = np.ndarray(shape, values.dtype, values, 0, (step, step))[start]
@@ -184,13 +182,13 @@ def _add_rows(rows: Sequence[Array], total: Values) -> None:
     total[:] = rows[0]
     term = np.empty_like(total)
     for row in rows[1:]:
-        # Widened before it is added; faster than to let numpy do both at once.
+        # Widening before adding is faster than letting numpy do both at once.
         term[:] = row
         total += term
 
 
 def _row_sums(values: Array) -> Values:
-    # Widened first: numpy would widen it in pieces of a buffer, and where a piece ends, and with
-    # it the order of the additions, would depend on the number of rows.
+    # Widen first: numpy would widen through a buffer whose pieces, and so the order of additions,
+    # depend on the number of rows.
     sums: Values = values.astype(np.float64, order="C", copy=False).sum(axis=1)
     return sums

@@ -1,4 +1,4 @@
-"""What clients recorded of their training, for the rules that look at it."""
+"""Read what clients recorded about their training, for the rules that need it."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,22 +7,22 @@ from typing import Any
 from fedcli.errors import UpdateError
 from fedcli.strategies.decision import Contributor
 
-TOO_LARGE = 1e30  # for a loss, a rate or a number of steps that somebody reports
+TOO_LARGE = 1e30  # for a reported loss, rate or number of steps
 
 
 def recorded(
     client: Contributor, key: str, how: str, least: float = 0, below: float = TOO_LARGE
 ) -> float:
-    """Return a number from ``least`` to ``below``; ``how`` makes an update that records it.
+    """Return a number from ``least`` to below ``below``; ``how`` is the command that records it.
 
-    Raises ``UpdateError``, as all functions here do.
+    Raises ``UpdateError``, as do all functions here.
     """
     value = _number(client, key, how, (int, float), least, below)
     return float(value)
 
 
 def recorded_count(client: Contributor, key: str, how: str) -> int:
-    """Return a whole number of at least 1."""
+    """Return an integer of at least 1."""
     value: int = _number(client, key, how, (int,), 1, TOO_LARGE)
     return value
 
@@ -55,13 +55,13 @@ def _number(
 def recorded_alike(
     rule: str, clients: Sequence[Contributor], key: str, how: str, least: float = 0
 ) -> float:
-    """Return the one number that all clients recorded; most of them, where they do not agree."""
+    """Return the number that all clients recorded; the minority is refused if they disagree."""
     values = [recorded(client, key, how, least) for client in clients]
     (usual, _), *_ = Counter(values).most_common(1)
     like = clients[values.index(usual)]
     errors = [
         UpdateError(
-            f"{rule}: expected the same {key} of all clients, found"
+            f"{rule}: expected the same {key} from all clients, found"
             f" {usual:g} for {like.name} and {value:g} for {client.name}",
             hint="train one of them again, or leave it out: fedcli aggregate --exclude"
             f" {client.name}",
@@ -77,10 +77,10 @@ def recorded_alike(
 
 
 def check_every_step(rule: str, client: Contributor) -> None:
-    """Refuse an update of which steps may have been left out, with the reason of ``rule``."""
+    """Refuse an update whose training may have skipped steps; ``rule`` gives the reason."""
     if client.training.precision == "fp16":
         raise UpdateError(
-            f"was trained with the precision fp16, which leaves out steps that overflow; {rule}",
+            f"was trained with the precision fp16, which skips steps that overflow; {rule}",
             hint="updates made with train-client --precision bf16 or fp32 do",
             path=client.path,
             client=client.name,
@@ -88,7 +88,7 @@ def check_every_step(rule: str, client: Contributor) -> None:
 
 
 def check_sgd(rule: str, client: Contributor) -> None:
-    """Refuse an update that was not trained by SGD, with the reason that ``rule`` gives."""
+    """Refuse an update that was not trained by SGD; ``rule`` gives the reason."""
     optimizer = client.training.optimizer
     if optimizer not in (None, "sgd"):
         raise UpdateError(

@@ -1,4 +1,4 @@
-"""How the models of many clients become one: the list of rules, and what each needs."""
+"""The reducers, which turn the models of many clients into one, and what each needs."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -39,10 +39,10 @@ def _anything(_: int, options: RuleOptions) -> RuleOptions:
 class Reducer:
     """A row of ``REDUCERS``.
 
-    ``prepare`` is given the number of updates and the options; it returns the options with what
-    follows from the number filled in, and raises ``NotReadyError`` when there are too few.
-    ``weightings`` names those that the rule is defined for, the usual one first; empty means all.
-    ``keeps_center`` says that the result is kept for the next round.
+    ``prepare`` takes the number of updates and the options, fills in the options that depend on
+    the number, and raises ``NotReadyError`` for too few. ``weightings`` names those that the rule
+    is defined for, the default first; empty means all. With ``keeps_center``, the result is kept
+    for the next round.
     """
 
     summary: str
@@ -63,7 +63,7 @@ def _needs(rule: str, count: int, needed: int, inequality: str, hint: str) -> No
 
 
 def _with_byzantine(rule: str, factor: int, count: int, options: RuleOptions) -> RuleOptions:
-    """Fill in the most hostile clients f that a rule stands which needs n >= factor·f + 3."""
+    """Fill in the most Byzantine clients f that a rule tolerates if n >= factor·f + 3."""
     most = max(0, (count - 3) // factor)
     byzantine = most if options["byzantine"] is None else options["byzantine"]
     lower = f", or lower --byzantine to {most}" if count >= 3 else ""
@@ -107,7 +107,7 @@ def _prepare_trimmed_mean(count: int, options: RuleOptions) -> RuleOptions:
             count,
             math.ceil(1 / trim - 1e-9),
             "n >= 1 / trim",
-            "with fewer nothing is trimmed; raise --trim, or wait for more updates",
+            "fewer updates leave nothing to trim; raise --trim, or wait for more updates",
         )
     return options
 
@@ -116,7 +116,7 @@ def _prepare_clipping(_: int, options: RuleOptions) -> RuleOptions:
     if options["clip_norm"] is None:
         raise UsageError(
             "--clip-norm: this rule needs the norm to which updates are clipped",
-            hint="the manifest of a round (aggregate.json) tells the norms of its updates",
+            hint="the manifest of a round (aggregate.json) lists the norms of its updates",
         )
     return options
 
@@ -185,10 +185,10 @@ def _foolsgold(clients: Clients, _: RuleOptions) -> LinearDecision:
 
 
 def of_function(rule: Callable[[Array, Values], Any], name: str) -> Reducer:
-    """Make a reducer of a user's own function of a block; ``docs/commands/aggregate.md``.
+    """Wrap a user's own function of a block as a reducer; see ``docs/commands/aggregate.md``.
 
-    The function is given the values (clients, coordinates) as float64 and the clients' shares
-    (clients,), and returns (coordinates,). Raises ``UsageError`` when it returns anything else.
+    The function takes the float64 values (clients, coordinates) and the clients' shares
+    (clients,), and returns floats (coordinates,). Raises ``UsageError`` for any other result.
     """
 
     def decide(clients: Clients, _: RuleOptions) -> CoordinateWiseDecision:
@@ -226,7 +226,7 @@ REDUCERS: dict[str, Reducer] = {
         _prepare_trimmed_mean,
     ),
     "krum": Reducer(
-        "the update that is nearest to its n - f - 2 nearest others",
+        "the update that is closest to its n - f - 2 nearest neighbours",
         "Blanchard et al. 2017, section 4",
         _krum,
         {"byzantine": None},
@@ -242,7 +242,7 @@ REDUCERS: dict[str, Reducer] = {
         Measures.GRAM,
     ),
     "bulyan": Reducer(
-        "of n - 2f updates that Krum chooses, the mean around the median",
+        "the mean around the median of the n - 2f updates that Krum chooses",
         "El Mhamdi et al. 2018, section 4",
         _bulyan,
         {"byzantine": None},
@@ -267,7 +267,7 @@ REDUCERS: dict[str, Reducer] = {
         weightings=(),
     ),
     "centered-clipping": Reducer(
-        "updates clipped around the result of the round before",
+        "updates clipped around the previous round's result",
         "Karimireddy et al. 2021, section 4",
         _centered_clipping,
         {"clip_norm": None, "iterations": 1},
@@ -276,7 +276,7 @@ REDUCERS: dict[str, Reducer] = {
         keeps_center=True,
     ),
     "foolsgold": Reducer(
-        "the less, the more alike an update is to another",
+        "updates that are similar to one another count less",
         "Fung et al. 2020, algorithm 1",
         _foolsgold,
         measures=Measures.GRAM,

@@ -1,20 +1,20 @@
-"""Rules that give every client a weight, from the inner products of the updates alone.
+"""Rules that compute a weight for every client from the inner products of the updates alone.
 
-A point v = Σ s_i Δ_i is carried as its coefficients s, so that an iteration costs n² operations
-and no look at the values: |Δ_i - v|² = G_ii - 2 (G s)_i + sᵀ G s with G the Gram matrix.
+A point v = Σ s_i Δ_i is stored as its coefficients s, so that an iteration costs n² operations and
+reads no values: |Δ_i - v|² = G_ii - 2 (G s)_i + sᵀ G s, where G is the Gram matrix.
 """
 
 import numpy as np
 
 from fedcli.formats.dtypes import Values
 
-_SETTLED = 1e-12  # relative: however small, the weight of a huge update matters
-_ALMOST_ONE = 0.99  # keeps the logit of FoolsGold finite, as its authors do
-_SAME = 1e-9  # a cosine that is less than this below 1 is 1 but for rounding
+_SETTLED = 1e-12  # relative: even a tiny weight of a huge update matters
+_ALMOST_ONE = 0.99  # keeps the logit of FoolsGold finite, as in the authors' code
+_SAME = 1e-9  # a cosine this close to 1 is 1 up to rounding
 
 
 def _distances_to(point: Values, gram: Values) -> Values:
-    # Not gram @ point: how a BLAS rounds may depend on its number of threads.
+    # Not gram @ point: the rounding of a BLAS may depend on its number of threads.
     to_point = (gram * point).sum(axis=1)
     squares = gram.diagonal() - 2 * to_point + (point * to_point).sum()
     distances: Values = np.sqrt(np.maximum(squares, 0))
@@ -22,10 +22,10 @@ def _distances_to(point: Values, gram: Values) -> Values:
 
 
 def geometric_median(gram: Values, weights: Values, smoothing: float, iterations: int) -> Values:
-    """Return weights, of sum 1, of the geometric median: Pillutla et al. 2022 (RFA).
+    """Return the weights of the geometric median, with sum 1: Pillutla et al. 2022 (RFA).
 
-    The smoothed Weiszfeld algorithm for min Σ w_i |v - Δ_i|, started from the weighted mean. It
-    ends early once the weights have settled.
+    Uses the smoothed Weiszfeld algorithm for min Σ w_i |v - Δ_i|, starting from the weighted mean
+    and stopping early when the weights have converged.
     """
     shares: Values = weights / weights.sum()
     for _ in range(iterations):
@@ -43,8 +43,8 @@ def centered_clipping(
 ) -> tuple[Values, float]:
     """Return coefficients of the updates and of the center, Karimireddy et al. 2021, section 4.
 
-    ``v ← v + 1/n Σ (Δ_i - v) min(1, τ / |Δ_i - v|)``. It starts from the center, the last row of
-    ``gram`` where there is one, else from 0: the base model.
+    ``v ← v + 1/n Σ (Δ_i - v) min(1, τ / |Δ_i - v|)``. It starts from the center, which is the last
+    row of ``gram`` with ``has_center``, else from 0, the base model.
     """
     count = len(gram) - has_center
     point = np.zeros(len(gram))
@@ -59,22 +59,22 @@ def centered_clipping(
 
 
 def foolsgold(gram: Values) -> Values:
-    """Return weights of at most 1, Fung et al. 2020, algorithm 1: the more alike, the less.
+    """Return weights of at most 1, lower for similar clients: Fung et al. 2020, algorithm 1.
 
-    Cosines are of this round's updates, without the history that the paper adds up over rounds,
-    and of all parameters. A client that is like no other has weight 1.
+    Cosines use all parameters of this round's updates, without the paper's history over rounds.
+    A client that is similar to no other has weight 1.
     """
     norms = np.sqrt(gram.diagonal())
     scale = np.outer(norms, norms)
     cosines = np.divide(gram, scale, out=np.zeros_like(gram), where=scale > 0)
     np.fill_diagonal(cosines, -1)
     highest = np.maximum(cosines.max(axis=1), 0)
-    # Pardoning: a client that is alike only with those that are more alike with others.
+    # Pardon a client that is similar only to clients that are more similar to others.
     ratio = np.ones_like(gram)
     np.divide(highest[:, None], highest, out=ratio, where=highest[:, None] < highest)
     weights = np.clip(1 - (cosines * ratio).max(axis=1), 0, 1)
     weights[weights < _SAME] = 0
-    if not weights.any():  # all are the same: nobody stands apart
+    if not weights.any():  # all updates are the same, so none can be singled out
         return np.ones(len(gram))
     weights /= weights.max()
     with np.errstate(divide="ignore"):

@@ -1,6 +1,6 @@
-"""Rules that choose among clients by their distances: Krum, Multi-Krum, Bulyan's first stage.
+"""Rules that choose among clients by distance: Krum, Multi-Krum, the first stage of Bulyan.
 
-All work on the squared distances (n, n) between the clients' updates.
+All use the squared distances (n, n) between the clients' updates.
 """
 
 import numpy as np
@@ -31,10 +31,10 @@ def lowest(scores: Values, count: int) -> tuple[int, ...]:
 
 
 def bulyan_selection(distances: Values, byzantine: int) -> tuple[int, ...]:
-    """Return the n - 2f clients of El Mhamdi et al. 2018, section 4: Krum's, one after another.
+    """Return n - 2f clients, chosen by repeated Krum: El Mhamdi et al. 2018, section 4.
 
-    A client that was chosen is taken out before the next choice. The last choices are among fewer
-    than 2f + 3 clients; where Krum's n - f - 2 neighbours are none, one is looked at.
+    Each chosen client is removed before the next choice. The last choices are among fewer than
+    2f + 3 clients; Krum then uses one neighbour even if n - f - 2 < 1.
     """
     remaining = list(range(len(distances)))
     chosen = []

@@ -1,8 +1,8 @@
-"""What is done with the pseudo-gradient: the server's half of Reddi et al. 2021, algorithm 2.
+"""Server optimizers: the server's half of Reddi et al. 2021, algorithm 2.
 
-``delta`` is what the reducer made, less the current model: the negative of a gradient. An
-optimizer sees one block of it at a time, and of its state, all float64; it returns the step that
-is added to the model. Only parameters pass through it.
+``delta`` is the reducer's result minus the current model, a negative pseudo-gradient. An optimizer
+gets it, and its state, one float64 block at a time, and returns the step to add to the model.
+It changes parameters only.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,12 +25,12 @@ def _never(_: RuleOptions, __: Mapping[str, float]) -> bool:
 class ServerOptimizer:
     """A row of ``SERVER_OPTIMIZERS``.
 
-    ``start`` gives the slots of its state and the value that each starts from. ``step`` is given
-    delta, the state, which it changes in place, and the options. ``is_identity`` says, of the
-    options and of what clients recorded, whether the next model is what the reducer made, as it
-    is. ``records`` are the numbers that all clients have to record alike, with how to make them.
-    One that is ``of_mean`` is defined for means of the clients that take part, of so many clients
-    in all. To the slot ``control`` are added the controls that come with the updates.
+    ``start`` returns the slots of its state with their start values. ``step`` takes delta, the
+    state, which it changes in place, and the options. ``is_identity`` takes the options and what
+    clients recorded, and returns whether the reducer's result is the next model. ``records`` maps
+    the numbers on which all clients must agree to the command that records them. With
+    ``of_mean``, it needs a mean over the clients that take part, and the number of all clients.
+    The slot ``control`` accumulates the controls that come with the updates.
     """
 
     summary: str
@@ -62,8 +62,7 @@ def _sgd(delta: Values, state: SlotValues, _: Step, options: RuleOptions) -> Val
 
 
 def _adaptive_start(options: RuleOptions) -> dict[str, float]:
-    # Reddi et al. ask for v ≥ τ² at the start; with bias correction a start other than 0 would
-    # be "corrected" too.
+    # Reddi et al. require v ≥ τ² at the start, but bias correction assumes a start from 0.
     start = {"momentum": 0.0} if options["beta1"] else {}
     return {**start, "variance": 0.0 if options.get("bias_correction") else options["tau"] ** 2}
 
@@ -117,7 +116,7 @@ def _scaffold_is_identity(options: RuleOptions, _: Mapping[str, float]) -> bool:
 
 
 def _scaffold(delta: Values, _: SlotValues, __: Step, options: RuleOptions) -> Values:
-    """``x ← x + η Δ``. The control is no function of Δ: ``c ← c + |S|/N mean Δc_i``."""
+    """``x ← x + η Δ``. The control does not depend on Δ: ``c ← c + |S|/N mean Δc_i``."""
     step: Values = options["server_lr"] * delta
     return step
 
@@ -131,9 +130,9 @@ def _feddyn_is_identity(_: RuleOptions, recorded: Mapping[str, float]) -> bool:
 
 
 def _feddyn(delta: Values, state: SlotValues, step: Step, _: RuleOptions) -> Values:
-    """``d ← d - |S|/N Δ``, ``x ← x + Δ - d``, where d is h / α of the paper.
+    """``d ← d - |S|/N Δ``, ``x ← x + Δ - d``, where d is the paper's h / α.
 
-    α appears in h only as a factor, and so not here. With α = 0 there is no h, and no d.
+    α is only a factor of h, so it does not appear here. With α = 0 there is neither h nor d.
     """
     state["dual"] -= step.share * delta
     moved: Values = delta - state["dual"]
@@ -149,7 +148,7 @@ _MOMENTS: dict[str, Any] = {
 }
 SERVER_OPTIMIZERS: dict[str, ServerOptimizer] = {
     "sgd": ServerOptimizer(
-        "the pseudo-gradient, with momentum where it is asked for",
+        "the pseudo-gradient, with optional momentum",
         "Hsu et al. 2019 (FedAvgM)",
         {"server_lr": 1.0, "server_momentum": 0.0},
         _sgd_start,
@@ -178,7 +177,7 @@ SERVER_OPTIMIZERS: dict[str, ServerOptimizer] = {
         _yogi,
     ),
     "scaffold": ServerOptimizer(
-        "the step, and a control variate that clients read; of means",
+        "the step, and a control variate that clients read; means only",
         "Karimireddy et al. 2020, algorithm 1",
         {"server_lr": 1.0},
         _scaffold_start,
@@ -187,7 +186,7 @@ SERVER_OPTIMIZERS: dict[str, ServerOptimizer] = {
         of_mean=True,
     ),
     "feddyn": ServerOptimizer(
-        "the step, less what all steps so far add up to; of means",
+        "the step, plus the sum of all steps so far; means only",
         "Acar et al. 2021, algorithm 1",
         {},
         _feddyn_start,

@@ -1,4 +1,4 @@
-"""How much each client counts."""
+"""The weightings: how much each client counts."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,16 +21,16 @@ from fedcli.strategies.recorded import (
     recorded_count,
 )
 
-_LEAST_LOSS = 1e-10  # so that F^(q-1) exists for a client that has nothing left to learn
+_LEAST_LOSS = 1e-10  # so that F^(q-1) is finite for a client whose loss is 0
 
 
 @dataclass(frozen=True)
 class Weighting:
-    """A row of ``WEIGHTINGS``. ``weigh`` is given the |Δ_i|² where ``measures`` asks for them.
+    """A row of ``WEIGHTINGS``. ``weigh`` takes the |Δ_i|² if ``measures`` requests them.
 
-    Only with ``of_partials`` can updates be added up in parts, since the weight of an update then
-    depends on nothing but itself. An ``asynchronous`` weighting counts late updates; one that
-    ``needs_initial_loss`` needs it recorded by the clients.
+    ``of_partials`` allows partial means, because the weight of an update depends only on itself.
+    An ``asynchronous`` weighting accepts late updates. With ``needs_initial_loss``, clients must
+    record their initial loss.
     """
 
     summary: str
@@ -58,17 +58,17 @@ def _q_fedavg(
 ) -> Shares:
     """q-FedAvg, Li et al. 2020, algorithm 2, with L = 1 / learning rate.
 
-    c_k = L F_k^q / Σ_j (q F_j^(q-1) |L Δ_j|² + L F_j^q), F_k the loss of the model that client k
-    was given on its own examples. The clients' numbers of examples do not enter.
+    c_k = L F_k^q / Σ_j (q F_j^(q-1) |L Δ_j|² + L F_j^q), where F_k is the base model's loss on the
+    examples of client k. The clients' numbers of examples have no effect.
     """
     assert squares is not None
     q = options["q"]
     for client in clients:
-        check_sgd("qfedavg takes 1 / lr of SGD for the Lipschitz constant", client)
+        check_sgd("qfedavg uses 1 / lr of SGD as the Lipschitz constant", client)
     lipschitz = 1 / recorded_alike("qfedavg", clients, "lr", "train-client", 1 / TOO_LARGE)
     losses = [recorded(c, "initial_loss", "train-client --initial-loss") for c in clients]
     loss = np.maximum(np.array(losses, np.float64), _LEAST_LOSS)
-    # Only ratios count: F^q of the highest loss is taken to be 1, so that no power overflows.
+    # Only ratios matter: the highest loss is scaled to 1, so that no power overflows.
     powers = (loss / loss.max()) ** q
     weights = lipschitz * powers
     steps = q * (powers / loss) * lipschitz**2 * squares + weights
@@ -85,7 +85,7 @@ def _fednova(clients: Sequence[Contributor], _: Values | None, __: RuleOptions) 
 
 
 def _length(client: Contributor) -> float:
-    """Return |a_i|₁, to which the client's steps of SGD add up (same paper)."""
+    """Return |a_i|₁, the accumulated length of the client's SGD steps (same paper)."""
     check_sgd("fednova needs the length of steps of SGD", client)
     check_every_step("fednova needs the number of steps", client)
     how = "train-client of this version"
@@ -101,7 +101,7 @@ def _length(client: Contributor) -> float:
     if not 0 < length < TOO_LARGE:
         found = {"steps": steps, "momentum": momentum, **pull}
         raise UpdateError(
-            f"{client.path}: fednova divides by the length of the steps, and finds {length:g} for "
+            f"fednova divides by the length of the steps, which is {length:g} for "
             + ", ".join(f"{name} {value:g}" for name, value in found.items()),
             path=client.path,
             client=client.name,
@@ -112,7 +112,7 @@ def _length(client: Contributor) -> float:
 def _by_staleness(clients: Sequence[Contributor], _: Values | None, __: RuleOptions) -> Shares:
     """FedBuff, Nguyen et al. 2022, section 5: 1 / sqrt(1 + staleness), over the number of updates.
 
-    The weights of stale updates are not made up for: the step gets shorter.
+    The sum of weights is not normalised: stale updates make the step shorter.
     """
     weights = [1 / math.sqrt(1 + client.staleness) for client in clients]
     return Shares(np.array(weights), float(len(clients)))

@@ -1,6 +1,6 @@
-"""Local training: stages of epochs over a client's examples, augmented in batches.
+"""Local training: stages of epochs over a client's examples.
 
-Pictures stay uint8 until they are used, and are normalised batch by batch.
+Images stay uint8 until they are used; augmentation and normalisation work batch by batch.
 """
 
 from collections.abc import Callable
@@ -25,10 +25,10 @@ def train(
     seed: int,
     on_epoch: Callable[[Epoch], None],
 ) -> list[Epoch]:
-    """Train all of ``module`` in place as FedAvg does it; x, y and module are on one device.
+    """Train all of ``module`` in place, as in FedAvg; x, y and module are on one device.
 
-    ``x`` is (N, ...), uint8 or float32; ``y`` is int64 (N). The rate is the plan's. Raises what
-    ``Trainer.run`` raises.
+    ``x`` is (N, ...), uint8 or float32; ``y`` is int64 (N,). The learning rate is the plan's.
+    Raises what ``Trainer.run`` raises.
     """
     module.to(memory_format=torch.channels_last)
     source = InMemory(x, y, x.device)

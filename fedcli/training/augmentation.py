@@ -1,4 +1,4 @@
-"""What is done to pictures on their way into the network; every draw is made on the CPU."""
+"""Normalisation and augmentation of batches; all random numbers are drawn on the CPU."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from fedcli.run.info import DatasetInfo
 
 @dataclass(frozen=True)
 class Normalize:
-    """Turns a batch as it is stored into what a network is given."""
+    """Turns a stored batch into the input of a network."""
 
     mean: Tensor
     std: Tensor
@@ -24,31 +24,31 @@ class Normalize:
     def for_dataset(
         cls, dataset: DatasetInfo, *, as_rgb: bool, device: torch.device
     ) -> "Normalize":
-        """Take the constants of a run; ``as_rgb`` repeats the one channel of grey pictures."""
+        """Use the constants of a run; ``as_rgb`` repeats the channel of grey images."""
         mean = torch.tensor(dataset.mean, device=device).view(-1, 1, 1)
         std = torch.tensor(dataset.std, device=device).view(-1, 1, 1)
         return cls(255 * mean, 255 * std, as_rgb and dataset.shape[0] == 1)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Map uint8 (N, C, H, W) to float32; float32 examples are left as they are."""
+        """Map uint8 (N, C, H, W) to float32; float32 examples stay unchanged."""
         if x.dtype == torch.uint8:
             x = x.float().sub_(self.mean).div_(self.std)
         return x.expand(-1, 3, -1, -1) if self.as_rgb else x
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Lay a batch of pictures out as convolutions like it best; leave others as they are."""
+    """Return a batch of images in channels-last layout, and other batches unchanged."""
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
 def flip(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror each picture of (N, C, H, W) left to right with probability one half."""
+    """Flip each image of (N, C, H, W) left to right with probability one half."""
     chosen = torch.rand(len(x), generator=generator) < 0.5
     return torch.where(chosen.to(x.device).view(-1, 1, 1, 1), x.flip(-1), x)
 
 
 def crop(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift each picture of (N, C, H, W) by up to an eighth of its size, filling with zeros."""
+    """Shift each image of (N, C, H, W) by up to an eighth of its size, filling with zeros."""
     count, _, height, width = x.shape
     down, right = height // 8, width // 8
     padded = F.pad(x, (right, right, down, down))
@@ -62,9 +62,9 @@ def crop(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def cutout(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Put zeros in a rectangle of half of each picture's height and width, around any pixel.
+    """Zero a rectangle of half of each image's height and width, centred on a random pixel.
 
-    DeVries & Taylor 2017, section 3.2: part of it may lie outside of the picture, which is
+    DeVries & Taylor 2017, section 3.2: part of it may lie outside the image. Images are
     normalised, so that 0 is near the mean.
     """
     inside = []
@@ -81,7 +81,7 @@ AUGMENT_NORMALIZED = {"cutout": cutout}
 
 @dataclass(frozen=True)
 class Targets:
-    """What the examples of a batch are to be told as: with mixup, two labels and their shares."""
+    """The targets of a batch: labels or, with mixup, two labels and the share of the first."""
 
     labels: Tensor
     others: Tensor | None = None
@@ -110,9 +110,9 @@ def mixup(
 ) -> tuple[Tensor, Targets]:
     """Blend each example with another of its batch (Zhang et al. 2018, equation 1).
 
-    The share is drawn from Beta(alpha, alpha), once a batch as the authors do.
+    The share is drawn from Beta(alpha, alpha), once per batch, as in the authors' code.
     """
-    # torch draws Beta from its global generator only
+    # torch can draw from Beta only with its global generator.
     seed = int(torch.randint(2**62, (), generator=generator))
     share = float(np.random.default_rng(seed).beta(alpha, alpha))
     other = torch.randperm(len(x), generator=generator).to(x.device)
@@ -122,7 +122,7 @@ def mixup(
 def prepare(
     x: Tensor, labels: Tensor, plan: TrainPlan, normalize: Normalize, generator: torch.Generator
 ) -> tuple[Tensor, Targets]:
-    """Turn a batch as it is stored into inputs and targets, augmented as the plan says."""
+    """Turn a stored batch into inputs and targets, augmented as the plan says."""
     for name in plan.augment:
         if name in AUGMENT:
             x = AUGMENT[name](x, generator)

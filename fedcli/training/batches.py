@@ -1,4 +1,4 @@
-"""Where the batches of local training come from, and how an epoch is cut into them."""
+"""Sources of examples, and the batches of an epoch."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
@@ -17,7 +17,7 @@ class Source(Protocol):
         ...
 
     def epoch(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the examples of each batch: x as it is stored, y int64, both on the device.
+        """Yield the examples of each batch: x as stored, y int64, both on the device.
 
         A batch is an int64 tensor of indices on the CPU.
         """
@@ -25,7 +25,7 @@ class Source(Protocol):
 
 
 class InMemory:
-    """Examples that are held on the device, or beside it where the device is too small."""
+    """Examples on the device, or in pinned memory if the device is too small."""
 
     def __init__(self, x: Tensor, y: Tensor, device: torch.device) -> None:
         self.device = device
@@ -50,8 +50,8 @@ class InMemory:
 def slices(count: int, size: int) -> Iterator[slice]:
     """Cut ``count`` examples into slices of ``size``.
 
-    A last one of a single example joins the one before, unless that is the size asked for:
-    BatchNorm cannot normalise over a single value.
+    A last slice of one example joins the slice before it, unless ``size`` is 1: BatchNorm cannot
+    normalise a single value.
     """
     start = 0
     while start < count:
@@ -66,11 +66,11 @@ def count_batches(count: int, size: int) -> int:
 
 
 def in_order(count: int, size: int) -> list[Tensor]:
-    """Return the batches of all examples in their own order."""
+    """Return the batches of all examples in order."""
     return [torch.arange(part.start, part.stop) for part in slices(count, size)]
 
 
 def shuffled(count: int, size: int, generator: torch.Generator) -> list[Tensor]:
-    """Return the batches of an epoch in an order that is drawn from ``generator``."""
+    """Return the batches of an epoch in an order drawn from ``generator``."""
     order = torch.randperm(count, generator=generator)
     return [order[part] for part in slices(count, size)]

@@ -1,4 +1,4 @@
-"""Where a step computes: the device, the threads, and what memory it took."""
+"""Devices, threads and memory."""
 
 import contextlib
 import ctypes
@@ -19,8 +19,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 def choose_device(name: str) -> torch.device:
     """Resolve ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
-    ``auto`` is the first GPU that there is, else the CPU. Raises ``UsageError`` for a device
-    that does not exist here.
+    ``auto`` is the first GPU, or the CPU if there is none. Raises ``UsageError`` for a device that
+    does not exist here.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -39,51 +39,51 @@ def choose_device(name: str) -> torch.device:
         "mps": torch.backends.mps.is_available(),
     }
     if not available.get(device.type, False):
-        raise UsageError(f"--device {name}: there is no such device here", hint="--device auto")
+        raise UsageError(f"--device {name}: no such device here", hint="use --device auto")
     if device.type == "cuda":
-        # What several batch sizes leave in pieces can be put together again; read at first use.
+        # Lets torch merge the memory that batches of several sizes fragment; read at first use.
         os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
         _be_deterministic()
     return device
 
 
 def limit_memory(device: torch.device, fraction: float | None) -> None:
-    """Let this process take no more than a fraction of a GPU's memory.
+    """Limit this process to a fraction of a GPU's memory.
 
-    What it may not take counts as memory that ran out. Raises ``UsageError`` for other devices.
+    Beyond it, the process is out of memory. Raises ``UsageError`` for other devices.
     """
     if fraction is None:
         return
     if device.type != "cuda":
         raise UsageError(
-            f"--gpu-memory-fraction: is for an NVIDIA or AMD GPU; this client trains on {device}"
+            f"--gpu-memory-fraction: needs an NVIDIA or AMD GPU; this client trains on {device}"
         )
     torch.cuda.set_per_process_memory_fraction(fraction, device)
 
 
 def _be_deterministic() -> None:
-    # Equal inputs must give equal bytes; cuBLAS reads its variable when it is first used.
+    # Equal inputs must give equal bytes; cuBLAS reads this variable at its first use.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.benchmark = False
-    # fp32 means float32: TF32 has 10 bits of its 23, and convolutions would use it unasked.
+    # fp32 means float32: TF32 has 10 of its 23 mantissa bits, and is convolutions' default.
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def set_threads(threads: int | None) -> int:
-    """Use this many CPU threads, or all cores, and return how many are used."""
+    """Use this many CPU threads, or all cores, and return the number in use."""
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()
 
 
 def keep_heap() -> None:
-    """Let this process keep memory that it has freed, where that can be said to glibc.
+    """Make glibc keep the memory that this process frees; other C libraries are left alone.
 
-    Every step of training takes and frees the same hundreds of megabytes. Given back to the
-    system, they come back as pages to be cleared at the next touch: a sixth of the time of a small
-    network on a CPU. It is for processes that end with their training.
+    Each training step allocates and frees the same hundreds of megabytes. Memory returned to the
+    system must be cleared before its next use, which takes a sixth of the time of a small network
+    on a CPU. Only for processes that end with their training.
     """
     with contextlib.suppress(OSError, AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
@@ -92,9 +92,9 @@ def keep_heap() -> None:
 
 
 def seed_layers(seed: int, device: torch.device) -> None:
-    """Seed the global generators that layers such as dropout draw from on a device.
+    """Seed the global generators that layers such as dropout use on a device.
 
-    ``torch.manual_seed`` seeds those of all devices there may be, and takes a millisecond.
+    ``torch.manual_seed`` seeds those of all possible devices, and takes a millisecond.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
@@ -105,41 +105,41 @@ def seed_layers(seed: int, device: torch.device) -> None:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Begin to count ``peak_memory`` of a GPU anew; that of a process cannot be."""
+    """Reset ``peak_memory`` of a GPU; that of a process cannot be reset."""
     if device.type == "cuda":
-        torch.cuda.synchronize(device)  # it also wakes CUDA, which has nothing to count before
+        torch.cuda.synchronize(device)  # also initialises CUDA, without which there are no stats
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return the most memory that was taken so far, in bytes: of the GPU, or by the process."""
+    """Return the peak memory so far in bytes, of the GPU or of the process."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device)  # what the others cannot have
+        return torch.cuda.max_memory_reserved(device)  # reserved: other processes cannot use it
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def device_memory(device: torch.device) -> int | None:
-    """Return all the memory that a GPU has, in bytes; None for others."""
+    """Return the total memory of a GPU in bytes, None for other devices."""
     if device.type != "cuda":
         return None
     return torch.cuda.get_device_properties(device).total_memory
 
 
-# How torch, the CPU's allocator, C++, cuBLAS and cuDNN put it; only the first has its own class.
+# The words of torch, the CPU allocator, C++, cuBLAS and cuDNN; only torch has an exception class.
 _OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator", "bad_alloc", "STATUS_ALLOC_FAILED")
-_ONEDNN = "could not create a primitive"  # what cannot be computed has no "descriptor", it says
+_ONEDNN = "could not create a primitive"  # unsupported operations say "primitive descriptor"
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Say whether an error is that of a device, or the CPU, that has no memory left."""
+    """Return whether an error means that a device or the CPU is out of memory."""
     text = str(error)
     known = any(words in text for words in _OUT_OF_MEMORY) or text == _ONEDNN
     return isinstance(error, torch.OutOfMemoryError) or known
 
 
 def free_memory(device: torch.device) -> None:
-    """Give back what nothing refers to any more, after memory ran out."""
+    """Free unreferenced memory after memory ran out."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -147,7 +147,7 @@ def free_memory(device: torch.device) -> None:
 
 @contextlib.contextmanager
 def out_of_memory_as_error(hint: str) -> Iterator[None]:
-    """Turn errors of memory that ran out into ours, with what to try instead."""
+    """Turn torch's out-of-memory errors into ``OutOfMemoryError`` with a hint."""
     try:
         yield
     except RuntimeError as error:
@@ -161,7 +161,7 @@ T = TypeVar("T")
 
 
 class Portions:
-    """Puts examples through a function in portions, smaller ones once memory runs out."""
+    """Applies a function to examples in portions, which shrink when memory runs out."""
 
     def __init__(self, size: int, device: torch.device) -> None:
         self.size = size
@@ -170,7 +170,7 @@ class Portions:
     def of(self, count: int, function: Callable[[slice], T]) -> Iterator[T]:
         """Yield the function's values for slices that cover ``count`` examples in order.
 
-        Raises torch's error when one example at a time does not fit.
+        Raises torch's error if a single example does not fit.
         """
         start = 0
         while start < count:
@@ -184,6 +184,6 @@ class Portions:
                 yield value
                 start = part.stop
                 continue
-            # Only here, after the error and its frames are gone, is their memory free.
+            # Free memory only here, where the error and its frames are gone.
             self.size = (min(self.size, count) + 1) // 2
             free_memory(self.device)

@@ -1,4 +1,4 @@
-"""Examples put through a network that is not trained: its answers, and its mean loss."""
+"""Forward passes without training: logits and the mean loss."""
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +13,8 @@ from fedcli.training.devices import Portions
 def predict(module: nn.Module, x: Tensor, normalize: Normalize, portions: Portions) -> Tensor:
     """Return the logits (N, classes) of a module in evaluation mode, in float32 on the CPU.
 
-    ``x`` are examples as they are stored; they go to the device portion by portion. Raises torch's
-    error when one example at a time does not fit.
+    ``x`` holds stored examples, which go to the device in portions. Raises torch's error if a
+    single example does not fit.
     """
     module.eval()
 
@@ -27,10 +27,10 @@ def predict(module: nn.Module, x: Tensor, normalize: Normalize, portions: Portio
 
 
 def mean_loss(module: nn.Module, source: Source, *, normalize: Normalize, batch: Portions) -> float:
-    """Return the mean cross-entropy of a module, in evaluation mode, on stored examples.
+    """Return the mean cross-entropy of a module in evaluation mode on stored examples.
 
-    It is F_k of q-FedAvg (Li et al. 2020, equation 1), where the module is the global model.
-    Raises as ``predict`` does.
+    For the global model it is F_k of q-FedAvg (Li et al. 2020, equation 1). Raises what
+    ``predict`` raises.
     """
     total = 0.0
     for x, y in source.epoch(in_order(len(source), batch.size)):

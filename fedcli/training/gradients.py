@@ -1,4 +1,4 @@
-"""The gradients of a batch, in the precision asked for, and in as many parts as memory needs."""
+"""The gradients of a batch, in the requested precision, with gradient accumulation if needed."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -22,9 +22,9 @@ _STEPS_TO_GROW = 2000
 
 @dataclass(frozen=True)
 class BatchResult:
-    """The gradients of a batch, the sum of its losses, and how many answers were right.
+    """The gradients of a batch, the sum of its losses, and the number of correct predictions.
 
-    ``gradients`` is None where fp16 overflowed and the step is to be left out.
+    ``gradients`` is None if fp16 overflowed and the step must be skipped.
     """
 
     gradients: list[Tensor] | None
@@ -34,17 +34,17 @@ class BatchResult:
 
 @dataclass
 class LossScale:
-    """Keeps gradients of fp16 above its smallest number (Micikevicius et al. 2018, section 3.2).
+    """Dynamic loss scaling for fp16 (Micikevicius et al. 2018, section 3.2).
 
-    The scale is halved when they overflow, and doubled after 2000 steps without. Raises
-    ``FedcliError`` when no scale keeps them from overflowing.
+    An overflow halves the scale; 2000 steps without overflow double it. Raises ``FedcliError`` if
+    gradients overflow at every scale.
     """
 
     value: float = _SCALE
     good: int = 0
 
     def unscaled(self, gradients: list[Tensor]) -> list[Tensor] | None:
-        """Return the gradients at their own scale, or None where they overflowed."""
+        """Return the unscaled gradients, or None if they overflowed."""
         divided = list(torch._foreach_div(gradients, self.value))
         norms = torch.stack([norm.float() for norm in torch._foreach_norm(divided)])
         if bool(torch.isfinite(norms).all()):
@@ -57,16 +57,15 @@ class LossScale:
         if self.value < _SMALLEST_SCALE:
             raise FedcliError(
                 "training diverged: the gradients overflow in fp16 at any scale",
-                hint="lower --lr, or --precision bf16",
+                hint="lower --lr, or use --precision bf16",
             )
         return None
 
 
 class Snapshot:
-    """What an attempt changes beside gradients, and can be put back where it failed.
+    """A copy of the buffers and random states that a failed attempt changes, to restore them.
 
-    These are a module's buffers, such as running statistics, and the random numbers that were
-    drawn. The copies are made in the same memory every time.
+    Buffers are, for example, running statistics. Every copy reuses the same memory.
     """
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
@@ -76,12 +75,12 @@ class Snapshot:
         self._random = self._random_states()
 
     def take(self) -> None:
-        """Copy what there is now."""
+        """Copy the current state."""
         _copy(self._buffers, list(self.module.buffers()))
         self._random = self._random_states()
 
-    def put_back(self) -> None:
-        """Make it again what it was when it was last copied."""
+    def restore(self) -> None:
+        """Restore the state of the last copy."""
         _copy(list(self.module.buffers()), self._buffers)
         torch.set_rng_state(self._random[0])
         for state in self._random[1:]:
@@ -94,18 +93,18 @@ class Snapshot:
 
 @torch.no_grad()
 def _copy(to: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    # one call a dtype: on a GPU each call of a mixed list is one a tensor
+    # One call per dtype: on a GPU, a list of mixed dtypes is copied tensor by tensor.
     for dtype in {value.dtype for value in values}:
         chosen = [i for i, value in enumerate(values) if value.dtype == dtype]
         torch._foreach_copy_([to[i] for i in chosen], [values[i] for i in chosen])
 
 
 class Gradients:
-    """Computes them; where memory runs out, in smaller parts from then on.
+    """Computes gradients, in smaller micro-batches once memory runs out.
 
-    ``micro_batch`` is the number of examples that are put through at a time, None for all.
-    ``on_shrink`` is told when it had to become smaller. Raises ``OutOfMemoryError`` when one
-    example at a time is too many, ``DataError`` for one that BatchNorm cannot normalise.
+    ``micro_batch`` is the number of examples per forward pass, None for the whole batch.
+    ``on_shrink`` is called with a smaller one. Raises ``OutOfMemoryError`` if a single example
+    does not fit, ``DataError`` for a single example that BatchNorm cannot normalise.
     """
 
     def __init__(
@@ -133,7 +132,7 @@ class Gradients:
         targets: Targets,
         terms: Sequence[Term],
     ) -> BatchResult:
-        """Return the gradients of the mean loss of a batch, terms of the algorithms included."""
+        """Return the gradients of a batch's mean loss, including the algorithm's terms."""
         if id(module) not in self._before:
             self._before[id(module)] = Snapshot(module, self.device)
         before = self._before[id(module)]
@@ -144,9 +143,9 @@ class Gradients:
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-            # Only here, after the error and its frames are gone, is their memory free.
+            # Free memory only here, where the error and its frames are gone.
             self._shrink(len(targets))
-            before.put_back()
+            before.restore()
 
     def of_all(
         self,
@@ -158,9 +157,9 @@ class Gradients:
         *,
         seed: int,
     ) -> list[Tensor]:
-        """Return the gradients of the mean loss over all batches; buffers are left as they were.
+        """Return the gradients of the mean loss over all batches; buffers stay unchanged.
 
-        ``seed`` is for layers that draw, such as dropout.
+        ``seed`` is for random layers such as dropout.
         """
         before = Snapshot(module, self.device)
         seed_layers(seed, self.device)
@@ -168,10 +167,10 @@ class Gradients:
         for x, y in source.epoch(batches):
             inputs, targets = channels_last(normalize(x)), Targets(y)
             found = self.of(module, parameters, inputs, targets, ()).gradients
-            while found is None:  # every overflow has made the scale smaller
+            while found is None:  # every overflow halves the scale
                 found = self.of(module, parameters, inputs, targets, ()).gradients
             torch._foreach_add_(total, found, alpha=len(y) / len(source))
-        before.put_back()
+        before.restore()
         return total
 
     def _shrink(self, count: int) -> None:
@@ -179,7 +178,7 @@ class Gradients:
         if size == 1:
             raise OutOfMemoryError(
                 "out of memory with one example at a time",
-                hint="a smaller --model or --image-size, or another --device",
+                hint="use a smaller --model or --image-size, or another --device",
             )
         free_memory(self.device)
         self.micro_batch = (size + 1) // 2
@@ -212,7 +211,7 @@ class Gradients:
             new = torch.autograd.grad(objective, parameters, materialize_grads=True)
             if gradients:
                 torch._foreach_add_(gradients, new)
-            else:  # autograd may hand out one tensor for two parameters, and they are added to
+            else:  # autograd may return one tensor for two parameters; accumulation needs copies
                 gradients = [g.clone() for g in new] if len(mine) != count else list(new)
             loss_sum += loss.detach() * len(mine)
             correct += (logits.detach().argmax(1) == mine.labels).sum()
@@ -234,17 +233,17 @@ class Gradients:
             if self._asked == 1:
                 raise DataError(
                     "--micro-batch 1: BatchNorm cannot normalise one example",
-                    hint="--micro-batch 2, or a run with --norm group",
+                    hint="use --micro-batch 2, or a run with --norm group",
                 ) from error
             if self.micro_batch == 1:
                 raise OutOfMemoryError(
                     "out of memory with two examples at a time; BatchNorm cannot normalise one",
-                    hint="a smaller --image-size, or a run with --norm group",
+                    hint="use a smaller --image-size, or a run with --norm group",
                 ) from error
             raise DataError(
                 "a batch of one example: BatchNorm cannot normalise it",
-                hint="a larger --batch-size, more examples for this client, or a run with --norm"
-                " group",
+                hint="use a larger --batch-size, more examples for this client, or a run with"
+                " --norm group",
             ) from error
         return logits
 

@@ -1,4 +1,4 @@
-"""The loop of local training: stages of epochs of steps, which can be left off and taken up."""
+"""The training loop: stages of epochs of steps, which can be interrupted and resumed."""
 
 import math
 import time
@@ -23,7 +23,7 @@ from fedcli.training.optimizers import OPTIMIZERS, Optimizer, clip
 
 @dataclass(frozen=True)
 class Epoch:
-    """The figures of one epoch: mean loss and accuracy over its examples, as they were trained."""
+    """The figures of one epoch; loss and accuracy are means over its training batches."""
 
     epoch: int
     loss: float
@@ -34,10 +34,10 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Stage:
-    """Epochs in which the same parameters are trained, with the same terms added.
+    """Epochs that train the same parameters with the same terms.
 
-    ``steps``, where given, ends it earlier. ``frozen`` are layers that are left as they are,
-    running statistics included.
+    ``steps``, if given, ends it earlier. ``frozen`` lists the layers that do not change, not even
+    their running statistics.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Task:
-    """What is the same in all stages: the examples, the plan, the rate of this round, the seed."""
+    """The inputs of all stages: the examples, the plan, this round's learning rate, the seed."""
 
     source: Source
     plan: TrainPlan
@@ -61,24 +61,24 @@ class Task:
     device: torch.device
 
 
-def _nothing(stage: Stage, number: int, images_per_second: float) -> None:
-    """Pass over it."""
+def _ignore(stage: Stage, number: int, images_per_second: float) -> None:
+    """Ignore a batch."""
 
 
 @dataclass(frozen=True)
 class Observer:
-    """Who is told of the end of every epoch, and of every batch.
+    """The callbacks after every epoch and every batch.
 
-    After a batch these are the stage, the number of the epoch, and the speed in it.
+    ``on_batch`` receives the stage, the number of the epoch, and its images per second so far.
     """
 
     on_epoch: "Callable[[Trainer, Stage, Epoch], None]"
-    on_batch: Callable[[Stage, int, float], None] = _nothing
+    on_batch: Callable[[Stage, int, float], None] = _ignore
 
 
 @dataclass(frozen=True)
 class TrainerState:
-    """Where a training stands, in figures: all of ``Trainer.state`` that is in no tensor."""
+    """The part of ``Trainer.state`` that is not in tensors."""
 
     stage: Count
     steps: tuple[Count, ...]
@@ -91,9 +91,9 @@ class TrainerState:
 class Trainer:
     """Trains the stages one after another, in place.
 
-    The order of examples and the augmentation are drawn on the CPU from the seed, in one stream
-    over all stages. ``run`` raises ``FedcliError`` when the loss or the weights are not finite
-    after an epoch, and what ``Gradients`` raises.
+    The order of examples and the augmentation are drawn on the CPU, from one stream of the seed
+    for all stages. ``run`` raises ``FedcliError`` if the loss or the weights are not finite after
+    an epoch, and what ``Gradients`` raises.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Trainer:
         self.optimizer = self._optimizer()
 
     def run(self) -> None:
-        """Train to the end, from where it stands."""
+        """Train from the current state to the end."""
         cuda = [self.task.device] if self.task.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda):
             while True:
@@ -126,12 +126,12 @@ class Trainer:
 
     @property
     def epochs_done(self) -> int:
-        """How many epochs were trained, over all stages."""
+        """The number of epochs done in all stages."""
         return sum(map(len, self.epochs))
 
     @property
     def at_end(self) -> bool:
-        """Whether there is nothing left to train."""
+        """Whether training is finished."""
         return self.epochs_done == sum(stage.epochs for stage in self.stages)
 
     def _optimizer(self) -> Optimizer:
@@ -141,7 +141,7 @@ class Trainer:
     def _epoch(self, stage: Stage, number: int) -> Epoch:
         task, plan = self.task, self.task.plan
         started = time.perf_counter()
-        # Dropout draws from torch's global generator; fork_rng puts that back afterwards.
+        # Dropout uses torch's global generator, which fork_rng restores afterwards.
         seed_layers(stream_seed(task.seed, "layers", self.stage, number), task.device)
         batches = shuffled(len(task.source), plan.batch_size, self.generator)
         if stage.steps is not None:
@@ -185,7 +185,7 @@ class Trainer:
         self.optimizer.step(gradients)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return all that changes from epoch to epoch: copies of tensors, and facts for JSON."""
+        """Return the state that changes from epoch to epoch: copies of tensors, facts as JSON."""
         tensors = {"generator": self.generator.get_state()}
         for key, module in self._modules().items():
             tensors |= {f"{key}/{name}": value for name, value in module.state_dict().items()}
@@ -205,9 +205,9 @@ class Trainer:
 
     @torch.no_grad()
     def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Go on from a ``state`` of the same task and stages.
+        """Resume from a ``state`` of the same task and stages.
 
-        Raises ``ValueError`` for one of others; what is trained is then not to be used any more.
+        Raises ``ValueError`` for any other state; the trainer must not be used afterwards.
         """
         found = decode(TrainerState, facts)
         if not found.stage < len(self.stages) == len(found.steps) == len(found.epochs):
@@ -250,7 +250,7 @@ def _like(value: Tensor, tensors: Mapping[str, Tensor], name: str) -> Tensor:
 
 
 def set_mode(module: nn.Module, frozen: Sequence[nn.Module]) -> None:
-    """Put a module in training mode, but for the layers that are left as they are."""
+    """Put a module in training mode, except for frozen layers."""
     module.train()
     for layer in frozen:
         layer.eval()
@@ -261,14 +261,14 @@ def _all_finite(module: nn.Module) -> bool:
 
 
 def epochs_of(plan: TrainPlan, examples: int) -> int:
-    """Return how many epochs are begun: the plan's, or those that its steps reach into."""
+    """Return the number of epochs, where the plan's steps may end the last one early."""
     if plan.steps is None:
         return plan.epochs
     return math.ceil(plan.steps / count_batches(examples, plan.batch_size))
 
 
 def steps_of(plan: TrainPlan, examples: int) -> int:
-    """Return how many steps the shared model takes."""
+    """Return the number of steps of the shared model."""
     if plan.steps is not None:
         return plan.steps
     return plan.epochs * count_batches(examples, plan.batch_size)

@@ -1,7 +1,7 @@
-"""Local optimizers, written with ``torch._foreach_*``, the calls that ``torch.optim`` makes.
+"""Local optimizers, written with the ``torch._foreach_*`` calls that ``torch.optim`` uses.
 
-Importing ``torch.optim``'s optimizers costs 1.7 s a process. Their state starts from nothing
-every round. Gradients are not written to: autograd may hand out one tensor for two parameters.
+Importing the optimizers of ``torch.optim`` takes 1.7 s per process. Optimizer state starts empty
+every round. Gradients are never overwritten: autograd may return one tensor for two parameters.
 """
 
 from abc import ABC, abstractmethod
@@ -14,7 +14,7 @@ from fedcli.plan import TrainPlan
 
 
 class Optimizer(ABC):
-    """The parameters, the plan, and the state: lists of tensors by name, and a count of steps."""
+    """Parameters, plan, and the state: lists of tensors by name, and the number of steps."""
 
     def __init__(self, parameters: Sequence[Tensor], plan: TrainPlan, lr: float) -> None:
         self.parameters = list(parameters)
@@ -34,7 +34,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def _move(self, step: list[Tensor]) -> None:
-        """Move the parameters by a step that weight decay is part of, where it is."""
+        """Move the parameters by a step, which includes weight decay except for ``adamw``."""
 
     def _moment(self, name: str) -> list[Tensor]:
         if name not in self.state:
@@ -43,7 +43,7 @@ class Optimizer(ABC):
 
 
 class SGD(Optimizer):
-    """``v ← m v + (g + λ p)``, ``p ← p − η v``, as ``torch.optim.SGD`` does it."""
+    """``v ← m v + (g + λ p)``, ``p ← p − η v``, as in ``torch.optim.SGD``."""
 
     def _move(self, step: list[Tensor]) -> None:
         if self.plan.momentum and not self.state:
@@ -84,6 +84,6 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": Ada
 
 
 def clip(gradients: Sequence[Tensor], norm: float) -> list[Tensor]:
-    """Scale the gradients down to this norm over all of them, as ``clip_grad_norm_`` does it."""
+    """Scale the gradients down to this total norm, like ``clip_grad_norm_``."""
     total = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(gradients))))
     return list(torch._foreach_mul(list(gradients), torch.clamp(norm / (total + 1e-6), max=1.0)))

@@ -1,6 +1,6 @@
-"""Examples that are decoded when they are needed, for folders too large to hold in memory.
+"""Examples that are decoded on demand, for folders too large for memory.
 
-The batches are the same, bit for bit, as those of the same examples in memory.
+The batches are bit for bit those of the same examples in memory.
 """
 
 import hashlib
@@ -22,10 +22,10 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Streamed:
-    """A source of batches for training, decoded by ``workers`` processes; by this one with 0.
+    """A source of batches, decoded by ``workers`` processes, or by this process if that is 0.
 
-    Workers are started with the first batch, and decode two batches each ahead; they stop when
-    the source is let go. To a GPU, batches go through pinned memory.
+    Workers start with the first batch, decode two batches ahead each, and stop when the source is
+    deleted. Batches for a GPU go through pinned memory.
     """
 
     def __init__(self, part: Part, device: torch.device, workers: int) -> None:
@@ -39,8 +39,8 @@ class Streamed:
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
-            collate_fn=_as_it_is,
-            generator=torch.Generator(),  # or it would draw from torch's global one
+            collate_fn=_unchanged,
+            generator=torch.Generator(),  # else it draws from torch's global one
         )
 
     def __len__(self) -> int:
@@ -48,21 +48,21 @@ class Streamed:
         return len(self.part.labels)
 
     def epoch(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
-        """Yield the examples of each batch: x as it is stored, y int64, both on the device.
+        """Yield the examples of each batch: x as stored, y int64, both on the device.
 
-        A batch is an int64 tensor of indices on the CPU. Raises ``DataError`` for a file that does
-        not decode, ``FedcliError`` when a worker dies.
+        A batch is an int64 tensor of indices on the CPU. Raises ``DataError`` for a file that
+        cannot be decoded, ``FedcliError`` if a worker dies.
         """
         self._order.batches = batches
         loaded = iter(self._loader)
         while True:
             batch = self._next(loaded)
-            if isinstance(batch, _Dead):
-                # torch goes on to watch the dead worker, and to raise, until its loader is gone
+            if isinstance(batch, _DeadWorker):
+                # Until its loader is deleted, torch keeps raising errors about the dead worker.
                 del loaded, self._loader
                 raise FedcliError(
                     f"--num-workers: a worker died: {batch.reason}",
-                    hint="there may be too little (shared) memory for so many: --num-workers 0",
+                    hint="(shared) memory may be too small for them: try --num-workers 0",
                 )
             if isinstance(batch, FedcliError):
                 raise batch
@@ -71,47 +71,49 @@ class Streamed:
             x, y = batch
             yield x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True)
 
-    def _next(self, loaded: Iterator[Batch | FedcliError]) -> "Batch | FedcliError | _Dead | None":
-        """Return the next batch, None at the end, or the error that a worker met or died of."""
+    def _next(
+        self, loaded: Iterator[Batch | FedcliError]
+    ) -> "Batch | FedcliError | _DeadWorker | None":
+        """Return the next batch, None at the end, or the error of a worker."""
         try:
             try:
                 return next(loaded, None)
-            except (OSError, EOFError) as error:  # what it was about to hand over went with it
+            except (OSError, EOFError) as error:  # the worker died while handing over a batch
                 if not self._loader.num_workers:
                     raise
-                return _Dead(str(error) or type(error).__name__)
-        except RuntimeError as error:  # from torch's handler of a child's end, at any time
+                return _DeadWorker(str(error) or type(error).__name__)
+        except RuntimeError as error:  # torch's SIGCHLD handler may raise at any time
             if "DataLoader worker" not in str(error):
                 raise
-            return _Dead(str(error) or type(error).__name__)
+            return _DeadWorker(str(error) or type(error).__name__)
 
     def fingerprint(self, progress: Progress) -> str:
-        """Return the SHA-256, hex, of labels and examples, as of the same examples in memory.
+        """Return the SHA-256 of labels and examples, hex, the same as for examples in memory.
 
-        It takes decoding all examples once, in their order, and holding a few megabytes of them.
+        It decodes all examples once, in order, and holds a few megabytes of them.
         """
         everything = np.arange(len(self))
         sha256 = hashlib.sha256(np.ascontiguousarray(self.part.labels).data)
         if not len(self):
             return sha256.hexdigest()
         bytes_each = self.part.read(everything[:1]).nbytes
-        stretches = [torch.from_numpy(one) for one in chunks(everything, max(1, bytes_each))]
+        pieces = [torch.from_numpy(one) for one in chunks(everything, max(1, bytes_each))]
         progress.start("checking examples", len(self))
-        for x, y in self.epoch(stretches):
+        for x, y in self.epoch(pieces):
             sha256.update(np.ascontiguousarray(x.cpu().numpy()).data)
             progress.advance(len(y))
         return sha256.hexdigest()
 
 
 @dataclass(frozen=True)
-class _Dead:
-    """A worker that is no more, and what torch says of it."""
+class _DeadWorker:
+    """A dead worker, and torch's reason."""
 
     reason: str
 
 
 class _Order(Sampler[Tensor]):
-    """The batches of the epoch; the workers stay when it changes."""
+    """The batches of the epoch; workers stay alive when they change."""
 
     def __init__(self) -> None:
         self.batches: Sequence[Tensor] = ()
@@ -132,9 +134,9 @@ class _Decoded(Dataset[Batch | FedcliError]):
         try:
             x = np.ascontiguousarray(self._part.read(chosen))
         except FedcliError as error:
-            return error  # raised in a worker, it would come out as the text of a traceback
+            return error  # raised in a worker, it would become the text of a traceback
         return torch.from_numpy(x), torch.from_numpy(self._part.labels[chosen])
 
 
-def _as_it_is(batch: Any) -> Any:
+def _unchanged(batch: Any) -> Any:
     return batch

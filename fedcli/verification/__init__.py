@@ -1,1 +1,1 @@
-"""Checking a run: what its files hold, and what they say of each other by SHA-256."""
+"""Verification of a run: the content of its files, and the SHA-256s they name of each other."""

@@ -1,4 +1,4 @@
-"""What clients wrote in a round: updates, their telemetry, and the states that they keep."""
+"""Checks of clients' files in a round: updates, telemetry, and client states."""
 
 from fedcli.aggregation.updates import check_tensors
 from fedcli.formats.checkpoint import Checkpoint
@@ -13,14 +13,14 @@ from fedcli.verification.survey import Claim, Survey, expect_place
 
 
 def clients_of(survey: Survey, round_: Round) -> list[str]:
-    """Return the clients that wrote into a round, or whose update of it a model was made from."""
+    """Return the clients with files in a round, or whose update of it went into a model."""
     kept = (path.stem for path in (round_.path / "client_state").glob("*.safetensors"))
     accepted = survey.accepted[round_.number]
     return client_order([*round_.delivered(), *accepted, *filter(is_client_id, kept)])
 
 
 def check_client(survey: Survey, round_: Round, client: str) -> None:
-    """Check what a client wrote in a round."""
+    """Check a client's files in a round."""
     update = _check_update(survey, round_, client)
     if update is not None and not survey.is_rejected(round_.update(client)):
         _claim_origin(survey, round_, client, update)
@@ -31,7 +31,7 @@ def check_client(survey: Survey, round_: Round, client: str) -> None:
 def _check_update(survey: Survey, round_: Round, client: str) -> Metadata | None:
     path, run = round_.update(client), survey.run
     if client not in survey.accepted[round_.number] and not path.exists():
-        return None  # there is a state only
+        return None  # there is only a state
 
     def check(found: Checkpoint) -> None:
         expect_place(run, found.metadata, round_, client)
@@ -60,16 +60,16 @@ def _claim_origin(survey: Survey, round_: Round, client: str, found: Metadata) -
 
 
 def _find_state(survey: Survey, round_: Round, client: str, sha256: str) -> None:
-    """Look for the state of an earlier round that an update says that it started from."""
+    """Check that the client state that an update names as its start exists."""
     known = survey.states.get(client, {})
     if sha256 in known.values() or not known:
-        return  # there are none where clients keep them in folders of their own
+        return  # clients keep their states in folders of their own
     newest = max(known)
     for between in survey.run.rounds():
         if newest < between.number < round_.number and client in clients_of(survey, between):
-            return  # it may be that of a round whose state is not here
+            return  # the state may be of this round, and missing
     path = survey.run.round(newest).client_state(client)
-    message = f"has another SHA-256 than {survey.name(round_.update(client))} started from"
+    message = f"does not have the SHA-256 that {survey.name(round_.update(client))} started from"
     survey.add(Problem.CHANGED, path, message, sha256, known[newest])
 
 

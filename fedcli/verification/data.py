@@ -1,4 +1,4 @@
-"""``data/``: how the data was cut, and the shards."""
+"""Checks of ``data/``: ``partition.json`` and the shards."""
 
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def _check_shard(survey: Survey, partition: PartitionFile, name: str, shard: Sha
         _check_tensors(run, found)
         found_counts = _counts(np.frombuffer(labels, "<i8"), len(run.info.dataset.classes))
         if counts is not None and found_counts != counts:
-            raise ValueError(f"counts of labels: expected {counts}, found {found_counts}")
+            raise ValueError(f"label counts: expected {counts}, found {found_counts}")
 
     survey.claim(path, Claim(run.partition_file, shard.sha256, shard.bytes, shard.examples))
     survey.checkpoint(Section.DATA, path, Kind.SHARD, check, _SHARD, consume)

@@ -1,15 +1,15 @@
-"""What a check of a run finds: each finding is of one file, and of one sort."""
+"""Findings of a verification: each has one file and one kind of problem."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Problem(StrEnum):
-    """What is the matter with a file.
+    """What is wrong with a file.
 
-    A missing file is one that may be deleted or kept elsewhere; a lost one is needed. What
-    differs was made again from what its round records, and came out otherwise; what was not
-    replayed could not be made again here. A note is no fault of the file.
+    A missing file may have been deleted or is kept elsewhere; a lost one is needed. A file differs
+    if its replay gave other bytes; it is not replayed if that is impossible here. Foreign files are
+    not part of the run. A note is not a fault.
     """
 
     CHANGED = "changed"
@@ -25,7 +25,7 @@ WRONG = frozenset({Problem.CHANGED, Problem.LOST, Problem.DIFFERS})
 
 
 class Section(StrEnum):
-    """The sorts of files of a run, in the order in which they are told of."""
+    """Kinds of files of a run, in the order of the report."""
 
     RUN = "run.json"
     DATA = "data"
@@ -42,7 +42,7 @@ class Section(StrEnum):
 
 @dataclass(frozen=True)
 class FileCount:
-    """How many files of one sort there are, or should be, and how they are."""
+    """The number of files of one kind that exist or should, by state."""
 
     what: str
     files: int
@@ -53,9 +53,9 @@ class FileCount:
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding. ``file`` is relative to the run; ``message`` is a whole sentence.
+    """One finding. ``file`` is relative to the run; ``message`` completes a sentence about it.
 
-    ``expected`` and ``found`` are SHA-256s, hex, where these are what differs.
+    ``expected`` and ``found`` are SHA-256s, hex, if these differ.
     """
 
     file: str
@@ -66,5 +66,5 @@ class Finding:
 
     @property
     def wrong(self) -> bool:
-        """Whether the run is not sound."""
+        """Whether the finding makes the run unsound."""
         return self.problem in WRONG

@@ -1,4 +1,4 @@
-"""Files of a run that are none of its format, and partial means, which may lie anywhere in it."""
+"""Partial means, which may lie anywhere in a run, and foreign files."""
 
 import os
 import re
@@ -12,12 +12,12 @@ from fedcli.formats.metadata import Kind
 from fedcli.verification.findings import Problem, Section
 from fedcli.verification.survey import Claim, Survey
 
-_MOST_FOREIGN = 100  # that are named one by one
+_MOST_FOREIGN = 100  # foreign files listed one by one
 _PASSING = re.compile(r"rounds/\d{4,}/training/[^/]+\.(json|safetensors)|(.*/)?\.[^/]+\.tmp(/.*)?")
 
 
 def files_in(root: Path) -> Iterator[Path]:
-    """Yield all files of a directory and below; links to directories are not followed."""
+    """Yield all files below a directory, without following links to directories."""
     for folder, folders, names in os.walk(root):
         links = [name for name in folders if (Path(folder) / name).is_symlink()]
         folders.sort()
@@ -26,7 +26,7 @@ def files_in(root: Path) -> Iterator[Path]:
 
 
 def check_partials(survey: Survey, files: list[Path]) -> None:
-    """Check the partial means among files that nothing else is, and name those not in the run."""
+    """Check the partial means among the remaining files, and report those not in the run."""
     here: set[tuple[int, str]] = set()
     for path in files:
         if path.suffix == ".safetensors" and (number := _round_of_partial(survey, path)):
@@ -36,15 +36,15 @@ def check_partials(survey: Survey, files: list[Path]) -> None:
         for entry in manifest.partials:
             if (number, entry.name) not in here:
                 path = survey.run.root / f"{entry.name}.safetensors"
-                survey.look_at(Section.PARTIALS, path)
+                survey.count(Section.PARTIALS, path)
                 manifest_file = survey.name(survey.run.round(number).manifest)
                 message = f"is not in the run; {manifest_file} names it"
                 survey.add(Problem.MISSING, path, message, entry.sha256)
 
 
 def _round_of_partial(survey: Survey, path: Path) -> int | None:
-    """Return the round of a partial mean of this run; None for all else."""
-    if path.is_symlink() or path in survey.looked_at:
+    """Return the round of a partial mean of this run; None for any other file."""
+    if path.is_symlink() or path in survey.counted:
         return None
     try:
         with Checkpoint(path, Kind.PARTIAL) as found:
@@ -77,18 +77,18 @@ def _check_partial(survey: Survey, path: Path) -> None:
         survey.claim(run.round(found.round).update(client), claim)
 
 
-def name_foreign(survey: Survey, files: list[Path]) -> None:
-    """Mention files that are none of the format; a folder with nothing else in it as one."""
-    known = {folder for path in survey.looked_at for folder in path.parents}
+def report_foreign(survey: Survey, files: list[Path]) -> None:
+    """Report foreign files; a folder that holds nothing else counts as one."""
+    known = {folder for path in survey.counted for folder in path.parents}
     named: dict[Path, None] = {}
     for path in files:
-        if path in survey.looked_at or _PASSING.fullmatch(survey.name(path)):
+        if path in survey.counted or _PASSING.fullmatch(survey.name(path)):
             continue
         strange = [folder for folder in path.parents if folder not in known]
         named[strange[-1] if strange else path] = None
     for path in list(named)[:_MOST_FOREIGN]:
-        what = "a folder that is no part of a run" if path.is_dir() else "is no part of a run"
+        what = "a folder that is not part of a run" if path.is_dir() else "is not part of a run"
         survey.add(Problem.FOREIGN, path, what)
     if len(named) > _MOST_FOREIGN:
-        more = f"and {len(named) - _MOST_FOREIGN} more that are no part of a run"
+        more = f"and {len(named) - _MOST_FOREIGN} more that are not part of a run"
         survey.add(Problem.FOREIGN, survey.run.root, more)

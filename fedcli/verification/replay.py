@@ -1,4 +1,4 @@
-"""Make the models and updates of a run again, round after round."""
+"""Replay the models and updates of a run, round after round."""
 
 import socket
 from collections.abc import Callable, Sequence
@@ -11,14 +11,14 @@ from fedcli.run.round import Round
 from fedcli.user_code import load_attribute
 from fedcli.verification.findings import FileCount, Problem
 from fedcli.verification.replay_aggregation import replay_aggregation
-from fedcli.verification.replay_sandbox import CannotReplayError, DifferenceError, Own
+from fedcli.verification.replay_sandbox import CannotReplayError, DifferenceError, UserCode
 from fedcli.verification.survey import Survey
 
 
-def replay(survey: Survey, rounds: Sequence[Round], own: Own) -> tuple[FileCount, ...]:
-    """Make again all that can be, and note what differs and what cannot be made again.
+def replay(survey: Survey, rounds: Sequence[Round], own: UserCode) -> tuple[FileCount, ...]:
+    """Replay every model and update; report what differs and what cannot be replayed.
 
-    Raises ``UsageError`` for code of one's own that cannot be imported, ``StorageError`` and
+    Raises ``UsageError`` for user code that cannot be imported, ``StorageError`` and
     ``OutOfMemoryError``.
     """
     for option, name in (("--model", own.model), ("--reduce", own.reduce)):
@@ -26,7 +26,7 @@ def replay(survey: Survey, rounds: Sequence[Round], own: Own) -> tuple[FileCount
             load_attribute(name, option)
     updates = [(round_, client) for round_ in rounds for client in _trained(survey, round_)]
     models = [round_ for round_ in rounds if round_.number in survey.manifests]
-    survey.progress.start("making again", len(models) + len(updates))
+    survey.progress.start("replaying", len(models) + len(updates))
     return (
         _part("aggregated again", [_aggregation(survey, round_, own) for round_ in models]),
         _part("trained again", [_training(survey, *update, own) for update in updates]),
@@ -39,12 +39,12 @@ def _part(what: str, outcomes: Sequence[Problem | None]) -> FileCount:
 
 
 def _trained(survey: Survey, round_: Round) -> list[str]:
-    """Return the clients whose update of a round counts, or may count, be it here or not."""
+    """Return the clients whose update of a round counts or may count, even if it is missing."""
     clients = client_order([*round_.delivered(), *survey.accepted[round_.number]])
     return [client for client in clients if not survey.is_rejected(round_.update(client))]
 
 
-def _aggregation(survey: Survey, round_: Round, own: Own) -> Problem | None:
+def _aggregation(survey: Survey, round_: Round, own: UserCode) -> Problem | None:
     manifest = survey.manifests[round_.number]
     return _attempt(
         survey,
@@ -53,7 +53,7 @@ def _aggregation(survey: Survey, round_: Round, own: Own) -> Problem | None:
     )
 
 
-def _training(survey: Survey, round_: Round, client: str, own: Own) -> Problem | None:
+def _training(survey: Survey, round_: Round, client: str, own: UserCode) -> Problem | None:
     run, path = survey.run, round_.update(client)
 
     def train() -> None:
@@ -61,7 +61,7 @@ def _training(survey: Survey, round_: Round, client: str, own: Own) -> Problem |
             raise CannotReplayError("was deleted")
         if not run.client_shard(client).exists():
             raise CannotReplayError(f"the examples of client {client} are not in the run")
-        from fedcli.verification.replay_training import replay_training  # which needs torch
+        from fedcli.verification.replay_training import replay_training  # imports torch
 
         try:
             replay_training(run, round_, client, own)
@@ -75,7 +75,7 @@ def _attempt(survey: Survey, path: Path, make: Callable[[], None]) -> Problem | 
     try:
         make()
     except CannotReplayError as reason:
-        survey.add(Problem.NOT_REPLAYED, path, f"cannot be made again: {reason}")
+        survey.add(Problem.NOT_REPLAYED, path, f"cannot be replayed: {reason}")
         return Problem.NOT_REPLAYED
     except DifferenceError as difference:
         survey.add(Problem.DIFFERS, difference.path, str(difference))
@@ -86,11 +86,11 @@ def _attempt(survey: Survey, path: Path, make: Callable[[], None]) -> Problem | 
 
 
 def _elsewhere(round_: Round, client: str) -> str:
-    """Return a remark where the client says that it trained on another machine."""
+    """Return a remark if the client trained on another machine, else an empty string."""
     try:
-        told = Telemetry.read(round_.telemetry(client))
+        telemetry = Telemetry.read(round_.telemetry(client))
     except FedcliError:
         return ""
-    if told is None or told.host in (None, socket.gethostname()):
+    if telemetry is None or telemetry.host in (None, socket.gethostname()):
         return ""
-    return f"; it was trained on {told.host}, and other machines may round otherwise"
+    return f"; it was trained on {telemetry.host}, and other machines may round differently"

@@ -1,4 +1,4 @@
-"""Aggregate a round again, as its manifest records, and compare the bytes."""
+"""Replay an aggregation as its manifest records it, and compare the bytes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,16 +18,16 @@ from fedcli.run.round import Round
 from fedcli.verification.replay_sandbox import (
     CannotReplayError,
     DifferenceError,
-    Own,
-    aside,
+    UserCode,
     compare,
+    sandbox,
 )
 
 _PARTS = ("strategy", "reduce", "server_optimizer", "weighting")
 
 
-def replay_aggregation(run: Run, round_: Round, manifest: Manifest, own: Own) -> None:
-    """Aggregate a round again, of the updates that its manifest says were accepted.
+def replay_aggregation(run: Run, round_: Round, manifest: Manifest, own: UserCode) -> None:
+    """Aggregate a round again from the updates that its manifest lists as accepted.
 
     Raises ``CannotReplayError``, ``DifferenceError`` and ``StorageError``.
     """
@@ -36,7 +36,7 @@ def replay_aggregation(run: Run, round_: Round, manifest: Manifest, own: Own) ->
     _check_here(run, round_, manifest)
     partials = {entry.name: _partial(run, entry.name, entry.sha256) for entry in manifest.partials}
     updates = round_.updates.relative_to(run.root)
-    with aside(
+    with sandbox(
         run, round_, round_.manifest, {"aggregate": _rule(manifest)}, [str(updates)]
     ) as copy:
         try:
@@ -46,7 +46,7 @@ def replay_aggregation(run: Run, round_: Round, manifest: Manifest, own: Own) ->
         except NotReadyError as error:
             raise CannotReplayError(_here(error, copy)) from None
         except FedcliError as error:
-            message = f"cannot be made again: {_here(error, copy)}"
+            message = f"cannot be replayed: {_here(error, copy)}"
             raise DifferenceError(round_.global_model, message) from None
         _compare_weights(round_, manifest, again)
         made = copy.round(round_.number)
@@ -58,7 +58,7 @@ def replay_aggregation(run: Run, round_: Round, manifest: Manifest, own: Own) ->
 def _write(copy: Run, round_: Round, manifest: Manifest, partials: dict[str, Path]) -> Manifest:
     accepted = tuple((entry.round, entry.client) for entry in manifest.accepted)
     seen = Participation(accepted, (), (), (), manifest.sampled)
-    typed = {"reduce"} if ":" in manifest.reduce else set()  # by the person, who gave the same
+    typed = {"reduce"} if ":" in manifest.reduce else set()  # by the person who replays
     rule = resolve(copy.info.plan.aggregate, typed)
     inputs = Inputs(copy, round_, rule, seen, partials, manifest.limits)
     inputs = replace(inputs, rule=inputs.prepared_rule())
@@ -70,13 +70,13 @@ def _here(error: FedcliError, copy: Run) -> str:
 
 
 def _rule(manifest: Manifest) -> dict[str, Any]:
-    """Return what a manifest records as section ``aggregate`` of a plan."""
+    """Return the rule that a manifest records, as section ``aggregate`` of a plan."""
     rule = {key: value for key, value in manifest.options.items() if value is not None}
     return rule | {key: getattr(manifest, key) for key in _PARTS}
 
 
 def _check_here(run: Run, round_: Round, manifest: Manifest) -> None:
-    """Raise ``CannotReplayError`` for an input that is gone."""
+    """Raise ``CannotReplayError`` for a missing input."""
     before = run.round(round_.number - 1)
     paths = [before.global_model]
     for entry in manifest.accepted:
@@ -96,12 +96,12 @@ def _partial(run: Run, name: str, sha256: str) -> Path:
 
 
 def _compare_weights(round_: Round, recorded: Manifest, again: Manifest) -> None:
-    """Raise ``DifferenceError`` where a client counts otherwise than the manifest says."""
+    """Raise ``DifferenceError`` if a client's weight is not what the manifest says."""
     for before, now in zip(recorded.accepted, again.accepted, strict=True):
         close = abs(before.weight - now.weight) <= 1e-9 * max(1.0, abs(now.weight))
         if not close or before.kept != now.kept:
             message = (
-                f"client {before.client} counts {now.weight:.6g} when the model is made again, not"
+                f"client {before.client} has weight {now.weight:.6g} in the replay, not"
                 f" {before.weight:.6g}"
             )
             raise DifferenceError(round_.manifest, message)

@@ -1,6 +1,6 @@
-"""What it takes to make a file of a run again, from what is recorded, and to compare the bytes.
+"""The sandbox of a replay, and the comparison of bytes.
 
-It is done in a directory aside that links to the folders of the run, by the step itself.
+The step itself runs in a temporary directory that links to the folders of the run.
 """
 
 import tempfile
@@ -21,11 +21,11 @@ from fedcli.run.round import Round
 
 
 class CannotReplayError(Exception):
-    """What is missing to make a file again; no fault of the file."""
+    """A file cannot be replayed here; not a fault of the file."""
 
 
 class DifferenceError(Exception):
-    """A file that was made again is another."""
+    """The replay of a file gave other bytes."""
 
     def __init__(self, path: Path, message: str) -> None:
         super().__init__(message)
@@ -33,28 +33,28 @@ class DifferenceError(Exception):
 
 
 @dataclass(frozen=True)
-class Own:
-    """Code of the person who replays, as ``package.module:name``; no file's word is run."""
+class UserCode:
+    """User code given by option, as ``package.module:name``; names in files are never imported."""
 
     model: str | None = None
     reduce: str | None = None
 
 
 @contextmanager
-def aside(
+def sandbox(
     run: Run, round_: Round, source: Path, plan: Mapping[str, Any], parts: Iterable[str]
 ) -> Iterator[Run]:
-    """Give a run in a directory of its own, with this plan, in which a round is to be made again.
+    """Provide a run in a temporary directory, with this plan, to replay a round in.
 
-    Earlier rounds and ``parts``, paths in the run, are links to the folders of the run; nothing is
-    written there. What is signed there needs no signature here. Raises ``DifferenceError`` where
-    the plan, which the file ``source`` records, cannot have been one, and ``OSError``.
+    Earlier rounds and ``parts``, paths in the run, are links to folders of the run, where nothing
+    is written. No signatures are needed. Raises ``DifferenceError`` if the plan, which the file
+    ``source`` records, is invalid, and ``OSError``.
     """
     try:
         recorded = Plan.from_mapping(plan, "what is recorded")
         info = replace(run.info, plan=recorded, members={}, coordinator=None)
     except FedcliError as error:
-        raise DifferenceError(source, f"cannot have been made so: {error.message}") from None
+        raise DifferenceError(source, f"cannot have been made like this: {error.message}") from None
     with tempfile.TemporaryDirectory(prefix="fedcli-replay-") as directory:
         copy = Run(Path(directory), info, run.id)
         copy.round(round_.number).path.mkdir(parents=True)
@@ -67,7 +67,7 @@ def aside(
 
 
 def compare(path: Path, again: Path, kind: Kind) -> None:
-    """Raise ``DifferenceError`` where two files are not the same bytes, and say what differs."""
+    """Raise ``DifferenceError`` that describes the difference unless two files are equal."""
     if digest(path) == digest(again):
         return
     try:
@@ -77,5 +77,5 @@ def compare(path: Path, again: Path, kind: Kind) -> None:
     except FedcliError as error:
         raise DifferenceError(path, error.about(path)) from None
     if tensor is None:
-        tensor = "its layout differs" if same else "only what it says of itself differs"
-    raise DifferenceError(path, f"comes out otherwise when it is made again: {tensor}")
+        tensor = "its layout differs" if same else "only its metadata differs"
+    raise DifferenceError(path, f"differs when replayed: {tensor}")

@@ -1,4 +1,4 @@
-"""Train a client again, as its update records, and compare the bytes."""
+"""Replay a client's training as its update records it, and compare the bytes."""
 
 from dataclasses import fields
 from typing import Any
@@ -20,16 +20,16 @@ from fedcli.training.devices import choose_device
 from fedcli.verification.replay_sandbox import (
     CannotReplayError,
     DifferenceError,
-    Own,
-    aside,
+    UserCode,
     compare,
+    sandbox,
 )
 
 _MOST_THREADS = 1024
 
 
-def replay_training(run: Run, round_: Round, client: str, own: Own) -> None:
-    """Train a client again, with the examples of its shard.
+def replay_training(run: Run, round_: Round, client: str, own: UserCode) -> None:
+    """Train a client again on the examples of its shard, and compare update and state.
 
     Raises ``CannotReplayError``, ``DifferenceError``, ``OutOfMemoryError`` and ``StorageError``.
     """
@@ -43,7 +43,7 @@ def replay_training(run: Run, round_: Round, client: str, own: Own) -> None:
         raise
     except FedcliError as error:
         raise CannotReplayError(error.about(path)) from None
-    with aside(run, round_, path, {"train": _plan(found.training)}, ["data"]) as copy:
+    with sandbox(run, round_, path, {"train": _plan(found.training)}, ["data"]) as copy:
         _train(copy, round_, client, found, own)
         made = copy.round(round_.number)
         compare(path, made.update(client), Kind.UPDATE)
@@ -52,8 +52,8 @@ def replay_training(run: Run, round_: Round, client: str, own: Own) -> None:
             compare(state, again, Kind.CLIENT_STATE)
 
 
-def _check_here(run: Run, client: str, training: TrainingRecord, own: Own) -> None:
-    """Raise ``CannotReplayError`` where what the training needs is not on this machine."""
+def _check_here(run: Run, client: str, training: TrainingRecord, own: UserCode) -> None:
+    """Raise ``CannotReplayError`` if this machine lacks something that the training needs."""
     if run.info.model.is_users_own and own.model != run.info.model.name:
         raise CannotReplayError(f"it was trained with {run.info.model.name}; give it with --model")
     device, micro_batch = training.device, training.micro_batch
@@ -73,7 +73,7 @@ def _check_here(run: Run, client: str, training: TrainingRecord, own: Own) -> No
 
 
 def _check_states(run: Run, round_: Round, client: str, training: TrainingRecord) -> None:
-    """Raise ``CannotReplayError`` where what the training started from is not in the run."""
+    """Raise ``CannotReplayError`` if the training started from a file that is not in the run."""
     before = run.round(round_.number - 1)
     if not before.global_model.exists():
         raise CannotReplayError(f"the global model of round {before.number} is not in the run")
@@ -90,7 +90,7 @@ def _check_states(run: Run, round_: Round, client: str, training: TrainingRecord
 
 
 def _plan(training: TrainingRecord) -> dict[str, Any]:
-    """Return what an update records as section ``train`` of a plan."""
+    """Return the training that an update records, as section ``train`` of a plan."""
     names = {field.name for field in fields(TrainPlan)}
     plan = {key: value for key, value in encode(training).items() if key in names}
     if "epochs" in plan:  # else this many steps were asked for
@@ -98,7 +98,7 @@ def _plan(training: TrainingRecord) -> dict[str, Any]:
     return {**plan, "initial_loss": training.initial_loss is not None}
 
 
-def _train(copy: Run, round_: Round, client: str, found: Metadata, own: Own) -> None:
+def _train(copy: Run, round_: Round, client: str, found: Metadata, own: UserCode) -> None:
     training = found.training
     execution = Execution(
         device=training.device or "auto",
@@ -118,7 +118,7 @@ def _train(copy: Run, round_: Round, client: str, found: Metadata, own: Own) -> 
     except (StorageError, OutOfMemoryError):
         raise
     except (FedcliError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
-        # what a file records may be anything; torch says so in errors of all kinds
+        # a file may record anything, and torch raises errors of all kinds
         said = error.message if isinstance(error, FedcliError) else str(error)
-        message = f"cannot be made again: {brief(said.replace(f'{copy.root}/', ''))}"
+        message = f"cannot be replayed: {brief(said.replace(f'{copy.root}/', ''))}"
         raise DifferenceError(round_.update(client), message) from None

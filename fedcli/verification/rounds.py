@@ -1,4 +1,4 @@
-"""The rounds of a run: global models, manifests, what the server keeps, and scores."""
+"""Checks of the server's files in a round: global model, manifest and server state."""
 
 import re
 from dataclasses import replace
@@ -23,7 +23,7 @@ _NEEDED = (Problem.LOST, "is missing; the rounds after it were made from it")
 
 
 def read_manifests(survey: Survey, rounds: list[Round]) -> None:
-    """Read the manifests of complete rounds, and note who they say was left aside."""
+    """Read the manifests of complete rounds, and note which updates they reject."""
     for round_ in rounds:
         if round_.number == 0:
             continue
@@ -32,7 +32,7 @@ def read_manifests(survey: Survey, rounds: list[Round]) -> None:
         if manifest is None:
             continue
         if strange := [e.name for e in manifest.partials if not _NAME.fullmatch(e.name)]:
-            survey.add(Problem.CHANGED, round_.manifest, f"{strange[0]!r} is no name of a file")
+            survey.add(Problem.CHANGED, round_.manifest, f"{strange[0]!r} is not a file name")
             continue
         survey.manifests[round_.number] = manifest
         for accepted in manifest.accepted:
@@ -43,7 +43,7 @@ def read_manifests(survey: Survey, rounds: list[Round]) -> None:
                 continue
             if (
                 entry.client in survey.accepted[entry.round]
-            ):  # a fault of it would count for nothing
+            ):  # else faults of the update would be ignored
                 path = survey.run.round(number).manifest
                 survey.add(
                     Problem.CHANGED,
@@ -56,7 +56,7 @@ def read_manifests(survey: Survey, rounds: list[Round]) -> None:
 
 
 def check_model(survey: Survey, round_: Round) -> None:
-    """Check the global model of a round, and note what it says of base, updates and partials."""
+    """Check the global model of a round, and note its claims about base and updates."""
     path, run = round_.global_model, survey.run
 
     def check(found: Checkpoint) -> None:
@@ -79,7 +79,7 @@ def check_model(survey: Survey, round_: Round) -> None:
 
 
 def _claim_origin(survey: Survey, round_: Round, source: Path, found: Metadata) -> None:
-    """Note which base and which updates a model, or a server's state, says that it is made of."""
+    """Note the base and updates that a model, or a server state, claims to be made from."""
     run, manifest = survey.run, survey.manifests.get(round_.number)
     if found.base is not None:
         survey.claim(run.round(round_.number - 1).global_model, Claim(source, found.base))
@@ -90,7 +90,7 @@ def _claim_origin(survey: Survey, round_: Round, source: Path, found: Metadata) 
 
 
 def _compare(survey: Survey, round_: Round, found: Metadata, manifest: Manifest) -> None:
-    """Compare a manifest with what the global model says of itself."""
+    """Compare a manifest with the metadata of the global model."""
     path = round_.manifest
 
     def wrong(message: str) -> None:
@@ -105,11 +105,11 @@ def _compare(survey: Survey, round_: Round, found: Metadata, manifest: Manifest)
         for name in sorted(said ^ expected):
             where = (path, round_.global_model) if name in said else (round_.global_model, path)
             here, there = (survey.name(one) for one in where)
-            wrong(f"{what}: {name} is named in {here}, and not in {there}")
+            wrong(f"{what}: {name} is named in {here}, but not in {there}")
     for partial in manifest.partials:
         sha256 = (found.partials or {}).get(partial.name, partial.sha256)
         if sha256 != partial.sha256:
-            message = f"names another SHA-256 of the partial mean {partial.name}"
+            message = f"names another SHA-256 for the partial mean {partial.name}"
             survey.add(Problem.CHANGED, path, message, sha256, partial.sha256)
     examples = sum(entry.num_examples for entry in manifest.accepted)
     examples += sum(entry.num_examples for entry in manifest.partials)
@@ -118,7 +118,7 @@ def _compare(survey: Survey, round_: Round, found: Metadata, manifest: Manifest)
 
 
 def check_manifest(survey: Survey, round_: Round) -> None:
-    """Note what a manifest says of other files, and draw its clients again."""
+    """Note a manifest's claims about other files, and replay the sampling of its clients."""
     manifest, path, run = survey.manifests[round_.number], round_.manifest, survey.run
     survey.claim(run.round(round_.number - 1).global_model, Claim(path, manifest.base))
     survey.claim(round_.global_model, Claim(path, manifest.global_model))
@@ -140,11 +140,11 @@ def check_manifest(survey: Survey, round_: Round) -> None:
 
 
 def check_server_state(survey: Survey, round_: Round) -> None:
-    """Check what the server kept at the end of a complete round."""
+    """Check the server state of a complete round."""
     manifest, path = survey.manifests.get(round_.number), round_.server_state
     if manifest is not None and manifest.server_state is None:
         if path.exists():
-            survey.look_at(Section.SERVER_STATES, path)
+            survey.count(Section.SERVER_STATES, path)
             message = f"belongs to no model: {survey.name(round_.manifest)} names none"
             survey.add(Problem.NOTE, path, message)
         return
@@ -171,7 +171,7 @@ def check_server_state(survey: Survey, round_: Round) -> None:
 
 
 def check_slots(survey: Survey, layout: Layout) -> None:
-    """Raise ``ValueError`` for a tensor of a state that belongs to none of the model."""
+    """Raise ``ValueError`` for a tensor of a state without a counterpart in the model."""
     if survey.model is None:
         return
     for name, info in layout.items():

@@ -1,4 +1,4 @@
-"""``evaluation.json``: whether its scores are of models that are there."""
+"""Checks of ``evaluation.json``: whether the scored models exist."""
 
 import hashlib
 
@@ -10,18 +10,18 @@ from fedcli.verification.survey import Survey
 
 
 def check_evaluation(survey: Survey, round_: Round) -> None:
-    """Look for the models that were scored; scores of a model since replaced are no fault."""
+    """Report scores of models that no longer exist, as notes."""
     path = round_.evaluation
     evaluation = survey.record(Section.EVALUATIONS, path, Evaluation, None)
     for score in evaluation.results if evaluation is not None else ():
         whose = f" of client {score.client}" if score.client is not None else ""
         if not _is_known(survey, round_, score):
-            message = f"has scores of a {score.model} model{whose} that is not there any more"
+            message = f"has scores of a {score.model} model{whose} that no longer exists"
             survey.add(Problem.NOTE, path, message, found=score.sha256)
 
 
 def _is_known(survey: Survey, round_: Round, score: Score) -> bool:
-    """Whether the model of a score is there, or was deleted and cannot be told from others."""
+    """Return whether the model of a score exists, or cannot be identified any more."""
     path, client = round_.global_model, score.client
     if score.sha256 is None or (client is not None and not is_client_id(client)):
         return score.sha256 is None

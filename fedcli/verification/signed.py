@@ -1,4 +1,4 @@
-"""Signatures, in a run that has members or a coordinator."""
+"""Checks of signatures, in a run that has members or a coordinator."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from fedcli.verification.survey import Survey
 
 
 def check_signatures(survey: Survey, round_: Round, clients: Sequence[str]) -> None:
-    """Check who signed what was read of a round. Raises ``MissingDependencyError``."""
+    """Check the signatures of a round. Raises ``MissingDependencyError``."""
     run = survey.run
     if run.info.members:
         for client in clients:
@@ -27,9 +27,9 @@ def check_signatures(survey: Survey, round_: Round, clients: Sequence[str]) -> N
 
 
 def _sha256_of(survey: Survey, round_: Round, client: str) -> str | None:
-    """Return the SHA-256 of an update; of one that was deleted, that which a model was made from.
+    """Return the SHA-256 of an update; for a deleted one, that in the manifests.
 
-    None where it is not known, or the signature was deleted too.
+    Returns None if it is unknown, or the signature was deleted too.
     """
     path = round_.update(client)
     if path in survey.read:
@@ -42,7 +42,7 @@ def _sha256_of(survey: Survey, round_: Round, client: str) -> str | None:
 
 
 def _state_fault(survey: Survey, round_: Round) -> str | None:
-    """Say what is wrong with the server's state, whose SHA-256 is signed with the model."""
+    """Return what is wrong with the server state, whose SHA-256 is signed with the model."""
     path, manifest = round_.server_state, survey.manifests.get(round_.number)
     if manifest is None:
         return None
@@ -56,7 +56,7 @@ def _state_fault(survey: Survey, round_: Round) -> str | None:
 
 
 def _note(survey: Survey, path: Path, signed: Path, fault: str | None) -> None:
-    survey.look_at(Section.SIGNATURES, path)
+    survey.count(Section.SIGNATURES, path)
     if fault is not None:
         problem = Problem.CHANGED if path.exists() else Problem.LOST
         survey.add(problem, path, f"{survey.name(signed)} {fault}")

@@ -1,8 +1,8 @@
-"""What was read of a run, what its files say of each other, and what follows from both.
+"""The survey of a run: what was read, what files claim about each other, and the conclusions.
 
-Every file is read once. What one file says of another is noted as a claim; when all is read, the
-claims on a file are compared with each other and with the file. So a file that was changed is
-told from one that says something wrong of it.
+Every file is read once. What one file says about another is noted as a claim. At the end, the
+claims on a file are compared with each other and with the file, which distinguishes a changed file
+from a wrong claim about it.
 """
 
 import os
@@ -33,10 +33,10 @@ Consumer = Callable[[Checkpoint, memoryview, int], None]
 
 @dataclass(frozen=True)
 class Claim:
-    """What ``source`` says of a file; ``bytes`` and ``examples`` are None where it does not say.
+    """What ``source`` says about a file; ``bytes`` and ``examples`` are None if it does not say.
 
-    One that is not ``firm`` does not stand against the file alone: who says so may as well have
-    had another file.
+    A claim that is not ``firm`` does not outweigh the file alone: its source may have been made
+    from another file.
     """
 
     source: Path
@@ -48,7 +48,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class ReadFile:
-    """A checkpoint that was read: ``examples`` is what it says that it was trained on."""
+    """A checkpoint that was read; ``examples`` is the number it was trained on."""
 
     sha256: str
     bytes: int
@@ -56,11 +56,11 @@ class ReadFile:
 
 
 class Survey:
-    """A check of a run in progress.
+    """The state of a verification.
 
-    ``manifests`` are those of complete rounds, ``accepted`` the clients whose update of a round a
-    model was made from. ``model`` lays out the run's model, once the first global model was read.
-    ``states`` are the SHA-256s of clients' states, by client and round.
+    ``manifests`` holds those of complete rounds, ``accepted`` the clients whose update of a round
+    went into a model. ``model`` is the layout of the run's model, known once the first global model
+    is read. ``states`` holds the SHA-256s of client states, by client and round.
     """
 
     def __init__(self, run: Run, progress: Progress) -> None:
@@ -69,7 +69,7 @@ class Survey:
         self.manifests: dict[int, Manifest] = {}
         self.accepted: defaultdict[int, set[str]] = defaultdict(set)
         self.model: Base | None = None
-        self.looked_at: dict[Path, Section] = {}
+        self.counted: dict[Path, Section] = {}
         self.read: dict[Path, ReadFile] = {}
         self.states: dict[str, dict[int, str]] = {}
         self.findings: dict[Finding, None] = {}  # a set in order
@@ -88,34 +88,34 @@ class Survey:
         expected: str | None = None,
         found: str | None = None,
     ) -> None:
-        """Note a finding, once. Of a rejected update no fault counts: no model was made from it."""
+        """Add a finding once. A fault of a rejected update is a note: it went into no model."""
         if problem == Problem.CHANGED and (reason := self._rejected.get(path)):
             problem, message = Problem.NOTE, f"{message} (rejected: {reason})"
         self.findings[Finding(self.name(path), problem, message, expected, found)] = None
 
     def holding(self, found: Metadata) -> Base | None:
-        """Return the model with what an update, or a partial mean, says that it holds.
+        """Return the part of the model that an update or partial mean claims to hold.
 
-        None as long as no model was read. Raises ``ValueError`` where it holds what cannot be.
+        Returns None before a model is read. Raises ``ValueError`` for impossible contents.
         """
         return None if self.model is None else Contents.of(found).applied_to(self.model)
 
     def claim(self, path: Path, claim: Claim) -> None:
-        """Note what a file says of another one."""
+        """Note what one file says about another."""
         self._claims.setdefault(path, []).append(claim)
 
     def reject(self, path: Path, reason: str) -> None:
-        """Note that an update has no part in a model, and why."""
+        """Note that a manifest rejects an update, and why."""
         self._rejected[path] = reason
 
     def is_rejected(self, path: Path) -> bool:
-        """Whether an update has no part in a model, by a manifest."""
+        """Return whether a manifest rejects an update."""
         return path in self._rejected
 
-    def look_at(self, section: Section, path: Path) -> None:
-        """Count a file that is there, or was expected to be."""
-        if path not in self.looked_at:
-            self.looked_at[path] = section
+    def count(self, section: Section, path: Path) -> None:
+        """Count a file that exists or was expected."""
+        if path not in self.counted:
+            self.counted[path] = section
             self.progress.advance()
 
     def record(
@@ -126,14 +126,14 @@ class Survey:
         missing: tuple[Problem, str] | None,
         broken: Problem = Problem.CHANGED,
     ) -> Record | None:
-        """Read a JSON file once; None where it is missing, or cannot be read.
+        """Read a JSON file; return None if it is missing or cannot be read.
 
-        That is noted as ``missing`` and ``broken`` say; without ``missing`` the file need not be
-        there.
+        ``missing`` and ``broken`` say how that is reported; without ``missing``, the file is
+        optional.
         """
         if missing is None and not os.path.lexists(path):
             return None
-        self.look_at(section, path)
+        self.count(section, path)
         try:
             found = record.read(path)
         except BadInputError as error:
@@ -155,12 +155,12 @@ class Survey:
         missing: tuple[Problem, str],
         consume: Consumer | None = None,
     ) -> Metadata | None:
-        """Read a checkpoint once, hash it on the way, and return what it says of itself.
+        """Read and hash a checkpoint, and return its metadata.
 
-        ``check`` raises ``ValueError`` for what is wrong with it. None where it is missing, which
-        is noted as ``missing`` says, or wrong: what it says then counts for nothing.
+        ``check`` raises ``ValueError`` for faults. Returns None if the checkpoint is missing, which
+        is reported as ``missing`` says, or faulty: its claims are then ignored.
         """
-        self.look_at(section, path)
+        self.count(section, path)
         try:
             with open_checkpoint(path, kind) as found:
                 sha256 = found.read_through(consume and partial(consume, found))
@@ -178,7 +178,7 @@ class Survey:
         return None
 
     def judge(self) -> None:
-        """Compare what files say of each other with each other and with what was read."""
+        """Compare the claims with each other and with the files."""
         for path, claims in self._claims.items():
             self._judge(path, claims)
 
@@ -187,14 +187,14 @@ class Survey:
         right = _right(claims, None if read is None else read.sha256)
         for claim in claims:
             if claim.sha256 != right:
-                message = f"names another SHA-256 of {self.name(path)}"
+                message = f"names another SHA-256 for {self.name(path)}"
                 self.add(Problem.CHANGED, claim.source, message, right, claim.sha256)
         if read is None:
             return
         if read.sha256 != right:
             sources = [claim.source for claim in claims if claim.sha256 == right]
             more = f", and {len(sources) - 1} more files" if len(sources) > 1 else ""
-            message = f"another SHA-256 than {self.name(sources[0])} names{more}"
+            message = f"does not have the SHA-256 that {self.name(sources[0])} names{more}"
             self.add(Problem.CHANGED, path, message, right, read.sha256)
             return
         for claim in claims:
@@ -211,9 +211,9 @@ class Survey:
 
 
 def _right(claims: list[Claim], found: str | None) -> str:
-    """Return the SHA-256 that most speak for, the file being one of them.
+    """Return the SHA-256 by majority of the claims and the file.
 
-    Where it is one against one, a file is not believed against a firm claim.
+    In a tie, a firm claim outweighs the file.
     """
     voices = Counter(claim.sha256 for claim in claims)
     if found is not None:
@@ -227,13 +227,13 @@ def _right(claims: list[Claim], found: str | None) -> str:
 
 
 def expect(what: str, expected: object, found: object) -> None:
-    """Raise ``ValueError`` that says what differs."""
+    """Raise ``ValueError`` that names the difference, if any."""
     if expected != found:
         raise ValueError(f"{what}: expected {expected}, found {found}")
 
 
 def expect_place(run: Run, found: Metadata, round_: Round | None, client: str | None) -> None:
-    """Raise ``ValueError`` where a checkpoint is of another run, round or client than its place."""
+    """Raise ``ValueError`` if the run, round or client of a checkpoint does not match its place."""
     expect("run", run.id, found.run)
     expect("round", None if round_ is None else round_.number, found.round)
     expect("client", client, found.client)

@@ -241,11 +241,11 @@ def test_all_have_to_bring_controls(tmp_path: Path, odd: str) -> None:
     [
         ("control/fc.bias", np.zeros(4), r"'control/fc\.bias': expected dtype F32, found F64"),
         ("control/fc.bias", np.zeros(5, np.float32), r"'control/fc\.bias': expected shape"),
-        ("control/bn.running_mean", np.zeros(8, np.float32), "and no such parameter"),
-        ("control/bn.num_batches_tracked", np.zeros((), np.float32), "and no such parameter"),
-        ("control/other", np.zeros(4, np.float32), "and no such parameter"),
-        ("fc.bias", np.zeros(4, np.float32), "the role of a control, and not its name"),
-        ("momentum/fc.bias", np.zeros(4, np.float32), "the role of a control, and not its name"),
+        ("control/bn.running_mean", np.zeros(8, np.float32), "but no such parameter"),
+        ("control/bn.num_batches_tracked", np.zeros((), np.float32), "but no such parameter"),
+        ("control/other", np.zeros(4, np.float32), "but no such parameter"),
+        ("fc.bias", np.zeros(4, np.float32), "the role of a control but not its name"),
+        ("momentum/fc.bias", np.zeros(4, np.float32), "the role of a control but not its name"),
         ("control/fc.bias", np.full(4, np.nan, np.float32), r"'control/fc\.bias': 4 of 4 values"),
     ],
 )
@@ -311,7 +311,7 @@ def test_a_control_that_does_not_belong_to_the_model_is_not_read(tmp_path: Path)
         (round_.server_state, None, NotReadyError, "no such file"),
         (round_.server_state, files[round_.global_model], BadInputError, "is not the state that"),
         (round_.global_model, files[round_.server_state], BadInputError, "does not describe"),
-        (round_.manifest, None, BadInputError, "does not tell whether"),
+        (round_.manifest, None, BadInputError, "does not say whether"),
     ]
     for path, content, error, message in cases:
         path.unlink()

@@ -266,16 +266,16 @@ def test_only_means_of_examples_or_uniform_take_partial_means(run: Run, strategy
         return
     with pytest.raises(UsageError, match="partial means add up to a mean"):
         aggregate(run, members=[left], options=options)
-    with pytest.raises(UsageError, match="--partial: adds up a mean"):
+    with pytest.raises(UsageError, match="--partial: adds up means"):
         edge(run, "right", "2", options=options)
 
 
 def test_nobody_counts_twice(run: Run) -> None:
     left, right = edge(run, "left", "0", "1"), edge(run, "right", "1", "2")
     for members, message in (
-        ([left, right], r"client 1 is in .*left\.safetensors too"),
-        ([left, "1"], r"client 1: is in .*left\.safetensors already"),
-        ([left, left], "another partial mean is called left too"),
+        ([left, right], r"client 1 is also in .*left\.safetensors"),
+        ([left, "1"], r"client 1: is already in .*left\.safetensors"),
+        ([left, left], "another partial mean is also called left"),
     ):
         for step in (
             lambda members: aggregate(run, members=members),

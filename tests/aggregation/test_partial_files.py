@@ -99,7 +99,7 @@ def test_an_output_that_exists(run: Run) -> None:
     assert path.read_bytes() == data
     assert not partial(run, ["0", "2"], path, force=True).already_done
     path.write_text("hello")
-    with pytest.raises(ConflictError, match="is no partial mean"):
+    with pytest.raises(ConflictError, match="is not a partial mean"):
         partial(run, ["0", "1"], path)
     assert path.read_text() == "hello"
     partial(run, ["0", "1"], path, force=True)

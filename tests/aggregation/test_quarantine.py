@@ -100,7 +100,7 @@ FAULTS: list[tuple[Callable[[Run, str], None], str]] = [
     (with_another_bit, "was changed after the client wrote it: SHA-256"),
     (of_another_base, "was trained from another base model than"),
     (of_another_run, "belongs to run 0000"),
-    (of_another_client, "is of client"),
+    (of_another_client, "belongs to client"),
     (of_another_round, "belongs to round 2, expected 1"),
     (of_another_shape, "tensor 'a.weight': expected shape"),
     (of_a_billion_and_one, "has num_examples 1000000001, expected 1000000000 at most"),

@@ -377,12 +377,12 @@ NOTHING_LEFT: dict[str, tuple[TrainPlan, Tensors, str]] = {
     "head": (
         replace(PLAN, local_layers=("*.running_mean",), head_epochs=1),
         tensors(local=("1.running_mean",)),
-        "--head-epochs: trains the layers of --local-layers alone, and they have no parameter",
+        "--head-epochs: trains only the layers of --local-layers, which have no parameter",
     ),
     "body": (
         replace(PLAN, local_layers=("6",), head_epochs=1),
         tensors(local=HEAD, frozen=("0.weight", "0.bias", "1.weight", "1.bias", *BIG)),
-        "--model: there is no parameter left to train",
+        "--model: has no parameter left to train",
     ),
 }
 
@@ -395,7 +395,7 @@ def test_a_stage_without_parameters_is_refused(plan: TrainPlan, which: Tensors, 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_model_that_asks_for_no_gradients_is_refused(algorithm: str) -> None:
-    with pytest.raises(UsageError, match="--model: there is no parameter left to train"):
+    with pytest.raises(UsageError, match="--model: has no parameter left to train"):
         train(replace(PLAN, algorithm=algorithm), network().requires_grad_(False))
 
 
@@ -448,7 +448,7 @@ def test_moon_takes_the_linear_layer_that_comes_last_not_the_one_made_last() -> 
 
 def test_moon_without_a_linear_layer_is_refused() -> None:
     module = nn.Sequential(nn.Conv2d(3, 2, 8), nn.Flatten())
-    with pytest.raises(UsageError, match="moon: compares what the last linear layer"):
+    with pytest.raises(UsageError, match="moon: compares inputs of the last linear layer"):
         Contrastive(start_of(TrainPlan(algorithm="moon"), module, {}), 1.0, 0.5)
 
 

@@ -113,9 +113,8 @@ def test_an_algorithm_without_its_other_half_is_refused(tmp_path, monkeypatch, c
     typed = ["--algorithm", "feddyn", "--strategy", "fedadam"]
     assert execute(["init", "--num-classes", "2", *typed]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "error: --algorithm feddyn: its other half is the server optimizer feddyn, and the rule has"
-        " adam",
-        "hint: --strategy feddyn",
+        "error: --algorithm feddyn: needs the server optimizer feddyn, but the rule has adam",
+        "hint: use --strategy feddyn",
     ]
     assert not Path("fedrun").exists()
 

@@ -35,7 +35,7 @@ def test_hints_of_a_run_whose_data_is_with_its_clients(
     assert "its data is not in the run" in err
     found, _, err = cli("evaluate", "--run", "study")
     assert found == 3
-    assert "hint: name some: fedcli evaluate --data PATH --run study" in err
+    assert "hint: provide some: fedcli evaluate --data PATH --run study" in err
 
 
 def test_status_follows_the_run(run: Run, cli: Cli) -> None:

@@ -155,7 +155,7 @@ def test_the_same_command_goes_on(run: Run, uninterrupted: bytes) -> None:
     assert not run.round(1).update("0").exists()
     # to take it up no option is needed
     lines, (result,) = train(run, None, every=None)
-    assert lines[0] == "client 0: goes on after 3 epochs that were trained before"
+    assert lines[0] == "client 0: resuming after 3 epochs"
     assert [line for line in lines if "epoch 4/4" in line]
     assert not [line for line in lines if "epoch 3/4" in line]
     assert len(result.epochs) == 4
@@ -175,7 +175,7 @@ def test_every_second_epoch(run: Run, uninterrupted: bytes) -> None:
 def test_of_other_inputs_it_is_not_used(run: Run, uninterrupted: bytes) -> None:
     train(run, 2, options={"lr": 0.01})
     lines, _ = train(run, None)
-    assert lines[0] == "client 0: beginning anew; what was kept was made from other inputs"
+    assert lines[0] == "client 0: starting over; the training checkpoint was made from other inputs"
     assert update_of(run) == uninterrupted
     assert not run.round(1).training_checkpoint("0").exists()
 
@@ -193,7 +193,7 @@ def test_a_broken_one_is_named_and_not_used(run: Run, uninterrupted: bytes, size
     training_checkpoint = run.round(1).training_checkpoint("0")
     training_checkpoint.write_bytes(training_checkpoint.read_bytes()[:size])
     lines, _ = train(run, None)
-    assert "client 0: beginning anew; what was kept is broken" in lines[0]
+    assert "client 0: starting over; the training checkpoint is broken" in lines[0]
     assert update_of(run) == uninterrupted
     assert not training_checkpoint.exists()
 
@@ -206,7 +206,7 @@ def test_a_folder_of_the_clients_own_holds_it(run: Run, tmp_path: Path) -> None:
     train(run, 2, options=options, state=own)
     assert not [p for p in set(run.root.rglob("*")) - before if p.suffix == ".safetensors"]
     lines, _ = train(run, None, options=options, state=own)
-    assert "goes on after 2 epochs" in lines[0]
+    assert "resuming after 2 epochs" in lines[0]
     (state,) = own.rglob("*.safetensors")
     assert state.name == "0.safetensors"
     assert state.parent.name == "0001"
@@ -232,7 +232,7 @@ train_client(Run.open(Path(sys.argv[1])), ["0"], execution=execution, progress=K
 """
     assert python(code, run.root).status == -signal.SIGKILL
     lines, _ = train(run, None)
-    assert "goes on after 2 epochs" in lines[0]
+    assert "resuming after 2 epochs" in lines[0]
     assert update_of(run) == uninterrupted
     assert not (run.round(1).path / "training" / "0.safetensors").exists()
 

@@ -133,8 +133,8 @@ def test_streamed_and_in_memory(workers: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("execution", "words"),
     [
-        (Execution(stream=True), "--stream: .* a shard of the run is decoded"),
-        (Execution(num_workers=2), "--num-workers: .* was not given"),
+        (Execution(stream=True), "--stream: .* shards are decoded already"),
+        (Execution(num_workers=2), "--num-workers: has no effect without --stream"),
     ],
 )
 def test_streaming_is_for_data_that_is_streamed(

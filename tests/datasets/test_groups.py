@@ -199,7 +199,7 @@ WRONG = {
     "twice": (
         lambda rows: ([*rows, ("./ant/0.png", "north")], None),
         DataError,
-        r"line 8: \./ant/0\.png again, after line 2",
+        r"line 8: repeats \./ant/0\.png of line 2",
     ),
     "a quote": (lambda rows: ([*rows, ('"ant', "x")], None), DataError, "line 8: not CSV"),
 }

@@ -312,8 +312,8 @@ PICTURES, LABELS = arrays(6, (4, 4))
     [
         ({"x": PICTURES}, "expected the arrays"),
         ({"x": PICTURES, "y": LABELS[:5]}, "6 examples, 5 labels"),
-        ({"x": PICTURES, "y": LABELS.astype(float)}, "whole number"),
-        ({"x": PICTURES, "y": np.eye(6, dtype=int)}, "whole number"),
+        ({"x": PICTURES, "y": LABELS.astype(float)}, "one integer"),
+        ({"x": PICTURES, "y": np.eye(6, dtype=int)}, "one integer"),
         ({"x": PICTURES, "y": LABELS - 1}, "start at 0"),
         ({"x": PICTURES, "y": LABELS + 10**8}, "label 100000002: .* at most 10000 classes"),
         ({"x": PICTURES, "y": LABELS + 10_000 - 2}, "label 10000: "),

@@ -208,7 +208,7 @@ def test_clients_without_test_data_are_scored_on_held_out_examples(run: Run, cli
         run.validation_shard(client).unlink()
     status, _, err = cli("evaluate", "--clients")
     assert status == 3
-    assert "hint: make the run with: fedcli partition" in err
+    assert "hint: create the run with: fedcli partition" in err
 
 
 def test_a_client_without_the_classes_is_passed_over_and_said(run: Run, cli: Cli) -> None:
@@ -333,7 +333,7 @@ def test_it_is_scored_on_what_is_nearest_to_the_client(run: Run, cli: Cli) -> No
     assert_scores(found("scans.npz"), model, examples(60, 12))
     status, _, err = cli("evaluate", "--personal")
     assert status == 3
-    assert "hint: name some: fedcli evaluate --personal --id 0 --data PATH" in err
+    assert "hint: provide some: fedcli evaluate --personal --id 0 --data PATH" in err
 
 
 def test_a_changed_state_is_scored_again(run: Run) -> None:
@@ -350,11 +350,11 @@ def test_a_changed_state_is_scored_again(run: Run) -> None:
 def test_the_state_of_an_algorithm_alone_is_no_model(run: Run) -> None:
     for client in CLIENTS:
         write_state(run, 2, client, slot("control", weights(100)))
-    with pytest.raises(NotReadyError, match="no model of a client's own up to round 2"):
+    with pytest.raises(NotReadyError, match="no personal model of a client up to round 2"):
         evaluate(run, personal=True)
     write_state(run, 2, "1", slot("personal", weights(100)))
     assert [entry["client"] for entry in evaluate(run, personal=True).evaluations] == ["1"]
-    with pytest.raises(NotReadyError, match="no model of client 2's own"):
+    with pytest.raises(NotReadyError, match="no personal model of client 2"):
         evaluate(run, personal=True, clients=["1,2"])
 
 
@@ -371,7 +371,7 @@ def test_a_client_that_trained_and_kept_nothing_has_no_personal_model(run: Run) 
     assert len(evaluate(run, personal=True).evaluations) == 2
     save(run.round(2).update("0"), weights(3), described(run, Kind.UPDATE, 2, "0"))
     assert [entry["client"] for entry in evaluate(run, personal=True).evaluations] == ["1"]
-    with pytest.raises(NotReadyError, match="no model of client 0's own up to round 2"):
+    with pytest.raises(NotReadyError, match="no personal model of client 0 up to round 2"):
         evaluate(run, personal=True, clients=["0"])
 
 
@@ -417,7 +417,7 @@ def test_a_state_that_does_not_belong_here_is_refused(run: Run) -> None:
         (["--round", "0"], 3, "round 0 has no global model that clients have trained"),
         (["--round", "3"], 3, "the latest is 2"),
         (["--id", "7"], 2, "no client '7'"),
-        (["--id", "2"], 3, "no model of client 2's own up to round 2"),
+        (["--id", "2"], 3, "no personal model of client 2 up to round 2"),
     ],
 )
 def test_wrong_words_with_personal(

@@ -116,7 +116,7 @@ def run(tmp_path: Path) -> Run:
 
 def trained(run: Run, processes: Any, jobs: int | None = None) -> int:
     capacity = Capacity(processes, jobs, StepOptions())
-    capacity.look(5)
+    capacity.probe(5)
     return ClientScheduler(run, processes, capacity, StepOptions(), Silence()).train(
         1, run.info.clients
     )
@@ -175,5 +175,5 @@ def test_cores_are_shared_where_nobody_says_how(
         monkeypatch.setenv("OMP_NUM_THREADS", environment)
     nobody: Any = None
     capacity = Capacity(nobody, jobs, StepOptions(device="cpu", threads=typed))
-    capacity.look(3)
+    capacity.probe(3)
     assert (capacity.jobs(3), capacity.threads(3)) == expected

@@ -212,8 +212,8 @@ def test_when_the_server_is_killed_its_processes_end_too(here: Path) -> None:
     waiting = Waiting(starter)
     os.kill(waiting.parent, signal.SIGKILL)
     waiting.join()
-    assert "the process that steps are forked from has ended" in str(waiting.result)
-    with pytest.raises(ClientFailedError, match="forked from has ended"):
+    assert "the process that forks steps has ended" in str(waiting.result)
+    with pytest.raises(ClientFailedError, match="forks steps has ended"):
         run(starter, "tell")
     starter.stop()
     assert gone(waiting.pid)

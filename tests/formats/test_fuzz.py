@@ -28,7 +28,7 @@ from fedcli.cli import execute
 from fedcli.formats.dtypes import DTYPES, as_float
 
 HERE = Path(__file__).parent
-COUNT = times(21_000, 4_200)
+COUNT = times(21_000, 10_500)
 RUNS = times(200, 60)
 MEMORY = 200_000_000
 

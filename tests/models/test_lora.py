@@ -216,7 +216,7 @@ def test_torchs_fast_path_of_transformers_does_not_skip_adapters() -> None:
 
 
 def test_a_model_of_one_layer_takes_no_adapter() -> None:
-    with pytest.raises(UsageError, match="no linear or convolutional layer but the last"):
+    with pytest.raises(UsageError, match="no linear or convolutional layer except the last"):
         initial_tensors(ModelInfo("linear", lora=2), 2, RGB, seed=0)
 
 

@@ -180,7 +180,7 @@ def test_init_from_never_runs_code(tmp_path: Path) -> None:
         (ModelInfo("resnet18", norm="layer"), RGB, "--norm: unknown value 'layer'"),
         (ModelInfo("cnn", norm="group"), RGB, "--stem and --norm belong to resnet18"),
         (ModelInfo("resnet18"), (4, 8, 8), "4 channels"),
-        (ModelInfo("resnet18"), (12,), "takes pictures"),
+        (ModelInfo("resnet18"), (12,), "needs pictures"),
     ],
 )
 def test_what_cannot_be_built_is_refused(
@@ -191,7 +191,7 @@ def test_what_cannot_be_built_is_refused(
 
 
 def test_cnn_refuses_flat_examples() -> None:
-    with pytest.raises(UsageError, match="takes pictures"):
+    with pytest.raises(UsageError, match="needs pictures"):
         make("cnn", shape=(12,))
 
 
@@ -231,7 +231,7 @@ def test_a_users_own_model_runs_only_when_asked_for() -> None:
         1,
         4,
     )
-    with pytest.raises(UsageError, match="only run when you ask for it"):
+    with pytest.raises(UsageError, match="only run if you request it"):
         build(tiny, 4, (3, 2, 2), own=None, seed=0)
     with pytest.raises(UsageError, match="this run's model is mynets:tiny"):
         build(tiny, 4, (3, 2, 2), own="mynets:broken", seed=0)
@@ -267,8 +267,8 @@ def test_a_users_module_that_does_not_import_is_named(
     [
         ("other_name", (3, 2, 2), "cannot be called with num_classes=4: TypeError"),
         ("too_wide", (3, 2, 2), r"expected an output of shape \[1, 4\], found \[1, 5\]"),
-        ("no_tensor", (3, 2, 2), r"\[3, 2, 2\] does not go through it: NotImplementedError"),
-        ("tiny", (3, 9, 9), r"\[3, 9, 9\] does not go through it: RuntimeError: .*mat1"),
+        ("no_tensor", (3, 2, 2), r"\[3, 2, 2\] makes it fail: NotImplementedError"),
+        ("tiny", (3, 9, 9), r"\[3, 9, 9\] makes it fail: RuntimeError: .*mat1"),
     ],
 )
 def test_a_users_model_that_cannot_take_the_examples_is_refused(
@@ -297,7 +297,7 @@ def test_load_arrays_names_what_does_not_fit() -> None:
     good = to_arrays(module)
     for change, message in (
         ({"fc.bias": np.zeros(4, np.float32)}, r"'fc\.bias': expected shape \[3\], found \[4\]"),
-        ({"more": np.zeros(1, np.float32)}, "'more' is not one of the run's model"),
+        ({"more": np.zeros(1, np.float32)}, "'more' is not in the run's model"),
     ):
         with pytest.raises(BadInputError, match=message):
             load_arrays(module, {**good, **change}, path)

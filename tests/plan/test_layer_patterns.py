@@ -56,7 +56,7 @@ def test_frozen_and_local_layers_are_both_withheld() -> None:
 
 @pytest.mark.parametrize("pattern", ["head", "!head", "conv"])
 def test_a_pattern_that_names_nothing_is_refused(pattern: str) -> None:
-    with pytest.raises(UsageError, match=f"--freeze {pattern}: no tensor") as caught:
+    with pytest.raises(UsageError, match=f"--freeze {pattern}: matches no tensor") as caught:
         checked(["fc", pattern], NAMES, "--freeze")
     assert "conv1.weight" in (caught.value.hint or "")
 
@@ -82,11 +82,11 @@ def test_fedbn_leaves_batch_normalisation_with_the_client() -> None:
 @pytest.mark.parametrize(
     ("plan", "roles", "words"),
     [
-        (TrainPlan(freeze=("*",)), ROLES, "leave no parameter to train and to send"),
+        (TrainPlan(freeze=("*",)), ROLES, "leave no parameter to train and send"),
         (
             TrainPlan(freeze=("*", "!*.running_mean", "!fc"), local_layers=("fc",)),
             ROLES,
-            "leave no parameter to train and to send",
+            "leave no parameter to train and send",
         ),
         (
             TrainPlan(freeze=("fc",), local_layers=("fc.bias",)),

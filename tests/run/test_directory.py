@@ -180,6 +180,7 @@ def test_the_same_content_has_the_same_id_anywhere(tmp_path: Path) -> None:
         ({"id": "0" * 64}, "changed by hand"),
         ({"clients": ["../../etc"]}, "does not describe a run"),
         ({"clients": 3}, "does not describe a run"),
+        ({"model": {"stem": "imagenet"}}, "does not describe a run: model has no 'name'"),
         ({"model": {"name": "linear", "code": "import os"}}, "does not describe a run"),
         ({"model": "linear"}, "does not describe a run"),
         ({"plan": {"train": {"epochs": "many"}}}, "does not describe a run"),

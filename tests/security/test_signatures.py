@@ -306,7 +306,7 @@ def test_another_key_in_run_json_is_another_run(signed, owned):
     values = json.loads(path.read_text())
     values["members"]["1"] = owned["2"].public
     path.write_text(json.dumps(values))
-    with pytest.raises(RunFormatError, match="its id is not that of its content"):
+    with pytest.raises(RunFormatError, match="its id does not match its content"):
         Run.open(signed.run.root)
     values["id"] = run_id(values)
     path.write_text(json.dumps(values))

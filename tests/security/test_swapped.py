@@ -32,9 +32,9 @@ from fedcli.steps.gc import gc
 from fedcli.steps.train_client import TrainClientResult, train_client
 from fedcli.steps.verify import verify
 from fedcli.storage.atomic import write_json
-from fedcli.storage.commit import alone_in
+from fedcli.storage.commit import locked
 from fedcli.storage.untrusted import InputFile
-from fedcli.verification.replay_sandbox import Own
+from fedcli.verification.replay_sandbox import UserCode
 
 pytestmark = pytest.mark.usefixtures("unsynced")
 
@@ -250,7 +250,7 @@ def test_updates_are_published_one_at_a_time(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run")
     run.round(1).updates.mkdir(parents=True)
     thread = threading.Thread(target=train, args=(run, "0"))
-    with alone_in(run.round(1).path):
+    with locked(run.round(1).path):
         thread.start()
         thread.join(2)
         assert not list(run.round(1).updates.glob("0.*"))
@@ -401,7 +401,7 @@ def test_a_replay_survives_what_an_update_says_of_its_training(
     resave(path, training={**facts, **said})
     run.round(1).telemetry("0").unlink()
     aggregate(run, min_clients=1)
-    result = verify(run.root, replay=Own())
+    result = verify(run.root, replay=UserCode())
     messages = [f.message for f in result.findings if f.file.endswith("updates/0.safetensors")]
     assert messages, result
 
@@ -415,10 +415,12 @@ def test_a_replay_survives_an_update_that_says_what_no_training_is(
     aggregate(run, min_clients=1)
     path = run.round(1).update("0")
     resave(path, training={**encode(contents(path)[1].training), **said})
-    messages = {f.message for f in verify(run.root, replay=Own()).findings if f.file in str(path)}
+    messages = {
+        f.message for f in verify(run.root, replay=UserCode()).findings if f.file in str(path)
+    }
     key, *_ = said
     assert any(f"metadata.training.{key}: expected" in message for message in messages)
-    assert any("cannot be made again" in message for message in messages)
+    assert any("cannot be replayed" in message for message in messages)
 
 
 def with_momentum(run: Run) -> None:
@@ -432,11 +434,11 @@ def with_momentum(run: Run) -> None:
 def test_a_manifest_that_nobody_can_have_written_does_not_switch_replay_off(tiny_run: Run) -> None:
     with_momentum(tiny_run)
     rewrite(tiny_run.round(2).manifest, lambda values: values["options"].update(server_lr="x"))
-    result = verify(tiny_run.root, replay=Own())
+    result = verify(tiny_run.root, replay=UserCode())
     assert not result.sound
     (finding,) = (f for f in result.findings if f.problem == "differs")
     assert finding.file == "rounds/0002/aggregate.json"
-    assert "cannot have been made so" in finding.message
+    assert "cannot have been made like this" in finding.message
 
 
 def test_the_servers_last_state_is_lost_when_it_is_gone(tiny_run: Run) -> None:

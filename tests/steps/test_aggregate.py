@@ -305,7 +305,7 @@ BAD_METADATA: dict[str, tuple[dict[str, Any], str]] = {
     "kind": ({"kind": Kind.GLOBAL}, "expected a checkpoint of kind update, found global"),
     "run": ({"run": "0" * 64}, "belongs to run 0000"),
     "round": ({"round": 2}, "belongs to round 2, expected 1"),
-    "client": ({"client": "2"}, "is of client 2, expected 1"),
+    "client": ({"client": "2"}, "belongs to client 2, expected 1"),
     "base": ({"base": "0" * 64}, "trained from another base model"),
     "no base": ({"base": None}, "trained from another base model"),
     "roles": ({"roles": {"bn.running_mean": Role.BUFFER}}, "tensor roles"),

@@ -154,7 +154,7 @@ def test_half_a_network_frozen_keeps_its_statistics_and_learns_the_rest(tmp_path
 @pytest.mark.parametrize(
     ("freeze", "message"),
     [
-        (("layer9",), "--freeze layer9: no tensor of the model has such a name"),
+        (("layer9",), "--freeze layer9: matches no tensor of the model"),
         (("*", "!classifier"), "--freeze !classifier: no tensor"),
         (("*",), "leave no parameter to train"),
     ],

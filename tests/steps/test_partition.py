@@ -416,9 +416,9 @@ def test_what_a_killed_replacement_left_behind_is_removed(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from fedcli.storage.atomic import directory_aside
+from fedcli.storage.atomic import temporary_directory
 
-with directory_aside(Path(sys.argv[1]), "new") as aside:
+with temporary_directory(Path(sys.argv[1]), "new") as aside:
     (aside / "data").mkdir()
     os.kill(os.getpid(), signal.SIGKILL)
 """

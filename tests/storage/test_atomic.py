@@ -23,7 +23,7 @@ from fedcli.storage.atomic import (
     write_bytes,
     write_json,
 )
-from fedcli.storage.commit import alone_in
+from fedcli.storage.commit import locked
 from fedcli.storage.temporaries import remove_leftovers
 
 
@@ -152,11 +152,11 @@ def test_a_resting_file_is_read_on_and_a_replaced_one_is_not(tmp_path: Path) -> 
     path.write_bytes(b"0123456789")
     with InputFile(path) as file:
         assert file.read(4, 2) == b"2345"
-        file.rest()
+        file.release()
         assert file.read(4, 6) == b"6789"
         write_bytes(path, b"abcdefghij")
         assert file.read(2, 0) == b"01"
-        file.rest()
+        file.release()
         with pytest.raises(BadInputError, match="changed or replaced"):
             file.read(2, 0)
         path.unlink()
@@ -168,14 +168,14 @@ def test_a_resting_file_is_read_on_and_a_replaced_one_is_not(tmp_path: Path) -> 
 
 
 def inside(directory: Path, said: list[str], name: str) -> None:
-    with alone_in(directory):
+    with locked(directory):
         said.append(name)
 
 
 def test_one_process_at_a_time_is_alone_in_a_directory(tmp_path: Path) -> None:
     said: list[str] = []
     waiting = threading.Thread(target=inside, args=(tmp_path, said, "second"))
-    with alone_in(tmp_path):
+    with locked(tmp_path):
         waiting.start()
         waiting.join(0.2)
         inside(tmp_path.parent, said, "elsewhere")
@@ -187,8 +187,8 @@ def test_one_process_at_a_time_is_alone_in_a_directory(tmp_path: Path) -> None:
 
 def test_who_is_killed_keeps_nobody_out(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from fedcli.storage.commit import alone_in\n"
-        "with alone_in(Path(sys.argv[1])): os.kill(os.getpid(), 9)\n"
+        "import os, sys; from pathlib import Path; from fedcli.storage.commit import locked\n"
+        "with locked(Path(sys.argv[1])): os.kill(os.getpid(), 9)\n"
     )
     assert python(code, tmp_path).status == -signal.SIGKILL
     said: list[str] = []
@@ -200,7 +200,7 @@ def test_nobody_is_kept_out_where_there_are_no_locks_or_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    with alone_in(tmp_path):
+    with locked(tmp_path):
         monkeypatch.setattr("fedcli.storage.commit._PATIENCE", 0.05)
         inside(tmp_path, said, "impatient")
 

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.usefixtures("unsynced")
     [
         ('{"a": 1, "a": 2}', "twice"),
         ('{"a": {"b": 1, "b": 1}}', "twice"),
-        ("[NaN]", "NaN is no number"),
-        ("[-Infinity]", "no number"),
+        ("[NaN]", "NaN is not a JSON number"),
+        ("[-Infinity]", "not a JSON number"),
         ("[1e400]", "too large"),
         (f"[{10**400}]", "more than 64 bits"),
         (f"[{2**63}]", "more than 64 bits"),

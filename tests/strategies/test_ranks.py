@@ -235,7 +235,7 @@ def test_networks_leave_out_what_no_wanted_rank_depends_on() -> None:
 
 @pytest.mark.parametrize("cut", [-1, 2, 3])
 def test_more_values_than_there_are_cannot_be_cut(cut: int) -> None:
-    with pytest.raises(ValueError, match=f"cannot cut twice {cut} of 4 clients"):
+    with pytest.raises(ValueError, match=f"cannot cut {cut} clients twice from 4"):
         trimmed_mean(np.zeros((4, 1), np.float32), cut)
 
 

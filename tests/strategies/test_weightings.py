@@ -263,6 +263,6 @@ def test_a_record_that_is_not_there_is_refused_with_the_way_to_make_it():
 
 def test_q_fedavg_refuses_clients_with_learning_rates_of_their_own():
     clients = [client("a", **GOOD), client("b", **GOOD), client("c", **{**GOOD, "lr": 0.2})]
-    expected = "the same lr of all clients, found 0.1 for a and 0.2 for c"
+    expected = "the same lr from all clients, found 0.1 for a and 0.2 for c"
     with pytest.raises(UpdateError, match=re.escape(expected)):
         shares("qfedavg", clients, np.ones(3), q=1.0)

@@ -204,7 +204,7 @@ def test_one_example_at_a_time_that_was_asked_for_is_no_lack_of_memory() -> None
 
 
 def test_a_share_of_the_memory_belongs_to_a_gpu() -> None:
-    with pytest.raises(UsageError, match="--gpu-memory-fraction: is for"):
+    with pytest.raises(UsageError, match="--gpu-memory-fraction: needs"):
         limit_memory(choose_device("cpu"), 0.5)
     limit_memory(choose_device("cpu"), None)
 
@@ -249,7 +249,7 @@ def test_it_is_said_recorded_and_no_other_input(run: Run, monkeypatch: pytest.Mo
     monkeypatch.setitem(LIMIT, "most", 5)
     lines, _ = train("0")
     assert [line for line in lines if "out of memory" in line] == [
-        f"client 0: out of memory; going on with {size} examples at a time"
+        f"client 0: out of memory; continuing with {size} examples at a time"
         f" (next time: --micro-batch {size})"
         for size in (8, 4)
     ]

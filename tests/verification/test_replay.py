@@ -1,4 +1,4 @@
-"""``verify --replay``: models and updates are made again, and come out byte for byte."""
+"""``verify --replay``: models and updates are replayed byte for byte."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ from fedcli.steps.partial import partial
 from fedcli.steps.train_client import train_client
 from fedcli.steps.verify import VerifyResult, verify
 from fedcli.strategies import STRATEGIES
-from fedcli.verification.replay_sandbox import Own
+from fedcli.verification.replay_sandbox import UserCode
 
 pytestmark = pytest.mark.usefixtures("unsynced")
 
@@ -32,13 +32,13 @@ pytestmark = pytest.mark.usefixtures("unsynced")
 def replayed(run: Run, **options: Any) -> VerifyResult:
     """Replay; the run has the same bytes as before."""
     before = snapshot(run)
-    result = verify(run.root, replay=Own(), **options)
+    result = verify(run.root, replay=UserCode(), **options)
     assert snapshot(run) == before
     return result
 
 
 def made_again(result: VerifyResult, what: str) -> tuple[int, int, int, int]:
-    """How many there are, came out alike, could not be made again, came out otherwise."""
+    """How many there are, are equal, could not be replayed, differ."""
     (part,) = (part for part in result.parts if part.what == what)
     return part.files, part.sound, part.missing, part.changed
 
@@ -207,7 +207,7 @@ def test_a_weight_that_was_not_used_is_found(tmp_path: Path) -> None:
     rewrite(run.round(1).manifest, lambda m: m["accepted"][2].update(weight=0.5))
     assert verify(run.root).sound
     found = problems(replayed(run))
-    assert "client 2 counts 0.131868 when" in found["rounds/0001/aggregate.json"]
+    assert "client 2 has weight 0.131868 in the replay" in found["rounds/0001/aggregate.json"]
 
 
 def test_a_function_named_in_a_file_is_not_run(
@@ -225,7 +225,7 @@ def test_a_function_named_in_a_file_is_not_run(
     result = replayed(run)
     assert "my_rules" not in sys.modules
     assert "it was made with my_rules:middle; give it with --reduce" in str(result.findings)
-    again = verify(run.root, replay=Own(reduce="my_rules:middle"))
+    again = verify(run.root, replay=UserCode(reduce="my_rules:middle"))
     assert made_again(again, "aggregated again") == (1, 1, 0, 0)
 
 
@@ -293,7 +293,7 @@ def test_an_update_that_its_training_does_not_give_is_found(tmp_path: Path) -> N
     assert verify(run.root).sound
     found = problems(replayed(run))["rounds/0001/updates/0.safetensors"]
     assert "tensor 'fc.bias' is the first that differs: 2 of 2 values, by up to" in found
-    assert "it was trained on elsewhere, and other machines may round otherwise" in found
+    assert "it was trained on elsewhere, and other machines may round differently" in found
 
 
 MISSING: dict[str, tuple[Any, str]] = {

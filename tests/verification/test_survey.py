@@ -121,7 +121,7 @@ def accept(name: str, value: Any) -> Callable[[dict[str, Any]], object]:
 CHANGES: dict[str, tuple[Callable[[Run], object], dict[str, str]]] = {
     "a bit of an update": (
         lambda run: flip(run.root / UPDATE),
-        {UPDATE: "another SHA-256 than rounds/0001/global.safetensors names"},
+        {UPDATE: "does not have the SHA-256 that rounds/0001/global.safetensors names"},
     ),
     "a bit of an update's name": (
         lambda run: flip(run.root / UPDATE, 12),
@@ -129,19 +129,19 @@ CHANGES: dict[str, tuple[Callable[[Run], object], dict[str, str]]] = {
     ),
     "a bit of a global model": (
         lambda run: flip(run.root / MODEL),
-        {MODEL: "another SHA-256 than"},
+        {MODEL: "does not have the SHA-256 that"},
     ),
     "a bit of the last global model": (
         lambda run: flip(run.root / LAST),
-        {LAST: "another SHA-256 than rounds/0002/aggregate.json names"},
+        {LAST: "does not have the SHA-256 that rounds/0002/aggregate.json names"},
     ),
     "a bit of the starting model": (
         lambda run: flip(run.round(0).global_model),
-        {"rounds/0000/global.safetensors": "another SHA-256 than"},
+        {"rounds/0000/global.safetensors": "does not have the SHA-256 that"},
     ),
     "a bit of the server's state": (
         lambda run: flip(run.round(1).server_state),
-        {"rounds/0001/server_state.safetensors": "another SHA-256 than rounds/0001/aggregate.json"},
+        {"rounds/0001/server_state.safetensors": "SHA-256 that rounds/0001/aggregate.json"},
     ),
     "an update cut short": (
         lambda run: os.truncate(run.root / UPDATE, 900),
@@ -180,19 +180,19 @@ CHANGES: dict[str, tuple[Callable[[Run], object], dict[str, str]]] = {
     ),
     "a manifest's SHA-256 of an update": (
         lambda run: rewrite(run.root / MANIFEST, accept("sha256", "1" * 64)),
-        {MANIFEST: "names another SHA-256 of rounds/0001/updates/1.safetensors"},
+        {MANIFEST: "names another SHA-256 for rounds/0001/updates/1.safetensors"},
     ),
     "a manifest's SHA-256 of the model": (
         lambda run: rewrite(run.root / MANIFEST, lambda m: m.update({"global": "1" * 64})),
-        {MANIFEST: "names another SHA-256 of rounds/0001/global.safetensors"},
+        {MANIFEST: "names another SHA-256 for rounds/0001/global.safetensors"},
     ),
     "a manifest's SHA-256 of the base": (
         lambda run: rewrite(run.root / MANIFEST, lambda m: m.update(base="1" * 64)),
-        {MANIFEST: "names another SHA-256 of rounds/0000/global.safetensors"},
+        {MANIFEST: "names another SHA-256 for rounds/0000/global.safetensors"},
     ),
     "a manifest's client": (
         lambda run: rewrite(run.root / MANIFEST, lambda m: m["accepted"].pop(1)),
-        {MANIFEST: "accepted: 1 is named in rounds/0001/global.safetensors, and not in"},
+        {MANIFEST: "accepted: 1 is named in rounds/0001/global.safetensors, but not in"},
     ),
     "a manifest's number of examples": (
         lambda run: rewrite(run.root / MANIFEST, accept("num_examples", 1)),
@@ -216,11 +216,11 @@ CHANGES: dict[str, tuple[Callable[[Run], object], dict[str, str]]] = {
     ),
     "what telemetry says of an update": (
         lambda run: rewrite(run.round(1).telemetry("1"), lambda m: m.update(sha256="1" * 64)),
-        {"rounds/0001/updates/1.json": f"names another SHA-256 of {UPDATE}"},
+        {"rounds/0001/updates/1.json": f"names another SHA-256 for {UPDATE}"},
     ),
     "the seed in run.json": (
         lambda run: rewrite(run.root / "run.json", lambda info: info.update(seed=8)),
-        {"run.json": "was changed: its id is not that of its content"},
+        {"run.json": "was changed: its id does not match its content"},
     ),
     "an evaluation to nonsense": (
         lambda run: run.round(1).evaluation.write_text("[]"),
@@ -275,7 +275,7 @@ def test_an_update_from_a_foreign_base_is_named(tmp_path: Path) -> None:
     send(run, "1", 2, base="f" * 64)
     found = wrong(run)
     assert list(found) == ["rounds/0002/updates/1.safetensors"]
-    assert "names another SHA-256 of rounds/0001/global.safetensors" in str(found)
+    assert "names another SHA-256 for rounds/0001/global.safetensors" in str(found)
 
 
 # --- what may be missing, and what may be there --------------------------------------------------
@@ -371,7 +371,7 @@ def test_scores_of_a_model_since_replaced_are_mentioned(tmp_path: Path) -> None:
     write_json(run.round(2).evaluation, values)
     result = verify(run.root)
     assert result.sound
-    assert "not there any more" in result.findings[0].message
+    assert "no longer exists" in result.findings[0].message
 
 
 def test_a_gap_in_the_rounds_is_one_finding_however_wide(tmp_path: Path) -> None:
@@ -471,7 +471,7 @@ def test_states_of_clients_are_a_chain_too(tmp_path: Path) -> None:
     whole = path.read_bytes()
     flip(path)
     name = "rounds/0001/client_state/0.safetensors"
-    assert "than rounds/0002/updates/0.safetensors started from" in wrong(run)[name]
+    assert "that rounds/0002/updates/0.safetensors started from" in wrong(run)[name]
     path.write_bytes(whole)
     resave(path, seed=7)
     assert "does not go with rounds/0001/updates/0.safetensors" in wrong(run)[name]
@@ -541,11 +541,11 @@ SHARD = "data/client-1.safetensors"
 DATA_CHANGES: dict[str, tuple[Callable[[Run], object], dict[str, str]]] = {
     "a pixel": (
         lambda run: flip(run.root / SHARD),
-        {SHARD: "another SHA-256 than data/partition.json names"},
+        {SHARD: "does not have the SHA-256 that data/partition.json names"},
     ),
     "a label": (
         lambda run: flip(run.root / SHARD, -4 * 192 - 32),  # of 0
-        {SHARD: "counts of labels: expected (1, 2, 0, 1), found (0, 3, 0, 1)"},
+        {SHARD: "label counts: expected (1, 2, 0, 1), found (0, 3, 0, 1)"},
     ),
     "the client": (
         lambda run: shutil.copy(run.client_shard("0"), run.root / SHARD),
@@ -555,7 +555,7 @@ DATA_CHANGES: dict[str, tuple[Callable[[Run], object], dict[str, str]]] = {
         lambda run: rewrite(
             run.partition_file, lambda p: p["label_counts"].update({"1": [4, 0, 0, 0]})
         ),
-        {SHARD: "counts of labels: expected (4, 0, 0, 0)"},
+        {SHARD: "label counts: expected (4, 0, 0, 0)"},
     ),
     "the scheme": (
         lambda run: rewrite(run.partition_file, lambda p: p.update(scheme="dirichlet")),

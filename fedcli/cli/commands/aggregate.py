@@ -47,8 +47,7 @@ def aggregate(
     ),
     diagnostics: bool = typer.Option(
         True,
-        help="Measure each update's norm, its cosine to the result, and its distance to the"
-        " median.",
+        help="Measure each update's norm, its cosine to the result and its distance to the median.",
     ),
     partial: bool = typer.Option(
         False,

@@ -43,13 +43,13 @@ def verify(
     """Check every file of a run by its SHA-256 and its shape, and report what was changed."""
     from fedcli.cli.render.verify import failure, render
     from fedcli.steps.verify import verify as step
-    from fedcli.verification.replay_sandbox import Own
+    from fedcli.verification.replay_sandbox import UserCode
 
     with Output("verify", printing) as output:
         result = step(
             run,
             round_number=round_,
-            replay=Own(model, reduce) if replay else None,
+            replay=UserCode(model, reduce) if replay else None,
             progress=output,
         )
         error = None if result.sound else failure(result)

@@ -109,7 +109,7 @@ def test_natural_without_groups_or_with_too_few_is_refused():
     with pytest.raises(UsageError, match="where its examples come from") as caught:
         made(labels, Scheme("natural"))
     assert "--group" in str(caught.value.hint)
-    with pytest.raises(UsageError, match=r"--clients 3: .* from 2 groups"):
+    with pytest.raises(UsageError, match=r"--clients 3: .* from only 2 groups"):
         made(labels, Scheme("natural", 3), groups=np.array([0, 0, 0, 1, 1, 1]))
 
 

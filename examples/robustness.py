@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from fedcli.datasets.shards import read_shard
 from fedcli.errors import FedcliError
 from fedcli.formats.checkpoint import Checkpoint, save
-from fedcli.partitioning import Scheme
+from fedcli.partitioning.schemes import Scheme
 from fedcli.plan import Plan, TrainPlan
 from fedcli.plan.execution import Execution
 from fedcli.randomness import stream

@@ -16,7 +16,7 @@ from fedcli.errors import UsageError as UsageError
 from fedcli.execution.step_arguments import StepOptions as StepOptions
 from fedcli.formats.checkpoint import Checkpoint as Checkpoint
 from fedcli.models.lora import merged as merged
-from fedcli.partitioning import Scheme as Scheme
+from fedcli.partitioning.schemes import Scheme as Scheme
 from fedcli.plan import AggregatePlan as AggregatePlan
 from fedcli.plan import Plan as Plan
 from fedcli.plan import TrainPlan as TrainPlan

@@ -37,7 +37,8 @@ from torchvision import datasets, models, transforms
 from fedcli.models import build
 from fedcli.plan import TrainPlan
 from fedcli.run.info import DatasetInfo, ModelInfo
-from fedcli.training import Normalize, train
+from fedcli.training import train
+from fedcli.training.augmentation import Normalize
 from fedcli.training.devices import keep_heap
 
 SHAPE = (3, 32, 32)

@@ -13,7 +13,7 @@ from fedcli.plan.execution import Execution
 from fedcli.progress import Progress
 from fedcli.run import Run
 from fedcli.run.next_command import train_command
-from fedcli.training import InMemory, Source
+from fedcli.training.batches import InMemory, Source
 
 _WORKERS = 4  # the default limit: four decode faster than most networks train
 

@@ -16,7 +16,7 @@ from fedcli.formats.telemetry import Telemetry
 from fedcli.run.late_updates import is_late
 from fedcli.security.signatures import sign_update, signature_fault
 from fedcli.storage.commit import locked
-from fedcli.training import Epoch
+from fedcli.training.loop import Epoch
 
 
 @dataclass(frozen=True)

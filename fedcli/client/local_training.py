@@ -18,21 +18,12 @@ from fedcli.plan import TrainPlan
 from fedcli.plan.layer_patterns import checked
 from fedcli.randomness import stream_seed
 from fedcli.run.client_state import LOCAL, NOTHING
-from fedcli.training import (
-    Epoch,
-    Gradients,
-    Normalize,
-    Observer,
-    Source,
-    Stage,
-    Task,
-    Trainer,
-    epochs_of,
-    in_order,
-    mean_loss,
-    set_mode,
-)
+from fedcli.training.augmentation import Normalize
+from fedcli.training.batches import Source, in_order
 from fedcli.training.devices import Portions
+from fedcli.training.forward import mean_loss
+from fedcli.training.gradients import Gradients
+from fedcli.training.loop import Epoch, Observer, Stage, Task, Trainer, epochs_of, set_mode
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from fedcli.formats.training_record import InterruptedRecord
 from fedcli.models.weights import to_array, to_tensors
 from fedcli.progress import Progress
 from fedcli.storage.strict_json import parse_json
-from fedcli.training import Trainer, TrainerState
+from fedcli.training.loop import Trainer, TrainerState
 
 Resume = tuple[Mapping[str, Tensor], Mapping[str, Any], Path]
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from fedcli.client.local_training import Trained
 from fedcli.client.session import Session
 from fedcli.formats.telemetry import EpochFigures, Telemetry
-from fedcli.training import Epoch
 from fedcli.training.devices import device_memory, peak_memory
+from fedcli.training.loop import Epoch
 
 
 def telemetry(

@@ -36,8 +36,9 @@ from fedcli.randomness import stream_seed
 from fedcli.run import Run
 from fedcli.run.heartbeat import HeartbeatWriter
 from fedcli.security.signatures import member_key
-from fedcli.training import Epoch, Normalize, Observer, Stage, Trainer, steps_of
+from fedcli.training.augmentation import Normalize
 from fedcli.training.devices import out_of_memory_as_error, peak_memory, reset_peak_memory
+from fedcli.training.loop import Epoch, Observer, Stage, Trainer, steps_of
 
 __all__ = ["ClientResult", "TrainClientResult", "train_client"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fedcli.formats.checkpoint import digest
 from fedcli.formats.dtypes import Array
 from fedcli.options import Declared, check, declared, option
-from fedcli.partitioning import stratified_sample
+from fedcli.partitioning.counts import stratified_sample
 from fedcli.progress import Progress, Silence
 from fedcli.randomness import stream
 

@@ -16,8 +16,9 @@ from fedcli.formats.dtypes import Array
 from fedcli.models import build, takes_rgb
 from fedcli.models.weights import load_arrays
 from fedcli.run.info import RunInfo
-from fedcli.training import Normalize, predict
+from fedcli.training.augmentation import Normalize
 from fedcli.training.devices import Portions, choose_device, out_of_memory_as_error, set_threads
+from fedcli.training.forward import predict
 
 Labels = NDArray[np.int64]
 Outputs = tuple[Tensor, Labels]

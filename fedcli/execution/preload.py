@@ -29,6 +29,5 @@ def preload(model: str) -> None:
         importlib.import_module("fedcli.models.from_torchvision")
     with redirect_stdout(io.StringIO()):  # else steps would print its output
         program = importlib.import_module(_PROGRAM)
-        program.execute(
-            ["status", "--json"]
-        )  # typer imports most of what it needs at the first command
+        # typer imports most of what it needs at the first command
+        program.execute(["status", "--json"])

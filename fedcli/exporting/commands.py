@@ -138,11 +138,8 @@ def _training(plan: TrainPlan, history: RoundHistory) -> dict[str, Any]:
     if len(history.trainings) != 1:
         return {}
     used, planned = history.trainings[0], plan.resolved().as_json()
-    options = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in used.items()
-        if key not in _OF_MACHINE and planned.get(key) != _comparable(value)
-    }
+    given = {key: _comparable(value) for key, value in used.items() if key not in _OF_MACHINE}
+    options = {key: value for key, value in given.items() if planned.get(key) != value}
     if plan.lr_schedule == "constant" and used.get("lr") != plan.lr:
         options["lr"] = used.get("lr")
     if ALGORITHMS[str(used.get("algorithm", plan.algorithm))].keeps_layers:

@@ -16,7 +16,7 @@ from fedcli.formats.dtypes import Array
 from fedcli.models import build, takes_rgb
 from fedcli.models.weights import load_arrays, to_tensors
 from fedcli.run.info import RunInfo
-from fedcli.training import Normalize
+from fedcli.training.augmentation import Normalize
 from fedcli.user_code import in_one_line
 
 INPUT, OUTPUT = "x", "logits"

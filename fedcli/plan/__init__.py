@@ -7,11 +7,12 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self, get_type_hints
+from typing import Any, Self
 
 from fedcli.errors import NotReadyError, StorageError, UsageError
 from fedcli.plan.aggregate import PARTS, AggregatePlan
 from fedcli.plan.choices import AUGMENTATIONS
+from fedcli.plan.sections import section_of
 from fedcli.plan.train import TrainPlan
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "check_halves",
     "read_toml",
 ]
+_SECTIONS = ("train", "aggregate")
 
 
 @dataclass(frozen=True)
@@ -67,21 +69,16 @@ class Plan:
         The default rule is the strategy of the algorithm. Raises ``UsageError`` that names
         ``origin``, the section and the key.
         """
-        sections = {}
-        known = get_type_hints(cls)
         for name, section in values.items():
-            if name not in known or not isinstance(section, Mapping):
-                raise UsageError(f"{origin}: unknown section [{name}]; known: {', '.join(known)}")
-            sections[name] = known[name].from_mapping(section, f"{origin}: [{name}]")
-        plan = cls(**sections)
-        if asks_for_rule(values.get("aggregate", {})):
-            return plan
-        return replace(plan, aggregate=replace(plan.aggregate, strategy=plan.train.local.strategy))
-
-    @classmethod
-    def from_toml(cls, path: Path) -> Self:
-        """Read a TOML file. Raises what ``read_toml`` and ``from_mapping`` raise."""
-        return cls.from_mapping(read_toml(path), str(path))
+            if name not in _SECTIONS or not isinstance(section, Mapping):
+                known = ", ".join(_SECTIONS)
+                raise UsageError(f"{origin}: unknown section [{name}]; known: {known}")
+        train = TrainPlan.from_mapping(values.get("train", {}), f"{origin}: [train]")
+        rule = values.get("aggregate", {})
+        aggregate = section_of(AggregatePlan, rule, f"{origin}: [aggregate]")
+        if not asks_for_rule(rule):
+            aggregate = replace(aggregate, strategy=train.local.strategy)
+        return cls(train, aggregate)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

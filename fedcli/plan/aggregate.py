@@ -1,11 +1,10 @@
 """Section ``aggregate`` of the plan."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Self
 
 from fedcli.errors import UsageError
 from fedcli.options import Given, check, declared, option
-from fedcli.plan.sections import section_of, updated
+from fedcli.plan.sections import updated
 
 PARTS = ("reduce", "server_optimizer", "weighting")
 SAMPLING = ("clients_per_round", "fraction")
@@ -143,11 +142,6 @@ class AggregatePlan:
         check(self)
         if self.clients_per_round is not None and self.fraction is not None:
             raise UsageError("--clients-per-round and --fraction: give one of them")
-
-    @classmethod
-    def from_mapping(cls, values: Any, origin: str) -> Self:
-        """Build it from a section of a plan file. Raises ``UsageError`` that names ``origin``."""
-        return section_of(cls, values, origin)
 
     @property
     def parts(self) -> dict[str, str]:

@@ -29,13 +29,11 @@ def _cosine(done: int, given: Given) -> float:
 
 
 def _step(done: int, given: Given) -> float:
-    factor: float = given["lr_decay"] ** (done // given["lr_every"])
-    return factor
+    return float(given["lr_decay"] ** (done // given["lr_every"]))
 
 
 def _exponential(done: int, given: Given) -> float:
-    factor: float = given["lr_decay"] ** done
-    return factor
+    return float(given["lr_decay"] ** done)
 
 
 SCHEDULES: dict[str, Schedule] = {

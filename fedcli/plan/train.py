@@ -1,6 +1,6 @@
 """Section ``train`` of the plan."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
@@ -150,18 +150,12 @@ class TrainPlan:
         return cls().with_options(values)
 
     @classmethod
-    def from_mapping(cls, values: Any, origin: str) -> Self:
+    def from_mapping(cls, values: Given, origin: str) -> Self:
         """Build it from a section of a plan file. Raises ``UsageError`` that names ``origin``."""
-        if not isinstance(values, Mapping):
-            return section_of(cls, values, origin)
-        own = {key: values[key] for key in values if key in _ALGORITHM_OPTIONS}
+        own = {key: value for key, value in values.items() if key in _ALGORITHM_OPTIONS}
         rest = {key: value for key, value in values.items() if key not in own}
         plan = section_of(cls, rest, origin, known=TRAIN_OPTIONS)
-        checked = {
-            key: convert(_ALGORITHM_OPTIONS[key].hint, value, f"{origin} {key}")
-            for key, value in own.items()
-        }
-        return replace(plan, algorithm_options=_set(checked))
+        return replace(plan, algorithm_options=_checked(own, lambda key: f"{origin} {key}"))
 
     @cached_property
     def local(self) -> LocalAlgorithm:
@@ -209,19 +203,19 @@ class TrainPlan:
             own = {**self.algorithm_options, **own}
         if given.get("lr_schedule", self.lr_schedule) != self.lr_schedule:
             dropped += _SCHEDULE_OPTIONS
-        own = {
-            key: convert(_ALGORITHM_OPTIONS[key].hint, value, option_of(key))
-            for key, value in own.items()
-        }
         # All at once: old values may conflict with only some of the new ones.
-        return updated(self, given, without=dropped, algorithm_options=own)
+        checked = _checked(own, option_of)
+        return updated(self, given, without=dropped, algorithm_options=checked)
 
 
 _SCHEDULE_OPTIONS = ("lr_rounds", "lr_every", "lr_decay")
 SCHEDULE_KEYS = ("lr_schedule", "lr_warmup", *_SCHEDULE_OPTIONS)
 
 
-def _set(values: Given) -> dict[str, Any]:
+def _checked(own: Given, named: Callable[[str], str]) -> dict[str, Any]:
+    """Return options of algorithms with the types they declare, without those that are None."""
+    hints = {key: _ALGORITHM_OPTIONS[key].hint for key in own}
+    values = {key: convert(hints[key], value, named(key)) for key, value in own.items()}
     return {key: value for key, value in values.items() if value is not None}
 
 

@@ -1,14 +1,17 @@
 """The files of ``data/``: the shards, and ``partition.json``."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from fedcli.datasets import Part
 from fedcli.datasets.shards import ShardFormat, write_shard
 from fedcli.formats.partition import PartitionFile, ShardFile
-from fedcli.partitioning import Indices, Labels, heterogeneity, label_counts
+from fedcli.partitioning.counts import label_counts
+from fedcli.partitioning.heterogeneity import heterogeneity
+from fedcli.partitioning.pool import Indices, Labels
 from fedcli.progress import Progress
 from fedcli.run import Run
-from fedcli.setup.split import Division
+from fedcli.setup.split import Client, Division
 
 
 def write_data(run: Run, division: Division, progress: Progress) -> None:
@@ -42,14 +45,14 @@ def _described(run: Run, division: Division, shards: dict[str, ShardFile]) -> Pa
     classes = division.dataset.classes
     labels, test_labels = division.dataset.train.labels, division.dataset.test.labels
 
-    def counts(labels: Labels, chosen: dict[str, Indices]) -> dict[str, tuple[int, ...]]:
+    def counts(labels: Labels, chosen: Callable[[Client], Indices]) -> dict[str, tuple[int, ...]]:
         return {
-            client: tuple(label_counts(labels[indices], len(classes)))
-            for client, indices in chosen.items()
-            if len(indices)
+            one.id: tuple(label_counts(labels[chosen(one)], len(classes)))
+            for one in division.clients
+            if len(chosen(one))
         }
 
-    trained = counts(labels, {one.id: one.train for one in division.clients})
+    trained = counts(labels, lambda one: one.train)
     common = division.test
     tested = [] if common is None else label_counts(common.labels, len(classes))
     return PartitionFile(
@@ -61,12 +64,8 @@ def _described(run: Run, division: Division, shards: dict[str, ShardFile]) -> Pa
         groups={client: tuple(names) for client, names in division.groups.items()},
         repaired=division.repaired,
         label_counts=trained,
-        validation_label_counts=counts(
-            labels, {one.id: one.validation for one in division.clients}
-        ),
-        client_test_label_counts=counts(
-            test_labels, {one.id: one.test for one in division.clients}
-        ),
+        validation_label_counts=counts(labels, lambda one: one.validation),
+        client_test_label_counts=counts(test_labels, lambda one: one.test),
         test_label_counts=tuple(tested),
         heterogeneity=heterogeneity(trained),
         shards=shards,

@@ -7,19 +7,11 @@ import numpy as np
 
 from fedcli.datasets import Dataset, Part
 from fedcli.errors import UsageError
-from fedcli.partitioning import (
-    Cut,
-    Indices,
-    Labels,
-    Place,
-    Pool,
-    Scheme,
-    cut,
-    feature_change,
-    label_counts,
-    stratified_sample,
-)
 from fedcli.partitioning.client_tests import by_group, like_training
+from fedcli.partitioning.counts import label_counts, stratified_sample
+from fedcli.partitioning.features import Place
+from fedcli.partitioning.pool import Cut, Indices, Labels, Pool
+from fedcli.partitioning.schemes import Scheme, cut, feature_change
 from fedcli.randomness import stream
 
 

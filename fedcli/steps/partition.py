@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 from fedcli.datasets import Dataset, Part, load_dataset
 from fedcli.errors import BadInputError
 from fedcli.formats.partition import Heterogeneity, PartitionFile
-from fedcli.partitioning import Scheme, heterogeneity
+from fedcli.partitioning.heterogeneity import heterogeneity
+from fedcli.partitioning.schemes import Scheme
 from fedcli.progress import Progress, Silence
 from fedcli.randomness import stream
 from fedcli.run import Run

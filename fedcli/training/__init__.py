@@ -9,43 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from fedcli.plan import TrainPlan
-from fedcli.training.augmentation import AUGMENT, Normalize
-from fedcli.training.batches import InMemory, Source, count_batches, in_order
-from fedcli.training.forward import mean_loss, predict
+from fedcli.training.augmentation import Normalize
+from fedcli.training.batches import InMemory
 from fedcli.training.gradients import Gradients
-from fedcli.training.loop import (
-    Epoch,
-    Observer,
-    Stage,
-    Task,
-    Trainer,
-    TrainerState,
-    epochs_of,
-    set_mode,
-    steps_of,
-)
-
-__all__ = [
-    "AUGMENT",
-    "Epoch",
-    "Gradients",
-    "InMemory",
-    "Normalize",
-    "Observer",
-    "Source",
-    "Stage",
-    "TrainerState",
-    "Task",
-    "Trainer",
-    "count_batches",
-    "epochs_of",
-    "in_order",
-    "mean_loss",
-    "predict",
-    "set_mode",
-    "steps_of",
-    "train",
-]
+from fedcli.training.loop import Epoch, Observer, Stage, Task, Trainer, epochs_of
 
 
 def train(

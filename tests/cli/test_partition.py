@@ -10,7 +10,8 @@ from fedcli.cli.options.groups import typed
 from fedcli.errors import (
     UsageError,
 )
-from fedcli.partitioning import PARTITIONERS, Scheme, scheme_options
+from fedcli.partitioning.partitioners import PARTITIONERS
+from fedcli.partitioning.schemes import Scheme, scheme_options
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.steps.train_client import ClientResult, train_client
 from fedcli.storage.atomic import canonical_json
-from fedcli.training import Epoch, Stage, Trainer
+from fedcli.training.loop import Epoch, Stage, Trainer
 
 PLAN = TrainPlan(epochs=3, batch_size=16, lr=0.05, precision="fp32")
 CHANGES: dict[str, dict[str, Any]] = {

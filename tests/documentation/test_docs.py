@@ -31,7 +31,7 @@ from fedcli.algorithms import ALGORITHMS
 from fedcli.cli import app, command_of
 from fedcli.errors import CheckpointError, ExitStatus
 from fedcli.formats.checkpoint import Checkpoint
-from fedcli.partitioning import PARTITIONERS
+from fedcli.partitioning.partitioners import PARTITIONERS
 from fedcli.plan import AggregatePlan, TrainPlan
 from fedcli.strategies import STRATEGIES
 from fedcli.strategies.reducers import REDUCERS

@@ -23,8 +23,9 @@ from fedcli.run.client_state import StateStore
 from fedcli.run.info import DatasetInfo, ModelInfo, RunInfo
 from fedcli.steps.evaluate import evaluate
 from fedcli.steps.status import status
-from fedcli.training import Normalize, predict
+from fedcli.training.augmentation import Normalize
 from fedcli.training.devices import Portions
+from fedcli.training.forward import predict
 
 CLIENTS = ("0", "1", "2")
 CLASSES = ("ant", "bee", "cat")

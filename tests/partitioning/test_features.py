@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fedcli.errors import UsageError
-from fedcli.partitioning import Place, Scheme, feature_change
-from fedcli.partitioning.features import rotated
+from fedcli.partitioning.features import Place, rotated
+from fedcli.partitioning.schemes import Scheme, feature_change
 
 HERE = Place(number=0, clients=4, seed=0, part="train", shape=(3, 8, 8))
 GREY = np.full((50, 3, 8, 8), 128, np.uint8)

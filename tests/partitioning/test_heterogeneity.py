@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedcli.formats.partition import Heterogeneity
-from fedcli.partitioning import heterogeneity
+from fedcli.partitioning.heterogeneity import heterogeneity
 
 tables = st.lists(
     st.lists(st.integers(0, 50), min_size=3, max_size=3).filter(any), min_size=1, max_size=6

@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 from support.cutting import CLASSES, disjoint_and_sorted, label_arrays, made, seeds
 
 from fedcli.errors import UsageError
-from fedcli.partitioning import Pool, Scheme, cut, label_counts, label_lists
+from fedcli.partitioning.counts import label_counts
+from fedcli.partitioning.labels import label_lists
+from fedcli.partitioning.pool import Pool
+from fedcli.partitioning.schemes import Scheme, cut
 
 alphas = st.floats(0.001, 100)
 

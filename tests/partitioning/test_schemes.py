@@ -9,16 +9,11 @@ from hypothesis import strategies as st
 from support.cutting import CLASSES, disjoint_and_sorted, label_arrays, made, seeds
 
 from fedcli.errors import UsageError
-from fedcli.partitioning import (
-    PARTITIONERS,
-    Pool,
-    Scheme,
-    label_counts,
-    scheme_for,
-    scheme_options,
-    stratified_sample,
-)
 from fedcli.partitioning.client_tests import by_group, like_training
+from fedcli.partitioning.counts import label_counts, stratified_sample
+from fedcli.partitioning.partitioners import PARTITIONERS
+from fedcli.partitioning.pool import Pool
+from fedcli.partitioning.schemes import Scheme, scheme_for, scheme_options
 from fedcli.partitioning.sizes import client_sizes
 
 SCHEMES = {

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from support.cutting import made, seeds
 
 from fedcli.errors import UsageError
-from fedcli.partitioning import Scheme
+from fedcli.partitioning.schemes import Scheme
 from fedcli.partitioning.sizes import QUANTITIES
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.runs import deliver, fedcli, run_info, tensors
 
 from fedcli.errors import FedcliError, NotReadyError, RunFormatError, UsageError
-from fedcli.plan import AggregatePlan, Plan, TrainPlan
+from fedcli.plan import AggregatePlan, Plan, TrainPlan, read_toml
 from fedcli.plan.sections import updated
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo, client_order, is_client_id
@@ -231,10 +231,14 @@ def test_a_directory_that_is_no_run(tmp_path: Path) -> None:
 # --- the plan ----------------------------------------------------------------------------------
 
 
+def from_toml(path: Path) -> Plan:
+    return Plan.from_mapping(read_toml(path), str(path))
+
+
 def test_a_plan_from_toml(tmp_path: Path) -> None:
     path = tmp_path / "plan.toml"
     path.write_text('[train]\nlr = 1\naugment = ["flip"]\n[aggregate]\nweighting = "uniform"\n')
-    plan = Plan.from_toml(path)
+    plan = from_toml(path)
     assert plan == Plan(TrainPlan(lr=1.0, augment=("flip",)), AggregatePlan(weighting="uniform"))
     assert Plan.from_mapping(json.loads(json.dumps(plan.as_json())), "here") == plan
 
@@ -262,7 +266,7 @@ def test_a_plan_that_cannot_be(tmp_path: Path, text: str) -> None:
     path = tmp_path / "plan.toml"
     path.write_text(text)
     with pytest.raises(UsageError):
-        Plan.from_toml(path)
+        from_toml(path)
 
 
 def of(algorithm: str, **aggregate: Any) -> Plan:
@@ -300,7 +304,7 @@ def test_numbers_beyond_all_use_are_refused_by_name(tmp_path: Path) -> None:
     ):
         path.write_text(f"[train]\n{key} = {value}\n")
         with pytest.raises(UsageError, match=words):
-            Plan.from_toml(path)
+            from_toml(path)
 
 
 def test_a_list_is_asked_for_in_words(tmp_path: Path) -> None:
@@ -310,12 +314,12 @@ def test_a_list_is_asked_for_in_words(tmp_path: Path) -> None:
 
 def test_a_plan_that_is_not_a_readable_file(tmp_path: Path) -> None:
     with pytest.raises(NotReadyError):
-        Plan.from_toml(tmp_path / "plan.toml")
+        from_toml(tmp_path / "plan.toml")
     (tmp_path / "plan.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(UsageError):
-        Plan.from_toml(tmp_path / "plan.toml")
+        from_toml(tmp_path / "plan.toml")
     with pytest.raises(FedcliError):
-        Plan.from_toml(tmp_path)
+        from_toml(tmp_path)
 
 
 def test_options_take_the_place_of_the_plan() -> None:

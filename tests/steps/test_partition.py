@@ -26,7 +26,7 @@ from fedcli.errors import (
 )
 from fedcli.formats import checkpoint
 from fedcli.formats.metadata import Kind
-from fedcli.partitioning import Scheme
+from fedcli.partitioning.schemes import Scheme
 from fedcli.plan import Plan, TrainPlan
 from fedcli.progress import Silence
 from fedcli.run import Run

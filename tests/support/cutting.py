@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from fedcli.partitioning import Cut, Pool, Scheme, cut
+from fedcli.partitioning.pool import Cut, Pool
+from fedcli.partitioning.schemes import Scheme, cut
 
 CLASSES = ("ant", "bee", "cat", "dog")
 

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from fedcli.client.local_training import Assignment, Tensors, Trained, train_locally
 from fedcli.plan import TrainPlan
 from fedcli.run.info import DatasetInfo
-from fedcli.training import Epoch, InMemory, Normalize, Observer, Stage, Trainer
+from fedcli.training.augmentation import Normalize
+from fedcli.training.batches import InMemory
+from fedcli.training.loop import Epoch, Observer, Stage, Trainer
 
 CPU = torch.device("cpu")
 PICTURES = DatasetInfo("test", ("a", "b"), (3, 8, 8))

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from fedcli.errors import DataError, FedcliError, OutOfMemoryError, UsageError
 from fedcli.plan import TrainPlan
 from fedcli.run.info import DatasetInfo
-from fedcli.training import Epoch, Normalize, train
-from fedcli.training.augmentation import crop, flip
+from fedcli.training import train
+from fedcli.training.augmentation import Normalize, crop, flip
 from fedcli.training.batches import slices
 from fedcli.training.devices import choose_device, out_of_memory_as_error
+from fedcli.training.loop import Epoch
 from fedcli.training.optimizers import SGD
 
 CPU = torch.device("cpu")
@@ -213,7 +214,7 @@ from fedcli.models import build
 from fedcli.plan import TrainPlan
 from fedcli.run.info import ModelInfo
 from fedcli.client.local_training import Tensors
-from fedcli.training import predict
+from fedcli.training.forward import predict
 from support.networks import NORMALIZE, assignment, pictures, trained
 
 def network(name):

@@ -25,8 +25,9 @@ from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo
 from fedcli.steps.train_client import train_client
-from fedcli.training import Gradients, InMemory, in_order
+from fedcli.training.batches import InMemory, in_order
 from fedcli.training.devices import choose_device, is_out_of_memory, limit_memory
+from fedcli.training.gradients import Gradients
 
 PLANS = {
     "sgd": TrainPlan(epochs=2, batch_size=16, lr=0.05),

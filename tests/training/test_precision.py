@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from fedcli.client.local_training import Trained
 from fedcli.errors import FedcliError
 from fedcli.plan import TrainPlan
-from fedcli.training import Gradients
 from fedcli.training.augmentation import Targets
 from fedcli.training.devices import choose_device
-from fedcli.training.gradients import LossScale
+from fedcli.training.gradients import Gradients, LossScale
 
 PLAN = TrainPlan(epochs=4, batch_size=16, lr=0.02)
 LOWER = ("bf16", "fp16")

@@ -18,7 +18,7 @@ from fedcli.datasets.shards import Examples
 from fedcli.errors import DataError
 from fedcli.progress import Silence
 from fedcli.run.info import DatasetInfo
-from fedcli.training import InMemory
+from fedcli.training.batches import InMemory
 from fedcli.training.streaming import Streamed
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fedcli.options import Given, declared
 
 if TYPE_CHECKING:
-    from fedcli.partitioning import Scheme
+    from fedcli.partitioning.schemes import Scheme
     from fedcli.plan import Plan
     from fedcli.setup.new_run import Start
 
@@ -17,7 +17,7 @@ def make_scheme(typed: Given) -> "Scheme":
 
     Raises ``UsageError`` for an option that the scheme does not use.
     """
-    from fedcli.partitioning import Scheme, scheme_for
+    from fedcli.partitioning.schemes import Scheme, scheme_for
 
     given = dict(typed)
     name = given.pop("name", None) or scheme_for(given.keys() - {"clients"})

@@ -52,7 +52,7 @@ def _data() -> Mapping[str, Declared]:
 
 
 def _scheme() -> Mapping[str, Declared]:
-    from fedcli.partitioning import scheme_options
+    from fedcli.partitioning.schemes import scheme_options
 
     return scheme_options()
 

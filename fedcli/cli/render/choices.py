@@ -10,7 +10,7 @@ from rich.text import Text
 
 from fedcli.algorithms import ALGORITHMS
 from fedcli.cli.render.output import Output
-from fedcli.partitioning import PARTITIONERS
+from fedcli.partitioning.partitioners import PARTITIONERS
 from fedcli.plan import AggregatePlan
 from fedcli.plan.choices import AUGMENTATIONS, OPTIMIZERS
 from fedcli.plan.rule import resolve

@@ -197,8 +197,7 @@ def error_from_json(error: Mapping[str, Any]) -> FedcliError:
     kinds = {cls.kind: cls for cls in _tree(FedcliError)}
     path, client = error.get("path"), error.get("client")
     found = kinds.get(error["kind"], FedcliError)(
-        error.get("reason", error["message"]),
-        path=None if path is None else Path(path),
+        error.get("reason", error["message"]), path=None if path is None else Path(path)
     )
     return found.amended(message=error["message"], hint=error["hint"], client=client)
 

@@ -159,10 +159,7 @@ def write_round(
     ``force`` ``OvertakenError`` if a global model exists.
     """
     started = time.perf_counter()
-    with (
-        _open(inputs, progress) as opened,
-        _create(opened, replace=force) as outputs,
-    ):
+    with _open(inputs, progress) as opened, _create(opened, replace=force) as outputs:
         reduce_updates(opened.work, outputs.model, outputs.state, progress)
         check_sources(opened.clients)
         measured = diagnostics and opened.clients

@@ -47,11 +47,7 @@ def open_base_models(bases: Iterable[Base]) -> Iterator[dict[int, BlockFile]]:
             file.close()
 
 
-def squared_norms(
-    base: Base,
-    updates: Sequence[Update],
-    progress: Progress,
-) -> Values:
+def squared_norms(base: Base, updates: Sequence[Update], progress: Progress) -> Values:
     """Return |Δ_i|² (n,), float64, and hash the updates.
 
     Raises ``UpdateError`` for values that are not finite.
@@ -81,10 +77,7 @@ def squared_norms(
 
 
 def gram_matrix(
-    base: Base,
-    updates: Sequence[Update],
-    center: BlockFile | None,
-    progress: Progress,
+    base: Base, updates: Sequence[Update], center: BlockFile | None, progress: Progress
 ) -> Values:
     """Return Δ_i · Δ_j (n, n), float64, with the center last, and hash the updates.
 

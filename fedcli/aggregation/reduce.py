@@ -58,10 +58,7 @@ class Work:
 
 
 def reduce_updates(
-    work: Work,
-    model: CheckpointWriter,
-    state: CheckpointWriter | None,
-    progress: Progress,
+    work: Work, model: CheckpointWriter, state: CheckpointWriter | None, progress: Progress
 ) -> None:
     """Write the tensors of the next global model and of the server state.
 

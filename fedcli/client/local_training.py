@@ -206,9 +206,7 @@ def _to_device(device: torch.device, arrays: Mapping[str, Array]) -> dict[str, T
 
 
 def _stages(
-    given: Assignment,
-    trainable: Mapping[str, nn.Parameter],
-    terms: list[Term],
+    given: Assignment, trainable: Mapping[str, nn.Parameter], terms: list[Term]
 ) -> list[Stage]:
     plan, module = given.plan, given.module
     epochs = epochs_of(plan, len(given.source))
@@ -249,10 +247,7 @@ def _frozen_layers(module: nn.Module, frozen: frozenset[str]) -> list[nn.Module]
 
 
 def _trained(
-    given: Assignment,
-    trainer: Trainer,
-    terms: list[Term],
-    initial_loss: float | None,
+    given: Assignment, trainer: Trainer, terms: list[Term], initial_loss: float | None
 ) -> Trained:
     figures = {
         stage.name: epochs for stage, epochs in zip(trainer.stages, trainer.epochs, strict=True)

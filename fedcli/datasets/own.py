@@ -29,12 +29,7 @@ def load_examples(source: str, info: DatasetInfo, split: Split, progress: Progre
 
 
 def open_examples(
-    source: str,
-    info: DatasetInfo,
-    split: Split,
-    progress: Progress,
-    *,
-    threads: int | None = None,
+    source: str, info: DatasetInfo, split: Split, progress: Progress, *, threads: int | None = None
 ) -> Part:
     """Open a folder of class folders or an npz file, in the shape of the run.
 

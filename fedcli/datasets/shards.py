@@ -110,10 +110,7 @@ def write_shard(
     Raises ``StorageError``, and what ``read`` raises.
     """
     layout = layout_of(
-        {
-            "x": (form.dtype, (len(labels), *form.shape)),
-            "y": (np.dtype("<i8"), labels.shape),
-        }
+        {"x": (form.dtype, (len(labels), *form.shape)), "y": (np.dtype("<i8"), labels.shape)}
     )
     metadata = Metadata(Kind.SHARD, form.run, client=client, num_examples=len(labels))
     bytes_each = max(1, form.dtype.itemsize * int(np.prod(form.shape)))

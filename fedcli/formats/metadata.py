@@ -5,15 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from fedcli.formats.records import (
-    FORMAT,
-    ClientId,
-    Count,
-    Sparse,
-    check_format,
-    decode,
-    encode,
-)
+from fedcli.formats.records import FORMAT, ClientId, Count, Sparse, check_format, decode, encode
 from fedcli.formats.training_record import InterruptedRecord, ServerRecord, TrainingRecord
 from fedcli.storage.atomic import canonical_json
 from fedcli.storage.strict_json import parse_json

@@ -23,8 +23,7 @@ from fedcli.partitioning.sizes import (
 _DRAWS = 1000
 
 Alpha = Annotated[
-    float,
-    Option("The smaller, the more skewed.", "A", above=0, at_most=TO_A_MILLION),
+    float, Option("The smaller, the more skewed.", "A", above=0, at_most=TO_A_MILLION)
 ]
 
 

@@ -39,10 +39,7 @@ def _exponential(done: int, given: Given) -> float:
 SCHEDULES: dict[str, Schedule] = {
     "constant": Schedule("the same rate in every round", lambda done, given: 1.0),
     "cosine": Schedule(
-        "falls along half a cosine",
-        _cosine,
-        ("lr_rounds",),
-        "Loshchilov & Hutter 2017, equation 5",
+        "falls along half a cosine", _cosine, ("lr_rounds",), "Loshchilov & Hutter 2017, equation 5"
     ),
     "step": Schedule("lower by a factor after every few rounds", _step, ("lr_decay", "lr_every")),
     "exponential": Schedule("lower by a factor after every round", _exponential, ("lr_decay",)),

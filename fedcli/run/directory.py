@@ -11,14 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from fedcli.errors import NotReadyError, RunFormatError, UsageError
-from fedcli.run.info import (
-    FORMAT,
-    RunInfo,
-    check_client_id,
-    client_order,
-    parse,
-    run_id,
-)
+from fedcli.run.info import FORMAT, RunInfo, check_client_id, client_order, parse, run_id
 from fedcli.run.round import Round
 from fedcli.storage.atomic import read_json, write_json
 from fedcli.text import brief

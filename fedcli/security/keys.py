@@ -104,9 +104,7 @@ def write_new_key(path: Path, *, outside: Path, force: bool = False) -> SigningK
         raise exists
     private = Ed25519PrivateKey.generate()
     pem = private.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     try:
         with atomic_writer(path, _PRIVATE_MODE, replace=force) as file:

@@ -188,9 +188,7 @@ def check_server_state(run: Run, round_: Round, sha256: str | None) -> None:
 def _check(run: Run, path: Path, fault: str | None) -> None:
     if fault is not None:
         raise BadInputError(
-            f"{fault}",
-            hint=f"ask the coordinator before you use anything of {run.root}",
-            path=path,
+            f"{fault}", hint=f"ask the coordinator before you use anything of {run.root}", path=path
         )
 
 

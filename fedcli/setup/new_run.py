@@ -9,13 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from fedcli.errors import (
-    BadInputError,
-    ConflictError,
-    OvertakenError,
-    StorageError,
-    UsageError,
-)
+from fedcli.errors import BadInputError, ConflictError, OvertakenError, StorageError, UsageError
 from fedcli.formats import checkpoint
 from fedcli.formats.metadata import Kind, Metadata, Role
 from fedcli.options import check, check_seed, option

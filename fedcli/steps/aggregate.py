@@ -10,12 +10,7 @@ from fedcli.aggregation.commit import write_round
 from fedcli.aggregation.existing_round import Inputs, already_made, check_unchanged
 from fedcli.aggregation.quarantine import set_aside
 from fedcli.aggregation.request import Request, read_request
-from fedcli.errors import (
-    BadInputError,
-    NotReadyError,
-    OvertakenError,
-    StorageError,
-)
+from fedcli.errors import BadInputError, NotReadyError, OvertakenError, StorageError
 from fedcli.formats.manifest import Absence, Contribution, Manifest, PartialContribution
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run

@@ -18,13 +18,7 @@ from fedcli.aggregation.provenance import (
 from fedcli.aggregation.request import Request, read_request
 from fedcli.aggregation.updates import Update, check_sources
 from fedcli.aggregation.weighted_sums import add_up
-from fedcli.errors import (
-    CheckpointError,
-    ConflictError,
-    NotReadyError,
-    OvertakenError,
-    UsageError,
-)
+from fedcli.errors import CheckpointError, ConflictError, NotReadyError, OvertakenError, UsageError
 from fedcli.formats.checkpoint import Checkpoint, create, digest
 from fedcli.formats.manifest import Contribution, PartialContribution
 from fedcli.formats.metadata import Kind, Metadata

@@ -31,9 +31,7 @@ class Strategy:
 STRATEGIES: dict[str, Strategy] = {
     "fedavg": Strategy("the mean, weighted by examples", "McMahan et al. 2017, algorithm 1"),
     "fedavgm": Strategy(
-        "the mean, with server momentum",
-        "Hsu et al. 2019",
-        options={"server_momentum": 0.9},
+        "the mean, with server momentum", "Hsu et al. 2019", options={"server_momentum": 0.9}
     ),
     "fedadagrad": Strategy(
         "the mean, with Adagrad", "Reddi et al. 2021, algorithm 2", server_optimizer="adagrad"

@@ -28,12 +28,7 @@ def recorded_count(client: Contributor, key: str, how: str) -> int:
 
 
 def _number(
-    client: Contributor,
-    key: str,
-    how: str,
-    types: tuple[type, ...],
-    least: float,
-    below: float,
+    client: Contributor, key: str, how: str, types: tuple[type, ...], least: float, below: float
 ) -> Any:
     value: Any = client.training.get(key)
     if type(value) not in types:

@@ -20,12 +20,7 @@ from fedcli.strategies.decision import (
 )
 from fedcli.strategies.ranks import mean_around_median, median, trimmed_mean
 from fedcli.strategies.reweighting import centered_clipping, foolsgold, geometric_median
-from fedcli.strategies.selection import (
-    bulyan_selection,
-    krum_scores,
-    lowest,
-    squared_distances,
-)
+from fedcli.strategies.selection import bulyan_selection, krum_scores, lowest, squared_distances
 from fedcli.user_code import SHOW_WHERE, in_one_line
 
 Prepare = Callable[[int, RuleOptions], RuleOptions]

@@ -47,9 +47,7 @@ def _trained(survey: Survey, round_: Round) -> list[str]:
 def _aggregation(survey: Survey, round_: Round, own: UserCode) -> Problem | None:
     manifest = survey.manifests[round_.number]
     return _attempt(
-        survey,
-        round_.global_model,
-        lambda: replay_aggregation(survey.run, round_, manifest, own),
+        survey, round_.global_model, lambda: replay_aggregation(survey.run, round_, manifest, own)
     )
 
 

@@ -5,19 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.handmade import (
-    deliver_all,
-    loaded,
-    planned,
-    snapshot,
-    who,
-)
+from support.handmade import deliver_all, loaded, planned, snapshot, who
 from support.runs import tensors
 
-from fedcli.errors import (
-    NotReadyError,
-    UsageError,
-)
+from fedcli.errors import NotReadyError, UsageError
 from fedcli.formats.manifest import Absence
 from fedcli.run import Run
 from fedcli.steps.aggregate import AggregateResult, aggregate

@@ -17,9 +17,7 @@ from support.handmade import (
 )
 from support.runs import deliver
 
-from fedcli.errors import (
-    UpdateError,
-)
+from fedcli.errors import UpdateError
 from fedcli.formats.dtypes import BFLOAT16, as_float, from_float
 from fedcli.formats.metadata import Role
 from fedcli.plan import AggregatePlan
@@ -45,11 +43,7 @@ def small(client: int) -> Tensors:
     }
 
 
-SMALL_ROLES = {
-    "running_mean": Role.BUFFER,
-    "running_var": Role.BUFFER,
-    "count": Role.COUNTER,
-}
+SMALL_ROLES = {"running_mean": Role.BUFFER, "running_var": Role.BUFFER, "count": Role.COUNTER}
 
 
 def small_run(root: Path, scale: float = 1) -> Run:

@@ -9,22 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.handmade import (
-    Tensors,
-    copied,
-    edge,
-    filled,
-    loaded,
-    same_bits,
-    wide,
-)
+from support.handmade import Tensors, copied, edge, filled, loaded, same_bits, wide
 from support.runs import ROLES, fedcli
 
-from fedcli.errors import (
-    ConflictError,
-    NotReadyError,
-    UsageError,
-)
+from fedcli.errors import ConflictError, NotReadyError, UsageError
 from fedcli.formats.checkpoint import Checkpoint, digest
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Role

@@ -4,22 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.handmade import (
-    copied,
-    edge,
-    filled,
-    snapshot,
-    wide,
-)
+from support.handmade import copied, edge, filled, snapshot, wide
 from support.runs import deliver, tensors
 
-from fedcli.errors import (
-    CheckpointError,
-    ConflictError,
-    FedcliError,
-    NotReadyError,
-    UpdateError,
-)
+from fedcli.errors import CheckpointError, ConflictError, FedcliError, NotReadyError, UpdateError
 from fedcli.run import Run
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.partial import partial

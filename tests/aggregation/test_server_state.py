@@ -7,16 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.handmade import (
-    EXAMPLES,
-    Tensors,
-    copied,
-    loaded,
-    new_run,
-    same_bits,
-    server,
-    train,
-)
+from support.handmade import EXAMPLES, Tensors, copied, loaded, new_run, same_bits, server, train
 from support.runs import ROLES, deliver, fedcli, tensors
 
 from fedcli.formats.checkpoint import Checkpoint

@@ -7,22 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.handmade import (
-    EXAMPLES,
-    new_run,
-    server,
-    snapshot,
-    train,
-)
+from support.handmade import EXAMPLES, new_run, server, snapshot, train
 from support.runs import tensors
 
-from fedcli.errors import (
-    BadInputError,
-    ConflictError,
-    FedcliError,
-    NotReadyError,
-    StorageError,
-)
+from fedcli.errors import BadInputError, ConflictError, FedcliError, NotReadyError, StorageError
 from fedcli.formats.manifest import Manifest
 from fedcli.run import Run
 
@@ -158,11 +146,7 @@ def test_the_state_and_the_manifest_appear_before_the_global_model(
     for name in ("replace", "link"):
         monkeypatch.setattr(os, name, noting(getattr(os, name)))
     server(run, "fedadam")
-    assert sorted(appeared) == [
-        "aggregate.json",
-        "global.safetensors",
-        "server_state.safetensors",
-    ]
+    assert sorted(appeared) == ["aggregate.json", "global.safetensors", "server_state.safetensors"]
     assert appeared[-1] == "global.safetensors"
 
 

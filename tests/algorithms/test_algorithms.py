@@ -535,12 +535,7 @@ def test_a_parameter_of_two_names_is_frozen_by_either() -> None:
 # --- FedNova's length ----------------------------------------------------------------------------
 
 
-@given(
-    st.integers(1, 200),
-    st.floats(0, 0.99),
-    st.floats(0, 0.5),
-    st.floats(0, 1),
-)
+@given(st.integers(1, 200), st.floats(0, 0.99), st.floats(0, 0.5), st.floats(0, 1))
 def test_the_normalized_steps_are_the_way_of_gradients_of_one(
     steps: int, momentum: float, lr: float, mu: float
 ) -> None:

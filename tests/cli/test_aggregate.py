@@ -133,10 +133,7 @@ def test_a_partial_mean_waits_for_nobody(option: str, capsys: pytest.CaptureFixt
     "option", ["--server-optimizer adam", "--server-lr 0.1", "--beta1 0", "--no-diagnostics"]
 )
 def test_a_partial_mean_refuses_what_the_global_model_is_made_with(
-    option: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     printed(capsys, *MAKE, *TEN)
@@ -145,8 +142,6 @@ def test_a_partial_mean_refuses_what_the_global_model_is_made_with(
     assert f"{option.split()[0]}: has no meaning" in capsys.readouterr().err
 
 
-def test_a_partial_mean_has_a_name_that_aggregate_takes(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_partial_mean_has_a_name_that_aggregate_takes(capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["aggregate", "--partial", "-o", "edge.bin"]) == ExitStatus.USAGE
     assert ".safetensors, found edge.bin" in capsys.readouterr().err

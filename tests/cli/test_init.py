@@ -192,10 +192,7 @@ RULES_THAT_DO_NOT_EXIST = (
 
 @pytest.mark.parametrize("line", [*CANNOT_BE_SAMPLED, *RULES_THAT_DO_NOT_EXIST])
 def test_a_run_that_no_round_could_be_made_in_is_not_made(
-    line: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert execute([*MAKE, *line.split()]) == ExitStatus.USAGE

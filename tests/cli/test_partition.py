@@ -7,9 +7,7 @@ from support.runs import fedcli
 
 from fedcli.cli.options.building import make_scheme
 from fedcli.cli.options.groups import typed
-from fedcli.errors import (
-    UsageError,
-)
+from fedcli.errors import UsageError
 from fedcli.partitioning.partitioners import PARTITIONERS
 from fedcli.partitioning.schemes import Scheme, scheme_options
 

@@ -216,16 +216,8 @@ def test_json_is_one_object(run: Run, cli: Cli) -> None:
             "unknown value 'fedsgd'; known: fedavg, fedprox",
         ),
         (["--id", "0", "--optimizer", "lion"], 2, "--optimizer: unknown value 'lion'; known: sgd"),
-        (
-            ["--id", "0", "--mu", "1"],
-            2,
-            "fedavg; it belongs to fedprox, moon",
-        ),
-        (
-            ["--id", "0", *FEDPROX, "--temperature", "1"],
-            2,
-            "--temperature: is not an option of",
-        ),
+        (["--id", "0", "--mu", "1"], 2, "fedavg; it belongs to fedprox, moon"),
+        (["--id", "0", *FEDPROX, "--temperature", "1"], 2, "--temperature: is not an option of"),
         (["--id", "0", *FEDPROX, "--mu", "-1"], 2, "--mu: expected a number of at least 0"),
         (
             ["--id", "0", *FEDPROX, "--proximal", "1"],

@@ -17,9 +17,7 @@ from fedcli.run import Run
 from fedcli.run.info import ModelInfo, client_order, is_client_id
 
 clients = st.builds(
-    str.__add__,
-    st.sampled_from("0123456789abcXYZ"),
-    st.text("0123456789abcXYZ._-", max_size=63),
+    str.__add__, st.sampled_from("0123456789abcXYZ"), st.text("0123456789abcXYZ._-", max_size=63)
 )
 
 

@@ -7,13 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.handmade import (
-    TEN,
-    deliver_all,
-    planned,
-    snapshot,
-    who,
-)
+from support.handmade import TEN, deliver_all, planned, snapshot, who
 from support.runs import fedcli, run_info
 
 from fedcli.errors import NotReadyError, UsageError

@@ -175,9 +175,7 @@ def rarely(run: Run, number: int, training: dict[str, Any], aggregation: dict[st
 
 
 @pytest.mark.parametrize(
-    ("training", "aggregation"),
-    [SCAFFOLD, ({"algorithm": "ditto"}, {})],
-    ids=["scaffold", "ditto"],
+    ("training", "aggregation"), [SCAFFOLD, ({"algorithm": "ditto"}, {})], ids=["scaffold", "ditto"]
 )
 def test_rounds_are_the_same_as_without_gc(
     tmp_path: Path, training: dict[str, Any], aggregation: dict[str, Any]

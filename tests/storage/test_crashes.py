@@ -21,13 +21,7 @@ from support.behind_faults import (
     restore,
     state_of,
 )
-from support.interrupted_steps import (
-    PARTITION,
-    STEPS,
-    TRAIN,
-    Step,
-    prepare,
-)
+from support.interrupted_steps import PARTITION, STEPS, TRAIN, Step, prepare
 from support.runs import deliver, tensors
 from support.sample_runs import telemetry
 from support.thorough import sample

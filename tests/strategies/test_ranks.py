@@ -16,13 +16,7 @@ from numpy.typing import NDArray
 
 from fedcli.formats.dtypes import Array
 from fedcli.strategies.networks import select_ranks, selection_network
-from fedcli.strategies.ranks import (
-    block_bytes,
-    mean_around_median,
-    median,
-    middle,
-    trimmed_mean,
-)
+from fedcli.strategies.ranks import block_bytes, mean_around_median, median, middle, trimmed_mean
 
 Rule = Callable[[Array], NDArray[np.float64]]
 

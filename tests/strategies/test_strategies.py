@@ -9,13 +9,7 @@ import pytest
 from fedcli.errors import ExitStatus, UsageError
 from fedcli.plan import AggregatePlan
 from fedcli.plan.rule import resolve
-from fedcli.strategies import (
-    REDUCERS,
-    SERVER_OPTIMIZERS,
-    STRATEGIES,
-    WEIGHTINGS,
-    Rule,
-)
+from fedcli.strategies import REDUCERS, SERVER_OPTIMIZERS, STRATEGIES, WEIGHTINGS, Rule
 from fedcli.strategies.decision import Clients, CoordinateWiseDecision, Measures, Shares
 
 OPTIONS = {part.name for part in fields(AggregatePlan)} - {

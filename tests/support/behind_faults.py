@@ -44,10 +44,7 @@ class Commands:
 
     def __call__(self, folder: Path, *words: object, **fault: Any) -> Ended:
         """Run one to its end, and to that of all processes that came of it, in ``folder``."""
-        with (
-            tempfile.NamedTemporaryFile(mode="r") as log,
-            tempfile.TemporaryFile() as out,
-        ):
+        with tempfile.NamedTemporaryFile(mode="r") as log, tempfile.TemporaryFile() as out:
             spec = Fault(str(folder), log.name, **fault).as_json()
             reading, writing = os.pipe()  # its end tells that all of them are gone
             with os.fdopen(reading, "rb") as said:

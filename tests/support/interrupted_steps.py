@@ -66,8 +66,7 @@ STEPS = {
         ("report", "--csv", "r.csv", "--markdown", "r.md"), (PARTITION, TRAIN, ("aggregate",))
     ),
     "gc": Step(
-        ("gc", "--keep-last", "1"),
-        (("partition", *CUT, *SCAFFOLD), *[TRAIN, ("aggregate",)] * 3),
+        ("gc", "--keep-last", "1"), (("partition", *CUT, *SCAFFOLD), *[TRAIN, ("aggregate",)] * 3)
     ),
     "export": Step(("export", "-o", "model.safetensors"), (PARTITION, TRAIN, ("aggregate",))),
     "init, signed": Step(SIGNED),

@@ -33,10 +33,7 @@ class Greedy(nn.Module):
     """A network that does not fit into memory with more than ``most`` examples at a time."""
 
     def __init__(
-        self,
-        most: int | None,
-        *layers: nn.Module,
-        fail: Callable[[int], None] = out_of_memory,
+        self, most: int | None, *layers: nn.Module, fail: Callable[[int], None] = out_of_memory
     ) -> None:
         super().__init__()
         self.most, self.fail = most, fail

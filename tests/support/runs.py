@@ -22,10 +22,7 @@ from fedcli.steps.aggregate import AggregateResult
 from support import warm
 from support.thorough import THOROUGH
 
-ROLES = {
-    "bn.running_mean": Role.BUFFER,
-    "bn.num_batches_tracked": Role.COUNTER,
-}
+ROLES = {"bn.running_mean": Role.BUFFER, "bn.num_batches_tracked": Role.COUNTER}
 
 
 def tensors(seed: int) -> dict[str, np.ndarray[Any, Any]]:
@@ -135,13 +132,7 @@ def _finished(
 ) -> Finished:
     command = [sys.executable, *map(str, words)]
     done = subprocess.run(
-        command,
-        cwd=cwd,
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+        command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=300, check=False
     )
     return Finished(done.returncode, done.stdout, done.stderr)
 

@@ -123,10 +123,7 @@ CHANGES: dict[str, tuple[Callable[[Run], object], dict[str, str]]] = {
         lambda run: flip(run.root / UPDATE),
         {UPDATE: "does not have the SHA-256 that rounds/0001/global.safetensors names"},
     ),
-    "a bit of an update's name": (
-        lambda run: flip(run.root / UPDATE, 12),
-        {UPDATE: ""},
-    ),
+    "a bit of an update's name": (lambda run: flip(run.root / UPDATE, 12), {UPDATE: ""}),
     "a bit of a global model": (
         lambda run: flip(run.root / MODEL),
         {MODEL: "does not have the SHA-256 that"},
@@ -143,10 +140,7 @@ CHANGES: dict[str, tuple[Callable[[Run], object], dict[str, str]]] = {
         lambda run: flip(run.round(1).server_state),
         {"rounds/0001/server_state.safetensors": "SHA-256 that rounds/0001/aggregate.json"},
     ),
-    "an update cut short": (
-        lambda run: os.truncate(run.root / UPDATE, 900),
-        {UPDATE: "truncated"},
-    ),
+    "an update cut short": (lambda run: os.truncate(run.root / UPDATE, 900), {UPDATE: "truncated"}),
     "updates of two clients swapped": (
         swap,
         {
@@ -226,10 +220,7 @@ CHANGES: dict[str, tuple[Callable[[Run], object], dict[str, str]]] = {
         lambda run: run.round(1).evaluation.write_text("[]"),
         {"rounds/0001/evaluation.json": "expected a JSON object"},
     ),
-    "a global model deleted": (
-        lambda run: (run.root / MODEL).unlink(),
-        {MODEL: "is missing"},
-    ),
+    "a global model deleted": (lambda run: (run.root / MODEL).unlink(), {MODEL: "is missing"}),
     "a manifest deleted": (
         lambda run: (run.root / MANIFEST).unlink(),
         {MANIFEST: "is missing; it says what the round's global model was made from"},

@@ -1,5 +1,6 @@
 """Examples decoded on the way are those that would be held in memory."""
 
+import gc
 import pickle
 import warnings
 from collections.abc import Iterator
@@ -24,6 +25,13 @@ from fedcli.training.streaming import Streamed
 CPU = torch.device("cpu")
 INFO = DatasetInfo("own", ("ant", "bee"), (3, 9, 7))
 both = pytest.mark.parametrize("workers", [0, 2])
+
+
+@pytest.fixture(autouse=True)
+def no_workers_are_left() -> Iterator[None]:
+    """Workers end with their test, not while the process of all tests ends."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -138,7 +138,11 @@ def read_training(round_: Round) -> tuple[Training, ...]:
 
     Unreadable and invalid files are ignored.
     """
-    clients = [path.stem for path in round_.heartbeat("any").parent.glob("*.json")]
+    try:
+        paths = list(round_.heartbeat("any").parent.glob("*.json"))
+    except FileNotFoundError:  # the last training ended, and removed the folder
+        return ()
+    clients = [path.stem for path in paths]
     found = (_read(round_, client) for client in client_order(filter(is_client_id, clients)))
     return tuple(training for training in found if training is not None)
 

@@ -264,7 +264,7 @@ def test_a_function_that_returns_something_else_is_refused(own_rules, function, 
 def test_code_is_run_only_when_its_name_is_typed(own_rules):
     named = AggregatePlan(reduce=f"{own_rules}:mean")
     for typed in (frozenset(), frozenset({"server_lr"})):
-        with pytest.raises(UsageError, match="only run that was typed") as refused:
+        with pytest.raises(UsageError, match="only typed code is run") as refused:
             resolve(named, typed)
         assert refused.value.hint == f"add --reduce {own_rules}:mean"
     for function in ("not_a_function", "nothing"):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # It would hide what processes print twice, or never.
 os.environ.pop("PYTHONUNBUFFERED", None)
-# A machine that is busy is no mistake of the program.
+# A busy machine is not a fault of the program.
 settings.register_profile("same every time", deadline=None, derandomize=True)
 settings.register_profile("thorough", deadline=None)
 settings.load_profile("thorough" if THOROUGH else "same every time")

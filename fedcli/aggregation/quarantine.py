@@ -39,7 +39,7 @@ def set_aside(
 def _is_of_update(error: FedcliError) -> bool:
     """Return whether an error is the fault of the file it names.
 
-    A file may also change while it is read or forbid reading; a failing disk is no fault of it.
+    A file may also change while it is read, or may forbid reading; a failing disk is not its fault.
     """
     may_not = isinstance(error, StorageError) and isinstance(error.__cause__, PermissionError)
     return may_not or isinstance(error, BadInputError)

@@ -105,8 +105,8 @@ def list_folder(root: Path, classes: Sequence[str], progress: Progress) -> Listi
     """List the pictures in a folder of class folders; ``classes`` defines the labels.
 
     Files in other formats are skipped and reported. Raises ``NotReadyError`` without the folder,
-    ``DataError`` for a folder that is no known class or holds no picture, and ``StorageError`` for
-    unreadable entries, such as broken links.
+    ``DataError`` for a folder that is not a known class or has no pictures, and ``StorageError``
+    for unreadable entries, such as broken links.
     """
     known = pictures.extensions()
     found: list[tuple[str, int, int]] = []

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("unsynced")
 
 
 def flat(model: Tensors) -> Any:
-    """The parameters as one vector; buffers and counters are no part of it."""
+    """The parameters as one vector; buffers and counters are not part of it."""
     names = sorted(name for name in model if name not in ALL_ROLES)
     return np.concatenate([model[name].astype(np.float64).ravel() for name in names])
 

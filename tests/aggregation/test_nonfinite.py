@@ -1,4 +1,4 @@
-"""Values that are no numbers, and too large ones, through every rule."""
+"""NaN, infinite and too large values, through every rule."""
 
 from pathlib import Path
 
@@ -125,7 +125,7 @@ def test_a_result_that_overflows_is_refused_by_its_tensor(tmp_path: Path) -> Non
 
 @strategies
 def test_one_client_cannot_make_a_norm_overflow_unseen(tmp_path: Path, strategy: str) -> None:
-    """The square of 1e200 is no float64: the model is finite, or it is said what is wrong."""
+    """The square of 1e200 overflows float64: a finite model, or an error that says so."""
     run = small_run(tmp_path)
     values = {**small(6), "double": np.full(4, 1e200)}
     deliver(run, "6", values, roles=SMALL_ROLES, training=TRAINING)

@@ -360,7 +360,7 @@ def test_moon_keeps_the_model_that_it_sends() -> None:
 
 
 def test_what_is_kept_has_more_digits_than_the_weights() -> None:
-    """A step from 1 to -1/256 is no number of bfloat16."""
+    """bfloat16 cannot hold a step from 1 to -1/256."""
     for algorithm, expected in (("scaffold", 257 / 256 / 0.05), ("feddyn", 257 / 256 * 0.01)):
         plan = TrainPlan(lr=0.05, momentum=0.0, algorithm=algorithm)
         module = nn.Linear(1, 1, bias=False, dtype=torch.bfloat16)

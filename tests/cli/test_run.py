@@ -271,7 +271,7 @@ def test_what_no_round_can_do_is_refused_before_anything_trains(
 
 
 def test_cores_are_shared_but_not_decided_on(made: Run, tmp_path: Path) -> None:
-    """Another --jobs after an interruption is no conflict."""
+    """Another --jobs after an interruption is not a conflict."""
     assert new_fedcli("train-client", "--id", 0, cwd=tmp_path, OMP_NUM_THREADS="2").status == 0
     done = fedcli("run", "--rounds", 1, "--jobs", 3, "--no-evaluate", cwd=tmp_path)
     assert done.status == 0, done.err

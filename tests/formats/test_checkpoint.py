@@ -218,7 +218,7 @@ HOSTILE = {
         {**OURS, "a": {**entry(0, 0), "data_offsets": {"0": 0, "1": 0}}}
     ),
     "half a surrogate pair": file_of({**OURS, "\ud800": entry(0, 0)}),
-    "shape is no list": file_of({**OURS, "a": entry(0, 4, 4)}, b"\0" * 4),
+    "shape is not a list": file_of({**OURS, "a": entry(0, 4, 4)}, b"\0" * 4),
     "offsets are floats": file_of(
         {**OURS, "a": {**entry(0, 4), "data_offsets": [0, 4.0]}}, b"\0" * 4
     ),
@@ -234,8 +234,8 @@ HOSTILE = {
     "no metadata": file_of({"a": entry(0, 4)}, b"\0" * 4),
     "metadata of another tool": file_of({"__metadata__": {"format": "pt"}}),
     "metadata is a list": file_of({"__metadata__": ["fedcli"]}),
-    "metadata is no text": file_of({"__metadata__": {"fedcli": {"format": 1}}}),
-    "metadata is no JSON": file_of({"__metadata__": {"fedcli": "hello"}}),
+    "metadata is not text": file_of({"__metadata__": {"fedcli": {"format": 1}}}),
+    "metadata is not JSON": file_of({"__metadata__": {"fedcli": "hello"}}),
     "metadata is deep": file_of({"__metadata__": {"fedcli": "[" * 100_000}}),
     "a name twice": file_of(b'{"a":' + json.dumps(entry(0, 0)).encode() + b',"a":1}'),
 }

@@ -316,7 +316,7 @@ class TestWhoTookPart:
         edit_manifest(run.round(3), late=[late, later])
         without(run.round(3), "2")
         edit_manifest(run.round(3), rejected=[absence("2", "excluded")])
-        deliver(run, "2", tensors(9), round_number=4)  # an open round is no part taken yet
+        deliver(run, "2", tensors(9), round_number=4)  # an open round does not count yet
         found = report([run])
         zero, one, two = found.runs[0].clients
         assert (zero.rounds, zero.missing, zero.late, zero.rejected) == (3, 0, 0, 0)

@@ -95,10 +95,10 @@ def fault(kind: Any, value: Json, where: str = "") -> str | None:
     if isinstance(kind, list):
         items = enumerate(value) if type(value) is list else ()
         found = [fault(kind[0], item, f"{where}[{number}]") for number, item in items]
-        return next(filter(None, found), None if type(value) is list else f"{where} is no list")
+        return next(filter(None, found), None if type(value) is list else f"{where} is not a list")
     if isinstance(kind, dict):
         if type(value) is not dict:
-            return f"{where} is no object"
+            return f"{where} is not an object"
         found = [fault(one, value.get(key), f"{where}.{key}") for key, one in kind.items()]
         return next(filter(None, found), None)
     return None if kind(value) else f"{where} is {value!r:.80}"

@@ -1,6 +1,6 @@
 """Open the updates of a round, and refuse those that do not fit it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from fedcli.security.signatures import signature_fault
 
 # Many systems let a process open 1024 files. Further updates are reopened for every block.
 _KEPT_OPEN = 256
-_AGAIN = "fedcli aggregate --partial writes a new one"
+_MOST_REMEDIES = 100  # each looks at all rounds, and an attacker may cause thousands of errors
 _MOST_EXAMPLES = 10**9  # per client: a larger claim can only be meant to gain weight
 
 
@@ -73,6 +73,7 @@ class _Opening:
         self._now = now
         self._files = files
         self._opened: list[UpdateTensors] = []
+        self._remedies = 0
 
     def open_clients(self, accepted: Sequence[tuple[int, str]], most: float) -> None:
         """Open the updates of clients, by round. Raises one ``UpdateError`` for all bad ones."""
@@ -102,7 +103,7 @@ class _Opening:
         if not self.updates:
             self._agree(headers)
         for path, header in zip(paths, headers.values(), strict=True):
-            with _refused(path, _AGAIN):
+            with _refused(path, _partial_again):
                 base = self._base_of(header)
                 check_tensors(base, base.partial_layout(), header.tensors)
                 _check_partial(header.tensors.metadata, weighting)
@@ -111,7 +112,7 @@ class _Opening:
     def _read_update(self, number: int, client: str, most: float) -> _Header:
         whole = self._whole[number]
         with self._refusing(whole, client):
-            tensors = self._open(whole.round.update(client), Kind.UPDATE)
+            tensors = self._open(whole.round.update(client), Kind.UPDATE, whole.largest_update)
             found = tensors.metadata
             if found.client != client:
                 raise ValueError(f"belongs to client {found.client}, expected {client}")
@@ -124,12 +125,12 @@ class _Opening:
 
     def _read_partial(self, path: Path) -> _Header:
         tensors, whole = self._open(path, Kind.PARTIAL), self._whole[self._now]
-        with _refused(path, _AGAIN):
+        with _refused(path, _partial_again):
             _check_origin(whole, tensors.metadata)
             return _Header(path.stem, whole, tensors, Contents.of(tensors.metadata))
 
-    def _open(self, path: Path, kind: Kind) -> UpdateTensors:
-        tensors = self._files.enter_context(UpdateTensors(path, kind))
+    def _open(self, path: Path, kind: Kind, most: int | None = None) -> UpdateTensors:
+        tensors = self._files.enter_context(UpdateTensors(path, kind, most=most))
         if self._opened:
             tensors.share(self._opened[-1])
         self._opened.append(tensors)
@@ -145,7 +146,12 @@ class _Opening:
         return self.agreement.base_of(header.whole, header.declared)
 
     def _refusing(self, base: Base, client: str) -> AbstractContextManager[None]:
-        return _refused(base.round.update(client), remedy(base, client, self._now), client)
+        path = base.round.update(client)
+        return _refused(path, lambda: self._remedy(base, client), client)
+
+    def _remedy(self, base: Base, client: str) -> str | None:
+        self._remedies += 1
+        return remedy(base, client, self._now) if self._remedies <= _MOST_REMEDIES else None
 
     def _add(self, header: _Header, base: Base) -> None:
         update = Update(header.name, base, header.tensors, self._now)
@@ -156,14 +162,19 @@ class _Opening:
 
 
 @contextmanager
-def _refused(path: Path, hint: str, client: str | None = None) -> Iterator[None]:
+def _refused(
+    path: Path, hint: Callable[[], str | None], client: str | None = None
+) -> Iterator[None]:
     """Turn errors about a file into an ``UpdateError``."""
     try:
         yield
-    except BadInputError as error:
-        raise UpdateError(error.about(path), hint=hint, path=path, client=client) from None
-    except ValueError as error:
-        raise UpdateError(str(error), hint=hint, path=path, client=client) from None
+    except (BadInputError, ValueError) as error:
+        what = error.about(path) if isinstance(error, BadInputError) else str(error)
+        raise UpdateError(what, hint=hint(), path=path, client=client) from None
+
+
+def _partial_again() -> str:
+    return "fedcli aggregate --partial writes a new one"
 
 
 def _check_partial(found: Metadata, weighting: str) -> None:

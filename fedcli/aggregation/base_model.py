@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,11 @@ class Base:
     def path(self) -> Path:
         """The global model of the previous round."""
         return self.run.round(self.round.number - 1).global_model
+
+    @cached_property
+    def largest_update(self) -> int | None:
+        """How many bytes its updates may have."""
+        return self.run.largest_update(self.round.number)
 
     @property
     def withheld(self) -> list[str]:

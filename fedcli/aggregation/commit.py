@@ -78,7 +78,8 @@ class OpenRound:
         self, figures: Sequence[Diagnosis], outputs: "RoundFiles", seconds: float
     ) -> Manifest:
         """Describe the round; ``outputs`` are finished."""
-        rule, taking_part = self.inputs.rule, self.inputs.taking_part
+        rule = self.inputs.rule
+        taking_part, unlisted = self.inputs.taking_part.listed(self.inputs.run.info.clients)
         kept = set(self.decision.kept)
         return Manifest(
             round=self.inputs.round.number,
@@ -98,6 +99,7 @@ class OpenRound:
             rejected=taking_part.rejected,
             seconds=round(seconds, 3),
             limits=dict(self.inputs.limits),
+            unlisted=unlisted,
         )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedcli.errors import ConflictError, FedcliError, LostError, OvertakenError
 from fedcli.formats.checkpoint import digest
-from fedcli.formats.manifest import Manifest
+from fedcli.formats.manifest import Absence, Manifest
 from fedcli.run import Run
 from fedcli.run.participation import Participation
 from fedcli.run.round import Round
@@ -100,15 +100,20 @@ def _without_known_bad(inputs: Inputs, manifest: Manifest) -> Inputs:
         for absence in manifest.rejected
         if (absence.round, absence.client) in accepted
         and absence.round is not None
-        and absence.sha256 == digest_if_readable(inputs.run.round(absence.round), absence.client)
+        and absence.sha256 == digest_if_readable(inputs.run, absence.round, absence.client)
     ]
-    return replace(inputs, taking_part=inputs.taking_part.without(bad))
+    taking_part = inputs.taking_part.without(bad)
+    used = {(entry.round, entry.client) for entry in manifest.accepted}
+    others = [Absence(c, "", n) for n, c in taking_part.accepted if (n, c) not in used]
+    if 0 < len(others) <= manifest.unlisted:
+        taking_part = taking_part.without(others)
+    return replace(inputs, taking_part=taking_part)
 
 
-def digest_if_readable(round_: Round, client: str) -> str | None:
-    """Return the SHA-256 of an update, None if it cannot be read."""
+def digest_if_readable(run: Run, number: int, client: str) -> str | None:
+    """Return the SHA-256 of an update, None if it cannot be read or is too large to be read."""
     try:
-        return digest(round_.update(client))
+        return digest(run.round(number).update(client), most=run.largest_update(number))
     except FedcliError:
         return None
 

@@ -6,9 +6,10 @@ from fedcli.aggregation.existing_round import Inputs, digest_if_readable
 from fedcli.errors import BadInputError, FedcliError, StorageError, UpdateError
 from fedcli.formats.manifest import Absence
 from fedcli.progress import Progress
-from fedcli.run.participation import Quorum
+from fedcli.run.participation import LISTED, Quorum
 from fedcli.text import printable
 
+_SAID = 20
 _MOST_REASON = 300  # characters: an attacker may cause thousands of rejections
 
 
@@ -21,18 +22,20 @@ def set_aside(
     """
     run, accepted = inputs.run, inputs.taking_part.accepted
     by_file = {run.round(number).update(client): (number, client) for number, client in accepted}
-    bad = []
+    bad: list[Absence] = []
     for one in (error, *(error.others if isinstance(error, UpdateError) else ())):
         if one.path not in by_file or not _is_of_update(one):
             return None
         number, client = by_file[one.path]
-        sha256 = digest_if_readable(run.round(number), client)
+        sha256 = digest_if_readable(run, number, client) if len(bad) < LISTED else None
         bad.append(Absence(client, printable(one.reason, _MOST_REASON), number, sha256))
     rest = inputs.taking_part.without(bad)
     if not quorum.may_continue_with(rest):
         return None
-    for absence in bad:
+    for absence in bad[:_SAID]:
         progress.say(f"left out: client {absence.client}: {absence.reason}")
+    if len(bad) > _SAID:
+        progress.say(f"left out: {len(bad) - _SAID} more clients; see aggregate.json")
     return replace(inputs, taking_part=rest)
 
 

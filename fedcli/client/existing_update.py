@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedcli.datasets.shards import Examples
-from fedcli.errors import CheckpointError, ConflictError
+from fedcli.errors import BadInputError, ConflictError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata, Role
@@ -44,15 +44,16 @@ def fingerprint(examples: Examples) -> str:
 def find_existing(session: "Session", expected: Metadata) -> ExistingUpdate | None:
     """Return a client's update if it exists and was made from the expected inputs.
 
-    Raises ``ConflictError`` that says what differs, and ``CheckpointError`` for a broken file.
+    Raises ``ConflictError`` that says what differs, and ``BadInputError`` for a broken file.
     """
     path = session.round.update(expected.client or "")
     if not path.exists():
         return None
     try:
-        with Checkpoint(path, Kind.UPDATE) as update:
+        most = session.run.largest_update(session.round.number)
+        with Checkpoint(path, Kind.UPDATE, most=most) as update:
             found, delivered = update.metadata, ExistingUpdate(path, update.digest(), update.size)
-    except CheckpointError as error:
+    except BadInputError as error:
         raise error.amended(hint="--force trains it again") from None
     if differences := _differences(session, found, expected):
         raise ConflictError(

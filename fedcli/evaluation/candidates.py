@@ -71,7 +71,7 @@ def update_models(store: StateStore, rounds: Rounds, clients: Sequence[str]) -> 
         delivered = [round_.number for round_ in run.rounds() if round_.update(client).exists()]
         for number in _chosen(run, delivered, rounds, f"update of client {client}"):
             round_ = run.round(number)
-            with UpdateTensors(round_.update(client)) as update:
+            with UpdateTensors(round_.update(client), most=run.largest_update(number)) as update:
                 sha256 = update.digest()
             read = partial(_read_update, store, round_, client, sha256)
             models.append(Model("update", round_, client, update.path, sha256, read))

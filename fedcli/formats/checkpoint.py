@@ -20,6 +20,7 @@ from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.safetensors import Layout, encode_header, layout_of, parse_header
 from fedcli.storage.atomic import Draft, draft, read_all, write_all
 from fedcli.storage.commit import commit
+from fedcli.storage.strict_json import check_memory
 from fedcli.storage.untrusted import InputFile
 from fedcli.text import brief
 
@@ -36,17 +37,19 @@ class TensorFile:
     is this program's metadata as it stands in the file, or None.
     """
 
-    def __init__(self, path: Path, *, follow: bool = False) -> None:
+    def __init__(self, path: Path, *, follow: bool = False, most: int | None = None) -> None:
         """Read the header of ``path``; follow a symbolic link only with ``follow``.
 
         Raises ``NotReadyError`` when the file does not exist, ``StorageError`` when it cannot be
-        read, and ``CheckpointError`` when it is not a complete safetensors file.
+        read, ``CheckpointError`` when it is not a complete safetensors file, and ``BadInputError``
+        when it has more than ``most`` bytes.
         """
         self.path = path
         self.file = InputFile(path, follow=follow)
         self._sha256: hashlib._Hash | None = None
         self._hashed = 0  # bytes of the tensors hashed so far
         try:
+            self.file.check_size(most)
             self._read_header()
         except BaseException:
             self.close()
@@ -141,7 +144,9 @@ class TensorFile:
 class Checkpoint(TensorFile):
     """An open checkpoint of this program, with its metadata."""
 
-    def __init__(self, path: Path, kind: Kind | None = None, *, follow: bool = False) -> None:
+    def __init__(
+        self, path: Path, kind: Kind | None = None, *, follow: bool = False, most: int | None = None
+    ) -> None:
         """Open ``path``; if ``kind`` is given, require it.
 
         Without ``follow``, symbolic links are followed only to partial means, whose paths a person
@@ -150,7 +155,7 @@ class Checkpoint(TensorFile):
         Raises what ``TensorFile`` does, and ``CheckpointError`` for a file that this program did
         not write, or of another kind.
         """
-        super().__init__(path, follow=follow or kind == Kind.PARTIAL)
+        super().__init__(path, follow=follow or kind == Kind.PARTIAL, most=most)
         try:
             self._read_metadata(kind)
         except BaseException:
@@ -174,6 +179,7 @@ class Checkpoint(TensorFile):
 class CheckpointWriter:
     """Writes a checkpoint piece by piece; ``create`` makes it.
 
+    Raises ``CheckpointError`` for a header that the reader would refuse for its size.
     ``sha256`` is the digest of the whole file, hex; empty until the file is finished.
     """
 
@@ -183,7 +189,7 @@ class CheckpointWriter:
         self.sha256 = ""
         self._draft = started
         self._file = started.file
-        self._header = encode_header(layout, _notes(metadata))
+        self._header = _encoded_header(started.path, layout, metadata)
 
     @property
     def size(self) -> int:
@@ -240,6 +246,20 @@ class CheckpointWriter:
         )
 
 
+def _encoded_header(path: Path, layout: Layout, metadata: Metadata) -> bytes:
+    try:
+        metadata.check_size()
+        header = encode_header(layout, _notes(metadata))
+        if len(header) - 8 > _MAX_HEADER:
+            raise ValueError(f"a header of {len(header)} bytes, expected at most {_MAX_HEADER}")
+        check_memory(header)
+    except ValueError as error:
+        raise CheckpointError(
+            f"was not written, because no fedcli could read it: {error}", path=path
+        ) from None
+    return header
+
+
 def _notes(metadata: Metadata) -> dict[str, str]:
     return {"fedcli": metadata.encode()}
 
@@ -285,7 +305,11 @@ def save(
         return writer.sha256
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, hex, following links. Raises what ``InputFile`` does."""
+def digest(path: Path, *, most: int | None = None) -> str:
+    """Return the SHA-256 of a file, hex, following links.
+
+    Raises what ``InputFile`` does, and ``BadInputError``, unread, above ``most`` bytes.
+    """
     with InputFile(path, follow=True) as file:
+        file.check_size(most)
         return file.digest()

@@ -62,7 +62,8 @@ class Manifest(FileRecord):
 
     ``options`` are the rule's options as used, ``limits`` the bounds on every update.
     ``server_state`` is the digest of the state kept for the next round. ``sampled`` is None if all
-    clients were to take part. ``accepted`` is in the order of summation. Only ``seconds`` differs
+    clients were to take part. ``accepted`` is in the order of summation. ``unlisted`` is how many
+    more updates and clients are missing, late or rejected than are listed. Only ``seconds`` differs
     between two aggregations of the same inputs.
     """
 
@@ -83,3 +84,4 @@ class Manifest(FileRecord):
     rejected: tuple[Absence, ...]
     seconds: float
     limits: dict[str, Any] = field(default_factory=dict)
+    unlisted: Count = 0

@@ -8,7 +8,7 @@ from typing import Any, Self
 from fedcli.formats.records import FORMAT, ClientId, Count, Sparse, check_format, decode, encode
 from fedcli.formats.training_record import InterruptedRecord, ServerRecord, TrainingRecord
 from fedcli.storage.atomic import canonical_json
-from fedcli.storage.strict_json import parse_json
+from fedcli.storage.strict_json import check_memory, parse_json
 
 
 class Kind(StrEnum):
@@ -73,6 +73,12 @@ class Metadata(Sparse):
         """Return canonical JSON."""
         return canonical_json(self.as_json()).decode()
 
+    def check_size(self) -> None:
+        """Raise ``ValueError`` for metadata that ``decode`` would refuse for its size."""
+        values = self.as_json()
+        _check_training(values.get("training", {}))
+        check_memory(canonical_json(values))
+
     @classmethod
     def decode(cls, text: str) -> Self:
         """Read what ``encode`` wrote; unknown keys are ignored.
@@ -87,10 +93,14 @@ class Metadata(Sparse):
         found = decode(cls, values, "metadata")
         if training is None:
             return found
-        if len(canonical_json(training)) > _MOST_TRAINING:
-            raise ValueError(f"metadata.training takes more than {_MOST_TRAINING} bytes")
+        _check_training(training)
         name, record = _RECORDS.get(found.kind, ("training", TrainingRecord))
         return replace(found, **{name: decode(record, training, "metadata", "training")})
+
+
+def _check_training(training: Any) -> None:
+    if len(canonical_json(training)) > _MOST_TRAINING:
+        raise ValueError(f"metadata.training takes more than {_MOST_TRAINING} bytes")
 
 
 _MOST_TRAINING = 100_000  # bytes of JSON; a hundred updates may be open at once

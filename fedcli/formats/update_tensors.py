@@ -20,9 +20,11 @@ _KINDS = (Kind.UPDATE, Kind.PARTIAL)
 class UpdateTensors(Checkpoint):
     """An open update or partial mean, which is hashed as it is read in order."""
 
-    def __init__(self, path: Path, kind: Kind = Kind.UPDATE, *, follow: bool = False) -> None:
+    def __init__(
+        self, path: Path, kind: Kind = Kind.UPDATE, *, follow: bool = False, most: int | None = None
+    ) -> None:
         """Open ``path``. Raises what ``Checkpoint`` does."""
-        super().__init__(path, kind, follow=follow)
+        super().__init__(path, kind, follow=follow, most=most)
         self.hash_as_read()
 
     def share(self, other: "UpdateTensors") -> None:
@@ -33,9 +35,10 @@ class UpdateTensors(Checkpoint):
             self.metadata = replace(self.metadata, roles=other.metadata.roles)
 
 
-def open_checkpoint(path: Path, kind: Kind) -> Checkpoint:
+def open_checkpoint(path: Path, kind: Kind, *, most: int | None = None) -> Checkpoint:
     """Open a checkpoint of any kind to read values. Raises what ``Checkpoint`` does."""
-    return UpdateTensors(path, kind) if kind in _KINDS else Checkpoint(path, kind)
+    opened = UpdateTensors if kind in _KINDS else Checkpoint
+    return opened(path, kind, most=most)
 
 
 @contextmanager

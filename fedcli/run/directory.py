@@ -113,6 +113,16 @@ class Run:
         """Return the paths of one round, which need not exist."""
         return Round(self.root, number)
 
+    def largest_update(self, number: int) -> int | None:
+        """Return how many bytes an update of a round may have; None if its base model is missing.
+
+        Control variates double the size of a model; larger files are never read.
+        """
+        try:
+            return 4 * self.round(number - 1).global_model.stat().st_size + 16_000_000
+        except OSError:
+            return None
+
     def rounds(self) -> list[Round]:
         """The rounds that have a directory, in order."""
         try:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from fedcli.errors import NotReadyError, UsageError
 from fedcli.formats.manifest import Absence, Manifest
@@ -16,6 +17,7 @@ from fedcli.run.sampling import is_sampled, sampled_clients
 from fedcli.strategies import Rule
 
 COVERED = "in a partial mean already"  # and so in the global model
+LISTED = 10_000  # absences; an attacker may cause any number
 _LATE_ROUNDS = 3  # rounds to search for updates that arrived after their round was complete
 _POLL_SECONDS = 0.5
 
@@ -44,6 +46,23 @@ class Participation:
         kept = tuple(one for one in self.accepted if one not in gone)
         return replace(self, accepted=kept, rejected=(*self.rejected, *bad))
 
+    def listed(self, known: Collection[str], most: int = LISTED) -> tuple["Participation", int]:
+        """Return a copy that lists at most so many absences, and how many it leaves out.
+
+        Those of the clients in ``known`` come first: anybody can put files there for others.
+        """
+        clients = frozenset(known)
+        everything = (self.missing, self.late, self.rejected)
+        kept: list[tuple[Absence, ...]] = []
+        for absences in everything:
+            places = most - sum(map(len, kept))
+            if len(absences) > places:
+                absences = tuple(sorted(absences, key=lambda a: a.client not in clients))
+            kept.append(absences[:places])
+        missing, late, rejected = kept
+        unlisted = sum(map(len, everything)) - sum(map(len, kept))
+        return replace(self, missing=missing, late=late, rejected=rejected), unlisted
+
 
 @dataclass(frozen=True)
 class Invitation:
@@ -65,13 +84,23 @@ class Invitation:
         """Return the clients sampled for a round; None for all."""
         if not is_sampled(self.plan):
             return None
-        return sampled_clients(self.run.info, number, self.plan)
+        if number not in self._samples:
+            self._samples[number] = sampled_clients(self.run.info, number, self.plan)
+        return self._samples[number]
+
+    @cached_property
+    def _samples(self) -> dict[int, tuple[str, ...]]:
+        return {}
+
+    @cached_property
+    def _clients(self) -> frozenset[str]:
+        return frozenset(self.run.info.clients)
 
     def reason_against(self, client: str, number: int) -> str | None:
         """Return why an existing update does not count, or None."""
         if client in self.excluded:
             return "excluded"
-        if self.run.info.clients and client not in self.run.info.clients:
+        if self._clients and client not in self._clients:
             return "not a client of this run"
         if client in self.covered:
             return COVERED
@@ -88,7 +117,7 @@ def participation(invitation: Invitation) -> Participation:
     round_, info = invitation.round, invitation.run.info
     excluded, covered = set(invitation.excluded), set(invitation.covered)
     sampled = invitation.sampled(round_.number)
-    delivered = round_.delivered()
+    delivered = dict.fromkeys(round_.delivered())
     against = {c: invitation.reason_against(c, round_.number) for c in delivered}
     against.update(dict.fromkeys(excluded, "excluded"))
     wanted = invitation.named if invitation.named is not None else sampled or info.clients

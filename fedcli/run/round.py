@@ -7,6 +7,8 @@ from typing import Self
 from fedcli.errors import BadInputError
 from fedcli.formats.client_ids import client_order, is_client_id
 
+_SUFFIX = ".safetensors"
+
 
 @dataclass(frozen=True)
 class Round:
@@ -64,7 +66,7 @@ class Round:
 
     def update(self, client: str) -> Path:
         """The update of one client."""
-        return self.updates / f"{client}.safetensors"
+        return self.updates / f"{client}{_SUFFIX}"
 
     def signature(self, client: str) -> Path:
         """The signature of one client's update, if the run has members."""
@@ -88,14 +90,12 @@ class Round:
 
     def delivered(self) -> list[str]:
         """Return the clients whose update exists, in client order."""
-        names = (path.name.removesuffix(".safetensors") for path in _listing(self.updates))
-        return client_order(
-            name for name in names if is_client_id(name) and self.update(name).exists()
-        )
+        ids = (path.name.removesuffix(_SUFFIX) for path in _listing(self.updates) if path.exists())
+        return client_order(filter(is_client_id, ids))
 
 
 def _listing(directory: Path) -> list[Path]:
     try:
-        return [path for path in directory.iterdir() if path.name.endswith(".safetensors")]
+        return [path for path in directory.iterdir() if path.name.endswith(_SUFFIX)]
     except (FileNotFoundError, NotADirectoryError):
         return []

@@ -36,6 +36,7 @@ class AggregateResult:
     missing: tuple[Absence, ...]
     late: tuple[Absence, ...]
     rejected: tuple[Absence, ...]
+    unlisted: int
     bytes_read: int
     seconds: float
     already_done: bool
@@ -126,6 +127,7 @@ def _result(round_: Round, manifest: Manifest, already_done: bool = False) -> Ag
         missing=manifest.missing,
         late=manifest.late,
         rejected=manifest.rejected,
+        unlisted=manifest.unlisted,
         bytes_read=read,
         seconds=manifest.seconds,
         already_done=already_done,

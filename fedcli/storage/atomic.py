@@ -13,7 +13,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from fedcli.errors import NotReadyError, OvertakenError, StorageError
+from fedcli.errors import BadInputError, NotReadyError, OvertakenError, StorageError
 from fedcli.storage.strict_json import parse_json
 from fedcli.storage.temporaries import remove_leftovers, temporary
 from fedcli.storage.untrusted import InputFile
@@ -194,9 +194,19 @@ def canonical_json(value: object) -> bytes:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write ``value`` to ``path`` as sorted, indented JSON, atomically."""
-    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, text.encode() + b"\n")
+    """Write ``value`` to ``path`` as sorted, indented JSON, atomically.
+
+    Raises ``StorageError``, and ``BadInputError`` for what ``read_json`` would refuse.
+    """
+    try:
+        text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+        data = text.encode() + b"\n"
+        _parsed_object(data)
+    except ValueError as error:
+        raise BadInputError(
+            f"was not written, because no fedcli could read it: {error}", path=path
+        ) from None
+    write_bytes(path, data)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -208,12 +218,21 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         with InputFile(path) as file:
-            if file.size > _MOST_JSON:
-                raise ValueError(f"{file.size} bytes, expected at most {_MOST_JSON}")
+            _check_length(file.size)
             data = file.read(file.size, 0)
             file.check_unchanged()
     except NotReadyError as error:
         raise FileNotFoundError(error.message) from None
+    return _parsed_object(data)
+
+
+def _check_length(size: int) -> None:
+    if size > _MOST_JSON:
+        raise ValueError(f"{size} bytes, expected at most {_MOST_JSON}")
+
+
+def _parsed_object(data: bytes) -> dict[str, Any]:
+    _check_length(len(data))
     value = parse_json(data)
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON object, found {type(value).__name__}")

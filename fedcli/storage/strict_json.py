@@ -30,8 +30,7 @@ def parse_flat(data: bytes | str) -> Any:
     take more than 150 MB.
     """
     if isinstance(data, bytes):
-        if len(data) > _SMALL and _memory_for(data) > _MOST_MEMORY:
-            raise ValueError(f"{len(data)} bytes of JSON, which hold too much to be read")
+        check_memory(data)
         data = _decoded(data)
     try:
         value = _DECODER.decode(data)
@@ -42,6 +41,12 @@ def parse_flat(data: bytes | str) -> Any:
     if "\\ud" in data or "\\uD" in data:
         _check_surrogates(value)
     return value
+
+
+def check_memory(data: bytes) -> None:
+    """Raise ``ValueError`` for text whose value would take more than 150 MB."""
+    if len(data) > _SMALL and _memory_for(data) > _MOST_MEMORY:
+        raise ValueError(f"{len(data)} bytes of JSON, which hold too much to be read")
 
 
 def _decoded(data: bytes) -> str:

@@ -69,6 +69,13 @@ class InputFile:
     def _no_file(self) -> BadInputError:
         return BadInputError("expected a file, found something else", path=self.path)
 
+    def check_size(self, most: int | None) -> None:
+        """Raise ``BadInputError`` for a file of more than ``most`` bytes; None allows any size."""
+        if most is not None and self.size > most:
+            raise BadInputError(
+                f"has {self.size} bytes, expected at most {most}; it was not read", path=self.path
+            )
+
     def check_unchanged(self) -> None:
         """Raise ``BadInputError`` if the file has changed since it was first opened."""
         now, before = os.fstat(self._wake()), self._status

@@ -43,7 +43,8 @@ def _check_update(survey: Survey, round_: Round, client: str) -> Metadata | None
             check_tensors(base, base.layout, found)
 
     missing = (Problem.MISSING, "was deleted; a model was made from it")
-    found = survey.checkpoint(Section.UPDATES, path, Kind.UPDATE, check, missing)
+    most = run.largest_update(round_.number)
+    found = survey.checkpoint(Section.UPDATES, path, Kind.UPDATE, check, missing, most=most)
     if survey.is_rejected(path) and path.exists():
         survey.add(Problem.NOTE, path, "is in no model")
     return found

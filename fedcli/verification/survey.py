@@ -154,15 +154,16 @@ class Survey:
         check: Callable[[Checkpoint], None],
         missing: tuple[Problem, str],
         consume: Consumer | None = None,
+        most: int | None = None,
     ) -> Metadata | None:
-        """Read and hash a checkpoint, and return its metadata.
+        """Read and hash a checkpoint of at most ``most`` bytes, and return its metadata.
 
         ``check`` raises ``ValueError`` for faults. Returns None if the checkpoint is missing, which
         is reported as ``missing`` says, or faulty: its claims are then ignored.
         """
         self.count(section, path)
         try:
-            with open_checkpoint(path, kind) as found:
+            with open_checkpoint(path, kind, most=most) as found:
                 sha256 = found.read_through(consume and partial(consume, found))
                 self.read[path] = ReadFile(sha256, found.size, found.metadata.num_examples)
                 check(found)

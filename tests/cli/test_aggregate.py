@@ -53,7 +53,7 @@ def test_json_has_the_same_keys_done_now_or_before(delivered: Run) -> None:
     assert set(first) == {
         *("schema", "command", "round", "path", "sha256", "strategy", "reduce"),
         *("server_optimizer", "weighting", "options", "clients", "partials"),
-        *("missing", "late", "rejected", "bytes_read"),
+        *("missing", "late", "rejected", "unlisted", "bytes_read"),
     }
 
 

@@ -135,7 +135,7 @@ def test_json(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes().endswith(b"}\n")
     assert canonical_json(values) == '{"a":{"ü":"„"},"b":[1,2.5,null,true]}'.encode()
     assert json.loads(canonical_json(values)) == values
-    with pytest.raises(ValueError, match="JSON compliant"):
+    with pytest.raises(BadInputError, match="JSON compliant"):
         write_json(tmp_path / "b", {"loss": float("nan")})
     assert names(tmp_path) == ["a"]
 

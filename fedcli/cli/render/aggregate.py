@@ -1,5 +1,6 @@
 """What ``fedcli aggregate`` shows of its result, in 80 columns."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ def render(result: "AggregateResult", then: str) -> list[RenderableType]:
     parts += _absent("missing", result.missing)
     parts += _absent("late", result.late)
     parts += _absent("left out", result.rejected)
+    if result.unlisted:
+        parts.append(Text(f"… and {result.unlisted:,} more that do not count"))
     parts.append(Text(f"global model: {result.path} (SHA-256 {result.sha256[:12]})"))
     return [*parts, f"next: {then}"]
 
@@ -98,11 +101,14 @@ def _counted(count: int, what: str) -> str:
 
 def _absent(what: str, absences: "Sequence[Absence]") -> list[Text]:
     """Write one line per reason."""
-    reasons = dict.fromkeys(absence.reason for absence in absences)
-    return [
-        Text(f"{what} ({reason}): {_some([a.client for a in absences if a.reason == reason])}")
-        for reason in reasons
-    ]
+    clients: defaultdict[str, list[str]] = defaultdict(list)
+    for absence in absences:
+        clients[absence.reason].append(absence.client)
+    lines = [Text(f"{what} ({reason}): {_some(whose)}") for reason, whose in clients.items()]
+    if len(lines) > _SHOWN:
+        more = f"… and {what} for {len(lines) - _SHOWN} more reasons; see aggregate.json"
+        return [*lines[:_SHOWN], Text(more)]
+    return lines
 
 
 def _some(clients: Sequence[str]) -> str:

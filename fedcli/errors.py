@@ -23,7 +23,7 @@ says what to do next, as a command if possible. Both are one printable line, wha
 files they contain. The file and the client to blame are fields, so nothing parses messages.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from enum import IntEnum
 from pathlib import Path
@@ -140,18 +140,66 @@ class CheckpointError(BadInputError):
 class UpdateError(BadInputError):
     """An update that cannot take part in its round: other base, shape, dtype, or not finite.
 
-    ``others`` are errors of other updates, found at the same time.
+    ``mend`` says how to get a good one, and ``without`` returns the command that does without the
+    updates of some clients. ``parts`` are the errors of several updates, which were found at the
+    same time; such an error blames no single file.
     """
 
     kind = "bad-update"
-    others: tuple["UpdateError", ...] = ()
+    parts: tuple["UpdateError", ...] = ()
+    mend: str | None = None
+    without: "Without | None" = None
+
+    @classmethod
+    def mendable(
+        cls, reason: str, path: Path, client: str, *, mend: str, without: "Without"
+    ) -> "UpdateError":
+        """Return the error of one client's update, with a hint made of these two."""
+        hint = f"{mend}, or leave it out: {without([client])}"
+        error = cls(reason, hint=hint, path=path, client=client)
+        error.mend, error.without = mend, without
+        return error
 
     @classmethod
     def together(cls, errors: Sequence["UpdateError"]) -> "UpdateError":
-        """Return the first of several errors, with the rest in ``others``."""
-        first, *others = errors
-        first.others = (*first.others, *others)
-        return first
+        """Return one error that names all bad updates, each with its reason."""
+        parts = tuple(part for error in errors for part in error.each)
+        if len(parts) == 1:
+            return parts[0]
+        lines = [part.message for part in parts[:_MOST_NAMED]]
+        more = len(parts) - len(lines)
+        named = "; ".join([*lines, *([f"and {more} more"] if more else [])])
+        error = cls(f"{len(parts)} updates cannot be used: {named}", hint=_how_to_mend(parts))
+        error.parts = parts
+        return error
+
+    @property
+    def each(self) -> tuple["UpdateError", ...]:
+        """The errors of the single updates."""
+        return self.parts or (self,)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object; of several updates, ``updates`` lists each."""
+        found = super().as_json()
+        return found | {"updates": [part.as_json() for part in self.parts]} if self.parts else found
+
+
+Without = Callable[[Sequence[str]], str]
+_MOST_NAMED = 20  # bad updates in one line
+_MOST_EXCLUDED = 100  # clients in one command
+
+
+def _how_to_mend(errors: Sequence[UpdateError]) -> str | None:
+    """Return one hint for several updates: the clients of each remedy, and how to go on without."""
+    alike: dict[str, list[str]] = {}
+    for error in errors[:_MOST_NAMED]:
+        if (mend := error.mend or error.hint) is not None:
+            alike.setdefault(mend, []).append(error.client or str(error.path))
+    hints = [f"{', '.join(clients)}: {mend}" for mend, clients in alike.items()]
+    clients = [error.client for error in errors if error.client is not None]
+    if errors[0].without is not None and len(clients) == len(errors) <= _MOST_EXCLUDED:
+        hints.append(f"or leave them out: {errors[0].without(clients)}")
+    return "; ".join(hints) or None
 
 
 class DataError(BadInputError):

@@ -1,13 +1,15 @@
 """Open the updates of a round, and refuse those that do not fit it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fedcli.aggregation.base_model import Agreement, Base, Contents, read_base
-from fedcli.aggregation.updates import Update, check_tensors, remedy
-from fedcli.errors import BadInputError, UpdateError
+from fedcli.aggregation.remedies import Mend, Remedies, UnusableError
+from fedcli.aggregation.updates import Update, check_tensors
+from fedcli.errors import BadInputError, CheckpointError, UpdateError
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.update_tensors import UpdateTensors
 from fedcli.run import Run
@@ -112,16 +114,24 @@ class _Opening:
     def _read_update(self, number: int, client: str, most: float) -> _Header:
         whole = self._whole[number]
         with self._refusing(whole, client):
-            tensors = self._open(whole.round.update(client), Kind.UPDATE, whole.largest_update)
+            tensors = self._open_update(whole, client)
             found = tensors.metadata
             if found.client != client:
-                raise ValueError(f"belongs to client {found.client}, expected {client}")
+                reason = f"belongs to client {found.client}, expected {client}"
+                raise UnusableError(reason, _move(found))
             _check_origin(whole, found)
             if (found.num_examples or 0) > most:
                 raise ValueError(f"has num_examples {found.num_examples}, expected {most} at most")
             if fault := signature_fault(whole.run, whole.round, client, None):
-                raise ValueError(fault)
+                raise UnusableError(fault, Remedies.sign)
             return _Header(client, whole, tensors, Contents.of(found))
+
+    def _open_update(self, whole: Base, client: str) -> UpdateTensors:
+        path = whole.round.update(client)
+        try:
+            return self._open(path, Kind.UPDATE, whole.largest_update)
+        except CheckpointError as error:
+            raise UnusableError(error.about(path), Remedies.copy) from None
 
     def _read_partial(self, path: Path) -> _Header:
         tensors, whole = self._open(path, Kind.PARTIAL), self._whole[self._now]
@@ -145,13 +155,25 @@ class _Opening:
     def _base_of(self, header: _Header) -> Base:
         return self.agreement.base_of(header.whole, header.declared)
 
-    def _refusing(self, base: Base, client: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def _refusing(self, base: Base, client: str) -> Iterator[None]:
+        """Turn errors about a client's update into an ``UpdateError``."""
         path = base.round.update(client)
-        return _refused(path, lambda: self._remedy(base, client), client)
+        try:
+            yield
+        except BadInputError as error:
+            raise self._error(base, client, error.about(path)) from None
+        except ValueError as error:
+            mend = error.mend if isinstance(error, UnusableError) else Remedies.again
+            raise self._error(base, client, str(error), mend) from None
 
-    def _remedy(self, base: Base, client: str) -> str | None:
+    def _error(
+        self, base: Base, client: str, reason: str, mend: Mend = Remedies.again
+    ) -> UpdateError:
         self._remedies += 1
-        return remedy(base, client, self._now) if self._remedies <= _MOST_REMEDIES else None
+        if self._remedies > _MOST_REMEDIES:
+            return UpdateError(reason, path=base.round.update(client), client=client)
+        return Remedies(base, client, self._now).error(reason, mend)
 
     def _add(self, header: _Header, base: Base) -> None:
         update = Update(header.name, base, header.tensors, self._now)
@@ -162,15 +184,13 @@ class _Opening:
 
 
 @contextmanager
-def _refused(
-    path: Path, hint: Callable[[], str | None], client: str | None = None
-) -> Iterator[None]:
+def _refused(path: Path, hint: Callable[[], str | None]) -> Iterator[None]:
     """Turn errors about a file into an ``UpdateError``."""
     try:
         yield
     except (BadInputError, ValueError) as error:
         what = error.about(path) if isinstance(error, BadInputError) else str(error)
-        raise UpdateError(what, hint=hint(), path=path, client=client) from None
+        raise UpdateError(what, hint=hint(), path=path) from None
 
 
 def _partial_again() -> str:
@@ -185,12 +205,37 @@ def _check_partial(found: Metadata, weighting: str) -> None:
 
 
 def _check_origin(base: Base, found: Metadata) -> None:
-    for what, expected, value in (
-        ("belongs to run", base.run.id, found.run),
-        ("belongs to round", base.round.number, found.round),
-        (f"was trained from another base model than {base.path}: SHA-256", base.sha256, found.base),
+    moved = _move(found) if found.run == base.run.id else Remedies.again
+    for what, expected, value, mend in (
+        ("belongs to run", base.run.id, found.run, Remedies.again),
+        ("belongs to round", base.round.number, found.round, moved),
+        (
+            f"was trained from another base model than {base.path}: SHA-256",
+            base.sha256,
+            found.base,
+            Remedies.rebase,
+        ),
     ):
         if value != expected:
-            raise ValueError(f"{what} {value}, expected {expected}")
+            raise UnusableError(f"{what} {value}, expected {expected}", mend)
     if found.num_examples is None or found.num_examples < 1:
         raise ValueError(f"has num_examples {found.num_examples}, expected 1 or more")
+
+
+def _move(found: Metadata) -> Mend:
+    """Return what to do with an update that lies in the place of another."""
+    return partial(Remedies.move, found=found)
+
+
+def refusals(
+    run: Run, round_: Round, accepted: Sequence[tuple[int, str]], max_examples: float | None
+) -> tuple[UpdateError, ...]:
+    """Return why updates cannot take part in a round, as far as their headers tell.
+
+    Arguments as in ``open_updates``. Raises what it does, except ``UpdateError``.
+    """
+    try:
+        with open_updates(run, round_, accepted, max_examples=max_examples):
+            return ()
+    except UpdateError as error:
+        return error.each

@@ -43,7 +43,7 @@ def check_suited(base: Base, updates: Sequence[Update], rule: Rule) -> dict[str,
         raise UpdateError(
             f"its updates bring no control variates, which the server optimizer {name} adds up",
             hint=f"updates made with train-client --algorithm {_sender().name} do;"
-            f" {updates[0].remedy()}",
+            f" {updates[0].remedies.again()}",
             path=base.round.path,
         )
     contributors = [update.contributor for update in updates]

@@ -42,10 +42,13 @@ def _nonfinite_values(update: Update, block: Block) -> UpdateError | None:
             values = as_float(tensors.tensor(name))
             count = values.size - np.count_nonzero(np.isfinite(values))
             if count:
-                return update.error(
-                    f"tensor {name!r}: {count} of {values.size} values are NaN or infinite"
-                )
+                return update.error(nonfinite_reason(name, int(count), values.size))
     return None
+
+
+def nonfinite_reason(name: str, count: int, size: int) -> str:
+    """Say how many of a tensor's values are not finite."""
+    return f"tensor {name!r}: {count} of {size} values are NaN or infinite"
 
 
 def _overflowing(block: Block, values: Array) -> str:

@@ -1,9 +1,16 @@
 """Continue without bad updates, if the quorum allows."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
+from fedcli.aggregation.admission import open_updates
 from fedcli.aggregation.existing_round import Inputs, digest_if_readable
+from fedcli.aggregation.nonfinite import nonfinite_reason
+from fedcli.aggregation.updates import Update, source_error
 from fedcli.errors import BadInputError, FedcliError, StorageError, UpdateError
+from fedcli.formats.dtypes import as_float, is_float
 from fedcli.formats.manifest import Absence
 from fedcli.progress import Progress
 from fedcli.run.participation import LISTED, Quorum
@@ -23,7 +30,7 @@ def set_aside(
     run, accepted = inputs.run, inputs.taking_part.accepted
     by_file = {run.round(number).update(client): (number, client) for number, client in accepted}
     bad: list[Absence] = []
-    for one in (error, *(error.others if isinstance(error, UpdateError) else ())):
+    for one in error.each if isinstance(error, UpdateError) else (error,):
         if one.path not in by_file or not _is_of_update(one):
             return None
         number, client = by_file[one.path]
@@ -37,6 +44,43 @@ def set_aside(
     if len(bad) > _SAID:
         progress.say(f"left out: {len(bad) - _SAID} more clients; see aggregate.json")
     return replace(inputs, taking_part=rest)
+
+
+def all_bad(inputs: Inputs, errors: Sequence[FedcliError]) -> FedcliError:
+    """Return the last error or, if all blame updates, one error for these and all other bad ones.
+
+    A round that fails anyway is worth another pass over its updates, so that all of them can be
+    mended at once.
+    """
+    bad = [error for error in errors if isinstance(error, UpdateError)]
+    parts = [part for error in bad for part in error.each]
+    if len(bad) < len(errors) or any(part.client is None for part in parts):
+        return errors[-1]
+    blamed = {part.path for part in parts}
+    rest = [
+        (number, client)
+        for number, client in inputs.taking_part.accepted
+        if inputs.run.round(number).update(client) not in blamed
+    ]
+    most = inputs.limits.get("max_examples")
+    try:
+        with open_updates(inputs.run, inputs.round, rest, max_examples=most) as opened:
+            found = [fault for update in opened.updates if (fault := _content_error(update))]
+    except FedcliError as error:
+        found = list(error.each) if isinstance(error, UpdateError) else []
+    return UpdateError.together([*parts, *found])
+
+
+def _content_error(update: Update) -> UpdateError | None:
+    """Return what is wrong with an update's values or its SHA-256, or None."""
+    with update.reopened() as tensors:
+        for name, info in tensors.layout.items():
+            if not is_float(info.dtype):
+                continue
+            values = as_float(tensors.tensor(name))
+            if count := values.size - np.count_nonzero(np.isfinite(values)):
+                return update.error(nonfinite_reason(name, int(count), values.size))
+        return source_error(update, tensors.read_through())
 
 
 def _is_of_update(error: FedcliError) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 
 from fedcli.aggregation.base_model import PARTIAL_DTYPE, Base
 from fedcli.aggregation.block_files import BlockFile
+from fedcli.aggregation.remedies import Mend, Remedies
 from fedcli.errors import BadInputError, StorageError, UpdateError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.dtypes import DTYPE_NAMES
@@ -14,7 +15,6 @@ from fedcli.formats.metadata import Kind
 from fedcli.formats.safetensors import Layout
 from fedcli.formats.telemetry import Telemetry
 from fedcli.formats.update_tensors import UpdateTensors
-from fedcli.run.next_command import train_command
 from fedcli.security.signatures import signature_fault
 from fedcli.strategies.decision import Contributor
 from fedcli.text import brief
@@ -67,23 +67,19 @@ class Update:
         """Return the SHA-256 of the file, hex, once every block has been read."""
         return self.values.digest()
 
-    def remedy(self) -> str:
-        """Return a hint for when it cannot be used."""
-        return remedy(self.base, self.name, self.base.round.number + self.staleness)
+    @property
+    def remedies(self) -> Remedies:
+        """What to do when it cannot be used."""
+        return Remedies(self.base, self.name, self.base.round.number + self.staleness)
 
-    def error(self, what: str) -> UpdateError:
-        """Return the error of an update that cannot be used; ``what`` says why."""
+    def error(self, what: str, mend: Mend | None = None) -> UpdateError:
+        """Return the error of an update that cannot be used.
+
+        ``what`` says why; ``mend`` what to do, by default to train it again.
+        """
         if self.members:
             return UpdateError(what, path=self.path)
-        return UpdateError(what, hint=self.remedy(), path=self.path, client=self.name)
-
-
-def remedy(base: Base, client: str, now: int) -> str:
-    """Return a hint for an update that round ``now`` cannot use."""
-    again = f"{train_command(base.run, [client], base.round.number)} --force"
-    force = " --force" if base.run.round(now).global_model.exists() else ""
-    without = base.run.command(f"aggregate --round {now} --exclude {client}{force}")
-    return f"train it again: {again}, or leave it out: {without}"
+        return self.remedies.error(what, mend)
 
 
 def check_tensors(base: Base, expected: Layout, checkpoint: Checkpoint) -> None:
@@ -115,14 +111,17 @@ def check_sources(updates: Sequence[Update]) -> None:
     Each must match the digest in its telemetry or, in a run with members, its signature. Missing
     or broken telemetry is ignored. Raises one ``UpdateError`` for all that fail.
     """
-    if errors := [update.error(fault) for update in updates if (fault := _source_fault(update))]:
+    found = (source_error(update, update.digest()) for update in updates)
+    if errors := [error for error in found if error is not None]:
         raise UpdateError.together(errors)
 
 
-def _source_fault(update: Update) -> str | None:
-    base, sha256 = update.base, update.digest()
+def source_error(update: Update, sha256: str) -> UpdateError | None:
+    """Return why an update of this SHA-256 is not what its client wrote, or None."""
+    base = update.base
     if base.run.info.members:  # anybody can write telemetry, only the member can sign
-        return signature_fault(base.run, base.round, update.name, sha256)
+        fault = signature_fault(base.run, base.round, update.name, sha256)
+        return update.error(fault, Remedies.sign) if fault else None
     try:
         told = Telemetry.read(base.round.telemetry(update.name))
     except (BadInputError, StorageError):
@@ -130,4 +129,6 @@ def _source_fault(update: Update) -> str | None:
     if told is None or told.sha256 == sha256:
         return None
     noted = brief(told.sha256)
-    return f"was changed after the client wrote it: SHA-256 {sha256}, expected {noted}"
+    return update.error(
+        f"was changed after the client wrote it: SHA-256 {sha256}, expected {noted}", Remedies.copy
+    )

@@ -82,6 +82,17 @@ class Run:
         return f"fedcli {words}{option}"
 
     @property
+    def running_file(self) -> Path:
+        """``running.json``: the mark of an active ``fedcli run``."""
+        return self.root / "running.json"
+
+    @property
+    def is_simulation(self) -> bool:
+        """Whether the data of every client is in the run."""
+        clients = self.info.clients
+        return bool(clients) and all(self.client_shard(client).exists() for client in clients)
+
+    @property
     def partition_file(self) -> Path:
         """``data/partition.json``: how the data was partitioned."""
         return self.root / "data" / "partition.json"

@@ -152,17 +152,27 @@ def _read(round_: Round, client: str) -> Training | None:
         beat = Heartbeat.read(round_.heartbeat(client))
         if beat is None:
             return None
-        updated = datetime.fromisoformat(beat.updated)
-        age = max(0, round((datetime.now(UTC) - updated).total_seconds()))
-        state = _state(beat.host, beat.pid, age)
+        age = age_of(beat.updated)
+        state = state_of(beat.host, beat.pid, age)
     except (FedcliError, TypeError, ValueError, OverflowError):  # an invalid time or pid
         return None
-    facts = {**vars(beat), "client": client, "updated": updated.isoformat()}
+    updated = datetime.fromisoformat(beat.updated).isoformat()
+    facts = {**vars(beat), "client": client, "updated": updated}
     del facts["round"]
     return Training(state=state, seconds_ago=age, **facts)
 
 
-def _state(host: str, pid: int, age: int) -> State:
+def age_of(updated: str) -> int:
+    """Return how many seconds ago a time in ISO 8601 was, at least 0.
+
+    Raises ``TypeError``, ``ValueError`` or ``OverflowError`` for what is not such a time.
+    """
+    since = datetime.now(UTC) - datetime.fromisoformat(updated)
+    return max(0, round(since.total_seconds()))
+
+
+def state_of(host: str, pid: int, age: int) -> State:
+    """Return the state of a process that reported ``age`` seconds ago."""
     if host == socket.gethostname() and not is_running(pid):
         return "stopped"
     return "silent" if age > _SILENT else "training"

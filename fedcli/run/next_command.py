@@ -1,12 +1,17 @@
 """Commands to type next in a run, wherever its data is."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from fedcli.plan import AggregatePlan
 from fedcli.run.directory import Run
-from fedcli.run.sampling import is_sampled
+from fedcli.run.sampling import is_sampled, sampled_clients
 
-_NAMED = 5  # more clients than this are not listed one by one
+WAIT = 3600  # seconds, in the command that waits for clients
+_NAMED = 5  # more clients than this are named only if that is short
+_SHORT = 60  # characters of a list of clients
+_ROUNDS = 10  # of a run that has just been made
 
 
 def train_command(
@@ -27,21 +32,61 @@ def train_command(
         words = "train-client --id NAME --data PATH"
     elif not run.client_shard(clients[0]).exists():
         words = f"train-client --id {clients[0]} --data PATH"
-    elif len(clients) > _NAMED and is_sampled(plan):
+    elif tuple(clients) == run.info.clients:
+        words = "train-client --id all"
+    elif len(clients) > _NAMED and _is_sample(run, clients, round_number, plan):
         drawn = f"status --sampled{of_round}{sampling_words(run, plan)}"
         words = f'train-client --id "$({run.command(drawn)})"'
-    elif len(clients) > _NAMED or tuple(clients) == run.info.clients:
-        words = "train-client --id all"
+    elif len(listed := _listed(clients)) <= _SHORT or len(clients) <= _NAMED:
+        words = f"train-client --id {listed}"
     else:
-        words = f"train-client --id {','.join(clients)}"
+        words = "train-client --id all"
     key = " --key FILE" if run.info.members else ""
-    return run.command(words + of_round + key)
+    return run.command(words + of_round + _own_model(run) + key)
+
+
+def _is_sample(
+    run: Run, clients: Sequence[str], round_number: int | None, plan: AggregatePlan
+) -> bool:
+    """Return whether these are the clients sampled for a round."""
+    number = round_number or run.open_round().number
+    return is_sampled(plan) and tuple(clients) == sampled_clients(run.info, number, plan)
+
+
+def _listed(clients: Sequence[str]) -> str:
+    """Return clients as ``--id`` takes them; more than two successive numbers become a range."""
+    parts = []
+    for first, last in _ranges(clients):
+        if first == last:
+            parts.append(first)
+        else:
+            separator = "-" if int(last) - int(first) > 1 else ","
+            parts.append(f"{first}{separator}{last}")
+    return ",".join(parts)
+
+
+def _ranges(clients: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield first and last client of each series of successive numbers."""
+    start = clients[0]
+    for one, other in pairwise([*clients, ""]):
+        if not (_is_number(one) and _is_number(other) and int(other) == int(one) + 1):
+            yield start, one
+            start = other
+
+
+def _is_number(client: str) -> bool:
+    return client.isdecimal() and str(int(client)) == client
+
+
+def run_command(run: Run, rounds: int = _ROUNDS) -> str:
+    """Return the command that runs many rounds of a simulation."""
+    return run.command(f"run --rounds {rounds}{_own_rule(run)}{_own_model(run)}")
 
 
 def aggregate_command(run: Run, words: str = "") -> str:
     """Return the command that aggregates the open round; ``words`` are further options."""
     key = " --key FILE" if run.info.coordinator else ""
-    return run.command(f"aggregate{words}{key}")
+    return run.command(f"aggregate{words}{_own_rule(run)}{key}")
 
 
 def sampling_words(run: Run, plan: AggregatePlan) -> str:
@@ -56,4 +101,16 @@ def sampling_words(run: Run, plan: AggregatePlan) -> str:
 
 def evaluate_command(run: Run, words: str = "evaluate") -> str:
     """Return the command that scores models, with ``--data`` if the run holds no test data."""
-    return run.command(words if run.has_test_data else f"{words} --data PATH")
+    data = "" if run.has_test_data else " --data PATH"
+    return run.command(f"{words}{data}{_own_model(run)}")
+
+
+def _own_model(run: Run) -> str:
+    """Return the option that asks for a user's own network, which no file can do."""
+    model = run.info.model
+    return f" --model {shlex.quote(model.name)}" if model.is_users_own else ""
+
+
+def _own_rule(run: Run) -> str:
+    reduce = run.info.plan.aggregate.reduce
+    return f" --reduce {shlex.quote(reduce)}" if reduce and ":" in reduce else ""

@@ -8,9 +8,9 @@ from typing import Any
 
 from fedcli.aggregation.commit import write_round
 from fedcli.aggregation.existing_round import Inputs, already_made, check_unchanged
-from fedcli.aggregation.quarantine import set_aside
+from fedcli.aggregation.quarantine import all_bad, set_aside
 from fedcli.aggregation.request import Request, read_request
-from fedcli.errors import BadInputError, NotReadyError, OvertakenError, StorageError
+from fedcli.errors import BadInputError, FedcliError, NotReadyError, OvertakenError, StorageError
 from fedcli.formats.manifest import Absence, Contribution, Manifest, PartialContribution
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
@@ -81,6 +81,7 @@ def aggregate(
     if manifest := already_made(inputs, diagnostics=diagnostics, force=force):
         return _result(inputs.round, manifest, already_done=True)
     quorum.check(inputs.taking_part)
+    errors: list[FedcliError] = []
     while True:
         try:
             prepared = replace(inputs, rule=inputs.prepared_rule())
@@ -89,9 +90,10 @@ def aggregate(
         except OvertakenError:
             return _result(inputs.round, check_unchanged(inputs), already_done=True)
         except (BadInputError, StorageError) as error:
+            errors.append(error)
             left = None if strict else set_aside(inputs, quorum, error, progress)
             if left is None:
-                raise
+                raise all_bad(inputs, errors) from None
             inputs = left
 
 

@@ -12,6 +12,7 @@ from fedcli.plan import check_halves
 from fedcli.plan.rule import resolve
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
+from fedcli.run.active_run import RunMarker
 from fedcli.run.next_command import train_command
 from fedcli.run.participation import Invitation, Quorum
 from fedcli.run.sampling import sampled_clients
@@ -69,7 +70,9 @@ def run_rounds(
     total = len(unscored) + sum(len(clients) + 1 for clients in taking_part.values())
     progress.start("rounds", total)
     done = []
-    with Steps(run.root, run.info.model.name) as steps:
+    if not total and keep_updates is None:
+        return RunResult(run.latest_round().number, ())
+    with RunMarker(run, rounds), Steps(run.root, run.info.model.name) as steps:
         for number in unscored:
             _evaluate(run, steps, number, options)
             progress.advance()

@@ -1,27 +1,49 @@
 """Report the state of a run and what to do next."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedcli.errors import UsageError
+from fedcli.aggregation.admission import refusals
+from fedcli.errors import NotReadyError, UsageError
+from fedcli.formats.manifest import Absence
 from fedcli.plan import AggregatePlan
 from fedcli.plan.rule import resolve
 from fedcli.run import Run
+from fedcli.run.active_run import ActiveRun, read_active_run
 from fedcli.run.heartbeat import Training, read_training
 from fedcli.run.info import client_order
 from fedcli.run.next_command import (
+    WAIT,
     aggregate_command,
     evaluate_command,
     sampling_words,
     train_command,
 )
-from fedcli.run.participation import Invitation, Quorum, participation
+from fedcli.run.participation import Invitation, Participation, Quorum, participation
 from fedcli.run.round import Round
 from fedcli.run.sampling import sampled_clients
+from fedcli.strategies import Rule
 
-_WAIT = 3600  # seconds, in the command that waits for clients that are training
+
+@dataclass(frozen=True)
+class Refusal:
+    """An update that does not count: why, and what to do about it (None: nothing)."""
+
+    client: str
+    path: Path
+    reason: str
+    hint: str | None
+
+
+@dataclass(frozen=True)
+class ClientStep:
+    """What to type where the data of a client is."""
+
+    client: str
+    command: str
 
 
 @dataclass(frozen=True)
@@ -29,9 +51,13 @@ class Status:
     """The state of a run.
 
     ``sampled``, ``delivered`` and ``missing`` are clients of ``round``: those sampled, those whose
-    update exists, and those of ``sampled`` whose update does not. In a run without a list of
-    clients, nobody is sampled or missing. ``training`` lists running and stopped trainings of the
-    round, ``evaluated`` rounds with scores, without round 0. ``next`` is the command to type.
+    update ``aggregate`` would accept by its header and its signature, and those of ``sampled`` who
+    have not delivered. ``refused`` lists the other updates. In a run without a list of clients,
+    nobody is sampled or missing. ``training`` lists running and stopped trainings of the round,
+    ``active`` the last ``fedcli run`` that did not end by itself, ``evaluated`` rounds with scores,
+    without round 0. ``next`` is the command to type; None while ``fedcli run`` is active. If
+    clients train where their data is, ``at_clients`` has their commands, and ``at_coordinator``
+    what to type meanwhile where the updates arrive.
     """
 
     run: Path
@@ -45,9 +71,13 @@ class Status:
     sampled: tuple[str, ...]
     delivered: tuple[str, ...]
     missing: tuple[str, ...]
+    refused: tuple[Refusal, ...]
     training: tuple[Training, ...]
+    active: ActiveRun | None
     evaluated: tuple[int, ...]
-    next: str
+    next: str | None
+    at_clients: tuple[ClientStep, ...]
+    at_coordinator: str | None
 
 
 def status(
@@ -56,8 +86,8 @@ def status(
     """Return the state of a run, and who takes part in a round, by default the open one.
 
     ``sampling`` overrides the sampling of the run's plan, by the names in ``AggregatePlan``. The
-    round may lie in the future. Raises ``NotReadyError`` when the starting model is missing and
-    ``UsageError`` for a round below 1.
+    round may lie in the future. Raises ``NotReadyError`` when the starting model is missing,
+    ``UsageError`` for a round below 1, and ``BadInputError`` for updates whose base model is bad.
     """
     if round_number is not None and round_number < 1:
         raise UsageError(f"--round: expected 1 or more, found {round_number}")
@@ -65,7 +95,10 @@ def status(
     open_round = run.open_round()
     round_ = open_round if round_number is None else run.round(round_number)
     plan = run.info.plan.aggregate.with_options(sampling or {})
-    delivered, missing = _taking_part(run, plan, round_)
+    now = _Deliveries.of(run, plan, open_round)
+    asked = now if round_ == open_round else _Deliveries.of(run, plan, round_)
+    active = read_active_run(run)
+    waits = active is not None and active.is_active
     return Status(
         run=run.root,
         id=run.id,
@@ -76,49 +109,133 @@ def status(
         open_round=open_round.number,
         round=round_.number,
         sampled=sampled_clients(run.info, round_.number, plan),
-        delivered=delivered,
-        missing=missing,
+        delivered=asked.delivered,
+        missing=asked.missing,
+        refused=asked.refused,
         training=read_training(round_),
+        active=active,
         evaluated=tuple(r.number for r in complete[1:] if r.evaluation.exists()),
-        next=_next(run, plan, open_round, *_taking_part(run, plan, open_round)),
+        next=None if waits else _next(now),
+        at_clients=() if waits else _at_clients(now),
+        at_coordinator=None if waits or run.is_simulation else _at_coordinator(now),
     )
 
 
-def _taking_part(
-    run: Run, plan: AggregatePlan, round_: Round
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return who has delivered and who is missing."""
-    delivered = round_.delivered()
-    sampled = sampled_clients(run.info, round_.number, plan)
-    return tuple(delivered), tuple(client_order(set(sampled) - set(delivered)))
+@dataclass(frozen=True)
+class _Deliveries:
+    """The updates of a round: ``seen`` are those that count, without the bad ones."""
+
+    run: Run
+    plan: AggregatePlan
+    round: Round
+    rule: Rule | None
+    invitation: Invitation
+    seen: Participation
+    refused: tuple[Refusal, ...]
+
+    @classmethod
+    def of(cls, run: Run, plan: AggregatePlan, round_: Round) -> "_Deliveries":
+        # a user's own function is not asynchronous, and must not run here
+        own = plan.reduce is not None and ":" in plan.reduce
+        rule = None if own else resolve(plan)
+        staleness = None if rule is None else rule.options.get("max_staleness")
+        invitation = Invitation(run, round_, plan, max_staleness=staleness)
+        seen, refused = _checked(invitation, participation(invitation))
+        return cls(run, plan, round_, rule, invitation, seen, refused)
+
+    @property
+    def delivered(self) -> tuple[str, ...]:
+        return tuple(client for number, client in self.seen.accepted if number == self.round.number)
+
+    @property
+    def bad(self) -> tuple[str, ...]:
+        """The sampled clients with an update that cannot be used."""
+        sampled = sampled_clients(self.run.info, self.round.number, self.plan)
+        gone = {one.client for one in self.refused if one.client not in self.delivered}
+        return tuple(client_order(gone & set(sampled)))
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        sampled = set(sampled_clients(self.run.info, self.round.number, self.plan))
+        return tuple(client_order(sampled - set(self.delivered) - set(self.bad)))
+
+    @property
+    def wanted(self) -> list[str]:
+        """The clients whose update, or whose good update, is not there."""
+        return client_order([*self.missing, *self.bad])
+
+    @property
+    def idle(self) -> list[str]:
+        """Those of ``wanted`` who are not training."""
+        training = {one.client for one in read_training(self.round) if one.state == "training"}
+        return [client for client in self.wanted if client not in training]
+
+    @property
+    def buffer_is_full(self) -> bool:
+        """Whether an asynchronous round has its updates, including late ones."""
+        if self.rule is None or not self.rule.weigher.asynchronous:
+            return False
+        return Quorum.of(self.invitation, self.rule, None).met(self.seen)
 
 
-def _next(
-    run: Run,
-    plan: AggregatePlan,
-    open_round: Round,
-    delivered: Sequence[str],
-    missing: Sequence[str],
-) -> str:
-    latest = run.round(open_round.number - 1)
-    if (delivered and not missing) or _buffer_is_full(run, plan):
-        return aggregate_command(run, sampling_words(run, plan))
-    if not delivered and latest.number > 0 and not latest.evaluation.exists():
-        return evaluate_command(run)
-    training = {each.client for each in read_training(open_round) if each.state == "training"}
-    idle = [client for client in missing if client not in training]
-    if missing and not idle:
-        return aggregate_command(run, f" --wait {_WAIT}{sampling_words(run, plan)}")
-    return train_command(run, idle, plan=plan)
+def _checked(
+    invitation: Invitation, seen: Participation
+) -> tuple[Participation, tuple[Refusal, ...]]:
+    """Leave out the updates that ``aggregate`` would refuse, as far as headers tell."""
+    run, round_ = invitation.run, invitation.round
+    refused = [
+        Refusal(one.client, run.round(one.round).update(one.client), one.reason, None)
+        for one in seen.rejected
+        if one.round is not None
+    ]
+    bad: list[Absence] = []
+    if seen.accepted:
+        places = {run.round(number).update(c): (number, c) for number, c in seen.accepted}
+        with suppress(NotReadyError):  # an old round, whose base model was deleted
+            for error in refusals(run, round_, seen.accepted, invitation.plan.max_examples):
+                if error.path not in places:
+                    continue
+                number, client = places[error.path]
+                bad.append(Absence(client, error.reason, number))
+                refused.append(Refusal(client, error.path, error.reason, error.hint))
+    return seen.without(bad), tuple(refused)
 
 
-def _buffer_is_full(run: Run, plan: AggregatePlan) -> bool:
-    """Return whether an asynchronous round has its updates, including late ones."""
-    if plan.reduce is not None and ":" in plan.reduce:
-        return False  # a user's own function, which is not asynchronous and must not run here
-    rule = resolve(plan)
-    if not rule.weigher.asynchronous:
-        return False
-    staleness = rule.options["max_staleness"]
-    invitation = Invitation(run, run.open_round(), plan, max_staleness=staleness)
-    return Quorum.of(invitation, rule, None).met(participation(invitation))
+def _next(now: _Deliveries) -> str:
+    if (command := _at_hand(now)) is not None:
+        return command
+    return _wait(now) if now.wanted and not now.idle else _train(now, now.idle)
+
+
+def _at_hand(now: _Deliveries) -> str | None:
+    """Return the command that needs no further update; None if there is none."""
+    latest = now.run.round(now.round.number - 1)
+    if (now.delivered and not now.wanted) or now.buffer_is_full:
+        return aggregate_command(now.run, sampling_words(now.run, now.plan))
+    nobody = not now.delivered and not now.bad
+    if nobody and latest.number > 0 and not latest.evaluation.exists():
+        return evaluate_command(now.run)
+    return None
+
+
+def _wait(now: _Deliveries) -> str:
+    return aggregate_command(now.run, f" --wait {WAIT}{sampling_words(now.run, now.plan)}")
+
+
+def _at_coordinator(now: _Deliveries) -> str:
+    return _at_hand(now) or _wait(now)
+
+
+def _train(now: _Deliveries, clients: Sequence[str]) -> str:
+    """Return the command that trains clients; existing bad updates are to be replaced first."""
+    bad = [client for client in clients if client in now.bad]
+    if bad and now.run.client_shard(bad[0]).exists():
+        return f"{train_command(now.run, bad, plan=now.plan)} --force"
+    return train_command(now.run, clients, plan=now.plan)
+
+
+def _at_clients(now: _Deliveries) -> tuple[ClientStep, ...]:
+    run = now.run
+    if run.is_simulation:
+        return ()
+    return tuple(ClientStep(client, train_command(run, [client])) for client in now.idle)

@@ -13,7 +13,9 @@ from fedcli.verification.findings import Problem, Section
 from fedcli.verification.survey import Claim, Survey
 
 _MOST_FOREIGN = 100  # foreign files listed one by one
-_PASSING = re.compile(r"rounds/\d{4,}/training/[^/]+\.(json|safetensors)|(.*/)?\.[^/]+\.tmp(/.*)?")
+_PASSING = re.compile(
+    r"running\.json|rounds/\d{4,}/training/[^/]+\.(json|safetensors)|(.*/)?\.[^/]+\.tmp(/.*)?"
+)
 
 
 def files_in(root: Path) -> Iterator[Path]:

@@ -17,6 +17,7 @@ from fedcli.formats.partition import PartitionFile
 from fedcli.formats.telemetry import Telemetry
 from fedcli.formats.training_record import InterruptedRecord, ServerRecord, TrainingRecord
 from fedcli.plan import Plan
+from fedcli.run.active_run import RunMark
 from fedcli.run.heartbeat import Heartbeat
 from fedcli.run.info import RunInfo
 from fedcli.security.signatures import Signature
@@ -28,6 +29,7 @@ FILES = {
     "updates/ID.json": Telemetry,
     "ID.sig and global.sig": Signature,
     "training/ID.json": Heartbeat,
+    "running.json": RunMark,
     "aggregate.json": Manifest,
     "evaluation.json": Evaluation,
 }

@@ -315,6 +315,9 @@ BAD_METADATA: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+COPY = "copy it again from where it was trained"
+
+
 def refused(run: Run, message: str | None) -> None:
     """It is an ``UpdateError`` that names the file and both ways out; nothing is written."""
     before = snapshot(run)
@@ -323,7 +326,8 @@ def refused(run: Run, message: str | None) -> None:
     assert raised.value.status == 4
     assert raised.value.message.startswith(str(run.round(1).update("1")))
     hint = str(raised.value.hint)
-    assert f"fedcli train-client --id 1 --data PATH --run {run.root} --force" in hint
+    train = f"fedcli train-client --id 1 --data PATH --run {run.root}"
+    assert any(way in hint for way in (f"{train} --force", f"then train this one: {train}", COPY))
     assert f"fedcli aggregate --round 1 --exclude 1 --run {run.root}" in hint
     assert snapshot(run) == before
 

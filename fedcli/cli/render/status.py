@@ -5,7 +5,9 @@ from rich.table import Table
 
 from fedcli.cli.render.output import figures_table, size_of
 from fedcli.run.heartbeat import Training
-from fedcli.steps.status import Status
+from fedcli.steps.status import Refusal, Status
+
+_MOST = 10  # refused updates, and commands of clients
 
 
 def render_sampled(status: Status) -> list[RenderableType]:
@@ -29,8 +31,41 @@ def render(status: Status) -> list[RenderableType]:
     table.add_row("delivered", _names(status.delivered) or "none")
     if status.clients:
         table.add_row("missing", _names(status.missing) or "none")
+    if status.refused:
+        table.add_row("refused", _names(tuple(one.client for one in status.refused)))
+    if status.active is not None:
+        table.add_row("running" if status.active.is_active else "interrupted", _activity(status))
     training = [_training_table(status.training)] if status.training else []
-    return [table, *training, f"next: {status.next}"]
+    refused = [line for one in status.refused[:_MOST] for line in _refusal(one)]
+    return [table, *training, *refused, *_next(status)]
+
+
+def _activity(status: Status) -> str:
+    assert status.active is not None
+    active = status.active
+    ago = _ago(active.seconds_ago)
+    where = f"process {active.pid} on {active.host}, last heard of {ago}"
+    return f"fedcli run --rounds {active.rounds} ({where})"
+
+
+def _refusal(one: Refusal) -> list[str]:
+    """Say why an update does not count, and what to do; the terminal wraps neither line."""
+    return [f"{one.path}: {one.reason}", *([f"  {one.hint}"] if one.hint else [])]
+
+
+def _next(status: Status) -> list[str]:
+    """Say what to type, and where if clients train where their data is."""
+    if status.next is None:
+        return ["next: nothing to type: fedcli run is active"]
+    elsewhere = [(step.client, step.command) for step in status.at_clients]
+    elsewhere += [("the coordinator", status.at_coordinator)] if status.at_coordinator else []
+    others = [(place, command) for place, command in elsewhere if command != status.next]
+    shown, more = others[-_MOST:], len(others) - _MOST
+    return [
+        f"next: {status.next}",
+        *(f"or, at {place}: {command}" for place, command in shown),
+        *([f"or the like at {more} more clients"] if more > 0 else []),
+    ]
 
 
 def _training_table(training: tuple[Training, ...]) -> Table:

@@ -23,6 +23,7 @@ says what to do next, as a command if possible. Both are one printable line, wha
 files they contain. The file and the client to blame are fields, so nothing parses messages.
 """
 
+import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from enum import IntEnum
@@ -238,6 +239,22 @@ class OutOfMemoryError(FedcliError):
 
     kind = "out-of-memory"
     status = ExitStatus.OUT_OF_MEMORY
+
+
+# The words of torch, the CPU allocator, C++, cuBLAS, cuDNN, the linker and the system: only torch
+# has an exception class.
+_NO_MEMORY = (
+    *("out of memory", "DefaultCPUAllocator", "bad_alloc", "STATUS_ALLOC_FAILED"),
+    *("annot allocate", "can't allocate", "failed to map segment", "can't start new thread"),
+)
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Return whether an error means that memory, of a device or of the process, is exhausted."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    may_be = isinstance(error, RuntimeError | ImportError | OSError)
+    return may_be and any(words in str(error) for words in _NO_MEMORY)
 
 
 def error_from_json(error: Mapping[str, Any]) -> FedcliError:

@@ -1,5 +1,6 @@
 """Untrusted text made printable: names in files may contain anything."""
 
+import re
 import reprlib
 from typing import Any
 
@@ -18,6 +19,20 @@ def printable(text: str, most: int = _MOST) -> str:
         return text
     line = " ".join(text.split("\n"))
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+# What makes a spreadsheet compute a cell, also in its full-width form and where cells end at ";".
+_FORMULA = re.compile("(^|;)(\\s*[=+\\-@\uff1d\uff0b\uff0d\uff20\\t\\r])")
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
+
+def spreadsheet_text(text: str) -> str:
+    """Return text for a cell of a CSV file: printable, and no formula.
+
+    What a spreadsheet would compute gets an apostrophe before it, as OWASP advises ("CSV
+    injection"); a number in text stays as it is.
+    """
+    return text if _NUMBER.fullmatch(text) else printable(_FORMULA.sub(r"\1'\2", text))
 
 
 def brief(value: Any) -> str:

@@ -12,9 +12,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from fedcli import __version__
+from fedcli.cli import streams
 from fedcli.cli.options.groups import flattened
 from fedcli.cli.render.output import print_json
-from fedcli.errors import ExitStatus, FedcliError
+from fedcli.errors import ExitStatus, FedcliError, is_memory_error
 from fedcli.text import printable
 
 COMMANDS = (
@@ -117,18 +118,31 @@ def execute(arguments: list[str]) -> int:
         found = _described("interrupted", "interrupted")
         return _report(arguments, found, ExitStatus.INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.abandon(sys.stdout)
         return ExitStatus.FAILED
-    except OSError as error:
-        found = _described("storage", f"cannot read or write: {error}")
-        return _report(arguments, found, ExitStatus.FAILED)
-    except MemoryError:
-        found = _described("out-of-memory", "out of memory")
-        return _report(arguments, found, ExitStatus.OUT_OF_MEMORY)
     except Exception as error:
+        return _report_unexpected(arguments, error)
+
+
+def _report_unexpected(arguments: list[str], error: Exception) -> int:
+    if is_memory_error(error):
+        hint = "free some memory, or raise the limit (ulimit -v)"
+        found = _described("out-of-memory", f"out of memory: {_reason(error)}", hint)
+        return _report(arguments, found, ExitStatus.OUT_OF_MEMORY)
+    if isinstance(error, OSError) and streams.is_of_stream(error):
+        streams.abandon(sys.stdout)
+        found = _described("storage", f"standard output: cannot write: {error.strerror}")
+    elif isinstance(error, OSError):
+        found = _described("storage", f"cannot read or write: {error}")
+    else:
         hint = "this is a mistake in fedcli; --debug shows where"
         found = _described("internal", f"{type(error).__name__}: {error}", hint)
-        return _report(arguments, found, ExitStatus.FAILED)
+    return _report(arguments, found, ExitStatus.FAILED)
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0]
 
 
 def _described(kind: str, message: str, hint: str | None = None) -> dict[str, Any]:
@@ -139,24 +153,20 @@ def _report(arguments: list[str], error: dict[str, Any], status: int) -> int:
     if "--debug" in arguments:
         traceback.print_exc()
     if "--json" in arguments:
-        print_json({"error": error})
-    else:
-        print(f"error: {printable(error['message'])}", file=sys.stderr)
-        if error["hint"]:
-            print(f"hint: {printable(error['hint'])}", file=sys.stderr)
+        try:
+            print_json({"error": error})
+            return int(status)
+        except OSError:
+            streams.abandon(sys.stdout)
+    streams.complain(f"error: {printable(error['message'])}")
+    if error["hint"]:
+        streams.complain(f"hint: {printable(error['hint'])}")
     return int(status)
 
 
 def main() -> NoReturn:
     """Run the command line of this process."""
-    status = execute(sys.argv[1:])
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except OSError as error:
-        status = status or ExitStatus.FAILED
-        if not isinstance(error, BrokenPipeError):
-            print(f"error: standard output: cannot write: {error.strerror}", file=sys.stderr)
-            sys.stderr.flush()
+    streams.prepare(debug="--debug" in sys.argv)
+    status = streams.finish(execute(sys.argv[1:]))
     # A process that has imported torch takes most of a second to take itself down.
     os._exit(status)

@@ -12,6 +12,7 @@ Columns
     measure     what was measured
     value       a number
 
+Text is printable and no formula (``spreadsheet_text``); values are numbers.
 ``docs/commands/report.md`` lists the measures; those of a table are declared with its columns. A
 value that is not known has no row.
 """
@@ -25,6 +26,7 @@ from fedcli.formats.evaluation import Score
 from fedcli.reporting.columns import CLASSES, HETEROGENEITY, ROUNDS, SCORES, UPDATES, UpdateRow
 from fedcli.reporting.layout import Column, Row
 from fedcli.reporting.model import Report, RoundReport, RunReport
+from fedcli.text import spreadsheet_text
 
 HEADER = (
     "run",
@@ -50,8 +52,15 @@ def to_csv(report: Report) -> str:
     for run in report.runs:
         for row in _run(run):
             if row["value"] is not None:
-                writer.writerow({"run": run.label, **row})
+                writer.writerow(_safe({"run": run.label, **row}))
     return text.getvalue()
+
+
+def _safe(row: Cells) -> Cells:
+    return {
+        name: spreadsheet_text(cell) if isinstance(cell, str) else cell
+        for name, cell in row.items()
+    }
 
 
 def _measured(columns: Iterable[Column[Row]], row: Row) -> Iterator[Cells]:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 
-from fedcli.errors import OutOfMemoryError, UsageError
+from fedcli.errors import OutOfMemoryError, UsageError, is_memory_error
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -126,15 +126,12 @@ def device_memory(device: torch.device) -> int | None:
     return torch.cuda.get_device_properties(device).total_memory
 
 
-# The words of torch, the CPU allocator, C++, cuBLAS and cuDNN; only torch has an exception class.
-_OUT_OF_MEMORY = ("out of memory", "DefaultCPUAllocator", "bad_alloc", "STATUS_ALLOC_FAILED")
 _ONEDNN = "could not create a primitive"  # unsupported operations say "primitive descriptor"
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Return whether an error means that a device or the CPU is out of memory."""
-    text = str(error)
-    known = any(words in text for words in _OUT_OF_MEMORY) or text == _ONEDNN
+    known = is_memory_error(error) or str(error) == _ONEDNN
     return isinstance(error, torch.OutOfMemoryError) or known
 
 

@@ -734,6 +734,13 @@ class TestCsv:
         assert [row["value"] for row in of_cat] == ["0.55"]
         assert all(float(row["value"]) >= 0 for row in rows)
 
+    def test_has_neither_formulas_nor_escape_sequences(self, run: Run) -> None:
+        text = to_csv(report([run], labels=["=cmd|' /C calc'!A0\x1b[2J"]))
+        assert "\x1b" not in text
+        rows = list(csv.DictReader(io.StringIO(text)))
+        assert {row["run"] for row in rows} == {r"'=cmd|' /C calc'!A0\x1b[2J"}
+        assert all(float(row["value"]) >= 0 for row in rows)
+
     def test_names_a_value_once(self, run: Run) -> None:
         rows = list(csv.DictReader(io.StringIO(to_csv(report([run])))))
         keys = [tuple(value for column, value in row.items() if column != "value") for row in rows]

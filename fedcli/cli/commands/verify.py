@@ -1,12 +1,12 @@
 """``fedcli verify``."""
 
-import sys
 from pathlib import Path
 
 import typer
 
 from fedcli.cli.options.shared import RUN, OutputOptions
 from fedcli.cli.render.output import Output, plain
+from fedcli.cli.streams import complain
 from fedcli.errors import ExitStatus
 from fedcli.text import printable
 
@@ -57,5 +57,5 @@ def verify(
         output.result(values, lambda _: render(result))
     if error is not None:
         if not printing.json:
-            print(f"error: {printable(error['message'])}", file=sys.stderr)
+            complain(f"error: {printable(error['message'])}")
         raise typer.Exit(ExitStatus.BAD_INPUT)

@@ -1,8 +1,10 @@
 """What a command prints: results on standard output, progress and logs on standard error."""
 
+import contextlib
 import copy
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -38,7 +40,9 @@ def plain(value: Any) -> Any:
 
 def print_json(values: Mapping[str, Any]) -> None:
     """Print the one JSON object of a command; escape what is not printable, as JSON does."""
-    text = json.dumps({"schema": SCHEMA, **plain(values)}, ensure_ascii=False)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    in_ascii = not encoding.lower().startswith("utf")
+    text = json.dumps({"schema": SCHEMA, **plain(values)}, ensure_ascii=in_ascii)
     if not text.isprintable():
         text = "".join(c if c.isprintable() else _json_escape(c) for c in text)
     print(text)
@@ -107,7 +111,9 @@ class Output:
     def say(self, line: str) -> None:
         """Print a line on standard error, unless ``--quiet``."""
         if not self.quiet:
-            self.log.print(printable(line))
+            # the work goes on if nobody listens; rich ends the process if a pipe is closed
+            with contextlib.suppress(OSError, SystemExit):
+                self.log.print(printable(line))
 
     def result(self, result: Any, render: Callable[[Any], list[RenderableType]]) -> None:
         """Print a step's result: as JSON, or as ``render`` draws it."""

@@ -1,8 +1,6 @@
 """Shared by ``partition`` and ``init``: model, plan, round 0, and replacing an old run."""
 
-import re
-import shutil
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +17,8 @@ from fedcli.run.info import ModelInfo, RunInfo
 from fedcli.run.sampling import sampled_clients
 from fedcli.security.keys import SigningKey
 from fedcli.security.signatures import sign_global
-from fedcli.storage.atomic import publish_first, temporary_directory
+from fedcli.setup.replacement import take_place
+from fedcli.storage.atomic import temporary_directory
 
 if TYPE_CHECKING:
     from fedcli.models.weights import InitialModel
@@ -172,50 +171,13 @@ def built_aside(root: Path, info: RunInfo, *, force: bool) -> Iterator[Run]:
         run = Run.create(aside, info)
         yield run
         try:
-            _take_place(run, root, force=force)
+            take_place(run, root, force=force)
         except OvertakenError:
             existing(root, info, force=False)
         except OSError as error:
-            what, again = "make the run", "the command once the cause is removed"
-            if force:
-                what, again = "replace the old run", "it: parts of the old run are gone"
-            raise StorageError(
-                f"cannot {what}: {error}", hint=f"repeat {again}", path=root
-            ) from error
-
-
-def _take_place(run: Run, root: Path, *, force: bool) -> None:
-    """Move the files of a run to ``root``, ``run.json`` last: without it, there is no run.
-
-    Removes the files of an unfinished run; with ``force``, of any run.
-    """
-    files = [path.relative_to(run.root) for path in run.root.rglob("*") if path.is_file()]
-    marker = Path("run.json")
-    files.remove(marker)
-    if force:
-        (root / marker).unlink(missing_ok=True)
-    elif (root / marker).exists():
-        raise OvertakenError("another process has just written it", path=root / marker)
-    _clear(root, keep={root / file for file in files}, rounds=force)
-    for file in files:
-        (root / file).parent.mkdir(parents=True, exist_ok=True)
-        (run.root / file).replace(root / file)
-    if force:
-        (run.root / marker).replace(root / marker)
-    else:
-        publish_first(run.root / marker, root / marker)
-
-
-def _clear(root: Path, keep: Container[Path], *, rounds: bool) -> None:
-    """Remove the data of an old or unfinished run, and with ``rounds`` its rounds; nothing else."""
-    data = root / "data"
-    shards = data.glob("client-*.safetensors")
-    for path in (*shards, data / "test.safetensors", data / "partition.json"):
-        if path not in keep:
-            path.unlink(missing_ok=True)
-    for path in (root / "rounds").glob("*") if rounds else ():
-        if re.fullmatch(r"\d{4,}", path.name):
-            shutil.rmtree(path)
+            what = "replace the old run" if force else "make the run"
+            hint = "nothing was changed; repeat the command once the cause is removed"
+            raise StorageError(f"cannot {what}: {error}", hint=hint, path=root) from error
 
 
 def plan_of(start: Start, classes: Sequence[str], shape: tuple[int, ...]) -> Plan:

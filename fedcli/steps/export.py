@@ -1,7 +1,6 @@
 """Write a global model to a file for other programs, with a card that says where it comes from."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
@@ -23,6 +22,7 @@ from fedcli.run import Run
 from fedcli.run.round import Round
 from fedcli.security.global_model import check_global_model
 from fedcli.storage.atomic import write_bytes
+from fedcli.storage.commit import commit
 
 SUFFIXES = {"safetensors": (".safetensors",), "torch": (".pt", ".pth"), "onnx": (".onnx",)}
 _PROGRAMS = {"safetensors": (), "torch": ("torch",), "onnx": ("torch", "onnx", "onnxscript")}
@@ -84,9 +84,8 @@ def export(
         versions=_versions(format),
     )
     described = card(exported, _facts(run, round_, model.sha256)).encode()
-    # the model last, so that it never lacks its card
-    files = {_card_of(path): described, path: data}
-    return _result(exported, path, already_done=not _write(files, force=force))
+    made = _write(path, data, described, force=force)
+    return _result(exported, path, already_done=not made)
 
 
 @dataclass(frozen=True)
@@ -176,18 +175,27 @@ def _facts(run: Run, round_: Round, sha256: str) -> Facts:
     )
 
 
-def _write(files: Mapping[Path, bytes], *, force: bool) -> bool:
-    """Write the files that do not exist with this content; return whether there were any."""
-    other = [path for path, data in files.items() if not _is(path, data)]
-    for path in other:
-        if path.exists() and not force:
+def _write(path: Path, data: bytes, described: bytes, *, force: bool) -> bool:
+    """Write the model and its card unless they exist; return whether anything was written."""
+    card = _card_of(path)
+    files = {card: described, path: data}
+    other = [one for one, content in files.items() if not _is(one, content)]
+    for one in other:
+        if one.exists() and not force:
             raise ConflictError(
                 "exists, and is not what would be written",
                 hint="--force replaces it; --output names another file",
-                path=path,
+                path=one,
             )
-    for path in other:
-        write_bytes(path, files[path])
+    if other:
+        commit(
+            path,
+            [card],
+            write=lambda: write_bytes(card, described),
+            publish=lambda: write_bytes(path, data),
+            is_done=lambda: _is(path, data),
+            replaces=path.exists(),
+        )
     return bool(other)
 
 

@@ -3,13 +3,16 @@
 import contextlib
 import fcntl
 import os
+import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from io import FileIO
 from pathlib import Path
 
+from fedcli.errors import FedcliError, StorageError
 from fedcli.storage.atomic import discard, storage_errors, with_mode, write_all
-from fedcli.storage.temporaries import temporary
+from fedcli.storage.temporaries import backup_of, remove_leftovers
 from fedcli.storage.untrusted import InputFile
 
 _PATIENCE = 10.0  # seconds
@@ -21,7 +24,7 @@ def _back_up(path: Path) -> Path | None:
 
     On file systems without hard links it is a copy. The caller removes it.
     """
-    backup = temporary(path.with_name(f"{path.name}.before"))
+    backup = backup_of(path)
     try:
         backup.hardlink_to(path)
     except FileNotFoundError:
@@ -66,6 +69,9 @@ def commit(
                 marker.unlink(missing_ok=True)
         write()
         publish()
+    if replaces:
+        for directory in {path.parent for path in (*companions, marker)}:
+            remove_leftovers(directory)  # of one that was killed while the old marker was gone
 
 
 @contextlib.contextmanager
@@ -75,30 +81,71 @@ def _restored_on_failure(paths: Sequence[Path], is_done: Callable[[], bool]) -> 
     Files that do not exist now are removed.
     """
     before: dict[Path, Path | None] = {}
+    lost: dict[Path, Path] = {}
     try:
         for path in paths:
             with storage_errors("write", path):
                 before[path] = _back_up(path)
         yield
-    except BaseException:
+    except BaseException as error:
         if len(before) == len(paths) and not is_done():
-            for path, backup in before.items():
-                _restore(path, backup)
+            lost = restore(before)
+        if lost:
+            raise not_restored(lost, error) from error
         raise
     finally:
-        for backup in before.values():
-            if backup is not None:
+        for path, backup in before.items():
+            if backup is not None and path not in lost:
                 discard(backup)
 
 
-def _restore(path: Path, backup: Path | None) -> None:
-    # If even this fails, the files of an unfinished step remain; repeating the step replaces them,
-    # or reports the same error.
-    with contextlib.suppress(OSError):
+def restore(before: Mapping[Path, Path | None]) -> dict[Path, Path]:
+    """Put files back from their backups, and remove those that had none, in order.
+
+    Returns the backups of files that could not be put back: they are the only copies.
+    """
+    lost = {}
+    for path, backup in before.items():
         if backup is None:
-            path.unlink(missing_ok=True)
-        else:
-            backup.replace(path)
+            # If even this fails, a file of an unfinished step remains; repeating the step
+            # replaces it, or reports the same error.
+            discard(path)
+        elif not _put_back(path, backup):
+            lost[path] = backup
+    return lost
+
+
+def _put_back(path: Path, backup: Path) -> bool:
+    """Rename, link or copy a backup to where it was: a failing disk may still do one of them."""
+    for way in (backup.replace, partial(_link, backup), partial(_copy_over, backup)):
+        with contextlib.suppress(OSError, FedcliError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            way(path)
+            return True
+    return False
+
+
+def _link(backup: Path, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.hardlink_to(backup)
+
+
+def _copy_over(backup: Path, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    _copy(backup, path)
+
+
+def not_restored(lost: Mapping[Path, Path], error: BaseException) -> StorageError:
+    """Return the error of a step that failed, and whose old files are now in their backups."""
+    path, backup = next(iter(lost.items()))
+    cause = error.__cause__ if isinstance(error, StorageError) else error
+    reason = getattr(cause, "strerror", None) or str(cause)
+    more = f", and {len(lost) - 1} more likewise" if len(lost) > 1 else ""
+    return StorageError(
+        f"cannot write: {reason}; the old file could not be put back, and is {backup.name}{more}",
+        hint=f"once the cause is removed: mv {shlex.quote(str(backup))} {shlex.quote(str(path))}",
+        path=path,
+    )
 
 
 @contextlib.contextmanager

@@ -14,7 +14,10 @@ import socket
 from functools import cache
 from pathlib import Path
 
-_TEMPORARY = re.compile(r"^\..+\.(?P<place>[A-Za-z0-9-]+)\.(?P<pid>\d+)-[0-9a-f]{8}\.tmp$")
+_BACKUP = "before"
+_TEMPORARY = re.compile(
+    r"^\.(?P<stem>.+)\.(?P<place>[A-Za-z0-9-]+)\.(?P<pid>\d+)-[0-9a-f]{8}\.tmp$"
+)
 
 
 @cache
@@ -34,6 +37,19 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.{_place()}.{writer}.tmp")
 
 
+def backup_of(path: Path) -> Path:
+    """Return a name for what is at ``path``, which may become its only copy.
+
+    ``remove_leftovers`` removes it only once there is a file at ``path`` again.
+    """
+    return temporary(path.with_name(f"{path.name}.{_BACKUP}"))
+
+
+def _is_only_copy(directory: Path, stem: str) -> bool:
+    name = stem.removesuffix(f".{_BACKUP}")
+    return name != stem and not (directory / name).exists()
+
+
 def is_running(pid: int) -> bool:
     """Return whether this process exists on this host."""
     try:
@@ -51,6 +67,8 @@ def remove_leftovers(directory: Path) -> None:
         for entry in os.scandir(directory):
             match = _TEMPORARY.match(entry.name)
             if match and match["place"] == _place() and not is_running(int(match["pid"])):
+                if _is_only_copy(directory, match["stem"]):
+                    continue
                 with contextlib.suppress(OSError):
                     if entry.is_dir(follow_symlinks=False):
                         shutil.rmtree(entry.path)

@@ -44,13 +44,11 @@ FAULTS: dict[str, tuple[dict[str, Any], ...]] = {
 }
 # Steps with several results: those that were done stay.
 SEVERAL = {
-    "partition --force",
     "init, signed",
     "train-client",
     "evaluate",
     "report",
     "gc",
-    "export",
 }
 
 

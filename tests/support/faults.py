@@ -38,8 +38,9 @@ class Fault:
 
     Call number ``at``, from 0 on, goes wrong. ``how``: the process is killed ``before`` or
     ``after`` it, or with ``half`` of its bytes written; it fails with ``number`` (``error``), and
-    so do the later ones that take space (``full``), or all (``denied``); the signal ``number`` is
-    sent to the first process (``signal``), or SIGKILL to all of them (``all``).
+    so do the later ones that take space (``full``), those of ``names`` (``broken``), or all
+    (``denied``); the signal ``number`` is sent to the first process (``signal``), or SIGKILL to all
+    of them (``all``).
 
     ``slow`` is how many seconds a rename takes at most. ``lag`` is how many seconds pass before a
     new name is listed; every other listing is then an old one.
@@ -50,6 +51,7 @@ class Fault:
     at: int | None = None
     how: str = ""
     number: int = 0
+    names: tuple[str, ...] = ()
     slow: float = 0.0
     lag: float = 0.0
 
@@ -145,6 +147,8 @@ class Layer:
                 return number == self._fault.at
             case "full":
                 return name not in _ON_A_FULL_DISK
+            case "broken":
+                return name in self._fault.names
             case _:
                 return self._fault.how == "denied"
 

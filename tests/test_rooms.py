@@ -8,7 +8,17 @@ import fedcli
 
 MOST_ARROWS = 220
 FLAT = {
-    *("__init__", "__main__", "cores", "errors", "options", "progress", "randomness", "text"),
+    *(
+        "__init__",
+        "__main__",
+        "cores",
+        "errors",
+        "options",
+        "progress",
+        "randomness",
+        "system",
+        "text",
+    ),
     "user_code",
 }
 

@@ -26,6 +26,7 @@ from fedcli.client.session import (
     starting_state,
 )
 from fedcli.errors import UsageError
+from fedcli.formats.client_ids import check_distinct
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.records import encode
 from fedcli.models import build, takes_rgb
@@ -79,6 +80,7 @@ def train_client(
     and was made from other inputs), ``OutOfMemoryError`` and ``StorageError``.
     """
     ids = run.choose_clients(clients)
+    check_distinct(ids)
     if data is not None and len(ids) != 1:
         raise UsageError(f"--data: belongs to one client, found {len(ids)} in --id")
     signing = member_key(run, ids, key)

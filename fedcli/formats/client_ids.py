@@ -6,7 +6,12 @@ from collections.abc import Iterable
 from fedcli.errors import UsageError
 from fedcli.text import brief
 
-_CLIENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_CLIENT_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
+# Windows opens a device whatever follows the first dot of such a name.
+_DEVICES = frozenset(
+    {"CON", "PRN", "AUX", "NUL"} | {f"{port}{n}" for port in ("COM", "LPT") for n in range(10)}
+)
+_PARTS = (".val", ".test")  # a client's shards besides that for training
 
 
 def client_order(ids: Iterable[str]) -> list[str]:
@@ -16,14 +21,42 @@ def client_order(ids: Iterable[str]) -> list[str]:
 
 def is_client_id(client: str) -> bool:
     """Return whether a string can name a client and its files."""
-    return _CLIENT_ID.fullmatch(client) is not None
+    return _CLIENT_ID.fullmatch(client) is not None and not _is_device(client)
+
+
+def _is_device(client: str) -> bool:
+    return client.partition(".")[0].upper() in _DEVICES
 
 
 def check_client_id(client: str) -> str:
     """Return a client id that is safe as a file name; raise ``UsageError`` otherwise."""
-    if not is_client_id(client):
-        raise UsageError(
-            f"client id {brief(client)}: expected letters, digits, '.', '_' or '-', at most 64,"
-            " the first a letter or a digit"
-        )
-    return client
+    if is_client_id(client):
+        return client
+    if _CLIENT_ID.fullmatch(client):
+        raise UsageError(f"client id {brief(client)}: names a device on Windows; choose another")
+    raise UsageError(
+        f"client id {brief(client)}: expected letters, digits, '.', '_' or '-', at most 64,"
+        " the first a letter or a digit, and no '.' at the end"
+    )
+
+
+def check_distinct(clients: Iterable[str]) -> None:
+    """Raise ``UsageError`` for two ids whose files have one name on some file system.
+
+    Windows and macOS do not distinguish upper and lower case.
+    """
+    seen: dict[str, str] = {}
+    for client in clients:
+        folded = client.casefold()
+        if (other := seen.setdefault(folded, client)) != client:
+            raise UsageError(
+                f"client ids {other!r} and {client!r}: are one file name where upper and lower case"
+                " are not distinguished; choose others"
+            )
+    for folded, client in seen.items():
+        for part in _PARTS:
+            if (other := seen.get(folded.removesuffix(part), client)) != client:
+                raise UsageError(
+                    f"client ids {other!r} and {client!r}: the shards of the first have the names"
+                    f" of the second; choose others, without {part!r} at the end"
+                )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedcli.errors import RunFormatError, UsageError
-from fedcli.formats.client_ids import check_client_id, client_order, is_client_id
+from fedcli.formats.client_ids import check_client_id, check_distinct, client_order, is_client_id
 from fedcli.formats.public_key import check_public_key
 from fedcli.options import check, option
 from fedcli.plan import Plan
@@ -125,6 +125,7 @@ class RunInfo:
             raise UsageError(f"seed: expected a number of at least 0, found {self.seed}")
         if len(set(map(check_client_id, self.clients))) < len(self.clients):
             raise UsageError("clients: expected ids that differ from each other")
+        check_distinct(self.clients)
         if self.members and self.members.keys() != set(self.clients):
             raise UsageError("members: expected the key of every client, and of nobody else")
         for client, key in self.members.items():

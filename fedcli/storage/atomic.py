@@ -17,6 +17,7 @@ from fedcli.errors import BadInputError, NotReadyError, OvertakenError, StorageE
 from fedcli.storage.strict_json import parse_json
 from fedcli.storage.temporaries import remove_leftovers, temporary
 from fedcli.storage.untrusted import InputFile
+from fedcli.system import read_at, write_at
 
 _MOST_JSON = 32_000_000  # bytes; a confusion matrix of 1000 classes has 13 million
 
@@ -163,17 +164,17 @@ def _flush_directory(path: Path) -> None:
 
 
 def write_all(file: FileIO, data: bytes | memoryview, offset: int) -> None:
-    """Write all of ``data`` at ``offset``; a single ``pwrite`` may write only a part."""
+    """Write all of ``data`` at ``offset``; a single call may write only a part."""
     view = memoryview(data).cast("B")
     while view:
-        written = os.pwrite(file.fileno(), view, offset)
+        written = write_at(file.fileno(), view, offset)
         view, offset = view[written:], offset + written
 
 
 def read_all(file: FileIO, buffer: memoryview, offset: int) -> None:
     """Fill ``buffer`` from ``offset`` on. Raises ``OSError`` if the file is too short."""
     while buffer:
-        count = os.preadv(file.fileno(), [buffer], offset)
+        count = read_at(file.fileno(), buffer, offset)
         if count == 0:
             raise OSError(f"ends at byte {offset}")
         buffer, offset = buffer[count:], offset + count

@@ -1,7 +1,6 @@
 """Write files that belong together: companions first, then the marker; or none of them."""
 
 import contextlib
-import fcntl
 import os
 import shlex
 import time
@@ -14,6 +13,7 @@ from fedcli.errors import FedcliError, StorageError
 from fedcli.storage.atomic import discard, storage_errors, with_mode, write_all
 from fedcli.storage.temporaries import backup_of, remove_leftovers
 from fedcli.storage.untrusted import InputFile
+from fedcli.system import fcntl
 
 _PATIENCE = 10.0  # seconds
 _PIECE = 2**20  # bytes copied at a time
@@ -152,9 +152,12 @@ def not_restored(lost: Mapping[Path, Path], error: BaseException) -> StorageErro
 def locked(directory: Path) -> Iterator[None]:
     """Hold an exclusive lock on a directory during the block.
 
-    A killed process leaves nothing behind. The block is entered without the lock if the file system
-    has no locks, or after ten seconds of waiting.
+    A killed process leaves nothing behind. The block is entered without the lock if the system or
+    the file system has no locks, or after ten seconds of waiting.
     """
+    if fcntl is None:
+        yield
+        return
     with storage_errors("read", directory):
         descriptor = os.open(directory, os.O_RDONLY)
     try:

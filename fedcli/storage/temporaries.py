@@ -51,7 +51,9 @@ def _is_only_copy(directory: Path, stem: str) -> bool:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether this process exists on this host."""
+    """Return whether this process exists on this host; where that cannot be asked, True."""
+    if os.name == "nt":  # there, signal 0 is Ctrl-C
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from fedcli.errors import BadInputError, NotReadyError, StorageError
+from fedcli.system import NO_LINKS, READ_FLAGS, read_at
 
 # Errors of opening a socket, or a device without a driver.
 _NO_FILE = (errno.ENXIO, errno.ENODEV, errno.EOPNOTSUPP)
@@ -26,7 +27,7 @@ class InputFile:
 
     def __init__(self, path: Path, *, follow: bool = False) -> None:
         self.path = path
-        self._flags = os.O_RDONLY | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
+        self._follow = follow
         self._fd: int | None = None
         self._status: os.stat_result | None = None
         self.size = os.fstat(self._wake()).st_size
@@ -46,8 +47,10 @@ class InputFile:
 
     def _open(self) -> int:
         try:
-            # O_NONBLOCK: opening a named pipe must return, so that it can be refused
-            return os.open(self.path, self._flags | os.O_NONBLOCK)
+            if not self._follow and not NO_LINKS and self.path.is_symlink():
+                raise OSError(errno.ELOOP, "is a link")
+            # without waiting: opening a named pipe must return, so that it can be refused
+            return os.open(self.path, READ_FLAGS | (0 if self._follow else NO_LINKS))
         except (FileNotFoundError, NotADirectoryError):
             raise NotReadyError("no such file", path=self.path) from None
         except OSError as error:
@@ -88,7 +91,7 @@ class InputFile:
         """Raise ``BadInputError`` if the file was changed, or another one is at its path."""
         self.check_unchanged()
         try:
-            now = self.path.stat(follow_symlinks=not self._flags & os.O_NOFOLLOW)
+            now = self.path.stat(follow_symlinks=self._follow)
         except FileNotFoundError:
             raise BadInputError("was removed while it was used", path=self.path) from None
         if self.identity != _state(now):
@@ -107,7 +110,7 @@ class InputFile:
         descriptor = self._wake()
         while buffer:
             try:
-                count = os.preadv(descriptor, [buffer], offset)
+                count = read_at(descriptor, buffer, offset)
             except OSError as error:
                 raise StorageError(f"cannot read: {error.strerror}", path=self.path) from error
             if count == 0:

@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import gc
 import os
-import resource
 import sys
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -12,6 +11,7 @@ from typing import TypeVar
 import torch
 
 from fedcli.errors import OutOfMemoryError, UsageError, is_memory_error
+from fedcli.system import resource
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -111,12 +111,14 @@ def reset_peak_memory(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def peak_memory(device: torch.device) -> int:
-    """Return the peak memory so far in bytes, of the GPU or of the process."""
+def peak_memory(device: torch.device) -> int | None:
+    """Return the peak memory so far in bytes, of the GPU or of the process; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)  # reserved: other processes cannot use it
+    if resource is None:
+        return None
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
 
 
 def device_memory(device: torch.device) -> int | None:

@@ -43,13 +43,7 @@ FAULTS: dict[str, tuple[dict[str, Any], ...]] = {
     "rmdir": (DENIED,),
 }
 # Steps with several results: those that were done stay.
-SEVERAL = {
-    "init, signed",
-    "train-client",
-    "evaluate",
-    "report",
-    "gc",
-}
+SEVERAL = {"init, signed", "train-client", "evaluate", "report", "gc"}
 
 
 def faults_of(calls: list[str]) -> list[tuple[int, dict[str, Any]]]:

@@ -52,7 +52,7 @@ def run(
 
     opened = Run.open(run)
     # Treat what schedulers and closed terminals send like Ctrl-C: stop the steps, keep the rest.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup sets this for SIGHUP
             signal.signal(number, signal.default_int_handler)
     with Output("run", printing) as output:

@@ -1,0 +1,39 @@
+"""What only some systems offer: Windows lacks the modules and calls that are looked up here."""
+
+import importlib
+import os
+from typing import Any
+
+
+def _module_if_any(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+fcntl = _module_if_any("fcntl")
+resource = _module_if_any("resource")
+# Binary (Windows alone has text files), and without waiting for, or becoming, somebody's terminal.
+READ_FLAGS = os.O_RDONLY | sum(
+    getattr(os, name, 0) for name in ("O_BINARY", "O_NOCTTY", "O_NONBLOCK")
+)
+NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
+
+
+def read_at(descriptor: int, buffer: memoryview, offset: int) -> int:
+    """Read into ``buffer`` from ``offset`` on; return the number of bytes, 0 at the end."""
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [buffer], offset)
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    data = os.read(descriptor, len(buffer))
+    buffer[: len(data)] = data
+    return len(data)
+
+
+def write_at(descriptor: int, data: memoryview, offset: int) -> int:
+    """Write ``data`` at ``offset``; return the number of bytes, which may be fewer."""
+    if hasattr(os, "pwrite"):
+        return os.pwrite(descriptor, data, offset)
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    return os.write(descriptor, data)

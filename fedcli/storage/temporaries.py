@@ -16,8 +16,9 @@ from pathlib import Path
 
 _BACKUP = "before"
 _TEMPORARY = re.compile(
-    r"^\.(?P<stem>.+)\.(?P<place>[A-Za-z0-9-]+)\.(?P<pid>\d+)-[0-9a-f]{8}\.tmp$"
+    r"\.(?P<stem>.+)\.(?P<place>[A-Za-z0-9-]+)\.(?P<pid>[0-9]+)-[0-9a-f]{8}\.tmp", re.DOTALL
 )
+_LARGEST_PID = 2**31 - 1  # no system counts further, and kill() takes no larger number
 
 
 @cache
@@ -51,7 +52,12 @@ def _is_only_copy(directory: Path, stem: str) -> bool:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether this process exists on this host; where that cannot be asked, True."""
+    """Return whether this process exists on this host; where that cannot be asked, True.
+
+    A number from a file may be any.
+    """
+    if not 0 < pid <= _LARGEST_PID:
+        return False
     if os.name == "nt":  # there, signal 0 is Ctrl-C
         return True
     try:
@@ -64,15 +70,22 @@ def is_running(pid: int) -> bool:
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Delete temporary files of killed processes of this host and container."""
+    """Delete temporary files of killed processes of this host and container.
+
+    Anybody may have put files there under any name; whatever they are called, nothing is raised.
+    """
     with contextlib.suppress(OSError):
         for entry in os.scandir(directory):
-            match = _TEMPORARY.match(entry.name)
+            match = _TEMPORARY.fullmatch(entry.name)
             if match and match["place"] == _place() and not is_running(int(match["pid"])):
-                if _is_only_copy(directory, match["stem"]):
-                    continue
-                with contextlib.suppress(OSError):
-                    if entry.is_dir(follow_symlinks=False):
-                        shutil.rmtree(entry.path)
-                    else:
-                        Path(entry.path).unlink()
+                if not _is_only_copy(directory, match["stem"]):
+                    _remove(entry)
+
+
+def _remove(entry: "os.DirEntry[str]") -> None:
+    # a stranger may nest folders more deeply than Python's stack
+    with contextlib.suppress(OSError, RecursionError):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            Path(entry.path).unlink()

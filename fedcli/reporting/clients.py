@@ -1,5 +1,6 @@
 """Each client over the whole run, as its rounds describe it."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,11 +18,12 @@ Entries = Sequence[tuple[RoundReport, ClientRound]]
 
 
 def total(values: Iterable[Number | None]) -> Number | None:
-    """Return the sum; None without values, or if one of them is not known."""
+    """Return the sum; None without values, or if one of them is not known, or if it overflows."""
     known = list(values)
     if not known or any(value is None for value in known):
         return None
-    return sum(value for value in known if value is not None)
+    found = sum(value for value in known if value is not None)
+    return found if math.isfinite(found) else None
 
 
 def client_reports(

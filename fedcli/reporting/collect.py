@@ -12,6 +12,7 @@ from fedcli.formats.telemetry import Telemetry
 from fedcli.reporting.clients import client_reports, total
 from fedcli.reporting.model import ClientRound, Note, RoundReport, RunReport
 from fedcli.reporting.notes import notes_on
+from fedcli.reporting.optional_files import OptionalFiles
 from fedcli.reporting.rules import rule_label
 from fedcli.reporting.words import named
 from fedcli.run import Run
@@ -22,10 +23,11 @@ from fedcli.run.round import Round
 def collect(run: Run, label: str) -> RunReport:
     """Read everything that a report can use from a run's directory, apart from its tensors.
 
-    Raises ``BadInputError`` that names a file which cannot be used.
+    A file that cannot be used is left out, and a note says so.
     """
-    partition = PartitionFile.read(run.partition_file)
-    rounds, remarks = _rounds(run)
+    files = OptionalFiles(run)
+    partition = files.read(PartitionFile, run.partition_file)
+    rounds, remarks = _rounds(run, files)
     test = partition.shards.get("test.safetensors") if partition else None
     report = RunReport(
         label=label,
@@ -42,20 +44,20 @@ def collect(run: Run, label: str) -> RunReport:
         notes=(),
         heterogeneity=partition.heterogeneity if partition else None,
     )
-    return replace(report, notes=(*notes_on(run, report, partition), *remarks))
+    return replace(report, notes=(*files.notes(), *notes_on(run, report, partition), *remarks))
 
 
 def _is_centralised(run: Run) -> bool:
     return len(run.info.clients) == 1
 
 
-def _rounds(run: Run) -> tuple[tuple[RoundReport, ...], list[Note]]:
+def _rounds(run: Run, files: OptionalFiles) -> tuple[tuple[RoundReport, ...], list[Note]]:
     last = max((round_.number for round_ in run.complete_rounds()), default=-1)
     reports, notes = [], []
     for round_ in run.rounds():
-        manifest = Manifest.read(round_.manifest)
-        clients, without = _clients(run, round_, manifest)
-        scores, outdated = _scores(run, round_, manifest)
+        manifest = files.read(Manifest, round_.manifest)
+        clients, without = _clients(run, round_, manifest, files)
+        scores, outdated = _scores(run, round_, manifest, files)
         report = RoundReport(
             number=round_.number,
             complete=round_.number <= last,
@@ -119,7 +121,7 @@ def _accumulated(rounds: Iterable[RoundReport]) -> tuple[RoundReport, ...]:
 
 
 def _clients(
-    run: Run, round_: Round, manifest: Manifest | None
+    run: Run, round_: Round, manifest: Manifest | None, files: OptionalFiles
 ) -> tuple[tuple[ClientRound, ...], list[Note]]:
     """Join the manifest (else what was delivered) with the telemetry of the same updates."""
     accepted: dict[str, Contribution | None] = dict.fromkeys(round_.delivered())
@@ -128,7 +130,7 @@ def _clients(
     clients, without = [], []
     for client, entry in accepted.items():
         own = run.round(entry.round) if entry else round_
-        telemetry = _telemetry(own, client, entry)
+        telemetry = _telemetry(own, client, entry, files)
         if telemetry is None:
             without.append(client)
         clients.append(_client(own, client, entry, telemetry))
@@ -141,9 +143,11 @@ def _clients(
     return tuple(clients), [Note(text)]
 
 
-def _telemetry(round_: Round, client: str, entry: Contribution | None) -> Telemetry | None:
+def _telemetry(
+    round_: Round, client: str, entry: Contribution | None, files: OptionalFiles
+) -> Telemetry | None:
     """Read the telemetry of a client; None if there is none, or if it is of another update."""
-    telemetry = Telemetry.read(round_.telemetry(client))
+    telemetry = files.read(Telemetry, round_.telemetry(client))
     is_other = telemetry and entry and telemetry.sha256 != entry.sha256
     return None if is_other else telemetry
 
@@ -163,10 +167,10 @@ def _client(
 
 
 def _scores(
-    run: Run, round_: Round, manifest: Manifest | None
+    run: Run, round_: Round, manifest: Manifest | None, files: OptionalFiles
 ) -> tuple[tuple[Score, ...], list[Note]]:
     """Return the scores of the models that the round holds now, and a note on outdated ones."""
-    evaluation = Evaluation.read(round_.evaluation)
+    evaluation = files.read(Evaluation, round_.evaluation)
     scores = evaluation.results if evaluation else ()
     if manifest is None:
         return scores, []

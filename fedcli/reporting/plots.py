@@ -29,6 +29,9 @@ _FORMATS = (".png", ".svg", ".pdf")
 _LEGEND = 8  # rows of a legend; fewer entries stand in several columns
 _FEW = 12  # columns, up to which every cell has room for its number
 
+_LARGEST = 1e30  # matplotlib overflows above; files may claim anything
+_SMALLEST = 1e-30  # on a logarithmic axis
+
 Counts = Mapping[str, Sequence[int]]
 
 
@@ -85,18 +88,24 @@ def curves(
 
 
 def _points(line: Line) -> tuple[list[float], list[float]]:
-    """Return the points of a curve that were measured."""
-    points = [(x, y) for x, y in zip(line.x, line.y, strict=True) if y is not None]
+    """Return the points of a curve that were measured and can be drawn."""
+    pairs = zip(line.x, line.y, strict=True)
+    points = [(x, y) for x, y in pairs if y is not None and _can_be_drawn(x, y)]
     return [x for x, _ in points], [y for _, y in points]
+
+
+def _can_be_drawn(*values: float) -> bool:
+    return all(abs(value) <= _LARGEST for value in values)
 
 
 def _log_scale(axes: Axes, lines: Sequence[Line]) -> None:
     """Make the y axis logarithmic, with plain numbers at its ticks."""
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-    known = [y for line in lines for y in _points(line)[1]]
+    known = [max(y, _SMALLEST) for line in lines for y in _points(line)[1]]
     axes.set_yscale("log")
-    axes.set_ylim(min(known) / 1.5, max(known) * 1.5)
+    if known:
+        axes.set_ylim(min(known) / 1.5, max(known) * 1.5)
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -195,7 +204,11 @@ def client_bars(panels: Mapping[str, Sequence[float | None]], clients: Sequence[
         figure = new_figure(5.6, 0.6 + 1.3 * len(panels))
         for i, (name, values) in enumerate(panels.items()):
             axes = figure.add_subplot(len(panels), 1, i + 1, facecolor="none")
-            known = [(x, value) for x, value in enumerate(values) if value is not None]
+            known = [
+                (x, float(value))
+                for x, value in enumerate(values)
+                if value is not None and _can_be_drawn(value)
+            ]
             heights = [value for _, value in known]
             axes.bar([x for x, _ in known], heights, 0.8, color=SERIES[i % len(SERIES)], alpha=0.9)
             axes.set_xlim(-0.6, max(len(clients), 3) - 0.4)

@@ -1,5 +1,6 @@
 """Curves and bars in one line of text, drawn with block characters."""
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -34,5 +35,5 @@ def bars(counts: Sequence[int], *, width: int = 12) -> str:
 
 
 def _block(value: float, scale: float) -> str:
-    share = value / scale if scale > 0 else 0.5
+    share = value / scale if 0 < scale < math.inf else 0.5
     return _BLOCKS[max(0, min(7, int(share * 8)))]

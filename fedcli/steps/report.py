@@ -27,8 +27,8 @@ def report(
     Runs are called by ``labels``, in the same order, or else by their directories. The same runs
     give the same bytes in every file; a file that holds them already is left as it is.
 
-    Raises ``UsageError`` unless there is one label per run, ``NotReadyError`` if no run has
-    anything to report yet, ``BadInputError`` for a file of a run that cannot be used, and
+    A file of a run that cannot be used is left out, and a note names it. Raises ``UsageError``
+    unless there is one label per run, ``NotReadyError`` if no run has anything to report yet, and
     ``MissingDependencyError`` for ``html`` without matplotlib.
     """
     progress = progress or Silence()

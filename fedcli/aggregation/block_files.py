@@ -83,6 +83,13 @@ class BlockFile:
                 self._tensors.read_into(into[place].view(np.uint8).data, start)
         self._close_unless_kept()
 
+    def read_unhashed(self, name: str, first: int, into: Array) -> None:
+        """Fill ``into`` with a tensor's values from ``first`` on; it counts as no read in order."""
+        info = self._tensors.layout[name]
+        start = self._tensors.data_start + info.start + first * info.dtype.itemsize
+        self._tensors.file.read_into(into.view(np.uint8).data, start)
+        self._close_unless_kept()
+
     def digest(self) -> str:
         """Return the SHA-256 of the file, hex, once every block has been read.
 

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -58,14 +58,27 @@ class Block:
         return (self.stop - self.start) // self.dtype.itemsize
 
     @property
+    def others(self) -> list[TensorSlice]:
+        """The parts that are not of parameters."""
+        return [part for part in self.parts if part.role != Role.PARAMETER]
+
+    @property
     def buffers(self) -> list[slice]:
         """The ranges of values that are not parameters."""
-        return [part.place for part in self.parts if part.role != Role.PARAMETER]
+        return [part.place for part in self.others]
 
     @property
     def controls(self) -> list[slice]:
         """The ranges of control variates."""
         return [part.place for part in self.parts if part.role == Role.CONTROL]
+
+    def only(self, part: TensorSlice) -> "Block":
+        """Return the block of one of its parts alone."""
+        start, stop = (
+            self.start + edge * self.dtype.itemsize for edge in (part.place.start, part.place.stop)
+        )
+        alone = replace(part, place=slice(0, part.place.stop - part.place.start))
+        return Block(self.dtype, self.counters, start, stop, (alone,))
 
 
 def blocks_of(layout: Layout, roles: Mapping[str, Role], size: int = BLOCK_BYTES) -> list[Block]:

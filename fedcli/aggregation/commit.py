@@ -3,11 +3,19 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedcli.aggregation.admission import open_updates
 from fedcli.aggregation.base_model import Base
-from fedcli.aggregation.decide import check_norms, check_suited, decide
+from fedcli.aggregation.buffer_limits import NO_LIMITS, BufferLimits, buffer_limits
+from fedcli.aggregation.decide import (
+    check_norms,
+    check_suited,
+    claims_of,
+    decide,
+    takes_buffers_in,
+    weights_of,
+)
 from fedcli.aggregation.diagnostics import Diagnosis, diagnose
 from fedcli.aggregation.existing_round import Inputs, check_free
 from fedcli.aggregation.provenance import (
@@ -20,7 +28,6 @@ from fedcli.aggregation.reduce import Work, reduce_updates
 from fedcli.aggregation.server_state import ServerState, open_state, state_layout, state_metadata
 from fedcli.aggregation.updates import Update, check_sources
 from fedcli.formats.checkpoint import CheckpointWriter, create
-from fedcli.formats.dtypes import Values
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.progress import Progress
@@ -28,14 +35,16 @@ from fedcli.security.keys import SigningKey
 from fedcli.security.signatures import sign_global
 from fedcli.storage.atomic import storage_errors
 from fedcli.storage.commit import locked
-from fedcli.strategies.decision import Decision, Step
+from fedcli.strategies.claims import Claims
+from fedcli.strategies.decision import Decision, LinearDecision, Step
 
 
 @dataclass(frozen=True)
 class OpenRound:
-    """The opened inputs of a round, the rule's decision, and the weight of each update.
+    """The opened inputs of a round, and the rule's decision.
 
-    ``recorded`` holds the values for the server optimizer on which all clients agree.
+    ``recorded`` holds the values for the server optimizer on which all clients agree, ``claims``
+    what updates claim as far as it counts, ``limits`` those of their buffers.
     """
 
     inputs: Inputs
@@ -44,15 +53,22 @@ class OpenRound:
     state: ServerState
     recorded: Mapping[str, float]
     decision: Decision
-    counts: Values
+    claims: Claims
+    limits: BufferLimits
 
     @property
     def work(self) -> Work:
         """The work to do."""
-        kept = [self.updates[index] for index in self.decision.kept]
-        rule = self.inputs.rule
-        replaces = rule.replaces(self.recorded)
-        return Work(self.base, rule, self.decision, kept, self.state, self.step, replaces)
+        return Work(
+            base=self.base,
+            rule=self.inputs.rule,
+            decision=self.decision,
+            updates=self.updates,
+            state=self.state,
+            step=self.step,
+            replaces=self.inputs.rule.replaces(self.recorded),
+            limits=self.limits,
+        )
 
     @property
     def step(self) -> Step:
@@ -80,7 +96,7 @@ class OpenRound:
         """Describe the round; ``outputs`` are finished."""
         rule = self.inputs.rule
         taking_part, unlisted = self.inputs.taking_part.listed(self.inputs.run.info.clients)
-        kept = set(self.decision.kept)
+        kept, counts = set(self.decision.kept), weights_of(self.decision, len(self.updates))
         return Manifest(
             round=self.inputs.round.number,
             strategy=rule.strategy,
@@ -92,15 +108,23 @@ class OpenRound:
             global_model=outputs.model.sha256,
             server_state=outputs.state.sha256 if outputs.state else None,
             sampled=taking_part.sampled,
-            accepted=contributions(self.clients, self.counts, kept, figures),
-            partials=partial_contributions(self.updates, self.counts),
+            accepted=contributions(self.clients, self.claims, counts, kept, figures),
+            partials=partial_contributions(self.updates, counts),
             missing=taking_part.missing,
             late=taking_part.late,
             rejected=taking_part.rejected,
             seconds=round(seconds, 3),
             limits=dict(self.inputs.limits),
             unlisted=unlisted,
+            bounded=(*self.claims.bounded, *self.limits.bounded),
+            remarks=self._remarks(),
         )
+
+    def _remarks(self) -> tuple[str, ...]:
+        if not isinstance(self.decision, LinearDecision) or self.decision.settled:
+            return ()
+        rule = self.inputs.rule
+        return (f"{rule.reduce} has not settled after --iterations {rule.options['iterations']}",)
 
 
 @contextmanager
@@ -114,8 +138,13 @@ def _open(inputs: Inputs, progress: Progress) -> Iterator[OpenRound]:
             check_norms(base, updates, inputs.limits["max_norm"], progress)
         recorded = check_suited(base, updates, rule)
         with open_state(rule, base, recorded) as state:
-            decision, counts = decide(base, updates, rule, rule.options, state, progress)
-            yield OpenRound(inputs, base, updates, state, recorded, decision, counts)
+            claims = claims_of(inputs.run, updates, rule, most)
+            decision, shares = decide(base, updates, rule, claims, state, progress)
+            claims = replace(claims, bounded=(*claims.bounded, *shares.bounded))
+            limits = NO_LIMITS
+            if takes_buffers_in(decision):
+                limits = buffer_limits(base, updates, controls="max_norm" in inputs.limits)
+            yield OpenRound(inputs, base, updates, state, recorded, decision, claims, limits)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Decide how a rule combines the updates of a round: by weights or by a function."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,15 +12,18 @@ from fedcli.aggregation.updates import Update
 from fedcli.algorithms import ALGORITHMS, LocalAlgorithm
 from fedcli.errors import UpdateError
 from fedcli.formats.dtypes import Values
+from fedcli.formats.partition import PartitionFile
 from fedcli.progress import Progress
+from fedcli.run import Run
 from fedcli.strategies import Rule
+from fedcli.strategies.claims import Claims, Expected, bounded_claims
 from fedcli.strategies.decision import (
     Clients,
     CoordinateWiseDecision,
     Decision,
     LinearDecision,
     Measures,
-    RuleOptions,
+    Shares,
 )
 from fedcli.strategies.recorded import recorded_alike
 
@@ -78,14 +82,13 @@ def decide(
     base: Base,
     updates: Sequence[Update],
     rule: Rule,
-    options: RuleOptions,
+    claims: Claims,
     state: ServerState,
     progress: Progress,
-) -> tuple[Decision, Values]:
-    """Return a rule's decision and the weight of each update.
+) -> tuple[Decision, Shares]:
+    """Return a rule's decision, and the shares that it started from.
 
-    Reads and hashes all updates if the rule needs norms or distances. The weight is the update's
-    coefficient in the result or, for a coordinate-wise rule, 1 over the number of kept updates.
+    Reads and hashes all updates if the rule needs norms or distances.
     """
     center = state.sources.get("center")
     gram, lengths = None, None
@@ -94,14 +97,48 @@ def decide(
         lengths = gram.diagonal()[: len(updates)]
     elif rule.measures == Measures.SQUARES:
         lengths = squared_norms(base, updates, progress)
-    shares = rule.weigher.weigh([update.contributor for update in updates], lengths, options)
-    decision = rule.reducer.decide(
-        Clients(shares, lengths, gram, has_center=center is not None), options
+    shares = rule.weigher.weigh(claims.contributors, lengths, rule.options)
+    clients = Clients(shares, lengths, gram, has_center=center is not None)
+    return rule.reducer.decide(clients, rule.options), shares
+
+
+def claims_of(
+    run: Run, updates: Sequence[Update], rule: Rule, max_examples: float | None
+) -> Claims:
+    """Return what updates claim, as far as it counts in this run.
+
+    Bounds of claims that the rule does not multiply by are not listed.
+    """
+    plan = run.info.plan.train
+
+    def known_examples() -> dict[str, int]:
+        partition = PartitionFile.try_read(run.partition_file)
+        return {} if partition is None else partition.examples_of_clients()
+
+    expected = Expected(
+        plan.batch_size,
+        plan.epochs,
+        plan.steps,
+        max_examples,
+        known_examples,
+        robust=rule.reduce != "mean",
     )
-    return decision, _counts(decision, len(updates))
+    claims = bounded_claims([update.contributor for update in updates], expected)
+    multiplied = rule.weigher.multiplies
+    return replace(claims, bounded=tuple(o for o in claims.bounded if o.what in multiplied))
 
 
-def _counts(decision: Decision, count: int) -> Values:
+def takes_buffers_in(decision: Decision) -> bool:
+    """Return whether the result has every client's buffers in it, rather than their median."""
+    return isinstance(decision, LinearDecision) and not decision.median_buffers
+
+
+def weights_of(decision: Decision, count: int) -> Values:
+    """Return the weight of each of ``count`` updates.
+
+    It is the update's coefficient in the result or, for a coordinate-wise rule, 1 over the number
+    of kept updates.
+    """
     if isinstance(decision, LinearDecision):
         return decision.shares.weights / decision.shares.divisor
     assert isinstance(decision, CoordinateWiseDecision)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.diagnostics import Diagnosis
@@ -9,6 +10,8 @@ from fedcli.aggregation.updates import NO_DIGEST, Update
 from fedcli.formats.dtypes import Values
 from fedcli.formats.manifest import Contribution, PartialContribution
 from fedcli.formats.metadata import Kind, Metadata
+from fedcli.plan.departures import departures
+from fedcli.strategies.claims import Claims
 
 _UNKNOWN = Diagnosis(None, None, None)
 
@@ -51,7 +54,11 @@ def _digests(
 
 
 def contributions(
-    updates: Sequence[Update], counts: Values, kept: set[int], figures: Sequence[Diagnosis]
+    updates: Sequence[Update],
+    claims: Claims,
+    counts: Values,
+    kept: set[int],
+    figures: Sequence[Diagnosis],
 ) -> tuple[Contribution, ...]:
     """Describe updates and their weights; ``figures`` is empty if none were measured."""
     return tuple(
@@ -64,9 +71,16 @@ def contributions(
             round=update.base.round.number,
             **asdict(figures[index] if figures else _UNKNOWN),
             kept=index in kept,
+            steps=claims.contributors[index].training.steps,
+            departures=_departures(update),
         )
         for index, update in enumerate(updates)
     )
+
+
+def _departures(update: Update) -> dict[str, Any]:
+    plan = update.base.run.info.plan.train
+    return departures(plan, update.base.round.number, update.training)
 
 
 def partial_contributions(

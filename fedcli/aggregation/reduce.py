@@ -17,34 +17,42 @@ from fedcli.aggregation.blocks import (
     reduce_blocks,
     threads_for,
 )
+from fedcli.aggregation.buffer_limits import NO_LIMITS, BufferLimits
 from fedcli.aggregation.gram import open_base_models, read_base_values
 from fedcli.aggregation.nonfinite import nonfinite_error
 from fedcli.aggregation.server_state import ServerState, write_state
 from fedcli.aggregation.updates import Update
-from fedcli.aggregation.weighted_sums import BaseValues, LinearSum, largest
+from fedcli.aggregation.weighted_sums import BaseValues, LinearSum, dropped, largest, values_of
 from fedcli.formats.checkpoint import CheckpointWriter
 from fedcli.formats.dtypes import Array, Values, as_float, from_float
 from fedcli.progress import Progress
 from fedcli.strategies import Rule
 from fedcli.strategies.decision import CoordinateWiseDecision, Decision, LinearDecision, Step
-from fedcli.strategies.ranks import block_bytes, middle
+from fedcli.strategies.ranks import block_bytes, median, middle
 from fedcli.strategies.server_optimizers import SlotValues
 
 
 @dataclass(frozen=True)
 class Work:
-    """The inputs for every block. Only the updates in ``kept`` are read.
+    """The inputs for every block.
 
-    With ``replaces``, the reducer's result is the next model.
+    Of the ``updates`` that are not ``kept``, only buffers and counters are read. With ``replaces``,
+    the reducer's result is the next model.
     """
 
     base: Base
     rule: Rule
     decision: Decision
-    kept: Sequence[Update]
+    updates: Sequence[Update]
     state: ServerState
     step: Step
     replaces: bool
+    limits: BufferLimits = NO_LIMITS
+
+    @property
+    def kept(self) -> list[Update]:
+        """The updates that the rule uses."""
+        return [self.updates[index] for index in self.decision.kept]
 
     @property
     def sources(self) -> list[BlockSource]:
@@ -97,7 +105,7 @@ def reduce_updates(
 def _pace(work: Work) -> tuple[LinearSum | None, int, int]:
     """Return the sum (of a linear decision), the bytes of a block, and the number of threads."""
     if isinstance(work.decision, LinearDecision):
-        linear = LinearSum(work.base, work.decision, work.kept)
+        linear = LinearSum(work.base, work.decision, work.updates, work.limits)
         return linear, BLOCK_BYTES, threads_for(0)
     size = block_bytes(len(work.kept))
     return None, size, threads_for(size * len(work.kept))
@@ -119,11 +127,20 @@ def _copy_withheld(base: Base, model: CheckpointWriter) -> None:
 def _counters(work: Work, block: Block, reader: Reader) -> Array:
     """Combine integers: the maximum over the clients, or the lower median in a robust rule."""
     if isinstance(work.decision, LinearDecision) and not work.decision.median_buffers:
-        return largest(reader, work.sources)
-    stack = reader.scratch.array("stack", (len(work.kept), block.size), block.dtype)
-    for row, source in zip(stack, work.sources, strict=True):
-        reader.read_into(source, row)
+        return _largest(work, block, reader)
+    stack = reader.scratch.array("stack", (len(work.updates), block.size), block.dtype)
+    for row, update in zip(stack, work.updates, strict=True):
+        reader.read_into(update.values, row)
     return middle(stack)
+
+
+def _largest(work: Work, block: Block, reader: Reader) -> Array:
+    result = largest(reader, work.sources)
+    for part in block.parts:
+        if (most := work.limits.most.get(part.name)) is not None:
+            last = part.first + part.place.stop - part.place.start
+            np.minimum(result[part.place], most[part.first : last], out=result[part.place])
+    return result
 
 
 def _stacked(work: Work, block: Block, reader: Reader) -> Values:
@@ -137,7 +154,23 @@ def _stacked(work: Work, block: Block, reader: Reader) -> Values:
     # is quicker, but may itself overflow.
     if not (np.isfinite(stack.sum()) or np.isfinite(stack).all()):
         raise nonfinite_error(work.base, work.kept, block, stack.sum(axis=0))
-    return work.decision.combine(stack)
+    medians = _medians(work, block, stack) if work.decision.median_buffers else []
+    result = work.decision.combine(stack)
+    for place, values in medians:
+        result[place] = values
+    return result
+
+
+def _medians(work: Work, block: Block, stack: Array) -> list[tuple[slice, Values]]:
+    """Return the median of every buffer over all updates; ``stack`` has those that are kept."""
+    others = dropped(work.decision, work.updates)
+    return [
+        (
+            part.place,
+            median(np.vstack([stack[:, part.place], *values_of(others, block.only(part))])),
+        )
+        for part in block.others
+    ]
 
 
 def _optimize(

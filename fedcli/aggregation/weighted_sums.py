@@ -8,13 +8,21 @@ import numpy as np
 
 from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.block_files import write_block
-from fedcli.aggregation.blocks import Block, BlockSource, Reader, blocks_of, reduce_blocks
+from fedcli.aggregation.blocks import (
+    Block,
+    BlockSource,
+    Reader,
+    TensorSlice,
+    blocks_of,
+    reduce_blocks,
+)
+from fedcli.aggregation.buffer_limits import NO_LIMITS, BufferLimits
 from fedcli.aggregation.nonfinite import nonfinite_error
 from fedcli.aggregation.updates import Update
 from fedcli.formats.checkpoint import CheckpointWriter
 from fedcli.formats.dtypes import Array, Values, as_float
 from fedcli.progress import Progress
-from fedcli.strategies.decision import LinearDecision, Shares
+from fedcli.strategies.decision import Decision, LinearDecision, Shares
 from fedcli.strategies.ranks import median
 
 BaseValues = Mapping[int, Values]
@@ -56,6 +64,22 @@ def largest(reader: Reader, sources: Sequence[BlockSource]) -> Array:
     for source in sources[1:]:
         np.maximum(result, reader.read(source), out=result)
     return result
+
+
+def dropped(decision: Decision, updates: Sequence[Update]) -> list[BlockSource]:
+    """Return the values of the updates that a decision does not use."""
+    kept = set(decision.kept)
+    return [update.values for index, update in enumerate(updates) if index not in kept]
+
+
+def values_of(sources: Sequence[BlockSource], block: Block) -> list[Array]:
+    """Return the values of a block in sources that are not hashed while they are read."""
+    found = []
+    for source in sources:
+        values = np.empty(block.size, source.dtype(block))
+        source.read(block, values)
+        found.append(as_float(values))
+    return found
 
 
 def add_up(
@@ -105,8 +129,17 @@ class LinearSum:
     that are missing from x + Σ c_i (y_i - x_i).
     """
 
-    def __init__(self, base: Base, decision: LinearDecision, kept: Sequence[Update]) -> None:
-        """``kept`` are the updates whose weight is not 0."""
+    def __init__(
+        self,
+        base: Base,
+        decision: LinearDecision,
+        updates: Sequence[Update],
+        limits: BufferLimits = NO_LIMITS,
+    ) -> None:
+        """``updates`` are all of them; those whose weight is 0 give only their buffers."""
+        kept = [updates[index] for index in decision.kept]
+        self._dropped = dropped(decision, updates)
+        self._limits = limits
         shares = decision.shares
         if not any(update.members for update in kept):
             shares = _lowest_terms(shares)
@@ -115,7 +148,7 @@ class LinearSum:
         # The values of a partial mean are weighted already.
         self._factors = [1.0 if u.members else w for u, w in zip(kept, weights, strict=True)]
         self._divisor = shares.divisor
-        self._weight = sum(weights)
+        self._weights, self._weight = weights, sum(weights)
         self._center = decision.center
         self._median_buffers = decision.median_buffers
         lacking = {base.round.number: shares.divisor}
@@ -129,21 +162,38 @@ class LinearSum:
 
     def reduce(self, block: Block, reader: Reader) -> Values:
         """Add up the updates; the base models of parameters are still missing."""
-        buffers: list[list[Array]] = [[] for _ in block.buffers]
+        watched = [part for part in block.others if self._watches(part)]
+        copies: list[list[Array]] = [[] for _ in watched]
 
         def remember(values: Array) -> None:
-            for copies, place in zip(buffers, block.buffers, strict=True):
-                copies.append(values[place].copy())
+            for own, part in zip(copies, watched, strict=True):
+                own.append(values[part.place].copy())
 
-        watch = remember if self._median_buffers else None
-        total = weighted_sum(block, reader, self._sources, self._factors, watch)
-        combined = [
-            median(np.stack(copies)) if copies else total[place] / self._weight
-            for copies, place in zip(buffers, block.buffers, strict=True)
+        total = weighted_sum(
+            block, reader, self._sources, self._factors, remember if watched else None
+        )
+        combined = [(place, total[place] / self._weight) for place in block.buffers]
+        combined += [
+            (part.place, self._combined(block, part, own))
+            for part, own in zip(watched, copies, strict=True)
         ]
         np.divide(total, self._divisor, out=total)
-        for place, values in zip(block.buffers, combined, strict=True):
+        for place, values in combined:
             total[place] = values
+        return total
+
+    def _watches(self, part: TensorSlice) -> bool:
+        return self._median_buffers or self._limits.applies_to(part.name)
+
+    def _combined(self, block: Block, part: TensorSlice, copies: list[Array]) -> Values:
+        """Combine a buffer from the kept updates' values: median of all, or limited mean."""
+        if self._median_buffers:
+            return median(np.stack([*copies, *values_of(self._dropped, block.only(part))]))
+        values = self._limits.applied(part.name, np.stack(copies).astype(np.float64))
+        total: Values = np.zeros(len(values[0]))
+        for weight, row in zip(self._weights, values, strict=True):
+            total += weight * row
+        total /= self._weight
         return total
 
     def add_bases(

@@ -15,7 +15,9 @@ class Contribution:
     norm of the change in training; ``cosine`` the cosine between Δ and the step of the global
     model; ``distance`` the distance between Δ and the coordinate-wise median of all clients' Δ,
     estimated for large models. All three cover parameters only and have six digits; None if not
-    measured. ``kept`` is whether the rule used the update.
+    measured. ``kept`` is whether the rule used the update. ``steps`` is the number of local steps
+    as far as the client's claim counts; ``departures`` are the options of training that differ from
+    the run's plan, with the client's values.
     """
 
     client: ClientId
@@ -28,6 +30,8 @@ class Contribution:
     cosine: float | None = None
     distance: float | None = None
     kept: bool = True
+    steps: Count | None = field(default=None, metadata={"sparse": True})
+    departures: dict[str, Any] = field(default_factory=dict, metadata={"sparse": True})
 
 
 @dataclass(frozen=True)
@@ -57,14 +61,30 @@ class Absence:
 
 
 @dataclass(frozen=True)
+class BoundedClaim:
+    """What a client claims, or sends beside its parameters, that counted only within a bound.
+
+    ``what`` is ``num_examples``, ``steps``, ``initial_loss`` or ``length`` (of the steps, as
+    FedNova counts them); or a tensor that is no parameter: then ``found`` is how far it lies from
+    the median of the updates, or the largest count, and ``used`` what was left of that.
+    """
+
+    client: ClientId
+    what: str
+    found: float
+    used: float
+
+
+@dataclass(frozen=True)
 class Manifest(FileRecord):
     """What a global model was made from. The digests are SHA-256s, hex.
 
     ``options`` are the rule's options as used, ``limits`` the bounds on every update.
     ``server_state`` is the digest of the state kept for the next round. ``sampled`` is None if all
     clients were to take part. ``accepted`` is in the order of summation. ``unlisted`` is how many
-    more updates and clients are missing, late or rejected than are listed. Only ``seconds`` differs
-    between two aggregations of the same inputs.
+    more updates and clients are missing, late or rejected than are listed. ``bounded`` lists what
+    counted less than clients claim, ``remarks`` what else a person should know. Only ``seconds``
+    differs between two aggregations of the same inputs.
     """
 
     round: Count
@@ -85,3 +105,5 @@ class Manifest(FileRecord):
     seconds: float
     limits: dict[str, Any] = field(default_factory=dict)
     unlisted: Count = 0
+    bounded: tuple[BoundedClaim, ...] = field(default=(), metadata={"sparse": True})
+    remarks: tuple[str, ...] = field(default=(), metadata={"sparse": True})

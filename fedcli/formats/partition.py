@@ -83,6 +83,14 @@ class PartitionFile(FileRecord):
                     f" for {len(self.classes)} classes"
                 )
 
+    def examples_of_clients(self) -> dict[str, int]:
+        """Return the number of training examples that each client was given."""
+        shards = (
+            (client, self.shards.get(f"client-{client}.safetensors"))
+            for client in self.label_counts
+        )
+        return {client: shard.examples for client, shard in shards if shard is not None}
+
     def labels_of(self, shard: str) -> tuple[str | None, ClassCounts | None]:
         """Return the client of a shard (None for the test set) and its label counts."""
         if shard == "test.safetensors":

@@ -1,8 +1,9 @@
 """JSON files as typed records: the type that writes a file is the type that reads it.
 
 A record is a dataclass whose fields are the keys of a JSON object. A field's metadata
-``{"key": name}`` gives a key that is not a Python name, and ``{"rest": True}`` marks the mapping
-that collects all other keys; without such a field, they are ignored.
+``{"key": name}`` gives a key that is not a Python name, ``{"sparse": True}`` leaves the key out if
+it has no value, and ``{"rest": True}`` marks the mapping that collects all other keys; without such
+a field, they are ignored.
 """
 
 import dataclasses
@@ -98,7 +99,10 @@ def encode(record: Any) -> dict[str, Any]:
         value = getattr(record, each.name)
         if each.rest:
             values |= value
-        elif not (isinstance(record, Sparse) and _is_off(value)):
+        elif not (
+            (isinstance(record, Sparse) and _is_off(value))
+            or (each.sparse and (_is_off(value) or value == {}))
+        ):
             values[each.key] = _encoded(value)
     return values
 
@@ -134,6 +138,7 @@ class _Field(NamedTuple):
     read: Reader
     required: bool
     rest: bool
+    sparse: bool
 
 
 @cache
@@ -146,6 +151,7 @@ def _fields(record: type[Any]) -> tuple[_Field, ...]:
             _reader(hints[f.name]),
             f.default is MISSING and f.default_factory is MISSING,
             f.metadata.get("rest", False),
+            f.metadata.get("sparse", False),
         )
         for f in dataclasses.fields(record)
     )

@@ -130,7 +130,8 @@ class AggregatePlan:
     )
     max_examples: int | None = option(
         None,
-        "Leave out updates that claim to be trained on more examples.",
+        "Leave out updates that claim to be trained on more examples; claims up to it count"
+        " whatever the others claim.",
         "N",
         _LIMITS,
         at_least=1,

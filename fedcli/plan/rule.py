@@ -69,8 +69,10 @@ def _reducer(name: str, typed: bool) -> Reducer:
 
 def _weighting(plan: AggregatePlan, usual: str, reduce: str, reducer: Reducer) -> str:
     asked, allowed = plan.weighting, reducer.weightings or tuple(WEIGHTINGS)
-    if asked is None and (usual in allowed or usual == "examples"):
-        return usual if usual in allowed else allowed[0]
+    if asked is None and usual == "examples" and reducer.weightings:
+        return allowed[0]
+    if asked is None and usual in allowed:
+        return usual
     weighting = one_of("--weighting", asked or usual, WEIGHTINGS)
     if weighting not in allowed:
         option, whose = "--weighting", ""

@@ -11,7 +11,13 @@ from fedcli.aggregation.existing_round import Inputs, already_made, check_unchan
 from fedcli.aggregation.quarantine import all_bad, set_aside
 from fedcli.aggregation.request import Request, read_request
 from fedcli.errors import BadInputError, FedcliError, NotReadyError, OvertakenError, StorageError
-from fedcli.formats.manifest import Absence, Contribution, Manifest, PartialContribution
+from fedcli.formats.manifest import (
+    Absence,
+    BoundedClaim,
+    Contribution,
+    Manifest,
+    PartialContribution,
+)
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
 from fedcli.run.participation import Quorum, participation, wait_for
@@ -37,6 +43,8 @@ class AggregateResult:
     late: tuple[Absence, ...]
     rejected: tuple[Absence, ...]
     unlisted: int
+    bounded: tuple[BoundedClaim, ...]
+    remarks: tuple[str, ...]
     bytes_read: int
     seconds: float
     already_done: bool
@@ -130,6 +138,8 @@ def _result(round_: Round, manifest: Manifest, already_done: bool = False) -> Ag
         late=manifest.late,
         rejected=manifest.rejected,
         unlisted=manifest.unlisted,
+        bounded=manifest.bounded,
+        remarks=manifest.remarks,
         bytes_read=read,
         seconds=manifest.seconds,
         already_done=already_done,

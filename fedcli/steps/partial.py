@@ -8,7 +8,7 @@ from typing import Any
 
 from fedcli.aggregation.admission import open_updates
 from fedcli.aggregation.base_model import Base
-from fedcli.aggregation.decide import check_suited
+from fedcli.aggregation.decide import check_suited, claims_of
 from fedcli.aggregation.provenance import (
     combined_metadata,
     contributions,
@@ -28,6 +28,7 @@ from fedcli.run import Run
 from fedcli.run.next_command import train_command
 from fedcli.run.participation import participation
 from fedcli.security.signatures import check_no_partials
+from fedcli.strategies.claims import Claims
 from fedcli.strategies.decision import Shares
 
 
@@ -85,9 +86,9 @@ def partial(
     most = request.invitation.plan.max_examples
     with open_updates(run, round_, wanted, files, rule.weighting, most) as opened:
         recorded = check_suited(opened.base, opened.updates, rule)
-        contributors = [update.contributor for update in opened.updates]
-        shares = rule.weigher.weigh(contributors, None, rule.options)
-        sums = Sums(opened.base, opened.updates, rule.weighting, shares, recorded)
+        claims = claims_of(run, opened.updates, rule, most)
+        shares = rule.weigher.weigh(claims.contributors, None, rule.options)
+        sums = Sums(opened.base, opened.updates, rule.weighting, shares, recorded, claims)
         if output.exists() and not force:
             return _unchanged(output, sums)
         try:
@@ -100,7 +101,8 @@ def partial(
 class Sums:
     """The terms of a sum; ``shares`` are the weights of the updates.
 
-    ``recorded`` holds equal values of their training records, which the rule needs.
+    ``recorded`` holds equal values of their training records, which the rule needs; ``claims``
+    is what they claim as far as it counts.
     """
 
     base: Base
@@ -108,6 +110,7 @@ class Sums:
     weighting: str
     shares: Shares
     recorded: Mapping[str, float]
+    claims: Claims
 
     def metadata(self, digest_of: Callable[[Update], str]) -> Metadata:
         """Return the metadata of the file."""
@@ -117,6 +120,7 @@ class Sums:
         withheld = {"freeze": first.freeze, "local_layers": first.local_layers}
         return replace(
             made,
+            num_examples=sum(one.num_examples for one in self.claims.contributors),
             roles=self.base.roles,
             updates={**(made.updates or {}), **members},
             weighting=self.weighting,
@@ -155,7 +159,7 @@ def _write(
         sha256=sha256,
         round=sums.base.round.number,
         weighting=sums.weighting,
-        clients=contributions(direct, weights / divisor, set(range(len(direct))), ()),
+        clients=contributions(direct, sums.claims, weights / divisor, set(range(len(direct))), ()),
         partials=partial_contributions(sums.updates, weights / divisor),
         total_weight=divisor,
         seconds=round(time.perf_counter() - started, 3),

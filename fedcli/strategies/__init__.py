@@ -72,11 +72,7 @@ STRATEGIES: dict[str, Strategy] = {
     **{
         name: Strategy(reducer.summary, reducer.source, name, weighting="uniform")
         for name, reducer in REDUCERS.items()
-        if name not in ("mean", "rfa", "clipped-mean")
-    },
-    **{
-        name: Strategy(REDUCERS[name].summary, REDUCERS[name].source, name)
-        for name in ("rfa", "clipped-mean")
+        if name != "mean"
     },
 }
 

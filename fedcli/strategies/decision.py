@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fedcli.formats.dtypes import Array, Values
+from fedcli.formats.manifest import BoundedClaim
 from fedcli.formats.training_record import TrainingRecord
 
 RuleOptions = Mapping[str, Any]
@@ -48,10 +49,12 @@ class Shares:
     """The shares ``weights[i] / divisor`` of the clients, which need not add up to 1.
 
     Weights and divisor are separate because products of float32 values and integers are exact.
+    ``bounded`` lists the claims that count less than clients say.
     """
 
     weights: Values
     divisor: float
+    bounded: tuple[BoundedClaim, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,14 +78,16 @@ class Clients:
 class LinearDecision:
     """The result is x + Σ c_i Δ_i + c·center, with c_i = weights_i / divisor.
 
-    Clients of weight 0 are dropped, and their values are not read. Buffers become the weighted
-    mean of the kept clients, or their coordinate-wise median with ``median_buffers``, so that
-    buffers cannot be used to attack a rule that ignores them.
+    Clients of weight 0 are dropped, and their parameters are not read. Buffers become the weighted
+    mean of the kept clients or, with ``median_buffers``, the coordinate-wise median of all clients,
+    so that buffers cannot be used to attack a rule that ignores them. ``settled`` is false if the
+    weights are those of an iteration that was stopped.
     """
 
     shares: Shares
     center: float = 0.0
     median_buffers: bool = True
+    settled: bool = True
 
     @property
     def kept(self) -> tuple[int, ...]:
@@ -95,11 +100,13 @@ class CoordinateWiseDecision:
     """The result is ``combine`` of the models y_i of the kept clients, coordinate by coordinate.
 
     ``combine`` takes a block (clients, coordinates) of float32 or float64, which it may overwrite,
-    and returns float64 (coordinates,). Buffers are treated like parameters.
+    and returns float64 (coordinates,). Buffers are treated like parameters or, with
+    ``median_buffers``, become the coordinate-wise median of all clients.
     """
 
     kept: tuple[int, ...]
     combine: Callable[[Array], Values]
+    median_buffers: bool = True
 
 
 Decision = LinearDecision | CoordinateWiseDecision

@@ -21,6 +21,7 @@ from fedcli.strategies.decision import (
 from fedcli.strategies.ranks import mean_around_median, median, trimmed_mean
 from fedcli.strategies.reweighting import centered_clipping, foolsgold, geometric_median
 from fedcli.strategies.selection import bulyan_selection, krum_scores, lowest, squared_distances
+from fedcli.strategies.weightings import WEIGHTINGS
 from fedcli.user_code import SHOW_WHERE, in_one_line
 
 Prepare = Callable[[int, RuleOptions], RuleOptions]
@@ -36,8 +37,8 @@ class Reducer:
 
     ``prepare`` takes the number of updates and the options, fills in the options that depend on
     the number, and raises ``NotReadyError`` for too few. ``weightings`` names those that the rule
-    is defined for, the default first; empty means all. With ``keeps_center``, the result is kept
-    for the next round.
+    is defined for, the default first, which does not rest on what clients claim; empty means all.
+    With ``keeps_center``, the result is kept for the next round.
     """
 
     summary: str
@@ -121,7 +122,8 @@ def _mean(clients: Clients, _: RuleOptions) -> LinearDecision:
 
 
 def _median(clients: Clients, _: RuleOptions) -> CoordinateWiseDecision:
-    return CoordinateWiseDecision(tuple(range(len(clients))), median)
+    # of buffers too it is the median already
+    return CoordinateWiseDecision(tuple(range(len(clients))), median, median_buffers=False)
 
 
 def _trimmed_mean(clients: Clients, options: RuleOptions) -> CoordinateWiseDecision:
@@ -152,10 +154,10 @@ def _bulyan(clients: Clients, options: RuleOptions) -> CoordinateWiseDecision:
 
 def _rfa(clients: Clients, options: RuleOptions) -> LinearDecision:
     assert clients.gram is not None
-    weights = geometric_median(
+    weights, settled = geometric_median(
         clients.gram, clients.shares.weights, options["smoothing"], options["iterations"]
     )
-    return LinearDecision(Shares(weights, 1.0))
+    return LinearDecision(Shares(weights, 1.0), settled=settled)
 
 
 def _clipped_mean(clients: Clients, options: RuleOptions) -> LinearDecision:
@@ -205,7 +207,7 @@ def of_function(rule: Callable[[Array, Values], Any], name: str) -> Reducer:
                 raise UsageError(f"--reduce {name}: returned values that are NaN or infinite")
             return result.astype(np.float64)
 
-        return CoordinateWiseDecision(tuple(range(len(clients))), combine)
+        return CoordinateWiseDecision(tuple(range(len(clients))), combine, median_buffers=False)
 
     return Reducer("your own", name, decide, weightings=("examples", "uniform"))
 
@@ -250,7 +252,7 @@ REDUCERS: dict[str, Reducer] = {
         _rfa,
         {"iterations": 1000, "smoothing": 1e-6},
         measures=Measures.GRAM,
-        weightings=("examples", "uniform"),
+        weightings=("uniform", "examples"),
     ),
     "clipped-mean": Reducer(
         "the weighted mean of updates that are clipped to a fixed norm",
@@ -259,7 +261,7 @@ REDUCERS: dict[str, Reducer] = {
         {"clip_norm": None},
         _prepare_clipping,
         Measures.SQUARES,
-        weightings=(),
+        weightings=("uniform", *(name for name in WEIGHTINGS if name != "uniform")),
     ),
     "centered-clipping": Reducer(
         "updates clipped around the previous round's result",

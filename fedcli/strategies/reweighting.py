@@ -21,11 +21,13 @@ def _distances_to(point: Values, gram: Values) -> Values:
     return distances
 
 
-def geometric_median(gram: Values, weights: Values, smoothing: float, iterations: int) -> Values:
+def geometric_median(
+    gram: Values, weights: Values, smoothing: float, iterations: int
+) -> tuple[Values, bool]:
     """Return the weights of the geometric median, with sum 1: Pillutla et al. 2022 (RFA).
 
     Uses the smoothed Weiszfeld algorithm for min Σ w_i |v - Δ_i|, starting from the weighted mean
-    and stopping early when the weights have converged.
+    and stopping early when the weights have converged. Also returns whether they have.
     """
     shares: Values = weights / weights.sum()
     for _ in range(iterations):
@@ -34,8 +36,8 @@ def geometric_median(gram: Values, weights: Values, smoothing: float, iterations
         settled = (np.abs(moved - shares) <= _SETTLED * shares).all()
         shares = moved
         if settled:
-            break
-    return shares
+            return shares, True
+    return shares, False
 
 
 def centered_clipping(

@@ -11,6 +11,7 @@ from fedcli.algorithms import ALGORITHMS, LocalAlgorithm
 from fedcli.algorithms.lengths import normalized_steps
 from fedcli.errors import UpdateError
 from fedcli.formats.dtypes import Values
+from fedcli.strategies.claims import within_reach
 from fedcli.strategies.decision import Contributor, Measures, RuleOptions, Shares
 from fedcli.strategies.recorded import (
     TOO_LARGE,
@@ -30,7 +31,7 @@ class Weighting:
 
     ``of_partials`` allows partial means, because the weight of an update depends only on itself.
     An ``asynchronous`` weighting accepts late updates. With ``needs_initial_loss``, clients must
-    record their initial loss.
+    record their initial loss. ``multiplies`` names the claims that weights are proportional to.
     """
 
     summary: str
@@ -41,6 +42,7 @@ class Weighting:
     of_partials: bool = False
     asynchronous: bool = False
     needs_initial_loss: bool = False
+    multiplies: tuple[str, ...] = ()
 
 
 def _by_examples(clients: Sequence[Contributor], _: Values | None, __: RuleOptions) -> Shares:
@@ -67,21 +69,23 @@ def _q_fedavg(
         check_sgd("qfedavg uses 1 / lr of SGD as the Lipschitz constant", client)
     lipschitz = 1 / recorded_alike("qfedavg", clients, "lr", "train-client", 1 / TOO_LARGE)
     losses = [recorded(c, "initial_loss", "train-client --initial-loss") for c in clients]
-    loss = np.maximum(np.array(losses, np.float64), _LEAST_LOSS)
+    losses = [max(loss, _LEAST_LOSS) for loss in losses]
+    # With q below 1, a loss near 0 makes everybody's step vanish.
+    loss, bounded = within_reach(clients, "initial_loss", losses, both=q < 1)
     # Only ratios matter: the highest loss is scaled to 1, so that no power overflows.
     powers = (loss / loss.max()) ** q
     weights = lipschitz * powers
     steps = q * (powers / loss) * lipschitz**2 * squares + weights
-    return Shares(weights, float(steps.sum()))
+    return Shares(weights, float(steps.sum()), bounded)
 
 
 def _fednova(clients: Sequence[Contributor], _: Values | None, __: RuleOptions) -> Shares:
     """FedNova, Wang et al. 2020: c_i = p_i τ_eff / |a_i|, τ_eff = Σ p_i |a_i|."""
     counts = np.array([client.num_examples for client in clients], np.float64)
-    lengths = np.array([_length(client) for client in clients], np.float64)
+    lengths, bounded = within_reach(clients, "length", [_length(c) for c in clients], both=True)
     total = float(counts.sum())
     effective = float((counts * lengths).sum()) / total
-    return Shares(counts * (effective / lengths), total)
+    return Shares(counts * (effective / lengths), total, bounded)
 
 
 def _length(client: Contributor) -> float:
@@ -124,6 +128,7 @@ WEIGHTINGS: dict[str, Weighting] = {
         "McMahan et al. 2017",
         _by_examples,
         of_partials=True,
+        multiplies=("num_examples",),
     ),
     "uniform": Weighting(
         "every client counts the same", "McMahan et al. 2017", _uniform, of_partials=True
@@ -140,6 +145,7 @@ WEIGHTINGS: dict[str, Weighting] = {
         "an update is divided by the length of its local steps",
         "Wang et al. 2020 (FedNova)",
         _fednova,
+        multiplies=("num_examples", "steps"),
     ),
     "staleness": Weighting(
         "1 / sqrt(1 + s) for an update that is s rounds late; late updates count",

@@ -36,9 +36,9 @@ def replay_aggregation(run: Run, round_: Round, manifest: Manifest, own: UserCod
     _check_here(run, round_, manifest)
     partials = {entry.name: _partial(run, entry.name, entry.sha256) for entry in manifest.partials}
     updates = round_.updates.relative_to(run.root)
-    with sandbox(
-        run, round_, round_.manifest, {"aggregate": _rule(manifest)}, [str(updates)]
-    ) as copy:
+    # what clients claim counts as far as the plan of their training says
+    plan = {"train": run.info.plan.train.as_json(), "aggregate": _rule(manifest)}
+    with sandbox(run, round_, round_.manifest, plan, [str(updates), "data"]) as copy:
         try:
             again = _write(copy, copy.round(round_.number), manifest, partials)
         except (StorageError, OutOfMemoryError):

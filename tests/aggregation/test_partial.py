@@ -110,7 +110,7 @@ def test_any_grouping_of_any_clients(data: st.DataObject, weighting: str) -> Non
         for client in clients
     }
     groups = [data.draw(st.integers(0, 3)) for _ in clients]
-    options = {"weighting": weighting}
+    options = {"weighting": weighting, "max_examples": 10**6}
     with tempfile.TemporaryDirectory() as place:
         run = filled(Path(place) / "run", models, examples)
         members = [c for c, group in zip(clients, groups, strict=True) if group == 0]

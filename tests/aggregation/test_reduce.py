@@ -21,7 +21,7 @@ from support.handmade import (
     of_every_kind,
     same_bits,
 )
-from support.reference import MEANS, Clients, coefficients, coordinate_wise, first_step, used
+from support.reference import MEANS, Clients, coefficients, coordinate_wise, first_step
 from support.runs import deliver
 
 from fedcli.aggregation import blocks
@@ -50,7 +50,7 @@ def examples(client: str) -> int:
 def update(client: str) -> Tensors:
     values = of_every_kind(1 + int(client))
     if client in FAR:
-        for name in ("a.weight", "d.weight", "m.running_var", "i.weight"):
+        for name in ("a.weight", "d.weight", "n.running_mean", "i.weight"):
             values[name] = (values[name] * -3).astype(values[name].dtype)
     return values
 
@@ -92,27 +92,27 @@ def expected(strategy: str) -> dict[str, Any]:
         [training(client) for client in SEVEN],
         RULE_OPTIONS.get(strategy, {}),
     )
-    coefficient, chosen = coefficients(strategy, clients), used(strategy, clients)
+    coefficient = coefficients(strategy, clients)
     result = {}
     for name in base:
         stack = np.stack([as_float(model[name]) for model in models])
         if ALL_ROLES.get(name) == Role.COUNTER:
-            ranks = np.sort(stack[chosen], axis=0)
-            result[name] = ranks[-1 if strategy in MEANS else (len(chosen) - 1) // 2]
+            ranks = np.sort(stack, axis=0)
+            result[name] = ranks[-1 if strategy in MEANS else (len(stack) - 1) // 2]
             continue
         stack = stack.astype(np.float64)
         before = as_float(base[name]).astype(np.float64)
-        if coefficient is None:
+        if name not in parameters and strategy not in MEANS:
+            result[name] = np.median(stack, axis=0)
+        elif coefficient is None:
             rows = stack.reshape(len(stack), -1)
             result[name] = coordinate_wise(strategy, rows, clients).reshape(before.shape)
         elif name in parameters:
             deltas = (c * (stack[i] - before) for i, c in coefficient.items())
             result[name] = before + first_step(strategy, np.sum(list(deltas), axis=0))
-        elif strategy in MEANS:
-            shares = np.array(list(coefficient.values())) / sum(coefficient.values())
-            result[name] = np.tensordot(shares, stack[chosen], 1)
         else:
-            result[name] = np.median(stack[chosen], axis=0)
+            shares = np.array(list(coefficient.values())) / sum(coefficient.values())
+            result[name] = np.tensordot(shares, stack, 1)
     return result
 
 

@@ -58,7 +58,7 @@ def test_equals_the_stacked_sum_in_client_order_for_any_order_of_arrival(
     updates = {client: wide(i) for i, client in enumerate(examples, start=1)}
     for client in arrival:
         deliver(run, client, updates[client], num_examples=examples[client])
-    result = aggregate(run, options={"weighting": weighting})
+    result = aggregate(run, options={"weighting": weighting, "max_examples": 1000})
     counts = examples if weighting == "examples" else dict.fromkeys(examples, 1)
     weights = {c: n / sum(counts.values()) for c, n in counts.items()}
     assert [c.client for c in result.clients] == ["2", "9", "10", "north"]

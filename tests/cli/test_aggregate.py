@@ -33,7 +33,8 @@ def test_a_session(delivered: Run) -> None:
     again = fedcli("aggregate", "--round", 1, "--json", cwd=directory)
     assert again.status == 0
     assert again.json["already_done"] is True
-    assert again.json["clients"] == json.loads(before["rounds/0001/aggregate.json"])["accepted"]
+    accepted = json.loads(before["rounds/0001/aggregate.json"])["accepted"]
+    assert again.json["clients"] == [{"steps": None, **entry} for entry in accepted]
     too_early = fedcli("aggregate", cwd=directory)
     assert too_early.status == 3
     assert "round 2" in too_early.err
@@ -53,7 +54,7 @@ def test_json_has_the_same_keys_done_now_or_before(delivered: Run) -> None:
     assert set(first) == {
         *("schema", "command", "round", "path", "sha256", "strategy", "reduce"),
         *("server_optimizer", "weighting", "options", "clients", "partials"),
-        *("missing", "late", "rejected", "unlisted", "bytes_read"),
+        *("missing", "late", "rejected", "unlisted", "bounded", "remarks", "bytes_read"),
     }
 
 

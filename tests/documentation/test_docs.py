@@ -172,8 +172,7 @@ def test_the_page_of_aggregate_names_the_parts_of_every_strategy() -> None:
     for name, strategy in STRATEGIES.items():
         parts = (strategy.reduce, strategy.server_optimizer, strategy.weighting)
         if name in REDUCERS:
-            by_examples = name in ("rfa", "clipped-mean")
-            assert parts == (name, "sgd", "examples" if by_examples else "uniform")
+            assert parts == (name, "sgd", "uniform")
         else:
             assert listed[name][0] == "`, `".join(parts)
 

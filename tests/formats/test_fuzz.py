@@ -160,10 +160,10 @@ def test_steps_on_changed_runs_end_in_an_answer(
         for words in (COMMANDS[number % 2], *COMMANDS[2:]):
             status, result = answer([*words, "--json", "--run", str(root)], capfd)
             ended[words[0], status] += 1
-            if status == 0 and "fedavg" in words:
+            if status == 0 and "fedavg" in words and not result["bounded"]:
                 check_mean(root, result)
         shutil.rmtree(root)
     assert ended["aggregate", 0] > 0.15 * RUNS
     assert ended["aggregate", 4] > 0.15 * RUNS
     assert ended["status", 0] > 0.65 * RUNS
-    assert ended["report", 4] > 0.065 * RUNS
+    assert ended["report", 0] > 0.65 * RUNS

@@ -39,8 +39,8 @@ def parts(rule: Rule) -> tuple[str, str, str]:
         ("krum", ("krum", "sgd", "uniform"), {"byzantine": None}),
         ("multi-krum", ("multi-krum", "sgd", "uniform"), {"byzantine": None, "keep": None}),
         ("bulyan", ("bulyan", "sgd", "uniform"), {"byzantine": None}),
-        ("rfa", ("rfa", "sgd", "examples"), {"smoothing": 1e-6}),
-        ("clipped-mean", ("clipped-mean", "sgd", "examples"), {"clip_norm": None}),
+        ("rfa", ("rfa", "sgd", "uniform"), {"smoothing": 1e-6}),
+        ("clipped-mean", ("clipped-mean", "sgd", "uniform"), {"clip_norm": None}),
         ("centered-clipping", ("centered-clipping", "sgd", "uniform"), {"iterations": 1}),
         ("foolsgold", ("foolsgold", "sgd", "uniform"), {}),
         ("qfedavg", ("mean", "sgd", "qfedavg"), {"q": 1.0}),
@@ -181,10 +181,10 @@ def test_another_reducer_brings_its_weighting_unless_the_weighting_makes_the_str
     for strategy, reduce in itertools.product(STRATEGIES.keys() - OF_MEAN, REDUCERS):
         usual, allowed = STRATEGIES[strategy].weighting, REDUCERS[reduce].weightings
         plan = AggregatePlan(strategy, reduce)
-        if not allowed or usual in allowed:
-            assert resolve(plan).weighting == usual
-        elif usual == "examples":
+        if usual == "examples" and allowed:
             assert resolve(plan).weighting == "uniform"
+        elif not allowed or usual in allowed:
+            assert resolve(plan).weighting == usual
         else:
             with pytest.raises(UsageError, match=f"^--reduce: {reduce} .* {usual}.* {strategy}$"):
                 resolve(plan)

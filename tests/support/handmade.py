@@ -47,7 +47,8 @@ def wide(seed: int) -> Tensors:
         "c.weight": rng.standard_normal((0, 4)).astype(np.float32),
         "d.weight": rng.standard_normal(values // 2).astype(np.float64),
         "z.weight": np.full(3, -0.0, np.float32),
-        "z.num_batches_tracked": rng.integers(-(2**63), 2**63, values // 2 + 3),
+        # no float64 holds them
+        "z.num_batches_tracked": rng.integers(2**61, 2**63, values // 2 + 3),
     }
 
 
@@ -66,7 +67,7 @@ def of_every_kind(seed: int) -> Tensors:
     more = np.random.default_rng(0)
     start["h.weight"] = from_float(more.standard_normal((5, 7)), BFLOAT16)
     start["i.weight"] = more.standard_normal((2, 9)).astype(np.float16)
-    start["m.running_var"] = more.random(70_000).astype(np.float32)
+    start["m.running_var"] = (1 + more.random(70_000)).astype(np.float32)
     start["n.running_mean"] = more.standard_normal(11)
     start["seen"] = np.array([True, False, False])
     if not seed:
@@ -78,7 +79,7 @@ def _trained(values: Any, rng: np.random.Generator) -> Any:
     if values.dtype == np.bool_:
         return rng.random(values.shape) < 0.5
     if values.dtype.kind == "i":
-        return rng.integers(-(2**63), 2**63, values.shape)
+        return rng.integers(2**61, 2**63, values.shape)
     drift = 0.02 * (0.5 + rng.standard_normal(values.shape))
     if values.dtype == BFLOAT16:
         return from_float(drift, BFLOAT16)

@@ -53,7 +53,7 @@ def _bulyan_choice(clients: Clients) -> list[int]:
 
 
 def _weiszfeld(clients: Clients) -> list[float]:
-    shares = np.array(clients.examples) / sum(clients.examples)
+    shares = np.full(len(clients), 1 / len(clients))
     point, weights, before = shares @ clients.deltas, shares, None
     while before is None or np.abs(weights - before).max() > 1e-14:
         before = weights
@@ -117,7 +117,7 @@ def coefficients(strategy: str, clients: Clients) -> dict[int, float] | None:
         return dict(enumerate(_weiszfeld(clients)))
     if strategy == "clipped-mean":
         factors = [_clip(delta, options["clip_norm"]) for delta in clients.deltas]
-        return {i: share * factors[i] for i, share in enumerate(shares)}
+        return {i: factor / n for i, factor in enumerate(factors)}
     if strategy == "centered-clipping":  # of a first round: around the base model
         return {i: _clip(d, options["clip_norm"]) / n for i, d in enumerate(clients.deltas)}
     if strategy == "foolsgold":
@@ -142,13 +142,6 @@ def coordinate_wise(strategy: str, models: Matrix, clients: Clients) -> Vector:
     count = len(chosen) - 2 * clients.options["byzantine"]
     order = np.argsort(np.abs(chosen - np.median(chosen, axis=0)), axis=0, kind="stable")
     return np.take_along_axis(chosen, order[:count], axis=0).mean(axis=0)
-
-
-def used(strategy: str, clients: Clients) -> list[int]:
-    """Return the positions of the clients whose models the rule uses."""
-    if strategy == "bulyan":
-        return _bulyan_choice(clients)
-    return list(coefficients(strategy, clients) or range(len(clients)))
 
 
 def first_step(strategy: str, delta: Vector) -> Vector:

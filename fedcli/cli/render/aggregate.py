@@ -12,7 +12,7 @@ from rich.text import Text
 from fedcli.cli.render.output import figures_table, seconds, size_of
 
 if TYPE_CHECKING:
-    from fedcli.formats.manifest import Absence, Contribution
+    from fedcli.formats.manifest import Absence, BoundedClaim, Contribution
     from fedcli.steps.aggregate import AggregateResult
     from fedcli.steps.partial import PartialResult
 
@@ -32,6 +32,8 @@ def render(result: "AggregateResult", then: str) -> list[RenderableType]:
     parts += _absent("left out", result.rejected)
     if result.unlisted:
         parts.append(Text(f"… and {result.unlisted:,} more that do not count"))
+    parts += [Text(f"note: {remark}") for remark in result.remarks]
+    parts += _bounded(result.bounded)
     parts.append(Text(f"global model: {result.path} (SHA-256 {result.sha256[:12]})"))
     return [*parts, f"next: {then}"]
 
@@ -97,6 +99,16 @@ def render_partial(result: "PartialResult", then: str) -> list[RenderableType]:
 
 def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' if count != 1 else ''}"
+
+
+def _bounded(bounded: "Sequence[BoundedClaim]") -> list[Text]:
+    """Write one line for what each client claims beyond the bounds."""
+    lines = [
+        Text(f"bounded: client {one.client}: {one.what} {one.found:.6g} counts as {one.used:.6g}")
+        for one in bounded[:_SHOWN]
+    ]
+    more = len(bounded) - _SHOWN
+    return [*lines, Text(f"… and {more} more; see aggregate.json")] if more > 0 else lines
 
 
 def _absent(what: str, absences: "Sequence[Absence]") -> list[Text]:

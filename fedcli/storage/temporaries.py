@@ -77,9 +77,10 @@ def remove_leftovers(directory: Path) -> None:
     with contextlib.suppress(OSError):
         for entry in os.scandir(directory):
             match = _TEMPORARY.fullmatch(entry.name)
-            if match and match["place"] == _place() and not is_running(int(match["pid"])):
-                if not _is_only_copy(directory, match["stem"]):
-                    _remove(entry)
+            if match is None or match["place"] != _place() or is_running(int(match["pid"])):
+                continue
+            if not _is_only_copy(directory, match["stem"]):
+                _remove(entry)
 
 
 def _remove(entry: "os.DirEntry[str]") -> None:

@@ -13,6 +13,7 @@ from fedcli.algorithms.base import RoundStart, Term
 from fedcli.errors import CheckpointError, UsageError
 from fedcli.formats.dtypes import Array
 from fedcli.formats.metadata import Role
+from fedcli.models.generators import seeded_generators
 from fedcli.models.weights import to_array, to_arrays, to_tensors
 from fedcli.plan import TrainPlan
 from fedcli.plan.layer_patterns import checked
@@ -108,6 +109,11 @@ def train_locally(
 
     ``on_shrink`` is called with a smaller micro-batch. Raises what ``Trainer.run`` raises.
     """
+    with seeded_generators(stream_seed(given.seed, "forward"), given.device):
+        return _train(given, observer, on_shrink)
+
+
+def _train(given: Assignment, observer: Observer, on_shrink: Callable[[int], None]) -> Trained:
     module, device = given.module, given.device
     module.to(device).to(memory_format=torch.channels_last)
     own = {name: value for name, value in given.local.items() if name in given.tensors.local}

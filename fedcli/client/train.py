@@ -179,9 +179,8 @@ def _fit(
     observer: Observer,
 ) -> Trained:
     info, device, client = session.run.info, session.device, metadata.client or ""
-    # The base model overwrites all initial weights, so any seed will do.
     module = build(
-        info.model, len(info.dataset.classes), info.dataset.shape, own=session.own, seed=0
+        info.model, len(info.dataset.classes), info.dataset.shape, own=session.own, seed=info.seed
     )
     load_arrays(module, session.base.values, session.base.path)
     with out_of_memory_as_error("a smaller --batch-size or --model, or another --device"):

@@ -14,7 +14,9 @@ from fedcli.errors import BadInputError
 from fedcli.evaluation.metrics import Scores, score
 from fedcli.formats.dtypes import Array
 from fedcli.models import build, takes_rgb
+from fedcli.models.generators import seeded_generators
 from fedcli.models.weights import load_arrays
+from fedcli.randomness import stream_seed
 from fedcli.run.info import RunInfo
 from fedcli.training.augmentation import Normalize
 from fedcli.training.devices import Portions, choose_device, out_of_memory_as_error, set_threads
@@ -33,11 +35,11 @@ class Scorer:
         self, info: RunInfo, *, device: str, threads: int | None, own_model: str | None
     ) -> None:
         self.classes = info.dataset.classes
+        self._seed = stream_seed(info.seed, "evaluation")
         self.device = choose_device(device)
         set_threads(threads)
-        # ``load`` overwrites all initial weights, so any seed will do.
         self._module = build(
-            info.model, len(self.classes), info.dataset.shape, own=own_model, seed=0
+            info.model, len(self.classes), info.dataset.shape, own=own_model, seed=info.seed
         )
         self._normalize = Normalize.for_dataset(
             info.dataset, as_rgb=takes_rgb(info.model), device=self.device
@@ -56,7 +58,8 @@ class Scorer:
         with out_of_memory_as_error("score on the CPU: --device cpu"):
             module = self._module.to(self.device).to(memory_format=torch.channels_last)
             portions = Portions(BATCH, self.device)
-            logits = predict(module, torch.from_numpy(x), self._normalize, portions)
+            with seeded_generators(self._seed, self.device):
+                logits = predict(module, torch.from_numpy(x), self._normalize, portions)
         if not torch.isfinite(logits).all():
             raise BadInputError(
                 "its outputs are NaN or infinite: its training diverged", path=self._path

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fedcli.errors import MissingDependencyError, UsageError
 from fedcli.formats.dtypes import Array
 from fedcli.models import build, takes_rgb
+from fedcli.models.generators import seeded_generators
 from fedcli.models.weights import load_arrays, to_tensors
 from fedcli.run.info import RunInfo
 from fedcli.training.augmentation import Normalize
@@ -70,7 +71,7 @@ def as_onnx(
     check_onnx()
     shape, classes = info.dataset.shape, len(info.dataset.classes)
     network = build(
-        replace(info.model, lora=None, lora_alpha=None), classes, shape, own=own, seed=0
+        replace(info.model, lora=None, lora_alpha=None), classes, shape, own=own, seed=info.seed
     )
     load_arrays(network, weights, path)
     normalize = Normalize.for_dataset(
@@ -90,7 +91,8 @@ def as_onnx(
 def _exported(module: nn.Module, example: Tensor) -> Any:
     """Return the graph that torch exports, an ``onnx.ModelProto``."""
     try:
-        with redirect_stdout(io.StringIO()):  # torch reports its progress there
+        # torch reports its progress on standard output.
+        with seeded_generators(0), redirect_stdout(io.StringIO()):
             program = torch.onnx.export(
                 module,
                 (example,),

@@ -6,10 +6,12 @@ import torch
 from torch import nn
 
 from fedcli.errors import UsageError
+from fedcli.models.generators import seeded_generators
 from fedcli.models.lora import add_adapters
 from fedcli.models.resnet import NORMS, ResNet18
 from fedcli.models.small import CNN, Linear
 from fedcli.models.trial import Trial, try_out
+from fedcli.randomness import stream_seed
 from fedcli.run.info import ModelInfo
 from fedcli.user_code import SHOW_WHERE, in_one_line, load_attribute
 
@@ -76,15 +78,15 @@ def takes_rgb(model: ModelInfo) -> bool:
 def build(
     model: ModelInfo, num_classes: int, shape: Shape, *, own: str | None, seed: int
 ) -> nn.Module:
-    """Build a network with initial weights drawn from ``seed``.
+    """Build a network with initial weights drawn from the run's ``seed``.
 
+    Whatever else a user's factory draws is the same wherever the run's network is built.
     ``shape`` is that of one example. ``own`` is the ``package.module:factory`` that the user of
     this machine gave; a name in ``run.json`` is only compared with it, never run. The factory is
     called as ``factory(num_classes=...)``. LoRA adapters are drawn last, so that all other weights
     are the same with and without them. Raises ``UsageError``.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded_generators(stream_seed(seed, "model")):
         module = _build_named(model, num_classes, shape, own)
         if model.lora is not None:
             add_adapters(module, try_model(module, model, shape), model.lora, model.lora_scale)

@@ -16,7 +16,6 @@ from fedcli.formats.metadata import Role
 from fedcli.models import Shape, build, check_model, try_model
 from fedcli.models.lora import adapted, without_adapters
 from fedcli.models.trial import Trial
-from fedcli.randomness import stream_seed
 from fedcli.run.info import ModelInfo
 
 
@@ -104,7 +103,7 @@ def initial_tensors(
     check_model(model, shape)
     if init_from is not None and pretrained:
         raise UsageError("--init-from and --pretrained exclude each other")
-    module = build(model, num_classes, shape, own=own_factory, seed=stream_seed(seed, "model"))
+    module = build(model, num_classes, shape, own=own_factory, seed=seed)
     trial = try_model(module, model, shape)
     _check_output(trial, model, num_classes, shape)
     if init_from is not None:

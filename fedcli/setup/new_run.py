@@ -196,7 +196,7 @@ def plan_of(start: Start, classes: Sequence[str], shape: tuple[int, ...]) -> Pla
     from fedcli.plan.layer_patterns import matching
 
     check_model(start.model, shape)
-    module = build(start.model, len(classes), shape, own=start.own_factory, seed=0)
+    module = build(start.model, len(classes), shape, own=start.own_factory, seed=start.seed)
     last_layer = try_model(module, start.model, shape).last_layer
     roles = roles_of(module)
     local = local_patterns(train, roles)

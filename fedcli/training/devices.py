@@ -91,19 +91,6 @@ def keep_heap() -> None:
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def seed_layers(seed: int, device: torch.device) -> None:
-    """Seed the global generators that layers such as dropout use on a device.
-
-    ``torch.manual_seed`` seeds those of all possible devices, and takes a millisecond.
-    """
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-    elif device.type == "mps":
-        torch.mps.manual_seed(seed)
-
-
 def reset_peak_memory(device: torch.device) -> None:
     """Reset ``peak_memory`` of a GPU; that of a process cannot be reset."""
     if device.type == "cuda":

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from fedcli.algorithms.base import Term
 from fedcli.errors import DataError, FedcliError, OutOfMemoryError
+from fedcli.models.generators import GeneratorStates, seed_generators
 from fedcli.plan import TrainPlan
 from fedcli.training.augmentation import Normalize, Targets, channels_last
 from fedcli.training.batches import Source, slices
-from fedcli.training.devices import free_memory, is_out_of_memory, seed_layers
+from fedcli.training.devices import free_memory, is_out_of_memory
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _SCALE = 2.0**16
@@ -72,23 +73,17 @@ class Snapshot:
         self.module = module
         self.device = device
         self._buffers = [buffer.clone() for buffer in module.buffers()]
-        self._random = self._random_states()
+        self._random = GeneratorStates.now(self.device)
 
     def take(self) -> None:
         """Copy the current state."""
         _copy(self._buffers, list(self.module.buffers()))
-        self._random = self._random_states()
+        self._random = GeneratorStates.now(self.device)
 
     def restore(self) -> None:
         """Restore the state of the last copy."""
         _copy(list(self.module.buffers()), self._buffers)
-        torch.set_rng_state(self._random[0])
-        for state in self._random[1:]:
-            torch.cuda.set_rng_state(state, self.device)
-
-    def _random_states(self) -> list[Tensor]:
-        cuda = self.device.type == "cuda"
-        return [torch.get_rng_state(), *([torch.cuda.get_rng_state(self.device)] if cuda else [])]
+        self._random.restore()
 
 
 @torch.no_grad()
@@ -162,7 +157,7 @@ class Gradients:
         ``seed`` is for random layers such as dropout.
         """
         before = Snapshot(module, self.device)
-        seed_layers(seed, self.device)
+        seed_generators(seed, self.device)
         total = [torch.zeros_like(parameter) for parameter in parameters]
         for x, y in source.epoch(batches):
             inputs, targets = channels_last(normalize(x)), Targets(y)

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from fedcli.algorithms.base import Term
 from fedcli.errors import FedcliError
 from fedcli.formats.records import Count, decode
+from fedcli.models.generators import seed_generators, seeded_generators
 from fedcli.plan import TrainPlan
 from fedcli.randomness import stream_seed
 from fedcli.training.augmentation import Normalize, prepare
 from fedcli.training.batches import Source, count_batches, shuffled
-from fedcli.training.devices import seed_layers
 from fedcli.training.gradients import BatchResult, Gradients
 from fedcli.training.optimizers import OPTIMIZERS, Optimizer, clip
 
@@ -111,8 +111,7 @@ class Trainer:
 
     def run(self) -> None:
         """Train from the current state to the end."""
-        cuda = [self.task.device] if self.task.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda):
+        with seeded_generators(self.task.seed, self.task.device):
             while True:
                 stage, done = self.stages[self.stage], self.epochs[self.stage]
                 set_mode(stage.module, stage.frozen)
@@ -141,8 +140,8 @@ class Trainer:
     def _epoch(self, stage: Stage, number: int) -> Epoch:
         task, plan = self.task, self.task.plan
         started = time.perf_counter()
-        # Dropout uses torch's global generator, which fork_rng restores afterwards.
-        seed_layers(stream_seed(task.seed, "layers", self.stage, number), task.device)
+        # Layers such as dropout use the global generators, which ``run`` puts back.
+        seed_generators(stream_seed(task.seed, "layers", self.stage, number), task.device)
         batches = shuffled(len(task.source), plan.batch_size, self.generator)
         if stage.steps is not None:
             batches = batches[: stage.steps - self.steps[self.stage]]

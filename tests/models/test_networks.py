@@ -18,6 +18,7 @@ from fedcli.formats.metadata import Role
 from fedcli.models import build, check_model
 from fedcli.models.convolution import Conv2d
 from fedcli.models.weights import initial_tensors, load_arrays, to_arrays
+from fedcli.randomness import stream_seed
 from fedcli.run.info import ModelInfo
 
 RGB = (3, 32, 32)
@@ -34,7 +35,7 @@ def make(name: str, classes: int = 10, shape: tuple[int, ...] = RGB, **options: 
 def test_resnet18_is_torchvisions() -> None:
     own = make("resnet18")
     with torch.random.fork_rng():
-        torch.manual_seed(1)
+        torch.manual_seed(stream_seed(1, "model"))
         theirs = torchvision.models.resnet18(num_classes=10)
     assert parameters(own) == 11_181_642
     assert list(own.state_dict()) == list(theirs.state_dict())

@@ -2,6 +2,7 @@
 
 import re
 import reprlib
+from collections.abc import Iterable
 from typing import Any
 
 _MOST = 4000  # characters of a message; the longest path has 4096
@@ -33,6 +34,17 @@ def spreadsheet_text(text: str) -> str:
     injection"); a number in text stays as it is.
     """
     return text if _NUMBER.fullmatch(text) else printable(_FORMULA.sub(r"\1'\2", text))
+
+
+def listed(names: Iterable[str], separator: str = ", ") -> str:
+    """Return names as one list with commas; quotes hold a name together that has a comma."""
+    return separator.join(map(_quoted, names))
+
+
+def _quoted(name: str) -> str:
+    if "," in name or name.startswith('"'):
+        return '"' + name.replace('"', '""') + '"'
+    return name
 
 
 def brief(value: Any) -> str:

@@ -19,7 +19,7 @@ from fedcli.reporting.rules import rule_label
 from fedcli.reporting.words import rounds_named
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo, RunInfo
-from fedcli.text import printable
+from fedcli.text import listed, printable
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -124,7 +124,7 @@ def _figure(value: float | None) -> str:
 
 def _scored_on(score: Score) -> str:
     whose = "" if score.data_client is None else f" of client {score.data_client}"
-    only = "" if score.classes is None else f", only {', '.join(score.classes)}"
+    only = "" if score.classes is None else f", only {listed(score.classes)}"
     names = {
         "test": "the run's test set",
         "client-test": "the test examples",

@@ -16,7 +16,7 @@ from fedcli.plan.rule import resolve
 from fedcli.plan.sections import option_words
 from fedcli.run import Run
 from fedcli.run.info import RunInfo
-from fedcli.text import printable
+from fedcli.text import listed, printable
 
 _OWN_PATH = ("imagefolder", "npz")
 _SIZES = ("sizes", "angles")  # options of partition that hold several numbers
@@ -58,13 +58,13 @@ def _partition(info: RunInfo) -> list[str]:
     }
     words = option_words(asked)
     for one in labels:
-        words += ["--labels", ",".join(one)]
+        words += ["--labels", listed(one, ",")]
     return words + _start(info)
 
 
 def _init(info: RunInfo) -> list[str]:
     channels, _, side = info.dataset.shape
-    words = ["--classes", ",".join(info.dataset.classes)]
+    words = ["--classes", listed(info.dataset.classes, ",")]
     words += option_words({"image_size": side, "channels": channels})
     for client, key in info.members.items():
         words += ["--member", f"{client}={key}"]

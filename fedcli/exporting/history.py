@@ -7,13 +7,13 @@ from typing import Any
 
 from fedcli.errors import BadInputError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, digest
+from fedcli.formats.client_ids import in_client_order
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind
 from fedcli.formats.records import encode
 from fedcli.formats.training_record import TrainingRecord
 from fedcli.plan.train import TRAIN_OPTIONS
 from fedcli.run import Run
-from fedcli.run.info import client_order
 from fedcli.storage.atomic import canonical_json
 
 _RECORDED = TRAIN_OPTIONS.keys() | {"threads", "device", "compile"}
@@ -126,4 +126,4 @@ def clients_of(rounds: list[RoundHistory]) -> dict[str, tuple[int, int]]:
     for one in rounds:
         for client, examples in one.examples.items():
             found[client] = found.get(client, (0, 0))[0] + 1, examples
-    return {client: found[client] for client in client_order(found)}
+    return in_client_order(found)

@@ -1,10 +1,13 @@
 """Client ids: which are allowed, and their order."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from fedcli.errors import UsageError
 from fedcli.text import brief
+
+Value = TypeVar("Value")
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
 # Windows opens a device whatever follows the first dot of such a name.
@@ -15,8 +18,25 @@ _PARTS = (".val", ".test")  # a client's shards besides that for training
 
 
 def client_order(ids: Iterable[str]) -> list[str]:
-    """Sort client ids: numbers by value, then names. Sums over clients use this order."""
-    return sorted(set(ids), key=lambda i: (0, int(i), i) if i.isdecimal() else (1, 0, i))
+    """Sort ids in natural order, each once. Sums over clients use this order."""
+    return sorted(set(ids), key=natural_key)
+
+
+def natural_key(name: str) -> tuple[object, ...]:
+    """Return the key of natural order: numbers by value, then names, and in these ``a2``, ``a10``.
+
+    Numbers are compared by their length and their digits, since ``int`` refuses very long ones.
+    """
+    parts = re.split(r"([0-9]+)", name)
+    parts[1::2] = [number.lstrip("0") for number in parts[1::2]]
+    keys = [(len(part), part) if at % 2 else part for at, part in enumerate(parts)]
+    is_number = re.fullmatch(r"[0-9]+", name) is not None
+    return (not is_number, keys, name)
+
+
+def in_client_order(values: Mapping[str, Value]) -> dict[str, Value]:
+    """Return a mapping with its client ids in natural order; JSON files have them as text."""
+    return {client: values[client] for client in client_order(values)}
 
 
 def is_client_id(client: str) -> bool:

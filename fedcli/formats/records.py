@@ -26,7 +26,7 @@ from typing import (
 )
 
 from fedcli.errors import BadInputError
-from fedcli.formats.client_ids import is_client_id
+from fedcli.formats.client_ids import in_client_order, is_client_id
 from fedcli.storage.atomic import read_json, write_json
 from fedcli.text import brief
 
@@ -170,8 +170,10 @@ def _reader(hint: Any) -> Reader:
     if origin is tuple:
         return partial(_read_list, arguments[0], _reader(arguments[0]))
     if origin in (dict, Mapping):
-        key, item = map(_reader, arguments)
-        return partial(_read_object, key, item)
+        read = partial(_read_object, *map(_reader, arguments))
+        if arguments[0] == ClientId:
+            return lambda value, where: in_client_order(read(value, where))
+        return read
     if dataclasses.is_dataclass(hint):
         return partial(_read_record, hint)
     if issubclass(hint, Enum):

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from statistics import median
 
+from fedcli.formats.client_ids import client_order, natural_key
 from fedcli.reporting.model import ClientRound, Note, RoundReport
 from fedcli.reporting.words import named, rounds_named
-from fedcli.run.info import client_order
 
 FEWEST = 4  # clients; among fewer, nobody can tell which is the odd one
 FACTOR = 3.0  # times the median, above which a norm or a distance may stand out
@@ -180,7 +180,7 @@ def standout_notes(rounds: Sequence[RoundReport]) -> list[Note]:
         for client, found in marks_of(round_).items():
             marks[client][round_.number] = found
     dropped = left_out(rounds)
-    ranked = sorted(marks, key=lambda client: (-len(marks[client]), client))
+    ranked = sorted(marks, key=lambda client: (-len(marks[client]), natural_key(client)))
     notes = [Note(_sentence(c, marks[c], dropped.get(c))) for c in ranked[:NOTES]]
     if more := ranked[NOTES:]:
         notes.append(Note(f"{named('client', more)} stand out too"))

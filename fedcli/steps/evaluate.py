@@ -24,6 +24,7 @@ from fedcli.progress import Progress, Silence
 from fedcli.run import Run
 from fedcli.run.client_state import StateStore
 from fedcli.run.round import Round
+from fedcli.text import listed
 
 if TYPE_CHECKING:
     from fedcli.datasets.shards import Examples
@@ -221,7 +222,7 @@ def _choose_classes(run: Run, names: Sequence[str] | None) -> list[str] | None:
         elif name.isdecimal() and int(name) < len(classes):
             numbers.add(int(name))
         else:
-            raise UsageError(f"--classes: unknown class {name!r}; known: {', '.join(classes)}")
+            raise UsageError(f"--classes: unknown class {name!r}; known: {listed(classes)}")
     if not numbers:
         raise UsageError("--classes: expected at least one class")
     return [classes[number] for number in sorted(numbers)]

@@ -9,13 +9,14 @@ import pytest
 import typer
 
 from fedcli.cli import command_of, execute
-from fedcli.cli.options.groups import Takes, flattened
+from fedcli.cli.options.groups import Takes, flattened, names_with_commas
 from fedcli.errors import UsageError
 from fedcli.options import Given, check, declared, option
 from fedcli.plan import AggregatePlan, Plan, TrainPlan
 from fedcli.plan.rule import aggregate_options
 from fedcli.plan.train import TRAIN_OPTIONS
 from fedcli.run import Run
+from fedcli.text import listed
 
 TRAINING_KEYS, RULE_KEYS = set(TRAIN_OPTIONS), set(aggregate_options())
 
@@ -252,3 +253,29 @@ def test_options_win_over_the_plan_of_a_file(
         TrainPlan(epochs=4, lr=0.5),
         AggregatePlan(strategy="fedadam", bias_correction=False, beta1=0.5),
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("benign,malignant", ("benign", "malignant")),
+        ("benign, malignant", ("benign", "malignant")),
+        ('"Melanoma, NOS",nevus', ("Melanoma, NOS", "nevus")),
+        ("Melanoma, NOS,nevus", ("Melanoma, NOS", "nevus")),  # as a shell passes on the above
+        ('nevus, "Melanoma, NOS"', ("nevus", "Melanoma, NOS")),
+        ('"a ""b""", c', ('a "b"', "c")),
+        ('5" lesion,b', ('5" lesion', "b")),
+        ("a,,b", ("a", "", "b")),
+    ],
+)
+def test_a_name_may_hold_a_comma(text: str, names: tuple[str, ...]) -> None:
+    assert names_with_commas(text) == names
+    if all(names):
+        assert names_with_commas(listed(names, ",")) == names
+        assert names_with_commas(listed(names)) == names
+
+
+@pytest.mark.parametrize("text", ['"Melanoma,nevus', '"a"b,c'])
+def test_a_quote_that_does_not_end_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="not a list of names"):
+        names_with_commas(text)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from fedcli.cli.options.groups import comma_list
+from fedcli.cli.options.groups import names_with_commas
 from fedcli.cli.options.parsing import parse_rounds
 from fedcli.cli.options.sections import MachineOptions
 from fedcli.cli.options.shared import FORCE, OWN_MODEL, RUN, OutputOptions
@@ -59,7 +59,7 @@ def evaluate(
             personal=personal,
             on_clients=clients,
             data=data,
-            classes=None if classes is None else comma_list(classes),
+            classes=None if classes is None else tuple(filter(None, names_with_commas(classes))),
             state=state,
             **machine,
             own_model=own_model,

@@ -5,7 +5,9 @@ declared there; it is given those that were typed, by name. One whose type is a 
 that declares options, is given an instance of it.
 """
 
+import csv
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass
 from functools import wraps
@@ -16,6 +18,7 @@ import typer
 
 from fedcli.errors import UsageError
 from fedcli.options import Declared, declared, help_text
+from fedcli.text import brief
 
 
 @dataclass(frozen=True)
@@ -113,7 +116,7 @@ def typed(options: Mapping[str, Declared], values: dict[str, Any]) -> dict[str, 
 def _items(one: Declared, typed: Any) -> tuple[Any, ...]:
     """Read a list: one text with commas, in which ``none`` is the empty list, or one a time."""
     if one.option.repeat:  # an empty name is left in, so that it is refused as none
-        return tuple(tuple(name.strip() for name in text.split(",")) for text in typed)
+        return tuple(map(names_with_commas, typed))
     parts = comma_list("" if typed == "none" else typed)
     if one.kind is str:
         return parts
@@ -127,5 +130,31 @@ def _items(one: Declared, typed: Any) -> tuple[Any, ...]:
 
 
 def comma_list(text: str) -> tuple[str, ...]:
-    """Split ``a,b,c``; the empty string is the empty list."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    """Split ``a,b,c``, in which ``"b, c"`` is one item; the empty string is the empty list.
+
+    Raises ``UsageError`` for a quote that does not end.
+    """
+    return tuple(part for part in _split(text) if part)
+
+
+def names_with_commas(text: str) -> tuple[str, ...]:
+    """Split a list of names that may hold commas, such as those of classes.
+
+    A shell removes the quotes of ``"Melanoma, NOS",nevus``: where only some commas are followed by
+    a space, those belong to a name. An empty name is left in, so that it is refused.
+    """
+    bare = re.split(r",(?!\s)", text)
+    if '"' not in text and len(bare) > 1 and len(bare) < len(text.split(",")):
+        return tuple(part.strip() for part in bare)
+    return _split(text)
+
+
+def _split(text: str) -> tuple[str, ...]:
+    try:
+        (row,) = csv.reader([text], skipinitialspace=True, strict=True) if text else ((),)
+    except csv.Error as error:
+        raise UsageError(
+            f"{brief(text)}: not a list of names with commas: {error}",
+            hint="write a quote on both sides of a name, and the whole list in single quotes",
+        ) from None
+    return tuple(part.strip() for part in row)

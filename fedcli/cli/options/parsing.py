@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fedcli.cli.options.groups import comma_list
+from fedcli.cli.options.groups import names_with_commas
 from fedcli.errors import UsageError
 from fedcli.text import brief
 
@@ -58,7 +58,7 @@ def parse_members(texts: Sequence[str]) -> dict[str, str]:
 
 def parse_classes(number: int | None, text: str | None) -> tuple[str, ...]:
     """Return the names of the classes from ``--num-classes`` and ``--classes``."""
-    names = comma_list(text or "")
+    names = tuple(filter(None, names_with_commas(text or "")))
     if not names and number is None:
         raise UsageError(
             "--classes: say which classes there are, or how many with --num-classes",

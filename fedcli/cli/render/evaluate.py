@@ -11,6 +11,7 @@ from rich.table import Table
 from fedcli.cli.render.output import figures_table
 from fedcli.reporting.words import model_named
 from fedcli.steps.evaluate import EvaluateResult
+from fedcli.text import listed
 
 
 def render(result: EvaluateResult, then: str) -> list[RenderableType]:
@@ -67,7 +68,7 @@ def _data(entry: Mapping[str, Any]) -> str:
     name = str(entry["data"])
     if entry["data_client"] not in (None, entry["client"]):
         name = f"{name} of client {entry['data_client']}"
-    return f"{name}, only {', '.join(entry['classes'])}" if entry["classes"] else name
+    return f"{name}, only {listed(entry['classes'])}" if entry["classes"] else name
 
 
 def _per_class(entry: Mapping[str, Any]) -> Table:

@@ -3,6 +3,7 @@
 from rich.console import RenderableType
 
 from fedcli.steps.init import InitResult
+from fedcli.text import listed
 
 
 def render(result: InitResult) -> list[RenderableType]:
@@ -16,7 +17,7 @@ def render(result: InitResult) -> list[RenderableType]:
     ]
     return [
         f"{result.run}: {done}",
-        f"{result.model}; {len(result.classes)} classes: {', '.join(result.classes)};"
+        f"{result.model}; {len(result.classes)} classes: {listed(result.classes)};"
         f" {colour} pictures of {width}×{height}; clients:"
         f" {', '.join(result.clients) or 'any'}",
         *signed,

@@ -1,14 +1,18 @@
-"""The label distribution of each client, as a table with bars in 80 columns."""
+"""The label distribution of each client, as a table with bars, as wide as the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from rich.console import RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table
 
+from fedcli.formats.client_ids import client_order
+
 _BLOCKS = " ▁▂▃▄▅▆▇█"
-_MOST_COLUMNS = 10  # classes, up to which each has a column of its own
 _STRIP = 50  # characters of a strip, however many the classes are
-_WIDTH = 60  # characters for all classes together
+_ID = 8  # characters of a client's name, at least
+_TOTAL = 8  # characters of the total, and between the columns
+_COUNT = 5  # characters of a bar and a count
 _MOST_CLIENTS = 60
 
 
@@ -43,23 +47,45 @@ def label_table(
     counts: Mapping[str, Sequence[int]], classes: Sequence[str]
 ) -> list[RenderableType]:
     """Draw the table and, below it, what it leaves out. All bars share one scale."""
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    table.add_column("client", no_wrap=True, overflow="ellipsis", max_width=8)
-    table.add_column("total", justify="right", no_wrap=True)
-    if len(classes) <= _MOST_COLUMNS:
-        cells = _counted
-        for name in classes:
-            width = max(5, _WIDTH // len(classes) - 1)
-            table.add_column(_cut(name, width), justify="right", no_wrap=True)
-    else:
-        cells = _drawn
-        table.add_column("classes", justify="right", no_wrap=True)
-        table.add_column(_cut(f"{classes[0]} … {classes[-1]}", _STRIP), no_wrap=True)
-    highest = max(max(grouped(one)) for one in counts.values())
-    for client, one in list(counts.items())[:_MOST_CLIENTS]:
-        table.add_row(client, short(sum(one)), *cells(one, highest))
+    table = LabelTable(counts, classes)
     hidden = len(counts) - _MOST_CLIENTS
     return [table] if hidden <= 0 else [table, f"… and {hidden} more, in data/partition.json"]
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Label counts by client, drawn in the width that the terminal has."""
+
+    counts: Mapping[str, Sequence[int]]
+    classes: Sequence[str]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        """Draw a column for each class if there is room, and else a strip of bars."""
+        clients = client_order(self.counts)[:_MOST_CLIENTS]
+        longest = max(len("client"), *map(len, clients))
+        longest = min(longest, max(_ID, options.max_width // 5))
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
+        table.add_column("client", no_wrap=True, overflow="ellipsis", max_width=longest)
+        table.add_column("total", justify="right", no_wrap=True)
+        room = options.max_width - longest - _TOTAL
+        highest = max(max(grouped(one)) for one in self.counts.values())
+        cells = self._add_classes(table, room)
+        for client in clients:
+            one = self.counts[client]
+            table.add_row(client, short(sum(one)), *cells(one, highest))
+        yield table
+
+    def _add_classes(self, table: Table, room: int) -> Callable[[Sequence[int], int], list[str]]:
+        """Add the columns of the classes; return what draws the cells of a client."""
+        classes = self.classes
+        width = room // len(classes) - 1
+        if width < _COUNT:
+            table.add_column("classes", justify="right", no_wrap=True)
+            table.add_column(_cut(f"{classes[0]} … {classes[-1]}", _STRIP), no_wrap=True)
+            return _drawn
+        for name in classes:
+            table.add_column(_cut(name, width), justify="right", no_wrap=True)
+        return _counted
 
 
 def _counted(counts: Sequence[int], highest: int) -> list[str]:

@@ -49,6 +49,7 @@ TABLES: dict[str, Callable[[], Options]] = {
     "sampling": only(SAMPLING, sections.AggregationOptions),
     "limits": only(LIMITS, sections.AggregationOptions),
     "data": of(sections.DataOptions),
+    "reading": of(sections.ReadingOptions),
     "cutting": of(sections.SchemeOptions),
     "model": of(sections.ModelOptions),
 }

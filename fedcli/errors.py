@@ -12,6 +12,7 @@
     │   ├── CheckpointError     4  not a safetensors file, truncated, or not one of ours
     │   ├── UpdateError         4  an update that cannot take part in its round
     │   ├── DataError           4  pictures, labels or arrays that do not fit
+    │   │   └── BadFilesError   4  pictures that cannot be decoded, all of a folder at once
     │   └── RunFormatError      4  not a run directory, or one of a newer format
     ├── ConflictError           5  the output exists and was made from other inputs
     │   ├── LostError           5  the output exists, but files that belong to it are lost
@@ -28,9 +29,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from enum import IntEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 from fedcli.text import printable
+
+_NAMED = 10  # files that a message names
 
 
 class ExitStatus(IntEnum):
@@ -209,6 +213,42 @@ class DataError(BadInputError):
     kind = "bad-data"
 
 
+class BadFilesError(DataError):
+    """Pictures that cannot be decoded, all of a folder at once; ``files`` maps each to the reason.
+
+    The message has the first ten; the JSON object has them all.
+    """
+
+    kind = "bad-files"
+    files: Mapping[str, str] = MappingProxyType({})
+
+    @classmethod
+    def together(cls, errors: Sequence[DataError], total: int, *, hint: str) -> "BadFilesError":
+        """Return one error for those of several files, of ``total`` that were read."""
+        files = {str(error.path): error.reason for error in errors}
+        if len(errors) == 1:
+            found = cls(errors[0].reason, hint=hint, path=errors[0].path)
+        else:
+            named = "; ".join(printable(f"{path}: {why}", 300) for path, why in _first(files))
+            more = f"; and {len(files) - _NAMED} more (--json lists all)"
+            found = cls(
+                f"{len(errors)} of {total} pictures cannot be decoded: {named}"
+                f"{more if len(files) > _NAMED else ''}",
+                hint=hint,
+            )
+        found.files = files
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object that ``--json`` prints, with all files."""
+        files = [{"path": path, "reason": why} for path, why in self.files.items()]
+        return {**super().as_json(), **({"files": files} if files else {})}
+
+
+def _first(files: Mapping[str, str]) -> list[tuple[str, str]]:
+    return list(files.items())[:_NAMED]
+
+
 class RunFormatError(BadInputError):
     """Not a run directory, or one of a newer format."""
 
@@ -264,6 +304,8 @@ def error_from_json(error: Mapping[str, Any]) -> FedcliError:
     found = kinds.get(error["kind"], FedcliError)(
         error.get("reason", error["message"]), path=None if path is None else Path(path)
     )
+    if isinstance(found, BadFilesError):
+        found.files = {one["path"]: one["reason"] for one in error.get("files", ())}
     return found.amended(message=error["message"], hint=error["hint"], client=client)
 
 

@@ -24,6 +24,7 @@ class ClientResult:
     """The result for one client; ``epochs`` is empty if its update existed already.
 
     ``late`` means that the round was complete already, and no global model uses the update.
+    ``skipped`` are files that were left out because they cannot be decoded.
     """
 
     client: str
@@ -36,6 +37,7 @@ class ClientResult:
     images_per_second: float | None
     epochs: tuple[Epoch, ...]
     late: bool
+    skipped: tuple[str, ...] = ()
 
 
 def existing_result(session: Session, metadata: Metadata, done: ExistingUpdate) -> ClientResult:
@@ -48,12 +50,19 @@ def existing_result(session: Session, metadata: Metadata, done: ExistingUpdate) 
 
 
 def deliver(
-    session: Session, metadata: Metadata, trained: Trained, elapsed: float, *, again: bool
+    session: Session,
+    metadata: Metadata,
+    trained: Trained,
+    elapsed: float,
+    *,
+    again: bool,
+    skipped: tuple[str, ...] = (),
 ) -> ClientResult:
     """Write the state, the telemetry and the signature, then the update, which is the delivery.
 
     With ``again`` it replaces an existing update. Otherwise an update that another process
-    delivered meanwhile stays, and is the result if it was made from the same inputs.
+    delivered meanwhile stays, and is the result if it was made from the same inputs. Of the
+    ``skipped`` files only the number is sent: their names are the client's own.
 
     Raises ``ConflictError`` if it was not, and ``StorageError``. After an error the directory is
     unchanged.
@@ -63,6 +72,7 @@ def deliver(
     metadata = replace(metadata, roles={**metadata.roles, **roles})
     examples = metadata.num_examples or 0
     measured = telemetry(session, client, examples, trained, elapsed)
+    measured = replace(measured, skipped=len(skipped) or None)
     note = partial(_write_telemetry, session, client, measured)
     try:
         sha256 = _write(session, metadata, trained, note, again=again)
@@ -84,6 +94,7 @@ def deliver(
         images_per_second=measured.images_per_second,
         epochs=tuple(trained.epochs),
         late=is_late(session.run, session.round, client, sha256),
+        skipped=skipped,
     )
 
 

@@ -31,6 +31,7 @@ from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.records import encode
 from fedcli.models import build, takes_rgb
 from fedcli.models.weights import load_arrays
+from fedcli.options import NONE, Given
 from fedcli.plan.execution import Execution
 from fedcli.progress import Progress
 from fedcli.randomness import stream_seed
@@ -60,6 +61,7 @@ def train_client(
     *,
     round_number: int | None = None,
     data: str | None = None,
+    reading: Given = NONE,
     options: Mapping[str, Any] | None = None,
     execution: Execution | None = None,
     seed: int | None = None,
@@ -71,7 +73,8 @@ def train_client(
     """Train clients one after another and write their updates for a round.
 
     ``clients`` are ids as in ``--id``. ``data`` is a client's own folder or npz file, which
-    replaces its shard in the run. ``options`` are hyper-parameters by their names in ``TrainPlan``
+    replaces its shard in the run, read as ``reading`` says (``--skip-bad`` and ``--labels-csv``
+    with its columns, by name). ``options`` are hyper-parameters by their names in ``TrainPlan``
     that override the run's plan. ``key`` is the file with a member's private key. The same inputs
     on the same machine with the same number of threads give the same bytes, whether clients are
     trained alone or together.
@@ -96,16 +99,18 @@ def train_client(
         progress=progress,
     )
     check_state_is_own(session)
-    results = tuple(_train_one(session, client, data) for client in ids)
+    results = tuple(_train_one(session, client, data, reading) for client in ids)
     training = encode(session.training)
     if session.plan.initial_loss:
         training["initial_loss"] = True
     return TrainClientResult(session.round.number, training, str(session.device), results)
 
 
-def _train_one(session: Session, client: str, data: str | None) -> ClientResult:
+def _train_one(session: Session, client: str, data: str | None, reading: Given) -> ClientResult:
     number, device = session.round.number, session.device
-    examples = open_data(session.run, client, data, session.execution, device, session.progress)
+    examples = open_data(
+        session.run, client, data, session.execution, device, session.progress, reading
+    )
     start = starting_state(session, client)
     metadata = _metadata(session, client, examples, start)
     interrupted = TrainingCheckpoint(session.states.training_checkpoint(number, client), metadata)
@@ -138,7 +143,7 @@ def _train_one(session: Session, client: str, data: str | None) -> ClientResult:
     )
     metadata = replace(metadata, training=training)
     again = session.force or done is not None
-    result = deliver(session, metadata, trained, elapsed, again=again)
+    result = deliver(session, metadata, trained, elapsed, again=again, skipped=examples.skipped)
     interrupted.remove()
     return result
 

@@ -27,12 +27,14 @@ class Part:
     ``labels`` is known from the start; ``read(indices)`` decodes those examples, in that order,
     to an array of shape (len(indices), *shape), and raises ``DataError`` that names the file.
     ``groups``, if known, says where each example comes from, as an index into
-    ``Dataset.group_names``; in a test part, -1 is a group without training examples.
+    ``Dataset.group_names``; in a test part, -1 is a group without training examples. ``skipped``
+    are files that were left out because they cannot be decoded.
     """
 
     labels: Labels
     read: Callable[[Indices], Array]
     groups: Groups | None = None
+    skipped: tuple[str, ...] = ()
 
     def subset(self, indices: Indices) -> "Part":
         """Return the part with only these examples, in this order."""
@@ -50,7 +52,7 @@ class Dataset:
 
     ``identity`` identifies the data by content, not by path. It needs the files to be read but not
     decoded. ``group_names`` are the real origins of the examples, such as hospitals; empty if
-    unknown.
+    unknown. ``skipped`` are files that were left out because they cannot be decoded.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Dataset:
     test: Part
     identity: dict[str, Any]
     group_names: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +133,3 @@ def file_digests(paths: Sequence[Path], progress: Progress) -> Iterator[str]:
     for path in paths:
         yield digest(path)
         progress.advance()
-
-
-def numbered_classes(labels: Sequence[Labels]) -> tuple[str, ...]:
-    """Name the classes "0" … "K-1" if the data does not name them."""
-    highest = max(int(part.max(initial=-1)) for part in labels)
-    return tuple(str(number) for number in range(highest + 1))

@@ -21,9 +21,9 @@ from fedcli.datasets.base import (
     Labels,
     Part,
     file_digests,
-    numbered_classes,
     split_off_test,
 )
+from fedcli.datasets.labels import from_numbers
 from fedcli.errors import DataError, MissingDependencyError, NotReadyError
 from fedcli.progress import Progress
 
@@ -110,7 +110,11 @@ def load(name: str, argument: str, options: DataOptions) -> Dataset:
             hint=f"pip install {source.needs}",
         )
     opened = [_open(name, source, arguments, options) for arguments in source.parts]
-    labels = [_labels(one, source.labels) for one in opened]
+    found = [_labels(one, source.labels) for one in opened]
+    labelling = from_numbers(found, _class_names(opened[0]) or None, f"--dataset {name}")
+    labels = labelling.parts
+    if labelling.remark:
+        options.progress.say(f"{name}: {labelling.remark}")
     shape = _shape(opened[0], source.channels, options)
     parts = [
         Part(own, partial(_read, name, one, shape)) for one, own in zip(opened, labels, strict=True)
@@ -124,8 +128,7 @@ def load(name: str, argument: str, options: DataOptions) -> Dataset:
         identity |= split
     else:
         train, test = parts
-    classes = _class_names(opened[0]) or numbered_classes(labels)
-    return Dataset(name, classes, shape, np.dtype("u1"), train, test, identity)
+    return Dataset(name, labelling.classes, shape, np.dtype("u1"), train, test, identity)
 
 
 def _open(name: str, source: InTorchvision, arguments: Arguments, options: DataOptions) -> Any:

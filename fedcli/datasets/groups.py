@@ -1,8 +1,7 @@
 """The real origins of examples, such as hospitals, from folders or a column of a CSV file."""
 
-import csv
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -10,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from fedcli.datasets.base import Groups
-from fedcli.errors import DataError, NotReadyError, UsageError
+from fedcli.datasets.csv_table import CsvTable, read_table
+from fedcli.datasets.folders import FOLDER
+from fedcli.errors import DataError, NotReadyError
 from fedcli.formats.dtypes import Array
 from fedcli.run.info import client_order
 from fedcli.storage.atomic import canonical_json, storage_errors
 
-FOLDER = "folder"  # the value of --group for which the folders are the groups
 _FILE_COLUMNS = ("file", "path", "filename", "file_name")
 
 Names = Sequence[str]
@@ -68,11 +68,6 @@ def check_several(grouping: Grouping, where: str) -> Grouping:
     return grouping
 
 
-def first_folders(names: Names) -> list[str]:
-    """Return the groups of pictures named ``<group>/<class>/…``."""
-    return [name.partition("/")[0] for name in names]
-
-
 def from_array(values: Array, where: str) -> tuple[str, ...]:
     """Return the groups in an array (N,) of names or integers. Raises ``DataError``."""
     if values.ndim != 1 or values.dtype.kind not in "iuU":
@@ -86,12 +81,13 @@ def from_array(values: Array, where: str) -> tuple[str, ...]:
     return groups
 
 
-def from_csv(root: Path, column: str, parts: Mapping[str, Names]) -> Grouping:
+def from_csv(root: Path, column: str, parts: Mapping[str, Names]) -> list[tuple[str, ...] | None]:
     """Read the groups of pictures from a column of the CSV file in ``root``.
 
-    ``parts`` has the names of the pictures in each folder: ``{"": …}`` for those in ``root``, or
-    ``train`` and ``test``, where only ``test`` may have no rows. A row's column ``file``
-    (``path``, ``filename``, ``file_name``) names its picture relative to ``root`` or ``train/``.
+    ``parts`` has the names of the pictures in each folder, relative to ``root``: ``{"": …}`` for
+    those in ``root``, or the training part and then the test part, which alone may have no rows and
+    then has None for its groups. A row's column ``file`` (``path``, ``filename``, ``file_name``)
+    names its picture relative to ``root`` or to the training part.
 
     Raises ``NotReadyError`` without such a file, ``UsageError`` for an unknown column,
     ``DataError`` that names a bad line, and ``StorageError``.
@@ -99,30 +95,33 @@ def from_csv(root: Path, column: str, parts: Mapping[str, Names]) -> Grouping:
     path = _find(root)
     places = _places(parts)
     found: dict[_Place, tuple[int, str]] = {}
-    for line, picture, group in _rows(path, column):
+    for line, picture, group in _rows(read_table(path), column):
         place = places.get(_normal(picture))
         if place is None:
-            _check_exists(root, picture, f"{path}: line {line}")
+            _check_exists(root, parts, picture, f"{path}: line {line}")
         elif place in found:
             raise DataError(f"line {line}: repeats {picture} of line {found[place][0]}", path=path)
         else:
             found[place] = line, group
-    grouping = numbered([_of_part(path, part, names, found) for part, names in parts.items()])
-    return check_several(grouping, f"--group {column}: {path}")
+    training = next(iter(parts))
+    return [
+        _of_part(path, part, names, found, optional=part != training)
+        for part, names in parts.items()
+    ]
 
 
 def _of_part(
-    path: Path, part: str, names: Names, found: Mapping[_Place, tuple[int, str]]
-) -> list[str] | None:
+    path: Path, part: str, names: Names, found: Mapping[_Place, tuple[int, str]], *, optional: bool
+) -> tuple[str, ...] | None:
     """Return the groups of a part, or None for a test part without rows."""
     missing = [name for number, name in enumerate(names) if (part, number) not in found]
-    if part == "test" and len(missing) == len(names):
+    if optional and len(missing) == len(names):
         return None
     if missing:
         first = f"{part}/{missing[0]}" if part else missing[0]
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(f"no row for {first}{more}", path=path)
-    return [found[part, number][1] for number in range(len(names))]
+    return tuple(found[part, number][1] for number in range(len(names)))
 
 
 def _find(root: Path) -> Path:
@@ -154,65 +153,37 @@ def _places(parts: Mapping[str, Names]) -> dict[str, _Place]:
     for part, names in parts.items():
         for number, name in enumerate(names):
             places[_normal(f"{part}/{name}" if part else name)] = (part, number)
-    for number, name in enumerate(parts.get("train", ())):
-        places.setdefault(_normal(name), ("train", number))
+    training = next(iter(parts))
+    for number, name in enumerate(parts[training]):
+        places.setdefault(_normal(name), (training, number))
     return places
 
 
-def _rows(path: Path, column: str) -> Iterator[tuple[int, str, str]]:
-    """Yield line, picture and group of each row of a CSV file."""
-    try:
-        with storage_errors("read", path), path.open(newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
-            separator = max(",;\t", key=first.count)
-            file.seek(0)
-            reader = csv.reader(file, delimiter=separator, strict=True)
-            header = [cell.strip() for cell in next(reader, [])]
-            where = f"{path}: line {reader.line_num}"
-            picture_at, group_at = _file_column(header, where), _column(header, column, where)
-            for row in reader:
-                if any(cell.strip() for cell in row):
-                    yield _row(row, len(header), picture_at, group_at, path, reader.line_num)
-    except UnicodeDecodeError as error:
-        raise DataError(f"not a CSV file in UTF-8: {error.reason}", path=path) from None
-    except csv.Error as error:
-        raise DataError(f"line {reader.line_num}: not CSV: {error}", path=path) from None
+def _rows(table: CsvTable, column: str) -> Iterator[tuple[int, str, str]]:
+    """Yield line, picture and group of each row."""
+    pictures, groups = _file_column(table), table.column(column, "--group")
+    for line, row in table.rows:
+        if not row[pictures] or not row[groups]:
+            what = "group" if row[pictures] else "picture"
+            raise DataError(
+                f"line {line}: expected the name of a {what}, found none", path=table.path
+            )
+        yield line, row[pictures], row[groups]
 
 
-def _row(
-    row: list[str], width: int, picture_at: int, group_at: int, path: Path, line: int
-) -> tuple[int, str, str]:
-    if len(row) != width:
-        raise DataError(f"line {line}: expected {width} columns, found {len(row)}", path=path)
-    picture, group = row[picture_at].strip(), row[group_at].strip()
-    if not picture or not group:
-        what = "group" if picture else "picture"
-        raise DataError(f"line {line}: expected the name of a {what}, found none", path=path)
-    return line, picture, group
-
-
-def _file_column(header: list[str], where: str) -> int:
-    lowered = [name.lower() for name in header]
-    for name in _FILE_COLUMNS:
-        if name in lowered:
-            return lowered.index(name)
-    raise DataError(
-        f"{where}: expected a column {', '.join(_FILE_COLUMNS[:-1])} or {_FILE_COLUMNS[-1]} that"
-        f" names the picture, found: {', '.join(header)}"
-    )
-
-
-def _column(header: list[str], column: str, where: str) -> int:
-    if header.count(column) != 1:
-        found = "two columns" if column in header else "no column"
-        raise UsageError(
-            f"--group {column}: {where}: {found} of that name; the columns are: {', '.join(header)}"
+def _file_column(table: CsvTable) -> int:
+    found = table.usual_column(_FILE_COLUMNS)
+    if found is None:
+        raise DataError(
+            f"line 1: expected a column {', '.join(_FILE_COLUMNS[:-1])} or {_FILE_COLUMNS[-1]} that"
+            f" names the picture, found: {', '.join(table.header)}",
+            path=table.path,
         )
-    return header.index(column)
+    return found
 
 
-def _check_exists(root: Path, picture: str, where: str) -> None:
+def _check_exists(root: Path, folders: Collection[str], picture: str, where: str) -> None:
     """Refuse a row whose file does not exist; files that the data set does not use are fine."""
     name = _normal(picture)
-    if not any((folder / name).is_file() for folder in (root, root / "train")):
+    if not any((folder / name).is_file() for folder in (root, *(root / one for one in folders))):
         raise DataError(f"{where}: {picture}: no such picture in {root}")

@@ -1,15 +1,16 @@
 """``imagefolder:PATH``: a folder for each class, in ``train/`` and ``test/`` or alone.
 
-With ``--group folder``, each group has its own folder of class folders.
+With ``--group folder``, each group has its own folder of class folders; with ``--labels-csv``, a
+table has the labels of pictures in any folders. ``folders`` decides how a folder is understood.
 """
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
@@ -24,60 +25,143 @@ from fedcli.datasets.base import (
     file_digests,
     split_off_test,
 )
-from fedcli.errors import DataError, NotReadyError
+from fedcli.datasets.csv_labels import CsvLabels, read_csv_labels
+from fedcli.datasets.folder_tree import read_tree, some
+from fedcli.datasets.folders import FOLDER, NO_GROUPS, PartFolder, Understanding, understand
+from fedcli.datasets.labels import Labelling, from_names
+from fedcli.errors import BadFilesError, DataError, UsageError
 from fedcli.options import Option
 from fedcli.progress import Progress
 from fedcli.storage.atomic import storage_errors
 
 _SMALL_FILE = 20_000  # bytes
+_SKIP = "repair or remove them, or leave them out with --skip-bad"
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The pictures in a folder: relative paths, labels, and sizes in bytes."""
+    """The pictures in a folder: relative paths, labels, sizes in bytes, and groups if known."""
 
     root: Path
     classes: tuple[str, ...]
     names: tuple[str, ...]
     labels: Labels
     sizes: tuple[int, ...]
+    groups: tuple[str, ...] | None = None
 
-    def part(self, shape: tuple[int, ...], threads: int | None = None) -> Part:
-        """Return the part that decodes these pictures to ``shape``."""
+    @property
+    def paths(self) -> list[Path]:
+        """The path of each picture."""
+        return [self.root / name for name in self.names]
+
+    def part(
+        self,
+        shape: tuple[int, ...],
+        threads: int | None = None,
+        beside: Sequence["Listing"] = (),
+        skipped: tuple[str, ...] = (),
+    ) -> Part:
+        """Return the part that decodes these pictures to ``shape``.
+
+        Errors name all bad files of these pictures and of those ``beside``.
+        """
+        threads = self.threads(threads)
+        read = partial(_read, self, shape, threads, beside or (self,))
+        return Part(self.labels, read, skipped=skipped)
+
+    def threads(self, most: int | None = None) -> int:
+        """Return how many threads decode these pictures fastest, at most ``most``."""
         # Pillow decodes without the GIL, but with small files threads mostly wait for it.
         small = sum(self.sizes) < _SMALL_FILE * len(self.sizes)
-        threads = 1 if small else threads or available_cores()
-        return Part(self.labels, partial(_read, self.root, self.names, shape, threads))
+        return 1 if small else most or available_cores()
+
+    def without(self, names: frozenset[str]) -> "Listing":
+        """Return the listing without the pictures of these paths."""
+        kept = [at for at, name in enumerate(self.names) if str(self.root / name) not in names]
+        return replace(
+            self,
+            names=tuple(self.names[at] for at in kept),
+            labels=self.labels[kept],
+            sizes=tuple(self.sizes[at] for at in kept),
+            groups=None if self.groups is None else tuple(self.groups[at] for at in kept),
+        )
 
 
 def _read(
-    root: Path, names: Sequence[str], shape: tuple[int, ...], threads: int, indices: Indices
+    listing: Listing,
+    shape: tuple[int, ...],
+    threads: int,
+    beside: Sequence[Listing],
+    indices: Indices,
 ) -> pictures.Picture:
-    return pictures.stack(
-        lambda number: pictures.load(root / names[indices[number]], shape),
-        len(indices),
-        shape,
-        threads=threads,
+    try:
+        return pictures.stack(
+            lambda number: pictures.load(listing.root / listing.names[indices[number]], shape),
+            len(indices),
+            shape,
+            threads=threads,
+        )
+    except DataError as error:
+        bad = bad_files(beside, shape)
+        if not bad:
+            raise
+        total = sum(len(one.names) for one in beside)
+        raise BadFilesError.together(bad, total, hint=_SKIP) from error
+
+
+def bad_files(listings: Sequence[Listing], shape: tuple[int, ...]) -> list[DataError]:
+    """Decode all pictures, and return the errors of those that cannot be decoded."""
+    found: list[DataError] = []
+    for listing in listings:
+        errors = pictures.each(partial(_fault, shape), listing.paths, threads=listing.threads())
+        found += [error for error in errors if error is not None]
+    return found
+
+
+def _fault(shape: tuple[int, ...], path: Path) -> DataError | None:
+    try:
+        pictures.load(path, shape)
+    except DataError as error:
+        return error
+    return None
+
+
+def without_bad(
+    listings: Sequence[Listing], shape: tuple[int, ...], progress: Progress
+) -> tuple[list[Listing], tuple[str, ...]]:
+    """Return the listings without the pictures that cannot be decoded, and those by path.
+
+    Says which ones these are. Raises ``BadFilesError`` if no picture is left.
+    """
+    bad = bad_files(listings, shape)
+    total = sum(len(one.names) for one in listings)
+    if len(bad) == total:
+        raise BadFilesError.together(bad, total, hint="no picture would be left")
+    for error in bad:
+        progress.say(f"left out: {error.message}")
+    names = frozenset(str(error.path) for error in bad)
+    return [one.without(names) for one in listings], tuple(sorted(names))
+
+
+def listed(root: Path, part: PartFolder, classes: Sequence[str]) -> Listing:
+    """List the pictures of a part. Raises ``StorageError`` for broken links."""
+    base = part.folder.path
+    found = [
+        (Path(folder.path / name).relative_to(base).as_posix(), classes.index(label), group)
+        for (label, folder), group in zip(
+            part.classes, part.groups or [""] * len(part.classes), strict=True
+        )
+        for name in folder.below()
+    ]
+    names = tuple(name for name, _, _ in found)
+    return Listing(
+        base,
+        tuple(classes),
+        names,
+        np.array([label for _, label, _ in found], np.int64),
+        tuple(_size(base / name) for name in names),
+        tuple(group for _, _, group in found) if part.groups else None,
     )
-
-
-def _entries(folder: Path) -> list[tuple[str, bool]]:
-    """Return the visible entries of a folder, sorted, and whether each is a folder."""
-    with storage_errors("read", folder), os.scandir(folder) as entries:
-        return sorted((e.name, _is_folder(e)) for e in entries if not e.name.startswith("."))
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    # For a broken link, DirEntry raises but Path returns False.
-    return entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and Path(entry).is_dir())
-
-
-def _files(folder: Path, prefix: str) -> Iterator[str]:
-    for name, is_folder in _entries(folder):
-        if is_folder:
-            yield from _files(folder / name, f"{prefix}{name}/")
-        else:
-            yield f"{prefix}{name}"
 
 
 def _size(path: Path) -> int:
@@ -85,98 +169,128 @@ def _size(path: Path) -> int:
         return path.stat().st_size
 
 
-def class_folders(root: Path) -> list[str]:
-    """Return the names of the class folders, sorted.
-
-    Raises ``NotReadyError``, ``DataError`` and ``StorageError``.
-    """
-    with storage_errors("read", root):
-        if not root.exists():
-            raise NotReadyError("no such folder", path=root)
-        if not root.is_dir():
-            raise DataError("expected a folder of class folders, found a file", path=root)
-    names = [name for name, is_folder in _entries(root) if is_folder]
-    if not names:
-        raise DataError("expected one folder for each class, found none", path=root)
-    return names
-
-
-def list_folder(root: Path, classes: Sequence[str], progress: Progress) -> Listing:
-    """List the pictures in a folder of class folders; ``classes`` defines the labels.
-
-    Files in other formats are skipped and reported. Raises ``NotReadyError`` without the folder,
-    ``DataError`` for a folder that is not a known class or has no pictures, and ``StorageError``
-    for unreadable entries, such as broken links.
-    """
-    known = pictures.extensions()
-    found: list[tuple[str, int, int]] = []
-    others = []
-    for name in class_folders(root):
-        if name not in classes:
-            raise DataError(
-                f"no class {name!r}; the classes are: {', '.join(classes[:20])}", path=root / name
-            )
-        before = len(found)
-        for file in _files(root / name, f"{name}/"):
-            if Path(file).suffix.lower() in known:
-                found.append((file, classes.index(name), _size(root / file)))
-            else:
-                others.append(file)
-        if len(found) == before:
-            raise DataError("expected pictures, found none", path=root / name)
-    if others:
-        progress.say(f"skipped {len(others)} files that are not pictures, such as {others[0]}")
-    files, labels, sizes = zip(*found, strict=True)
-    return Listing(root, tuple(classes), files, np.array(labels, np.int64), sizes)
-
-
-def _in_groups(root: Path, classes: Sequence[str]) -> bool:
-    """Return whether the folders in ``root`` hold class folders."""
-    below = (entry for name in class_folders(root) for entry in _entries(root / name))
-    return any(is_folder and name in classes for name, is_folder in below)
-
-
-def _classes_in_groups(root: Path) -> list[str]:
-    try:
-        return sorted(
-            {name for group in class_folders(root) for name in class_folders(root / group)}
-        )
-    except DataError as error:
-        hint = f"with --group {groups.FOLDER}, each group's folder holds one folder for each class"
-        raise error.amended(hint=hint) from None
-
-
-def _list_groups(root: Path, classes: Sequence[str], progress: Progress) -> Listing:
-    """List the pictures in a folder of group folders of class folders."""
-    found = {name: list_folder(root / name, classes, progress) for name in class_folders(root)}
-    return Listing(
-        root,
-        tuple(classes),
-        tuple(f"{group}/{name}" for group, one in found.items() for name in one.names),
-        np.concatenate([one.labels for one in found.values()]),
-        tuple(size for one in found.values() for size in one.sizes),
-    )
-
-
 def _digest(listings: Sequence[Listing], progress: Progress) -> str:
     """Hash the names and contents of all pictures."""
     lines = hashlib.sha256()
     for listing in listings:
-        paths = [listing.root / name for name in listing.names]
-        for name, digest in zip(listing.names, file_digests(paths, progress), strict=True):
+        for name, digest in zip(listing.names, file_digests(listing.paths, progress), strict=True):
             lines.update(os.fsencode(f"{name}\0{digest}\n"))
         lines.update(b"\n")
     return lines.hexdigest()
 
 
-def _shape(first: Path, options: DataOptions) -> tuple[int, int, int]:
+def _labels_digest(listings: Sequence[Listing]) -> str:
+    """Hash labels that come from a table, which the paths of the pictures do not tell."""
+    content = hashlib.sha256()
+    for listing in listings:
+        content.update(listing.labels.astype("<i8").tobytes())
+    return content.hexdigest()
+
+
+def _shape(listings: Sequence[Listing], options: DataOptions) -> tuple[int, int, int]:
     if options.image_size is not None:
         return (3, options.image_size, options.image_size)
-    height, width = pictures.default_size(first)
+    height, width = _first_size(listings)
     options.progress.say(
         f"pictures become {width}×{height}, like the first one; --image-size sets another size"
     )
     return (3, height, width)
+
+
+def _first_size(listings: Sequence[Listing]) -> tuple[int, int]:
+    """Return the size of the first picture that can be opened."""
+    errors = []
+    for path in (path for one in listings for path in one.paths):
+        try:
+            return pictures.default_size(path)
+        except DataError as error:
+            errors.append(error)
+    raise BadFilesError.together(errors, len(errors), hint="no picture can be opened")
+
+
+@dataclass(frozen=True)
+class FolderContents:
+    """What a folder holds: a listing for each part, the training part first, and what was said.
+
+    ``folders`` are the paths of the parts from the root; ``missing`` are pictures that a table of
+    labels names and that are not there.
+    """
+
+    listings: tuple[Listing, ...]
+    understanding: Understanding
+    missing: tuple[str, ...] = ()
+
+
+def read_contents(
+    root: Path, group: str | None, table: CsvLabels | None, *, skip_missing: bool
+) -> FolderContents:
+    """List the pictures of a new data set. Raises what ``understand`` and the table raise."""
+    if table is not None:
+        return _by_table(root, table, skip_missing=skip_missing)
+    found = understand(root, group)
+    listings = [listed(root, part, found.classes) for part in found.parts.values()]
+    if group not in (None, FOLDER, NO_GROUPS):
+        folders = [part.folder.path.relative_to(root).as_posix() for part in found.parts.values()]
+        names = {
+            "" if folder == "." else folder: one.names
+            for folder, one in zip(folders, listings, strict=True)
+        }
+        columns = groups.from_csv(root, group, names)
+        listings = [replace(a, groups=b) for a, b in zip(listings, columns, strict=True)]
+    return FolderContents(tuple(listings), found)
+
+
+def _by_table(root: Path, table: CsvLabels, *, skip_missing: bool) -> FolderContents:
+    tree = read_tree(root)
+    found = read_csv_labels(tree, table, skip_missing=skip_missing)
+    labelling = from_names([found.labels], f"--labels-csv {found.path}")
+    if len(labelling.classes) < 2:
+        one = "".join(labelling.classes) or "none"
+        raise DataError(f"expected at least two classes, found {one}", path=found.path)
+    listing = table_listing(root, found.names, labelling, found.groups)
+    left_out = (*(one for one in tree.left_out if one.name != table.file.name), *found.unnamed)
+    remarks = (found.remark, *missing_remark(found.missing))
+    return FolderContents(
+        (listing,), Understanding(root, {}, labelling.classes, left_out, remarks), found.missing
+    )
+
+
+def missing_remark(missing: Sequence[str]) -> tuple[str, ...]:
+    """Say which pictures of a table are not there, if any."""
+    return (f"left out, no such picture: {some(missing)}",) if missing else ()
+
+
+def table_listing(
+    root: Path, names: tuple[str, ...], labelling: Labelling, own: tuple[str, ...] | None
+) -> Listing:
+    """List the pictures whose labels come from a table."""
+    sizes = tuple(_size(root / name) for name in names)
+    return Listing(root, labelling.classes, names, labelling.parts[0], sizes, own)
+
+
+def table_of(
+    labels_csv: Path | None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    group_column: str | None = None,
+) -> CsvLabels | None:
+    """Return where labels are, None if folders are the classes. Raises ``UsageError``."""
+    if labels_csv is not None:
+        columns = tuple(one.strip() for one in (label_column or "").split(",") if one.strip())
+        return CsvLabels(
+            file=labels_csv,
+            image_column=image_column,
+            label_columns=columns,
+            group_column=group_column,
+        )
+    for name, value in (
+        ("image-column", image_column),
+        ("label-column", label_column),
+        ("group-column", group_column),
+    ):
+        if value is not None:
+            raise UsageError(f"--{name} {value}: belongs to --labels-csv")
+    return None
 
 
 def load(
@@ -187,7 +301,42 @@ def load(
         str | None,
         Option(
             "Where the pictures come from, for `--scheme natural`: `folder`, or a column of the CSV"
-            " file beside them.",
+            " file beside them; `none`: no folder is a group.",
+            "NAME",
+            unset="unknown",
+        ),
+    ] = None,
+    skip_bad: Annotated[
+        bool, Option("Leave out pictures that cannot be decoded, and say which.", flag=True)
+    ] = False,
+    labels_csv: Annotated[
+        Path | None,
+        Option(
+            "Take the labels of the pictures from a CSV file, not from their folders.",
+            "FILE",
+            unset="folders are the classes",
+        ),
+    ] = None,
+    image_column: Annotated[
+        str | None,
+        Option(
+            "`--labels-csv`: the column that names the picture, with or without its extension.",
+            "NAME",
+            unset="`image`, `image_id`, `file`, `id` or a similar name",
+        ),
+    ] = None,
+    label_column: Annotated[
+        str | None,
+        Option(
+            "`--labels-csv`: the column of the label, or several with commas that are one-hot.",
+            "NAMES",
+            unset="`label`, `class`, `dx`, `diagnosis` or a similar name, or all if one-hot",
+        ),
+    ] = None,
+    group_column: Annotated[
+        str | None,
+        Option(
+            "`--labels-csv`: the column of the group, such as the patient or the hospital.",
             "NAME",
             unset="unknown",
         ),
@@ -200,18 +349,42 @@ def load(
     a missing group, and ``StorageError`` for files that cannot be read.
     """
     root = Path(argument).expanduser()
-    halves = _halves(root)
-    listings, grouping = _read_listings(root, halves, group, options.progress)
-    first = listings[0]
-    shape = _shape(first.root / first.names[0], options)
-    identity = {
+    table = table_of(labels_csv, image_column, label_column, group_column)
+    if table is not None and group is not None:
+        raise UsageError("--group: with --labels-csv, --group-column names the groups")
+    found = read_contents(root, group, table, skip_missing=skip_bad)
+    found.understanding.say(options.progress)
+    shape = _shape(found.listings, options)
+    listings: Sequence[Listing] = found.listings
+    skipped: tuple[str, ...] = ()
+    if skip_bad:
+        listings, skipped = without_bad(listings, shape, options.progress)
+    where = f"--group {group or group_column}: {found.understanding.root}"
+    skipped = (*skipped, *found.missing)
+    return _dataset(listings, shape, options, skipped, by_table=table is not None, where=where)
+
+
+def _dataset(
+    listings: Sequence[Listing],
+    shape: tuple[int, int, int],
+    options: DataOptions,
+    skipped: tuple[str, ...],
+    *,
+    by_table: bool,
+    where: str,
+) -> Dataset:
+    grouping = groups.numbered([one.groups for one in listings])
+    if grouping.names:
+        groups.check_several(grouping, where)
+    identity: dict[str, Any] = {
         "sha256": _digest(listings, options.progress),
         "examples": [len(one.names) for one in listings],
         **grouping.identity(),
+        **({"labels": _labels_digest(listings)} if by_table else {}),
     }
     parts = [
-        replace(listing.part(shape), groups=numbers)
-        for listing, numbers in zip(listings, grouping.parts, strict=True)
+        replace(one.part(shape, beside=listings), groups=numbers)
+        for one, numbers in zip(listings, grouping.parts, strict=True)
     ]
     if len(parts) == 1:
         train, test, split = split_off_test(parts[0], options)
@@ -219,51 +392,6 @@ def load(
     else:
         train, test = parts
     return Dataset(
-        "imagefolder", first.classes, shape, np.dtype("u1"), train, test, identity, grouping.names
-    )
-
-
-def _halves(root: Path) -> list[str]:
-    """Return ``["train", "test"]`` if the folder has both, ``[""]`` if it has neither."""
-    folders = class_folders(root)
-    halves: list[str] = [name for name in ("train", "test") if name in folders]
-    if len(halves) == 1:
-        missing = "test" if halves == ["train"] else "train"
-        raise DataError(
-            f"has {halves[0]}/ but no {missing}/",
-            hint=f"add {missing}/, or name the folder that holds the class folders",
-            path=root,
-        )
-    return halves or [""]
-
-
-def _read_listings(
-    root: Path, halves: Sequence[str], group: str | None, progress: Progress
-) -> tuple[list[Listing], groups.Grouping]:
-    folders = [root / half for half in halves]
-    if group == groups.FOLDER:
-        return _read_nested(folders, progress)
-    classes = class_folders(folders[0])
-    listings = [list_folder(folder, classes, progress) for folder in folders]
-    if group is None:
-        return listings, groups.Grouping((), (None,) * len(listings))
-    names = {half: one.names for half, one in zip(halves, listings, strict=True)}
-    return listings, groups.from_csv(root, group, names)
-
-
-def _read_nested(
-    folders: Sequence[Path], progress: Progress
-) -> tuple[list[Listing], groups.Grouping]:
-    """List folders of groups; the test folder may also hold class folders directly."""
-    classes = _classes_in_groups(folders[0])
-    listings: list[Listing] = []
-    names: list[groups.Names | None] = []
-    for folder in folders:
-        if folder is folders[0] or _in_groups(folder, classes):
-            listings.append(_list_groups(folder, classes, progress))
-            names.append(groups.first_folders(listings[-1].names))
-        else:
-            listings.append(list_folder(folder, classes, progress))
-            names.append(None)
-    where = f"--group {groups.FOLDER}: {folders[0]}"
-    return listings, groups.check_several(groups.numbered(names), where)
+        "imagefolder", listings[0].classes, shape, np.dtype("u1"), train, test, identity,
+        grouping.names, skipped,
+    )  # fmt: skip

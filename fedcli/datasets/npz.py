@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,16 +18,9 @@ import numpy as np
 from PIL import Image
 
 from fedcli.datasets import pictures
-from fedcli.datasets.base import (
-    DataOptions,
-    Dataset,
-    Indices,
-    Labels,
-    Part,
-    numbered_classes,
-    split_off_test,
-)
+from fedcli.datasets.base import DataOptions, Dataset, Indices, Labels, Part, split_off_test
 from fedcli.datasets.groups import from_array, numbered
+from fedcli.datasets.labels import Labelling, from_names, from_numbers
 from fedcli.errors import DataError, NotReadyError, UsageError
 from fedcli.formats.dtypes import Array
 
@@ -39,17 +32,19 @@ _LAYOUTS = (
 _WHOLE = (("x", "y"), ("X", "Y"), ("X", "y"), ("images", "labels"))
 _CLASS_NAMES = ("class_names", "classes")
 _GROUPS = {"train": ("group", "group_train"), "test": ("group_test",), "all": ("group",)}
-_MOST_CLASSES = 10_000
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """The arrays of one part, before examples are resized to the shape of the run."""
+    """The arrays of one part, before examples are resized to the shape of the run.
+
+    ``labels`` are those of the file: integers, or names of classes.
+    """
 
     path: Path
     name: str
     values: Array
-    labels: Labels
+    labels: Array
     groups: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -63,13 +58,6 @@ class Arrays:
             )
         if len(self.labels) == 0:
             raise DataError(f"{where}: expected examples, found none")
-        if self.labels.min() < 0:
-            raise DataError(f"{where}: labels start at 0, found {self.labels.min()}")
-        if self.labels.max() >= _MOST_CLASSES:
-            raise DataError(
-                f"{where}: label {self.labels.max()}: labels are class numbers 0, 1, …; a run has"
-                f" at most {_MOST_CLASSES} classes"
-            )
         if self.is_pictures and (self.values.ndim not in (3, 4) or self.values.size == 0):
             raise DataError(
                 f"{where}: expected uint8 pictures (N,H,W), (N,H,W,C) or (N,C,H,W), found"
@@ -100,10 +88,10 @@ class Arrays:
     def _channels_first(self) -> bool:
         return self.values.ndim == 4 and self.values.shape[3] > 4 >= self.values.shape[1]
 
-    def part(self, shape: tuple[int, ...]) -> Part:
-        """Return the part with examples of ``shape``; pictures are resized if necessary."""
+    def part(self, shape: tuple[int, ...], labels: Labels) -> Part:
+        """Return the part with examples of ``shape`` and the run's labels; pictures are resized."""
         read = partial(self._pictures, shape) if self.is_pictures else self._numbers
-        return Part(self.labels, read)
+        return Part(labels, read)
 
     def _numbers(self, indices: Indices) -> Array:
         values = self.values[indices].astype("<f4")
@@ -167,15 +155,15 @@ def _column(values: Array) -> Array:
     return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
 
-def _labels(file: zipfile.ZipFile, path: Path, name: str) -> Labels:
+def _labels(file: zipfile.ZipFile, path: Path, name: str) -> Array:
     labels = _column(read_member(file, path, name))
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+    if labels.ndim != 1 or labels.dtype.kind not in "iuU":
         raise DataError(
-            f"{name}: expected one integer for each example, (N) or (N,1),"
+            f"{name}: expected one integer or one name for each example, (N) or (N,1),"
             f" found {labels.dtype} {list(labels.shape)}",
             path=path,
         )
-    return np.array(labels, np.int64)
+    return labels if labels.dtype.kind == "U" else np.array(labels, np.int64)
 
 
 def _groups(
@@ -266,28 +254,33 @@ def load(argument: str, options: DataOptions) -> Dataset:
     for other in arrays[1:]:
         if other.is_pictures != first.is_pictures or other.shape[0] != first.shape[0]:
             raise DataError(f"{argument}: {other.name} and {first.name} differ in dtype or shape")
-    classes = file.class_names or numbered_classes([first.labels])
-    for one in arrays:
-        check_labels(one, classes)
+    labelling = _labelling(arrays, file.class_names)
+    if labelling.remark:
+        options.progress.say(f"{argument}: {labelling.remark}")
     identity: dict[str, Any] = {"sha256": file.digest}
     grouping = numbered([one.groups for one in arrays])
     parts = [
-        replace(one.part(shape), groups=numbers)
-        for one, numbers in zip(arrays, grouping.parts, strict=True)
+        replace(one.part(shape, labels), groups=numbers)
+        for one, labels, numbers in zip(arrays, labelling.parts, grouping.parts, strict=True)
     ]
     if len(parts) == 2:
         train, test = parts
     else:
         train, test, split = split_off_test(parts[0], options)
         identity |= split
-    return Dataset("npz", classes, shape, dtype, train, test, identity, grouping.names)
+    return Dataset("npz", labelling.classes, shape, dtype, train, test, identity, grouping.names)
 
 
-def check_labels(arrays: Arrays, classes: tuple[str, ...]) -> None:
-    """Raise ``DataError`` for a label outside the classes."""
-    highest = int(arrays.labels.max())
-    if highest >= len(classes):
-        raise DataError(
-            f"{arrays.name}: label {highest} is outside the {len(classes)} classes",
-            path=arrays.path,
-        )
+def _labelling(arrays: Sequence[Arrays], names: tuple[str, ...] | None) -> Labelling:
+    """Number the labels of all parts alike. Raises ``DataError``."""
+    where = f"{arrays[0].path}: {arrays[0].name}"
+    are_names = [one.labels.dtype.kind == "U" for one in arrays]
+    if not any(are_names):
+        found = from_numbers([one.labels for one in arrays], names, where)
+    elif all(are_names):
+        found = from_names([one.labels.tolist() for one in arrays], where)
+    else:
+        raise DataError(f"{where}: some labels are names, others numbers")
+    if len(found.classes) < 2:
+        raise DataError(f"{where}: expected at least two classes, found {found.classes[0]!r}")
+    return found

@@ -1,6 +1,6 @@
 """Convert pictures of any Pillow format and size to uint8 arrays of one shape."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +14,7 @@ from fedcli.errors import DataError
 Picture = NDArray[np.uint8]
 Shape = tuple[int, ...]
 Value = TypeVar("Value")
+Item = TypeVar("Item")
 
 _LARGEST_DEFAULT_SIDE = 224  # the input size of ImageNet networks
 _MODES = {1: "L", 3: "RGB"}
@@ -83,6 +84,17 @@ def _opened(path: Path, use: Callable[[Image.Image], Value]) -> Value:
     except Exception as error:  # Pillow's decoders raise many types; all mean a bad file
         reason = str(error).replace(repr(str(path)), "it")
         raise DataError(f"is a picture that cannot be decoded: {reason}", path=path) from error
+
+
+def each(use: Callable[[Item], Value], items: Sequence[Item], *, threads: int) -> list[Value]:
+    """Return ``use`` of every item, in their order; ``threads`` work on them."""
+    if threads == 1:
+        return list(map(use, items))
+    size = -(-len(items) // threads) or 1
+    pieces = [items[start : start + size] for start in range(0, len(items), size)]
+    with ThreadPoolExecutor(threads) as pool:
+        found = pool.map(lambda piece: list(map(use, piece)), pieces)
+        return [value for piece in found for value in piece]
 
 
 def stack(decode: Callable[[int], Picture], count: int, shape: Shape, *, threads: int) -> Picture:

@@ -24,10 +24,14 @@ _CHUNK_BYTES = 8_000_000  # decoded at a time
 
 @dataclass(frozen=True)
 class Examples:
-    """Examples in memory: ``x`` uint8 (N, C, H, W) or float32 (N, …), ``y`` int64 (N)."""
+    """Examples in memory: ``x`` uint8 (N, C, H, W) or float32 (N, …), ``y`` int64 (N).
+
+    ``skipped`` are files that were left out because they cannot be decoded.
+    """
 
     x: Array
     y: NDArray[np.int64]
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.y)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fedcli.client.existing_update import fingerprint
 from fedcli.datasets.shards import read_shard
 from fedcli.errors import NotReadyError, UsageError
+from fedcli.options import NONE, Given, option_of
 from fedcli.progress import Progress
 from fedcli.run import Run
 from fedcli.run.next_command import evaluate_command
@@ -38,7 +39,13 @@ class TestSet:
 
 
 def choose(
-    run: Run, *, on_clients: bool, data: str | None, personal: bool, progress: Progress
+    run: Run,
+    *,
+    on_clients: bool,
+    data: str | None,
+    personal: bool,
+    progress: Progress,
+    reading: Given = NONE,
 ) -> Choice:
     """Return a function from a client, or None for the global model, to the test sets to use.
 
@@ -49,8 +56,10 @@ def choose(
         other = "--data" if data is not None else "--personal"
         raise UsageError(f"--clients and {other} exclude each other")
     if data is not None:
-        own = [_own_data(run, data, progress)]
+        own = [_own_data(run, data, progress, reading)]
         return lambda client: own
+    if reading:
+        raise UsageError(f"{option_of(next(iter(reading)))}: says how --data is read")
     if personal:
         return partial(_for_personal, run)
     if on_clients:
@@ -119,10 +128,10 @@ def _shard(run: Run, name: str, client: str | None, path: Path) -> TestSet:
     return TestSet(name, client, {path.name: partial(read_shard, path, run)})
 
 
-def _own_data(run: Run, data: str, progress: Progress) -> TestSet:
+def _own_data(run: Run, data: str, progress: Progress, reading: Given) -> TestSet:
     from fedcli.datasets import load_examples
 
-    examples = load_examples(data, run.info.dataset, "test", progress)
+    examples = load_examples(data, run.info.dataset, "test", progress, reading)
     # Folders may share a name or change, so the content identifies them.
     name = f"{Path(data).resolve().name} ({fingerprint(examples)[:8]})"
     return TestSet(name, None, {name: lambda: examples})

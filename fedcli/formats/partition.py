@@ -56,7 +56,8 @@ class PartitionFile(FileRecord):
     """How the data was partitioned: label counts by client, and shards by file name.
 
     ``groups`` names the groups of each client in a partition by groups. ``repaired`` counts the
-    examples moved to give every client its minimum size. ``heterogeneity`` is None in runs of older
+    examples moved to give every client its minimum size. ``skipped`` names the files that were left
+    out because they cannot be decoded. ``heterogeneity`` is None in runs of older
     versions.
     """
 
@@ -72,6 +73,7 @@ class PartitionFile(FileRecord):
     client_test_label_counts: dict[ClientId, ClassCounts] = field(default_factory=dict)
     groups: dict[ClientId, tuple[str, ...]] = field(default_factory=dict)
     repaired: Count = 0
+    skipped: tuple[str, ...] = ()
     heterogeneity: Heterogeneity | None = None
 
     def __post_init__(self) -> None:

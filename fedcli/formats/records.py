@@ -170,7 +170,8 @@ def _reader(hint: Any) -> Reader:
     if origin is tuple:
         return partial(_read_list, arguments[0], _reader(arguments[0]))
     if origin in (dict, Mapping):
-        read = partial(_read_object, *map(_reader, arguments))
+        key, item = map(_reader, arguments)
+        read = partial(_read_object, key, item)
         if arguments[0] == ClientId:
             return lambda value, where: in_client_order(read(value, where))
         return read

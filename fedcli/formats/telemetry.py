@@ -22,7 +22,7 @@ class Telemetry(Sparse, FileRecord):
     ``seconds`` and ``images_per_second`` cover all epochs, without reading data;
     ``peak_memory_bytes`` is GPU memory, or that of the process on a CPU. ``micro_batch`` is the
     final number of examples per forward pass; None if that is the whole batch and no other was
-    asked for.
+    asked for. ``skipped`` is the number of files that could not be decoded and were left out.
     """
 
     sha256: str
@@ -38,6 +38,7 @@ class Telemetry(Sparse, FileRecord):
     peak_memory_bytes: Count | None = None
     device_memory_bytes: Count | None = None
     micro_batch: Count | None = None
+    skipped: Count | None = None
     created: str | None = None
     epochs: tuple[EpochFigures, ...] = ()
     personal_epochs: tuple[EpochFigures, ...] = ()

@@ -12,6 +12,7 @@ from fedcli.partitioning.pool import Indices, Labels
 from fedcli.progress import Progress
 from fedcli.run import Run
 from fedcli.setup.split import Client, Division
+from fedcli.text import printable
 
 
 def write_data(run: Run, division: Division, progress: Progress) -> None:
@@ -63,6 +64,7 @@ def _described(run: Run, division: Division, shards: dict[str, ShardFile]) -> Pa
         classes=classes,
         groups={client: tuple(names) for client, names in division.groups.items()},
         repaired=division.repaired,
+        skipped=tuple(map(printable, division.dataset.skipped)),
         label_counts=trained,
         validation_label_counts=counts(labels, lambda one: one.validation),
         client_test_label_counts=counts(test_labels, lambda one: one.test),

@@ -20,6 +20,7 @@ from fedcli.evaluation.candidates import (
 from fedcli.evaluation.test_sets import TestSet, choose
 from fedcli.formats.evaluation import Evaluation, Score, subject_key
 from fedcli.formats.records import encode
+from fedcli.options import NONE, Given
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
 from fedcli.run.client_state import StateStore
@@ -52,6 +53,7 @@ def evaluate(
     personal: bool = False,
     on_clients: bool = False,
     data: str | None = None,
+    reading: Given = NONE,
     classes: Sequence[str] | None = None,
     state: Path | None = None,
     device: str = "auto",
@@ -64,16 +66,18 @@ def evaluate(
 
     With ``personal``, score the personal models of ``clients``, or of all; ``state`` is the folder
     of client states, by default the run. Test data are the run's test set, each client's own
-    examples (``on_clients``), or ``data``, a folder or npz file; for a personal model, its client's
-    examples. ``classes`` restricts the examples, while the model still chooses among all classes.
-    Existing scores are not computed again.
+    examples (``on_clients``), or ``data``, a folder or npz file, read as ``reading`` says; for a
+    personal model, its client's examples. ``classes`` restricts the examples, while the model still
+    chooses among all classes. Existing scores are not computed again.
 
     Raises ``UsageError``, ``NotReadyError``, ``BadInputError``, ``DataError``,
     ``OutOfMemoryError`` and ``StorageError``.
     """
     progress = progress or Silence()
     chosen = _choose_classes(run, classes)
-    sets_of = choose(run, on_clients=on_clients, data=data, personal=personal, progress=progress)
+    sets_of = choose(
+        run, on_clients=on_clients, data=data, reading=reading, personal=personal, progress=progress
+    )
     models = _models(StateStore(run, state), rounds, clients, personal=personal)
     scorer = cache(lambda: _scorer(run, device, threads, own_model))
     computed: int = 0

@@ -35,7 +35,8 @@ class Partition:
     """The result of ``partition``; counts are per class, in the order of ``classes``.
 
     ``test_label_counts`` is [] without a common test set; ``groups`` names the groups of each
-    client, and is empty unless the partition is by groups.
+    client, and is empty unless the partition is by groups; ``skipped`` are the files that
+    ``--skip-bad`` left out.
     """
 
     run: Path
@@ -54,6 +55,7 @@ class Partition:
     test_label_counts: list[int]
     groups: dict[str, list[str]]
     repaired: int
+    skipped: tuple[str, ...]
     heterogeneity: Heterogeneity
     shard_bytes: int
     next: str
@@ -165,6 +167,7 @@ def _result(run: Run, *, already_done: bool) -> Partition:
         test_label_counts=list(written.test_label_counts),
         groups=_lists(written.groups),
         repaired=written.repaired,
+        skipped=written.skipped,
         heterogeneity=heterogeneity(written.label_counts),
         shard_bytes=sum(shard.bytes for shard in written.shards.values()),
         next=run.command(f"train-client --id {sampled_clients(run.info, 1)[0]}"),

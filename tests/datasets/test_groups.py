@@ -101,7 +101,7 @@ def test_the_test_part_has_its_share_of_each_class_of_each_group(pairs):
 def test_numbered_groups_are_in_order_of_their_value(tmp_path):
     for number in ("10", "9", "2"):
         picture(tmp_path / number / "ant" / "0.png", "north")
-        picture(tmp_path / number / "ant" / "1.png", "north")
+        picture(tmp_path / number / "bee" / "1.png", "north")
     assert load(tmp_path, "folder").group_names == ("2", "9", "10")
 
 

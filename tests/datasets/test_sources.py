@@ -109,9 +109,9 @@ def test_any_format_and_mode_becomes_rgb(tmp_path, suffix, mode):
         image = Image.fromarray(np.full((8, 8), 100 * 256 + 3, np.uint16))
     if mode == "1":
         image = Image.new("1", (8, 8), 1)
-    (tmp_path / "ant").mkdir()
-    for number in range(2):
-        image.save(tmp_path / "ant" / f"{number}.{suffix}")
+    for name in ("ant", "bee"):
+        (tmp_path / name).mkdir()
+        image.save(tmp_path / name / f"0.{suffix}")
     read = load_dataset(f"imagefolder:{tmp_path}", DataOptions()).train.read(np.arange(1))
     assert read.shape == (1, 3, 8, 8)
     assert abs(read.astype(int) - (255 if mode == "1" else 100)).max() <= 3
@@ -120,8 +120,8 @@ def test_any_format_and_mode_becomes_rgb(tmp_path, suffix, mode):
 def test_a_transparent_palette_is_read_without_a_warning(tmp_path):
     image = Image.new("P", (8, 8), 3)
     image.putpalette([10, 20, 30] * 256)
-    for number in range(2):
-        path = tmp_path / "ant" / f"{number}.png"
+    for name in ("ant", "bee"):
+        path = tmp_path / name / "0.png"
         path.parent.mkdir(exist_ok=True)
         image.save(path, transparency=bytes([0, 128, 255, 77]))
     data = load_dataset(f"imagefolder:{tmp_path}", DataOptions())
@@ -131,8 +131,8 @@ def test_a_transparent_palette_is_read_without_a_warning(tmp_path):
 def test_pictures_of_other_sizes_are_scaled_and_cut_from_the_middle(tmp_path):
     wide = np.zeros((16, 48, 3), np.uint8)
     wide[:, 16:32] = RGB  # the middle third is what is left of a 3:1 picture
-    for number in range(2):
-        path = tmp_path / "ant" / f"{number}.png"
+    for name in ("ant", "bee"):
+        path = tmp_path / name / "0.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(wide).save(path)
     data = load_dataset(f"imagefolder:{tmp_path}", DataOptions(image_size=16))
@@ -144,7 +144,7 @@ def test_pictures_of_other_sizes_are_scaled_and_cut_from_the_middle(tmp_path):
 def test_the_first_picture_sets_the_size_up_to_a_shorter_side_of_224(tmp_path):
     lines = Lines()
     picture(tmp_path / "ant" / "a.png", size=(600, 448))
-    picture(tmp_path / "ant" / "b.png", size=(30, 20))
+    picture(tmp_path / "bee" / "b.png", size=(30, 20))
     data = load_dataset(f"imagefolder:{tmp_path}", DataOptions(progress=lines))
     assert data.shape == (3, 224, 300)
     assert all_of(data.train).shape[1:] == data.shape

@@ -6,7 +6,7 @@ import typer
 
 from fedcli.cli.options.groups import names_with_commas
 from fedcli.cli.options.parsing import parse_rounds
-from fedcli.cli.options.sections import MachineOptions
+from fedcli.cli.options.sections import MachineOptions, ReadingOptions
 from fedcli.cli.options.shared import FORCE, OWN_MODEL, RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.options import NONE
@@ -38,6 +38,7 @@ def evaluate(
     data: str | None = typer.Option(
         None, "--data", help="Score on another folder of pictures or npz file.", metavar="PATH"
     ),
+    reading: ReadingOptions = NONE,
     classes: str | None = typer.Option(
         None, "--classes", help="Score only on examples of these classes.", metavar="NAMES"
     ),
@@ -59,6 +60,7 @@ def evaluate(
             personal=personal,
             on_clients=clients,
             data=data,
+            reading=reading,
             classes=None if classes is None else tuple(filter(None, names_with_commas(classes))),
             state=state,
             **machine,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from fedcli.cli.options.sections import ExecutionOptions, TrainingOptions
+from fedcli.cli.options.sections import ExecutionOptions, ReadingOptions, TrainingOptions
 from fedcli.cli.options.shared import FORCE, KEY, OWN_MODEL, ROUND, RUN, SEED, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
@@ -27,6 +27,7 @@ def train_client(
         help="The client's own folder of pictures or npz file; none of it is copied.",
         metavar="PATH",
     ),
+    reading: ReadingOptions = NONE,
     training: TrainingOptions = NONE,
     execution: ExecutionOptions = NONE,
     own_model: str | None = OWN_MODEL,
@@ -56,6 +57,7 @@ def train_client(
             ids,
             round_number=round_,
             data=data,
+            reading=reading,
             options=training,
             execution=Execution(**execution),
             seed=seed,

@@ -51,6 +51,12 @@ def _data() -> Mapping[str, Declared]:
     return data_options()
 
 
+def _reading() -> Mapping[str, Declared]:
+    from fedcli.datasets.own import reading_options
+
+    return reading_options()
+
+
 def _scheme() -> Mapping[str, Declared]:
     from fedcli.partitioning.schemes import scheme_options
 
@@ -71,5 +77,6 @@ ExecutionOptions = Annotated[Given, Takes(_execution, "Execution")]
 PassedOnOptions = Annotated[Given, Takes(_passed_on, "Execution")]
 MachineOptions = Annotated[Given, Takes(_machine)]
 DataOptions = Annotated[Given, Takes(_data, "Data")]
+ReadingOptions = Annotated[Given, Takes(_reading, "Data")]
 SchemeOptions = Annotated[Given, Takes(_scheme, "Cutting")]
 ModelOptions = Annotated[Given, Takes(_model, "Model")]

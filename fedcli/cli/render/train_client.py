@@ -28,7 +28,12 @@ def render(result: TrainClientResult, run: Run) -> list[RenderableType]:
         size = size_of(client.bytes)
         table.add_row(client.client, str(client.num_examples), *figures, size)
     heading = f"round {result.round}, on {result.device} with {result.training['threads']} threads"
-    return [heading, table, _advice(run, result)]
+    skipped = [
+        f"client {client.client}: {len(client.skipped)} files left out; only their number is sent"
+        for client in result.clients
+        if client.skipped
+    ]
+    return [heading, table, *skipped, _advice(run, result)]
 
 
 def _advice(run: Run, result: TrainClientResult) -> str:

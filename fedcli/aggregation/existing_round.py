@@ -7,9 +7,11 @@ from pathlib import Path
 from fedcli.errors import ConflictError, FedcliError, LostError, OvertakenError
 from fedcli.formats.checkpoint import digest
 from fedcli.formats.manifest import Absence, Manifest
+from fedcli.formats.update_tensors import UpdateTensors
 from fedcli.run import Run
 from fedcli.run.participation import Participation
 from fedcli.run.round import Round
+from fedcli.run.used_updates import disagreement, header_of
 from fedcli.security.signatures import global_fault
 from fedcli.strategies import Rule
 
@@ -69,6 +71,8 @@ def check_unchanged(inputs: Inputs) -> Manifest:
         raise _conflict(round_, f"{round_.manifest} does not say what it was made from", LostError)
     if manifest.global_model != digest(round_.global_model):
         raise _conflict(round_, f"is not the model that {round_.manifest} describes", LostError)
+    if fault := disagreement(manifest, header_of(round_)):
+        raise _conflict(round_, f"{round_.manifest} {fault} than its header", LostError)
     if fault := global_fault(run, round_, manifest.global_model):
         raise LostError(f"{fault}", hint="--force replaces it", path=round_.global_model)
     if manifest.base != digest(run.round(round_.number - 1).global_model):
@@ -178,14 +182,30 @@ def check_free(inputs: Inputs, sha256: str, *, force: bool) -> bool:
     """Return whether a global model with this SHA-256 must replace another one.
 
     Raises ``OvertakenError`` if another model exists and ``force`` is not given, and
-    ``ConflictError`` if a later round was trained from it and the manifest does not name this one.
+    ``ConflictError`` if a later round was trained from it, rather than from this one.
     """
     round_, path = inputs.round, inputs.round.global_model
     if not path.exists() or _is(path, sha256):
         return False
     if not force:
         raise OvertakenError("another process has just written it", path=path)
-    before = Manifest.try_read(round_.manifest)
-    if before is None or before.global_model != sha256:
+    if not _is_base_of_next(inputs.run, round_, sha256):
         check_replaceable(inputs.run, round_)
     return True
+
+
+def _is_base_of_next(run: Run, round_: Round, sha256: str) -> bool:
+    """Return whether the next model, or else every update for it, was made from this model."""
+    after = run.round(round_.number + 1)
+    if (model := header_of(after)) is not None:
+        return model.base == sha256
+    updates = [_base_of_update(after, client) for client in after.delivered()]
+    return bool(updates) and set(updates) == {sha256}
+
+
+def _base_of_update(round_: Round, client: str) -> str | None:
+    try:
+        with UpdateTensors(round_.update(client)) as update:
+            return update.metadata.base
+    except FedcliError:
+        return None

@@ -35,8 +35,18 @@ def combined_metadata(
         roles=base.metadata.roles,
         seed=base.metadata.seed,
         updates=clients,
+        late=_late(base, updates) or None,
         partials=partials or None,
     )
+
+
+def _late(base: Base, updates: Sequence[Update]) -> dict[str, int]:
+    """Return the rounds of the updates that are late."""
+    return {
+        update.name: update.base.round.number
+        for update in updates
+        if not update.members and update.base.round.number != base.round.number
+    }
 
 
 def _digests(

@@ -23,7 +23,7 @@ from fedcli.formats.safetensors import Layout, layout_of
 from fedcli.formats.training_record import ServerRecord
 from fedcli.run import Run
 from fedcli.run.round import Round
-from fedcli.security.signatures import check_server_state
+from fedcli.security.signatures import signed_server_state
 from fedcli.strategies import Rule
 from fedcli.strategies.server_optimizers import SlotValues
 from fedcli.text import brief
@@ -71,13 +71,11 @@ def open_state(rule: Rule, base: Base, recorded: Mapping[str, float]) -> Iterato
     """
     slots = rule.slots()
     before = base.run.round(base.round.number - 1)
-    manifest = _manifest(base.run, before, base.sha256) if slots else None
-    if slots and manifest is None and before.number > 0:
-        raise _no_manifest(before, "anything for this rule")
-    if manifest is None or manifest.server_state is None:
+    sha256 = _kept(base.run, before, base.sha256, "anything for this rule") if slots else None
+    if sha256 is None:
         yield ServerState(slots, {}, 0)
         return
-    with _checked(base.run, before, manifest) as checkpoint:
+    with _checked(base.run, before, sha256) as checkpoint:
         continues = _continues(rule, recorded, checkpoint.metadata)
         found = {name.partition("/")[0] for name in checkpoint.layout}
         mine = rule.optimizer.start(rule.options).keys()
@@ -113,53 +111,57 @@ def read_slot(run: Run, round_number: int, slot: str) -> tuple[dict[str, Array],
     there was no previous round or it kept no such slot.
 
     Raises what ``open_state`` raises, and ``NotReadyError`` if the previous round's manifest,
-    which says whether there is a state, is missing.
+    which says whether there is a state if nothing is signed, is missing.
     """
     before = run.round(round_number - 1)
-    manifest = _manifest(run, before, digest(before.global_model))
-    if manifest is None and before.number > 0:
-        raise _no_manifest(before, slot)
-    if manifest is None or manifest.server_state is None:
+    sha256 = _kept(run, before, digest(before.global_model), slot)
+    if sha256 is None:
         return {}, None
     start = f"{slot}/"
-    with _checked(run, before, manifest) as checkpoint:
+    with _checked(run, before, sha256) as checkpoint:
         names = [name for name in checkpoint.layout if name.startswith(start)]
         found = {name.removeprefix(start): checkpoint.tensor(name) for name in names}
-    return (found, manifest.server_state) if found else ({}, None)
+    return (found, sha256) if found else ({}, None)
 
 
-def _no_manifest(before: Round, what: str) -> NotReadyError:
-    return NotReadyError(
-        f"is missing or not readable; it says whether the server keeps {what}",
-        hint=f"copy it and the server_state.safetensors next to it to {before.path}",
-        path=before.manifest,
-    )
+def _kept(run: Run, before: Round, model: str, what: str) -> str | None:
+    """Return the SHA-256 of the state that goes with a model of this SHA-256; None for none.
 
-
-def _manifest(run: Run, before: Round, sha256: str) -> Manifest | None:
-    """Read and check the manifest of a round whose model has this SHA-256, or return None."""
+    The coordinator's signature says it; only where nothing is signed does the manifest.
+    """
+    if run.info.coordinator is not None:
+        return signed_server_state(run, before, model)
     manifest = Manifest.try_read(before.manifest)
-    if manifest is None and before.server_state.exists():
-        wrong = f"does not say whether {before.server_state} belongs to {before.global_model}"
-    elif manifest is not None and manifest.global_model != sha256:
+    if manifest is not None and manifest.global_model == model:
+        return manifest.server_state
+    if manifest is not None:
         wrong = f"does not describe {before.global_model}"
+    elif before.server_state.exists():
+        wrong = f"does not say whether {before.server_state} belongs to {before.global_model}"
+    elif before.number == 0:
+        return None
     else:
-        check_server_state(run, before, None if manifest is None else manifest.server_state)
-        return manifest
+        raise NotReadyError(
+            f"is missing or not readable; it says whether the server keeps {what}",
+            hint=f"copy it and the server_state.safetensors next to it to {before.path}",
+            path=before.manifest,
+        )
+    raise BadInputError(wrong, hint=_hint(run, before), path=before.manifest)
+
+
+def _hint(run: Run, round_: Round) -> str:
+    manifest = Manifest.try_read(round_.manifest)
     strategy = f" --strategy {manifest.strategy}" if manifest else ""
-    raise BadInputError(f"{wrong}", hint=_hint(run, before, strategy), path=before.manifest)
-
-
-def _hint(run: Run, round_: Round, strategy: str) -> str:
     command = run.command(f"aggregate --round {round_.number}{strategy} --force")
     return f"aggregate it again with the options of that round: {command}"
 
 
 @contextmanager
-def _checked(run: Run, round_: Round, manifest: Manifest) -> Iterator[Checkpoint]:
-    hint = _hint(run, round_, f" --strategy {manifest.strategy}")
+def _checked(run: Run, round_: Round, sha256: str) -> Iterator[Checkpoint]:
+    hint = _hint(run, round_)
+    names = round_.manifest if run.info.coordinator is None else round_.global_signature
     wrong = BadInputError(
-        f"is not the state that {round_.manifest} names", hint=hint, path=round_.server_state
+        f"is not the state that {names} names", hint=hint, path=round_.server_state
     )
     try:
         opened = Checkpoint(round_.server_state, Kind.SERVER_STATE)
@@ -168,7 +170,7 @@ def _checked(run: Run, round_: Round, manifest: Manifest) -> Iterator[Checkpoint
     except CheckpointError:
         raise wrong from None
     with opened as checkpoint:
-        if checkpoint.digest() != manifest.server_state:
+        if checkpoint.digest() != sha256:
             raise wrong
         _check_tensors(checkpoint, round_)
         yield checkpoint

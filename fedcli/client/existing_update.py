@@ -11,11 +11,11 @@ import numpy as np
 from fedcli.datasets.shards import Examples
 from fedcli.errors import BadInputError, ConflictError
 from fedcli.formats.checkpoint import Checkpoint
-from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata, Role
 from fedcli.formats.records import encode
 from fedcli.run import Run
 from fedcli.run.round import Round
+from fedcli.run.used_updates import header_of, round_of
 from fedcli.security.signatures import signature_fault
 from fedcli.storage.atomic import canonical_json
 
@@ -86,10 +86,9 @@ def check_not_used(run: Run, round_: Round, client: str) -> None:
     """
     if not round_.global_model.exists():
         return
-    since = (one for one in run.complete_rounds() if one.number >= round_.number)
-    manifests = (Manifest.try_read(one.manifest) for one in since)
-    used = ((e.round, e.client) for m in manifests if m is not None for e in m.accepted)
-    if (round_.number, client) in used:
+    since = (header_of(one) for one in run.complete_rounds() if one.number >= round_.number)
+    made_from = (model for model in since if model is not None and client in (model.updates or {}))
+    if round_.number in {round_of(model, client) for model in made_from}:
         raise ConflictError(
             "is gone, and a global model was made from it",
             hint="omit --round to train for the open round; only a copy can replace it",

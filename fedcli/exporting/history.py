@@ -14,6 +14,7 @@ from fedcli.formats.records import encode
 from fedcli.formats.training_record import TrainingRecord
 from fedcli.plan.train import TRAIN_OPTIONS
 from fedcli.run import Run
+from fedcli.run.used_updates import disagreement, header_of
 from fedcli.storage.atomic import canonical_json
 
 _RECORDED = TRAIN_OPTIONS.keys() | {"threads", "device", "compile"}
@@ -100,6 +101,8 @@ def stretches(rounds: list[RoundHistory]) -> Iterator[list[RoundHistory]]:
 
 def _made(run: Run, number: int) -> RoundHistory:
     manifest = Manifest.try_read(run.round(number).manifest)
+    if manifest is not None and disagreement(manifest, header_of(run.round(number))):
+        manifest = None  # it describes another model
     found: dict[bytes, Mapping[str, Any]] = {}
     for entry in () if manifest is None else manifest.accepted:
         try:

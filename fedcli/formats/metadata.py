@@ -41,8 +41,10 @@ class Role(StrEnum):
 class Metadata(Sparse):
     """The metadata of a checkpoint; see ``docs/run-directory.md``.
 
-    Server states have ``server`` in place of ``training``, and training checkpoints have
-    ``interrupted``; all three use the key ``training`` in the file.
+    ``updates`` are the SHA-256s of the updates that a model was made from, ``late`` the rounds of
+    those that were trained for an earlier round. Server states have ``server`` in place of
+    ``training``, and training checkpoints have ``interrupted``; all three use the key ``training``
+    in the file.
     """
 
     kind: Kind
@@ -57,6 +59,7 @@ class Metadata(Sparse):
     interrupted: InterruptedRecord | None = field(default=None, metadata={"key": "training"})
     seed: Count | None = None
     updates: Mapping[ClientId, str] | None = None
+    late: Mapping[ClientId, Count] | None = None
     partials: Mapping[str, str] | None = None
     weighting: str | None = None
     steps: Count | None = None

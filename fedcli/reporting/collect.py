@@ -18,6 +18,7 @@ from fedcli.reporting.words import named
 from fedcli.run import Run
 from fedcli.run.next_command import evaluate_command
 from fedcli.run.round import Round
+from fedcli.run.used_updates import disagreement, header_of
 
 
 def collect(run: Run, label: str) -> RunReport:
@@ -55,7 +56,7 @@ def _rounds(run: Run, files: OptionalFiles) -> tuple[tuple[RoundReport, ...], li
     last = max((round_.number for round_ in run.complete_rounds()), default=-1)
     reports, notes = [], []
     for round_ in run.rounds():
-        manifest = files.read(Manifest, round_.manifest)
+        manifest = _manifest(round_, files)
         clients, without = _clients(run, round_, manifest, files)
         scores, outdated = _scores(run, round_, manifest, files)
         report = RoundReport(
@@ -71,6 +72,16 @@ def _rounds(run: Run, files: OptionalFiles) -> tuple[tuple[RoundReport, ...], li
         reports.append(_with_bytes(run, round_, _with_times(report)))
         notes += [*without, *outdated]
     return _accumulated(reports), notes
+
+
+def _manifest(round_: Round, files: OptionalFiles) -> Manifest | None:
+    """Read a manifest; one that says otherwise than the header of its model is left out."""
+    manifest = files.read(Manifest, round_.manifest)
+    fault = None if manifest is None else disagreement(manifest, header_of(round_))
+    if fault is None:
+        return manifest
+    files.leave_out(round_.manifest, f"{fault} than the global model")
+    return None
 
 
 def _shared(kind: type, record: object) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from fedcli.formats.training_record import TrainingRecord
 from fedcli.run.directory import Run
 from fedcli.run.info import client_order, is_client_id
 from fedcli.run.next_command import train_command
+from fedcli.run.round import Round
+from fedcli.run.used_updates import header_of
 from fedcli.storage.atomic import storage_errors
 from fedcli.text import brief
 
@@ -89,18 +91,20 @@ class StateStore:
 
         It is the newest earlier round that has it. If ``server_optimizer`` keeps the other half of
         an algorithm, the halves have to match: a state counts only if its update went into the
-        global model, and if that optimizer made all models since; rounds without a manifest are
-        assumed to match. The state itself may be missing: its update records that it existed.
+        global model, and if that optimizer made all models since; rounds of which the files say
+        nothing are assumed to match. The state itself may be missing: its update records that it
+        existed.
 
         Raises ``CheckpointError`` for an update or a state that cannot be read.
         """
         for number in self._rounds(1, round_number - 1):
-            manifest = None
             if server_optimizer is not None:
-                manifest = Manifest.try_read(self.run.round(number).manifest)
-            if manifest is not None and manifest.server_optimizer != server_optimizer:
-                return None
-            if (manifest is None or _has(manifest, client)) and self._kept(number, client, slot):
+                round_ = self.run.round(number)
+                if _server_optimizer(round_) not in (None, server_optimizer):
+                    return None
+                if not _has(round_, client):
+                    continue
+            if self._kept(number, client, slot):
                 return number
         return None
 
@@ -257,6 +261,24 @@ def slots_kept(training: TrainingRecord) -> set[str]:
     return kept | {LOCAL} if training.local_layers else kept
 
 
-def _has(manifest: Manifest, client: str) -> bool:
-    """Return whether a model was made from a client's update; True if partial means hide it."""
-    return bool(manifest.partials) or any(one.client == client for one in manifest.accepted)
+def _has(round_: Round, client: str) -> bool:
+    """Return whether a model was made from a client's update; True if that is not known."""
+    model = header_of(round_)
+    if model is not None and model.updates is not None:
+        return bool(model.partials) or client in model.updates
+    manifest = Manifest.try_read(round_.manifest)
+    if manifest is None or manifest.partials:
+        return True
+    return any(one.client == client for one in manifest.accepted)
+
+
+def _server_optimizer(round_: Round) -> str | None:
+    """Return the server optimizer that made a round's model, as its state says if it has one."""
+    try:
+        with Checkpoint(round_.server_state, Kind.SERVER_STATE) as state:
+            if state.metadata.server is not None:
+                return state.metadata.server.server_optimizer
+    except (BadInputError, NotReadyError):
+        pass
+    manifest = Manifest.try_read(round_.manifest)
+    return None if manifest is None else manifest.server_optimizer

@@ -14,6 +14,7 @@ from fedcli.run.info import client_order
 from fedcli.run.next_command import train_command
 from fedcli.run.round import Round
 from fedcli.run.sampling import is_sampled, sampled_clients
+from fedcli.run.used_updates import used_updates
 from fedcli.strategies import Rule
 
 COVERED = "in a partial mean already"  # and so in the global model
@@ -172,10 +173,11 @@ def _from_earlier_rounds(
 def unreported(run: Run, now: int, max_staleness: int) -> list[tuple[int, str]]:
     """Return late updates that no manifest has reported yet, as (round, client), newest first.
 
-    The manifest of round ``now`` will, whether they count or are too old by then.
+    The manifest of round ``now`` will, whether they count or are too old by then. Raises what
+    ``used_updates`` does.
     """
     oldest = max(1, now - max_staleness - _LATE_ROUNDS)
-    settled = _settled(run, oldest, now)
+    settled = _settled(run, oldest, now, max_staleness)
     return [
         (number, client)
         for number in range(now - 1, oldest - 1, -1)
@@ -184,22 +186,27 @@ def unreported(run: Run, now: int, max_staleness: int) -> list[tuple[int, str]]:
     ]
 
 
-def _settled(run: Run, oldest: int, now: int) -> set[tuple[str, int]]:
-    """Return the updates, as (client, round), that a manifest has reported.
+def _settled(run: Run, oldest: int, now: int, max_staleness: int) -> set[tuple[str, int]]:
+    """Return the updates, as (client, round), that a model used or a manifest has reported.
 
     An update that arrives after its client was rejected without one is not among them: it is late.
+    Where late updates count, the models decide which were used; else none counts, and the manifests
+    say which were reported.
     """
-    settled: set[tuple[str, int]] = set()
+    settled = used_updates(run, oldest, now) if max_staleness else set()
     for number in range(oldest, now):
         manifest = Manifest.try_read(run.round(number).manifest)
+        if manifest is not None:
+            absences = (*manifest.rejected, *manifest.late)
+            settled |= {(e.client, e.round) for e in absences if e.round is not None}
+        if max_staleness:
+            continue
         if manifest is None:
-            # Any late update may have gone into that round, and none may count twice.
+            # Any late update may have gone into that round.
             for before in range(oldest, number + 1):
                 settled |= {(client, before) for client in run.round(before).delivered()}
         else:
             settled |= {(entry.client, entry.round) for entry in manifest.accepted}
-            absences = (*manifest.rejected, *manifest.late)
-            settled |= {(e.client, e.round) for e in absences if e.round is not None}
     return settled
 
 

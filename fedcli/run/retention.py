@@ -22,6 +22,7 @@ from fedcli.run.directory import Run
 from fedcli.run.info import is_client_id
 from fedcli.run.participation import unreported
 from fedcli.run.round import Round
+from fedcli.run.used_updates import used_updates
 from fedcli.storage.atomic import storage_errors
 from fedcli.strategies.weightings import WEIGHTINGS
 
@@ -214,16 +215,11 @@ def _belonging(span: Window, updates: list[OldFile]) -> Iterator[OldFile]:
 
     Those of used updates stay: the report reads them, and they prove who delivered what.
     """
-    accepted = set()
     oldest = min((file.round for file in updates), default=span.open)
-    for round_ in span.run.rounds():
-        if not oldest <= round_.number < span.open:
-            continue
-        manifest = Manifest.try_read(round_.manifest)
-        accepted |= {(e.round, e.client) for e in manifest.accepted} if manifest else set()
+    used = used_updates(span.run, oldest, span.open)
     for file in updates:
         round_, client = span.run.round(file.round), file.client or ""
-        if (file.round, client) not in accepted:
+        if (client, file.round) not in used:
             for sort, path in (
                 (FileKind.TELEMETRY, round_.telemetry(client)),
                 (FileKind.SIGNATURE, round_.signature(client)),

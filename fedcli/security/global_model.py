@@ -9,10 +9,11 @@ from fedcli.security.signatures import check_global
 
 
 def check_global_model(run: Run, round_: Round, found: Metadata, sha256: str) -> None:
-    """Check a global model's metadata, signature, and digest in the manifest.
+    """Check a global model's metadata, and its signature or, without one, the manifest's digest.
 
-    ``sha256`` is the digest of the bytes in use. Raises ``BadInputError`` for the model of another
-    run or round, and what ``check_global`` and ``check_described`` do.
+    ``sha256`` is the digest of the bytes in use. What is signed needs no manifest. Raises
+    ``BadInputError`` for the model of another run or round, and what ``check_global`` and
+    ``check_described`` do.
     """
     for what, expected, value in (
         ("run", run.id, found.run),
@@ -24,8 +25,10 @@ def check_global_model(run: Run, round_: Round, found: Metadata, sha256: str) ->
                 hint="copy the one of this round and run here",
                 path=round_.global_model,
             )
-    check_global(run, round_, sha256)
-    check_described(round_, sha256)
+    if run.info.coordinator is None:
+        check_described(round_, sha256)
+    else:
+        check_global(run, round_, sha256)
 
 
 def check_described(round_: Round, sha256: str) -> None:

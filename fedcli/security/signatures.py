@@ -177,6 +177,17 @@ def check_global(run: Run, round_: Round, sha256: str) -> None:
     _check(run, round_.global_model, global_fault(run, round_, sha256))
 
 
+def signed_server_state(run: Run, round_: Round, sha256: str) -> str | None:
+    """Return the SHA-256 of the server state that was signed with a global model; None for none.
+
+    Raises ``BadInputError`` unless the coordinator signed a global model of this SHA-256, and what
+    ``global_fault`` does.
+    """
+    check_global(run, round_, sha256)
+    found = Signature.read(round_.global_signature)
+    return None if found is None else found.signed.server_state
+
+
 def check_server_state(run: Run, round_: Round, sha256: str | None) -> None:
     """Raise ``BadInputError`` unless the coordinator signed a server state of this SHA-256.
 

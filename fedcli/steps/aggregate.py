@@ -20,8 +20,9 @@ from fedcli.formats.manifest import (
 )
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
-from fedcli.run.participation import Quorum, participation, wait_for
+from fedcli.run.participation import Invitation, Quorum, participation, wait_for
 from fedcli.run.round import Round
+from fedcli.run.used_updates import disagreements
 from fedcli.security.signatures import coordinator_key
 
 
@@ -115,9 +116,17 @@ def _gather(request: Request, quorum: Quorum, wait: float, progress: Progress) -
             quorum.check(participation(invitation))
         with suppress(NotReadyError):
             rule.reducer.prepare(len(invitation.run.info.clients), rule.options)
+    for fault in disagreements(invitation.run, *_window(invitation)):
+        progress.say(fault)
     seen = wait_for(lambda: participation(invitation), quorum.met, wait, progress)
     limits = invitation.plan.limits
     return Inputs(invitation.run, invitation.round, rule, seen, request.partials, limits)
+
+
+def _window(invitation: Invitation) -> tuple[int, int]:
+    """Return the first round whose late updates may count, and the round that they count in."""
+    now = invitation.round.number
+    return now - (invitation.max_staleness or 0), now
 
 
 def _result(round_: Round, manifest: Manifest, already_done: bool = False) -> AggregateResult:

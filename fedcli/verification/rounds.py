@@ -15,6 +15,7 @@ from fedcli.formats.safetensors import Layout, layout_of
 from fedcli.run.participation import COVERED
 from fedcli.run.round import Round
 from fedcli.run.sampling import sampled_clients
+from fedcli.run.used_updates import round_of
 from fedcli.verification.findings import Problem, Section
 from fedcli.verification.survey import Claim, Survey, expect, expect_place
 
@@ -106,6 +107,12 @@ def _compare(survey: Survey, round_: Round, found: Metadata, manifest: Manifest)
             where = (path, round_.global_model) if name in said else (round_.global_model, path)
             here, there = (survey.name(one) for one in where)
             wrong(f"{what}: {name} is named in {here}, but not in {there}")
+    for entry in manifest.accepted:
+        if entry.client in (found.updates or {}) and entry.round != round_of(found, entry.client):
+            wrong(
+                f"accepted: has the update of client {entry.client} of round {entry.round}; the"
+                f" global model was made from that of round {round_of(found, entry.client)}"
+            )
     for partial in manifest.partials:
         sha256 = (found.partials or {}).get(partial.name, partial.sha256)
         if sha256 != partial.sha256:

@@ -250,7 +250,9 @@ NAMED_BY_DATA = {
     "groups",
     "members",
     "updates",
+    "late",
     "partials",
+    "departures",
     "roles",
     "options",
     "aggregate",  # the options in the plan

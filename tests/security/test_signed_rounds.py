@@ -162,7 +162,9 @@ def test_what_the_server_keeps_is_the_coordinators(signed):
     was = Manifest.try_read(manifest)
     assert was is not None
     manifest.write_text(manifest.read_text().replace(str(was.server_state), digest(kept)))
-    with pytest.raises(BadInputError, match=r"server_state\.safetensors: is signed for"):
+    with pytest.raises(
+        BadInputError, match=r"server_state\.safetensors: is not the state that .*global\.sig"
+    ):
         finish(signed, options=options)
 
 

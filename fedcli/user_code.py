@@ -2,12 +2,15 @@
 
 import importlib
 import sys
+import sysconfig
+import traceback
 from pathlib import Path
 from typing import Any
 
 from fedcli.errors import UsageError
 
 SHOW_WHERE = "--debug shows where in your code"
+_NAMED: dict[str, str] = {}  # what was loaded in this command, and the option that named it
 
 
 def load_attribute(name: str, option: str) -> Any:
@@ -16,6 +19,7 @@ def load_attribute(name: str, option: str) -> Any:
     Raises ``UsageError`` that names the option if the attribute does not exist, or if importing the
     module raises anything.
     """
+    _NAMED[name] = option
     module_name, _, attribute = name.partition(":")
     here = str(Path.cwd())
     if here not in sys.path:
@@ -29,6 +33,34 @@ def load_attribute(name: str, option: str) -> Any:
             f"{option} {name}: cannot be imported: {in_one_line(error)}", hint=SHOW_WHERE
         ) from error
     return value
+
+
+def forget() -> None:
+    """Forget what was loaded, before another command."""
+    _NAMED.clear()
+
+
+def blamed(error: BaseException) -> UsageError | None:
+    """Return the error to report if user code was loaded, and nothing else explains ``error``.
+
+    Libraries raise errors of their own about a model that does not do what training needs. Ending
+    the process is blamed only on code that did it.
+    """
+    place = _own_place(error)
+    if not _NAMED or (place is None and isinstance(error, SystemExit)):
+        return None
+    name, option = next(reversed(_NAMED.items()))
+    where = "" if place is None else f" ({place})"
+    what = "ended the process" if isinstance(error, SystemExit) else "failed"
+    return UsageError(f"{option} {name}: {what}: {in_one_line(error)}{where}", hint=SHOW_WHERE)
+
+
+def _own_place(error: BaseException) -> str | None:
+    """Return file and line of the innermost call in code that is neither installed nor fedcli's."""
+    others = (*sysconfig.get_paths().values(), str(Path(__file__).parent), "<")
+    calls = traceback.extract_tb(error.__traceback__)
+    own = [call for call in calls if not call.filename.startswith(others)]
+    return f"{Path(own[-1].filename).name}, line {own[-1].lineno}" if own else None
 
 
 def in_one_line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from fedcli import __version__
+from fedcli import __version__, user_code
 from fedcli.cli import streams
 from fedcli.cli.options.groups import flattened
 from fedcli.cli.render.output import print_json
@@ -100,6 +100,7 @@ def _root(
 
 def execute(arguments: list[str]) -> int:
     """Run one command line and return its exit status; errors are printed, not raised."""
+    user_code.forget()
     try:
         status = int(app(arguments, prog_name="fedcli", standalone_mode=False) or 0)
         if status == ExitStatus.INTERRUPTED:  # typer's own way to pass on a KeyboardInterrupt
@@ -117,6 +118,10 @@ def execute(arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         found = _described("interrupted", "interrupted")
         return _report(arguments, found, ExitStatus.INTERRUPTED)
+    except SystemExit as error:
+        if (found_in := user_code.blamed(error)) is None:
+            raise
+        return _report(arguments, found_in.as_json(), found_in.status)
     except BrokenPipeError:
         streams.abandon(sys.stdout)
         return ExitStatus.FAILED
@@ -129,6 +134,8 @@ def _report_unexpected(arguments: list[str], error: Exception) -> int:
         hint = "free some memory, or raise the limit (ulimit -v)"
         found = _described("out-of-memory", f"out of memory: {_reason(error)}", hint)
         return _report(arguments, found, ExitStatus.OUT_OF_MEMORY)
+    if blamed := user_code.blamed(error):
+        return _report(arguments, blamed.as_json(), blamed.status)
     if isinstance(error, OSError) and streams.is_of_stream(error):
         streams.abandon(sys.stdout)
         found = _described("storage", f"standard output: cannot write: {error.strerror}")

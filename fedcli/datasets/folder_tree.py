@@ -134,10 +134,12 @@ class _TreeReader:
                 self.links.append((folder, entry.name))
             elif is_folder:
                 self._add(folder, entry.name, _id(folder.path / entry.name))
-            elif Path(entry.name).suffix.lower() in self.known:
-                folder.pictures.append(entry.name)
-            else:
+            elif Path(entry.name).suffix.lower() not in self.known:
                 self._leave(folder, entry.name, "not a picture")
+            elif not is_link and not entry.is_file():  # opening a pipe would wait for a writer
+                self._leave(folder, entry.name, "not a regular file")
+            else:
+                folder.pictures.append(entry.name)
 
     def _leave(self, parent: Folder, name: str, why: str) -> None:
         self.left_out.append(LeftOut(_joined(parent, name), why))

@@ -4,8 +4,10 @@ With ``--group folder``, each group has its own folder of class folders; with ``
 table has the labels of pictures in any folders. ``folders`` decides how a folder is understood.
 """
 
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -144,7 +146,7 @@ def without_bad(
 
 
 def listed(root: Path, part: PartFolder, classes: Sequence[str]) -> Listing:
-    """List the pictures of a part. Raises ``StorageError`` for broken links."""
+    """List the pictures of a part. Raises ``DataError`` that names broken links."""
     base = part.folder.path
     found = [
         (Path(folder.path / name).relative_to(base).as_posix(), classes.index(label), group)
@@ -159,14 +161,32 @@ def listed(root: Path, part: PartFolder, classes: Sequence[str]) -> Listing:
         tuple(classes),
         names,
         np.array([label for _, label, _ in found], np.int64),
-        tuple(_size(base / name) for name in names),
+        _sizes(base, names),
         tuple(group for _, _, group in found) if part.groups else None,
     )
 
 
-def _size(path: Path) -> int:
+def _sizes(base: Path, names: Sequence[str]) -> tuple[int, ...]:
+    sizes = [_size(base / name) for name in names]
+    if broken := [name for name, size in zip(names, sizes, strict=True) if size is None]:
+        raise DataError(
+            f"cannot read links to files that are missing: {some(broken)}",
+            hint="bring the files, or remove the links",
+            path=base,
+        )
+    return tuple(size for size in sizes if size is not None)
+
+
+def _size(path: Path) -> int | None:
+    """Return the size in bytes, None for a link that leads nowhere or to a pipe."""
     with storage_errors("read", path):
-        return path.stat().st_size
+        try:
+            found = path.stat()
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ELOOP):
+                return None
+            raise
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
 def _digest(listings: Sequence[Listing], progress: Progress) -> str:
@@ -264,7 +284,7 @@ def table_listing(
     root: Path, names: tuple[str, ...], labelling: Labelling, own: tuple[str, ...] | None
 ) -> Listing:
     """List the pictures whose labels come from a table."""
-    sizes = tuple(_size(root / name) for name in names)
+    sizes = _sizes(root, names)
     return Listing(root, labelling.classes, names, labelling.parts[0], sizes, own)
 
 

@@ -125,6 +125,10 @@ def _fitted(picture: Array, shape: tuple[int, ...]) -> Array:
     return np.concatenate(planes)
 
 
+# RuntimeError: encrypted, or (NotImplementedError) of a method or version that zipfile lacks.
+_BAD_MEMBER = (KeyError, ValueError, EOFError, OverflowError, RuntimeError)
+
+
 def read_member(file: zipfile.ZipFile, path: Path, name: str) -> Array:
     """Read one array into an unnamed temporary file, not into memory.
 
@@ -141,7 +145,7 @@ def read_member(file: zipfile.ZipFile, path: Path, name: str) -> Array:
                 shutil.copyfileobj(member, spool, 1 << 20)
                 values = np.memmap(spool, dtype, "r", shape=shape[::-1] if column_order else shape)
             return np.asarray(values).T if column_order else np.asarray(values)
-    except (KeyError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+    except (*_BAD_MEMBER, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(f"{name}: not a readable array: {error}", path=path) from None
 
 
@@ -206,7 +210,7 @@ def open_file(path: Path) -> File:
             given = [name for name in _CLASS_NAMES if name in names]
             class_names = _strings(file, path, given[0]) if given else None
             crcs = sorted((info.filename, info.CRC, info.file_size) for info in file.infolist())
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
         raise DataError(f"not an npz file: {error}", path=path) from None
     return File(parts, class_names, hashlib.sha256(repr(crcs).encode()).hexdigest())
 

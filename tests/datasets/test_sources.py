@@ -211,9 +211,9 @@ def circular(path: Path) -> None:
 @pytest.mark.parametrize("make", [dangling, circular])
 def test_a_link_that_leads_nowhere_is_named(folder, make):
     make(folder / "train" / "ant" / "9.png")
-    with pytest.raises(StorageError, match=r"ant.9\.png: cannot read: "):
+    with pytest.raises(DataError, match=r"cannot read links to files that are missing: .*9\.png"):
         load_dataset(f"imagefolder:{folder}", DataOptions())
-    with pytest.raises(StorageError, match=r"ant.9\.png: cannot read: "):
+    with pytest.raises(DataError, match=r"cannot read links to files that are missing: .*9\.png"):
         load_examples(str(folder), INFO, "train", Silence())
 
 

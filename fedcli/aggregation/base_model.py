@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from fedcli.errors import BadInputError
+from fedcli.errors import BadInputError, CheckpointError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.dtypes import is_float
 from fedcli.formats.metadata import Kind, Metadata, Role
 from fedcli.formats.safetensors import Layout, layout_in_order, layout_of
-from fedcli.plan.layer_patterns import check_patterns, withheld
+from fedcli.plan.layer_patterns import check_patterns, check_ties, withheld
 from fedcli.run import Run
 from fedcli.run.round import Round
 from fedcli.security.global_model import check_global_model
@@ -68,9 +68,14 @@ class Base:
         return self.run.largest_update(self.round.number)
 
     @property
+    def tied(self) -> Mapping[str, str]:
+        """The other names of tensors, under which updates do not hold them; see ``Metadata``."""
+        return self.metadata.tied or {}
+
+    @property
     def withheld(self) -> list[str]:
-        """The tensors that its updates do not hold, in model order."""
-        return [name for name in self.whole if name not in self.layout]
+        """The tensors that its updates hold under no name, in model order."""
+        return [name for name in self.whole if self.tied.get(name, name) not in self.layout]
 
     def parameters(self) -> list[str]:
         """Return the parameters that its updates hold."""
@@ -86,7 +91,7 @@ class Base:
 
     def holding(self, away: Iterable[str], controls: Iterable[str]) -> "Base":
         """Return this base for updates without the tensors ``away`` but with ``controls``."""
-        away = frozenset(away)
+        away = {*away, *self.tied}
         kept = {n: (i.dtype, i.shape) for n, i in self.whole.items() if n not in away}
         roles = {n: role for n, role in self.metadata.roles.items() if n not in away}
         for name in controls:
@@ -117,9 +122,21 @@ def read_base(run: Run, round_: Round) -> Base:
     before = run.round(round_.number - 1)
     with Checkpoint(before.global_model, Kind.GLOBAL) as model:
         layout = layout_of({name: (i.dtype, i.shape) for name, i in model.layout.items()})
+        _check_tied(model)
         found, sha256, identity = model.metadata, model.digest(), model.file.identity
     check_global_model(run, before, found, sha256)
     return Base(run, round_, sha256, found, layout, layout, found.roles, identity)
+
+
+def _check_tied(model: Checkpoint) -> None:
+    """Raise ``CheckpointError`` for ties that the model cannot have."""
+    tied = model.metadata.tied or {}
+    kinds = {name: (info.dtype, info.shape) for name, info in model.layout.items()}
+    for alias, name in tied.items():
+        if name in tied or alias not in kinds or kinds[alias] != kinds.get(name):
+            raise CheckpointError(
+                f"ties {alias!r} to {name!r}, which are not tensors of one shape", path=model.path
+            )
 
 
 @dataclass(frozen=True)
@@ -142,6 +159,7 @@ class Contents:
     def applied_to(self, base: Base) -> Base:
         """Return the base for updates with these contents. Raises ``ValueError``."""
         away = withheld(self.freeze, self.local_layers, base.whole)
+        check_ties(away, base.tied, "freeze, local_layers")
         holding = base.holding(away, ())
         parameters = set(holding.parameters())
         if away and not parameters:

@@ -1,6 +1,6 @@
 """Read and write files in the blocks of another file's layout."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -117,6 +117,17 @@ def write_block(writer: CheckpointWriter, block: Block, values: Array, prefix: s
     """Write the values of a block to the writer's tensors of the same names."""
     for place, start in _stretches(block, writer.layout, prefix):
         writer.write(values[place], start)
+
+
+def write_copies(
+    writer: CheckpointWriter, block: Block, values: Array, tied: Mapping[str, str]
+) -> None:
+    """Write the values of tied tensors under their other names, too."""
+    for alias, name in tied.items():
+        for part in block.parts:
+            if part.name == name:
+                info = writer.layout[alias]
+                writer.write(values[part.place], info.start + part.first * info.dtype.itemsize)
 
 
 class WrittenBlocks:

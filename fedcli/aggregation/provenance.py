@@ -33,6 +33,7 @@ def combined_metadata(
         num_examples=sum(update.num_examples for update in updates),
         base=base.sha256,
         roles=base.metadata.roles,
+        tied=base.metadata.tied,
         seed=base.metadata.seed,
         updates=clients,
         late=_late(base, updates) or None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedcli.aggregation.base_model import CONTROL, Base, slot_dtype
-from fedcli.aggregation.block_files import write_block
+from fedcli.aggregation.block_files import write_block, write_copies
 from fedcli.aggregation.blocks import (
     BLOCK_BYTES,
     Block,
@@ -97,6 +97,7 @@ def reduce_updates(
         with closing(reduce_blocks(sources, blocks, reduce, threads)) as done:
             for block, (values, slots) in done:
                 write_block(model, block, values)
+                write_copies(model, block, values, work.base.tied)
                 if state is not None:
                     write_state(state, block, slots)
                 progress.advance()

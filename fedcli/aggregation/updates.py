@@ -103,6 +103,9 @@ def check_tensors(base: Base, expected: Layout, checkpoint: Checkpoint) -> None:
     roles = checkpoint.metadata.roles
     if dict(roles) != dict(base.roles):
         raise ValueError(f"has tensor roles {dict(roles)}, expected {dict(base.roles)}")
+    tied = checkpoint.metadata.tied or {}
+    if dict(tied) != dict(base.tied):
+        raise ValueError(f"has tied tensors {dict(tied)}, expected {dict(base.tied)}")
 
 
 def check_sources(updates: Sequence[Update]) -> None:

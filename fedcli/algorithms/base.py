@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from fedcli.formats.metadata import Role
-
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -136,8 +134,8 @@ class LocalAlgorithm:
         """Return its term for a client's training in a round."""
         return Term()
 
-    def local_layers(self, roles: Mapping[str, Role]) -> tuple[str, ...]:
-        """Return the layers that stay with the client, by the roles of the model's tensors.
+    def local_layers(self, module: "nn.Module") -> tuple[str, ...]:
+        """Return the layers of a network that stay with the client.
 
         Raises ``UsageError`` for a model without such layers.
         """

@@ -4,14 +4,14 @@ Li et al. 2021, "FedBN: Federated Learning on Non-IID Features via Local Batch N
 algorithm 1.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fedcli.algorithms.base import LocalAlgorithm
 from fedcli.errors import UsageError
-from fedcli.formats.metadata import Role
 
-_BUFFER = ".running_mean"
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,15 @@ class FedBN(LocalAlgorithm):
     source = "Li et al. 2021 (FedBN), algorithm 1"
     keeps_layers = True
 
-    def local_layers(self, roles: Mapping[str, Role]) -> tuple[str, ...]:
-        """Return the layers with running statistics.
+    def local_layers(self, module: "nn.Module") -> tuple[str, ...]:
+        """Return the layers of torch's BatchNorm classes, with or without running statistics."""
+        from torch.nn.modules.batchnorm import _BatchNorm
 
-        They are recognised by buffer names, which are those of ``torch.nn.BatchNorm2d``.
-        """
-        layers = sorted(n.removesuffix(_BUFFER) for n in roles if n.endswith(_BUFFER))
+        layers = sorted(
+            name
+            for name, layer in module.named_modules(remove_duplicate=False)
+            if isinstance(layer, _BatchNorm) and layer.state_dict()
+        )
         if not layers:
             raise UsageError("--algorithm fedbn: the model has no batch normalisation")
         return tuple(layers)

@@ -1,7 +1,7 @@
 """One client's local training in a round: from the global model to the tensors sent and kept."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from fedcli.formats.metadata import Role
 from fedcli.models.generators import seeded_generators
 from fedcli.models.weights import to_array, to_arrays, to_tensors
 from fedcli.plan import TrainPlan
-from fedcli.plan.layer_patterns import checked
+from fedcli.plan.layer_patterns import check_ties, checked
 from fedcli.randomness import stream_seed
 from fedcli.run.client_state import LOCAL, NOTHING
 from fedcli.training.augmentation import Normalize
@@ -29,19 +29,40 @@ from fedcli.training.loop import Epoch, Observer, Stage, Task, Trainer, epochs_o
 
 @dataclass(frozen=True)
 class Tensors:
-    """The tensors of a model that are frozen, and those that stay with the client."""
+    """The tensors of a model that are frozen, and those that stay with the client.
+
+    ``tied`` maps second names of a tensor to its first one, under which alone it is sent.
+    """
 
     frozen: frozenset[str]
     local: frozenset[str]
+    tied: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def withheld(self) -> frozenset[str]:
+        """The names that an update does not hold."""
+        return self.frozen | self.local | self.tied.keys()
 
     @classmethod
-    def of(cls, plan: TrainPlan, names: Mapping[str, Any], roles: Mapping[str, Role]) -> "Tensors":
+    def of(
+        cls,
+        plan: TrainPlan,
+        names: Mapping[str, Any],
+        roles: Mapping[str, Role],
+        tied: Mapping[str, str],
+    ) -> "Tensors":
         """Resolve the plan's patterns.
 
-        Raises ``UsageError`` for a pattern that matches nothing, and if nothing is left to send.
+        Raises ``UsageError`` for a pattern that matches nothing, for patterns that name a tied
+        tensor by one of its names only, and if nothing is left to send.
         """
         frozen = checked(plan.freeze, names, "--freeze")
-        local = checked(local_patterns(plan, roles), names, "--local-layers")
+        local = checked(plan.local_layers, names, "--local-layers")
+        for chosen, option in ((frozen, "--freeze"), (local, "--local-layers")):
+            try:
+                check_ties(chosen, tied, option)
+            except ValueError as error:
+                raise UsageError(str(error)) from None
         if both := sorted(frozen & local):
             raise UsageError(f"--freeze and --local-layers: both name {both[0]}")
         if (
@@ -50,15 +71,16 @@ class Tensors:
             - local
         ):
             raise UsageError("--freeze and --local-layers: leave no parameter to train and send")
-        return cls(frozen, local)
+        return cls(frozen, local, tied)
 
 
-def local_patterns(plan: TrainPlan, roles: Mapping[str, Role]) -> tuple[str, ...]:
-    """Return the patterns of the layers that stay with the client, including the algorithm's.
+def with_local_layers(plan: TrainPlan, module: nn.Module) -> TrainPlan:
+    """Return the plan with the layers that its algorithm leaves with the client.
 
-    Raises ``UsageError`` if the model lacks the layers that the algorithm needs.
+    Raises ``UsageError`` if the network lacks the layers that the algorithm needs.
     """
-    return tuple(dict.fromkeys([*plan.local_layers, *plan.local.local_layers(roles)]))
+    layers = [*plan.local_layers, *plan.local.local_layers(module)]
+    return replace(plan, local_layers=tuple(dict.fromkeys(layers)))
 
 
 @dataclass(frozen=True)
@@ -262,7 +284,7 @@ def _trained(
     with torch.no_grad():
         left = [term.finish(trainer.steps[index]) for term in terms]
     whole, tensors = to_arrays(given.module), given.tensors
-    sent = {n: v for n, v in whole.items() if n not in tensors.frozen | tensors.local}
+    sent = {n: v for n, v in whole.items() if n not in tensors.withheld}
     kept = {f"{LOCAL}/{name}": whole[name] for name in sorted(tensors.local)}
     for one in left:
         sent |= {name: to_array(value) for name, value in one.sent.items()}

@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ import numpy as np
 import torch
 
 from fedcli.algorithms.lengths import normalized_steps
-from fedcli.client.local_training import Tensors, local_patterns
+from fedcli.client.local_training import Tensors, with_local_layers
 from fedcli.errors import MissingDependencyError, UsageError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.dtypes import Array
 from fedcli.formats.metadata import Kind, Role
 from fedcli.formats.training_record import TrainingRecord
+from fedcli.models import build
 from fedcli.options import check_seed
 from fedcli.plan import TrainPlan
 from fedcli.plan.execution import Execution
@@ -40,6 +41,7 @@ class BaseModel:
     path: Path
     values: Mapping[str, Array]
     roles: Mapping[str, Role]
+    tied: Mapping[str, str] | None
     sha256: str
 
 
@@ -82,7 +84,7 @@ class Session:
 
         A schedule is recorded as its learning rate for this round.
         """
-        plan = replace(self.plan, local_layers=local_patterns(self.plan, self.base.roles)).as_json()
+        plan = self.plan.as_json()
         facts = {
             **{key: value for key, value in plan.items() if key not in _NOT_RECORDED},
             "lr": self.lr,
@@ -206,6 +208,8 @@ def open_session(
         _check_compile(plan)
     device = choose_device(execution.device)
     limit_memory(device, execution.gpu_memory_fraction)
+    if plan.local.keeps_layers:
+        plan = with_local_layers(plan, _network(run, own_model))
     round_ = run.training_round(round_number)
     plan.learning_rate(round_.number)  # refuses an impossible rate before anything is read
     server = _server_slot(run, round_.number, plan)
@@ -223,17 +227,23 @@ def open_session(
         key=key,
         base=base,
         server=server,
-        tensors=Tensors.of(plan, base.values, base.roles),
+        tensors=Tensors.of(plan, base.values, base.roles, base.tied or {}),
         states=StateStore(run, execution.state),
         progress=progress or Silence(),
     )
+
+
+def _network(run: Run, own: str | None) -> torch.nn.Module:
+    info = run.info
+    classes = len(info.dataset.classes)
+    return build(info.model, classes, info.dataset.shape, own=own, seed=info.seed)
 
 
 def _base_model(run: Run, before: Round) -> BaseModel:
     with Checkpoint(before.global_model, Kind.GLOBAL) as model:
         values, sha256 = model.tensors_and_digest()
         check_global_model(run, before, model.metadata, sha256)
-        return BaseModel(model.path, values, model.metadata.roles, sha256)
+        return BaseModel(model.path, values, model.metadata.roles, model.metadata.tied, sha256)
 
 
 def _server_slot(run: Run, number: int, plan: TrainPlan) -> ServerSlot:

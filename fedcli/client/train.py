@@ -30,6 +30,7 @@ from fedcli.formats.client_ids import check_distinct
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.records import encode
 from fedcli.models import build, takes_rgb
+from fedcli.models.ties import check_ties
 from fedcli.models.weights import load_arrays
 from fedcli.options import NONE, Given
 from fedcli.plan.execution import Execution
@@ -152,7 +153,7 @@ def _metadata(
     session: Session, client: str, examples: ClientData, start: StartingState
 ) -> Metadata:
     """Describe the update and its inputs, which include the state that the client starts from."""
-    withheld = session.tensors.frozen | session.tensors.local
+    withheld = session.tensors.withheld
     steps = steps_of(session.plan, examples.count)
     training = replace(
         session.training,
@@ -170,6 +171,7 @@ def _metadata(
         num_examples=examples.count,
         base=session.base.sha256,
         roles={name: role for name, role in session.base.roles.items() if name not in withheld},
+        tied=session.base.tied,
         training=training,
         seed=session.seed,
     )
@@ -187,6 +189,7 @@ def _fit(
     module = build(
         info.model, len(info.dataset.classes), info.dataset.shape, own=session.own, seed=info.seed
     )
+    check_ties(module, session.tensors.tied, session.base.path)
     load_arrays(module, session.base.values, session.base.path)
     with out_of_memory_as_error("a smaller --batch-size or --model, or another --device"):
         given = Assignment(

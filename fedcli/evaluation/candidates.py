@@ -1,7 +1,7 @@
 """The models that ``evaluate`` scores: global models, updates and personal models."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -89,8 +89,9 @@ def _read_update(store: StateStore, round_: Round, client: str, sha256: str) -> 
             declared = Contents.of(update.metadata)
         except ValueError as error:
             raise CheckpointError(str(error), path=update.path) from None
+    tied = update.metadata.tied or {}
     if not declared.freeze and not declared.local_layers:
-        return tensors
+        return _under_all_names(tensors, tied)
     before = store.run.round(round_.number - 1)
     base = _tensors(store.run, before)
     if local := matching(declared.local_layers, base):
@@ -102,7 +103,11 @@ def _read_update(store: StateStore, round_: Round, client: str, sha256: str) -> 
                 path=update.path,
             )
         base |= store.read(round_.number, client).slot(LOCAL)
-    return base | tensors
+    return _under_all_names(base | tensors, tied)
+
+
+def _under_all_names(tensors: Tensors, tied: Mapping[str, str]) -> Tensors:
+    return tensors | {alias: tensors[name] for alias, name in tied.items() if name in tensors}
 
 
 def personal_models(

@@ -41,10 +41,11 @@ class Role(StrEnum):
 class Metadata(Sparse):
     """The metadata of a checkpoint; see ``docs/run-directory.md``.
 
-    ``updates`` are the SHA-256s of the updates that a model was made from, ``late`` the rounds of
-    those that were trained for an earlier round. Server states have ``server`` in place of
-    ``training``, and training checkpoints have ``interrupted``; all three use the key ``training``
-    in the file.
+    ``tied`` maps second names of a tensor to its first one: a global model holds a tied tensor
+    under all of its names, an update only once. ``updates`` are the SHA-256s of the updates that a
+    model was made from, ``late`` the rounds of those that were trained for an earlier round. Server
+    states have ``server`` in place of ``training``, and training checkpoints have ``interrupted``;
+    all three use the key ``training`` in the file.
     """
 
     kind: Kind
@@ -54,6 +55,7 @@ class Metadata(Sparse):
     num_examples: Count | None = None
     base: str | None = None
     roles: Mapping[str, Role] = field(default_factory=dict)
+    tied: Mapping[str, str] | None = None
     training: TrainingRecord = field(default_factory=TrainingRecord)
     server: ServerRecord | None = field(default=None, metadata={"key": "training"})
     interrupted: InterruptedRecord | None = field(default=None, metadata={"key": "training"})

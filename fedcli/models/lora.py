@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from fedcli.errors import UsageError
 from fedcli.models.convolution import Conv2d
+from fedcli.models.ties import ties_of
 from fedcli.models.trial import Trial
 
 A, B = "lora_a", "lora_b"
@@ -31,12 +32,17 @@ def add_adapters(module: nn.Module, trial: Trial, rank: int, scale: float) -> No
     """Add an adapter to every linear and convolutional layer except the last, in place.
 
     Some layers get none: layers that the network does not call but whose weights it reads, such as
-    those in ``nn.MultiheadAttention``; subclasses, and layers with computed weights, for which
-    ``merged`` would be wrong; and grouped convolutions, which are smaller than their adapters.
-    Raises ``UsageError`` if no layer is left.
+    those in ``nn.MultiheadAttention``; subclasses, and layers with computed or tied weights, for
+    which ``merged`` would be wrong; and grouped convolutions, which are smaller than their
+    adapters. Raises ``UsageError`` if no layer is left.
     """
+    tied = {name for pair in ties_of(module).items() for name in pair}
     called = {name: module.get_submodule(name) for name in dict.fromkeys(trial.layers)}
-    layers = [layer for name, layer in called.items() if name != trial.last_layer and _fits(layer)]
+    layers = [
+        layer
+        for name, layer in called.items()
+        if name != trial.last_layer and f"{name}.weight" not in tied and _fits(layer)
+    ]
     if not layers:
         raise UsageError("--lora: the model has no linear or convolutional layer except the last")
     for layer in layers:

@@ -15,16 +15,22 @@ from fedcli.formats.dtypes import BFLOAT16, Array
 from fedcli.formats.metadata import Role
 from fedcli.models import Shape, build, check_model, try_model
 from fedcli.models.lora import adapted, without_adapters
+from fedcli.models.ties import ties_of
 from fedcli.models.trial import Trial
 from fedcli.run.info import ModelInfo
 
 
 @dataclass(frozen=True)
 class InitialModel:
-    """The weights that a run starts from, by ``state_dict`` name, and the roles of the tensors."""
+    """The network that a run starts from; the rest is by ``state_dict`` name.
 
+    ``tied`` maps second names of a tensor to its first one.
+    """
+
+    module: nn.Module
     tensors: dict[str, Array]
     roles: dict[str, Role]
+    tied: dict[str, str]
 
 
 def roles_of(module: nn.Module) -> dict[str, Role]:
@@ -113,7 +119,7 @@ def initial_tensors(
 
         weights = pretrained_weights(model.name)
         _copy_weights(module, weights, trial.last_layer, f"--pretrained {model.name}")
-    return InitialModel(to_arrays(module), roles_of(module))
+    return InitialModel(module, to_arrays(module), roles_of(module), ties_of(module))
 
 
 def _check_output(trial: Trial, model: ModelInfo, num_classes: int, shape: Shape) -> None:

@@ -1,7 +1,7 @@
 """Patterns of the tensors that updates do not hold: frozen tensors and local layers."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import translate
 
 from fedcli.errors import UsageError
@@ -62,6 +62,16 @@ def checked(patterns: Sequence[str], names: Iterable[str], option: str) -> froze
                 hint=f"its tensors are {', '.join(names[:3])}, …",
             )
     return matching(patterns, names)
+
+
+def check_ties(chosen: Collection[str], tied: Mapping[str, str], where: str) -> None:
+    """Raise ``ValueError`` if only some of the names of a tied tensor are chosen."""
+    for alias, name in tied.items():
+        if (alias in chosen) != (name in chosen):
+            here, there = (alias, name) if alias in chosen else (name, alias)
+            raise ValueError(
+                f"{where}: {here!r} is the same tensor as {there!r}; name both of them, or neither"
+            )
 
 
 def withheld(

@@ -189,20 +189,22 @@ def plan_of(start: Start, classes: Sequence[str], shape: tuple[int, ...]) -> Pla
     train = start.plan.train
     if start.model.lora is None or train.freeze:
         return start.plan
-    from fedcli.client.local_training import local_patterns
+    from fedcli.client.local_training import with_local_layers
     from fedcli.models import build, check_model, try_model
     from fedcli.models.lora import all_but_adapters
-    from fedcli.models.weights import roles_of
+    from fedcli.models.ties import ties_of
     from fedcli.plan.layer_patterns import matching
 
     check_model(start.model, shape)
     module = build(start.model, len(classes), shape, own=start.own_factory, seed=start.seed)
     last_layer = try_model(module, start.model, shape).last_layer
-    roles = roles_of(module)
-    local = local_patterns(train, roles)
+    names = module.state_dict()
+    local = with_local_layers(train, module).local_layers
     if any(pattern.startswith("!") for pattern in local):  # "!!" cannot negate them again
-        local = tuple(sorted(matching(local, module.state_dict())))
-    freeze = all_but_adapters(last_layer, local)
+        local = tuple(sorted(matching(local, names)))
+    trained = matching([last_layer, *local], names)
+    tied = {n for pair in ties_of(module).items() if trained & {*pair} for n in pair}
+    freeze = all_but_adapters(last_layer, (*local, *sorted(tied)))
     return replace(start.plan, train=replace(train, freeze=freeze))
 
 
@@ -211,7 +213,7 @@ def initial_model(start: Start, info: RunInfo) -> "InitialModel":
 
     Raises ``UsageError`` for one that is unknown, or does not fit the examples or the plan.
     """
-    from fedcli.client.local_training import Tensors
+    from fedcli.client.local_training import Tensors, with_local_layers
     from fedcli.models.weights import initial_tensors
 
     model = initial_tensors(
@@ -223,14 +225,17 @@ def initial_model(start: Start, info: RunInfo) -> "InitialModel":
         pretrained=start.pretrained,
         own_factory=start.own_factory,
     )
-    Tensors.of(info.plan.train, model.tensors, model.roles)
+    plan = with_local_layers(info.plan.train, model.module)
+    Tensors.of(plan, model.tensors, model.roles, model.tied)
     return model
 
 
 def write_round_zero(run: Run, model: "InitialModel", key: SigningKey | None = None) -> None:
     """Write the starting model; sign it if the coordinator's key is given."""
     roles = {name: role for name, role in model.roles.items() if role != Role.PARAMETER}
-    metadata = Metadata(Kind.GLOBAL, run.id, round=0, roles=roles, seed=run.info.seed)
+    metadata = Metadata(
+        Kind.GLOBAL, run.id, round=0, roles=roles, tied=model.tied or None, seed=run.info.seed
+    )
     with checkpoint.prepare(run.round(0).global_model, model.tensors, metadata) as written:
         if key is not None:
             sign_global(run, run.round(0), written.sha256, None, key)

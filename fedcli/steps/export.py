@@ -1,6 +1,7 @@
 """Write a global model to a file for other programs, with a card that says where it comes from."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
@@ -80,7 +81,7 @@ def export(
         model_sha256=model.sha256,
         merged=model.merged,
         tensors=len(model.weights),
-        numbers=sum(prod(array.shape) for array in model.weights.values()),
+        numbers=sum(prod(a.shape) for n, a in model.weights.items() if n not in model.tied),
         versions=_versions(format),
     )
     described = card(exported, _facts(run, round_, model.sha256)).encode()
@@ -90,11 +91,15 @@ def export(
 
 @dataclass(frozen=True)
 class _Model:
-    """A global model of the run; ``weights`` are without adapters, which are ``merged``."""
+    """A global model of the run; ``weights`` are without adapters, which are ``merged``.
+
+    ``tied`` maps second names of a tensor to its first one.
+    """
 
     round: Round
     sha256: str
     weights: dict[str, Array]
+    tied: Mapping[str, str]
     merged: bool
 
     @classmethod
@@ -104,7 +109,8 @@ class _Model:
             tensors, sha256 = model.tensors_and_digest()
         check_global_model(run, round_, model.metadata, sha256)
         weights = merged_adapters(tensors, run.info.model.lora_scale)
-        return cls(round_, sha256, weights, weights.keys() != tensors.keys())
+        tied = model.metadata.tied or {}
+        return cls(round_, sha256, weights, tied, weights.keys() != tensors.keys())
 
 
 def _round(run: Run, number: int | None) -> Round:

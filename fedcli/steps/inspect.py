@@ -14,12 +14,13 @@ from fedcli.formats.metadata import Kind, Metadata, Role
 from fedcli.formats.tensor_stats import Figures, figures
 from fedcli.formats.update_tensors import open_tensors
 
+_TIED = "tied"  # another name of a tensor that is counted already
 _MOST_CLASSES = 100_000  # labels above are not counted
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor; ``role`` is None in a file of another program."""
+    """One tensor; ``role`` is None in a file of another program, and ``tied`` for another name."""
 
     name: str
     dtype: str
@@ -133,7 +134,9 @@ def compare(one: Path, other: Path) -> Comparison:
 
 
 def _role(name: str, metadata: Metadata | None) -> str | None:
-    return None if metadata is None else metadata.roles.get(name, Role.PARAMETER)
+    if metadata is None:
+        return None
+    return _TIED if name in (metadata.tied or {}) else metadata.roles.get(name, Role.PARAMETER)
 
 
 def _facts(metadata: Metadata) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from fedcli.datasets.base import (
     split_off_test,
 )
 from fedcli.datasets.labels import from_numbers
-from fedcli.errors import DataError, MissingDependencyError, NotReadyError
+from fedcli.errors import DataError, MissingDependencyError, NotReadyError, is_memory_error
 from fedcli.progress import Progress
 
 Arguments = Mapping[str, Any]
@@ -209,7 +209,8 @@ def _class_names(opened: Any) -> tuple[str, ...]:
 def _shape(opened: Any, channels: int, options: DataOptions) -> tuple[int, int, int]:
     if options.image_size is not None:
         return (channels, options.image_size, options.image_size)
-    return (channels, *pictures.limited_size(opened[0][0]))
+    first = opened[0][0]
+    return (channels, *pictures.limited_size(first.height, first.width))
 
 
 def _read(name: str, opened: Any, shape: tuple[int, ...], indices: Indices) -> pictures.Picture:
@@ -217,8 +218,11 @@ def _read(name: str, opened: Any, shape: tuple[int, ...], indices: Indices) -> p
         try:
             return pictures.as_array(opened[int(indices[index])][0], shape)
         except Exception as error:
+            if is_memory_error(error):
+                raise
+            reason = pictures.reason_of(error)
             raise DataError(
-                f"{name}: picture {indices[index]} cannot be decoded: {error}"
+                f"{name}: picture {indices[index]} cannot be decoded: {reason}"
             ) from error
 
     large = shape[1] * shape[2] > 64 * 64

@@ -1,29 +1,62 @@
-"""Convert pictures of any Pillow format and size to uint8 arrays of one shape."""
+"""Open pictures in known formats, and convert them to uint8 arrays of one shape.
 
+Pillow chooses a format by the first bytes of a file, whatever its name, and hands some formats to
+other programs. So only the formats listed here are ever opened.
+"""
+
+import contextlib
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 
-from fedcli.errors import DataError
+from fedcli.datasets.file_kinds import kind_of
+from fedcli.errors import DataError, is_memory_error
 
 Picture = NDArray[np.uint8]
 Shape = tuple[int, ...]
 Value = TypeVar("Value")
 Item = TypeVar("Item")
 
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+MOST_PIXELS = 50_000_000  # of a picture as it is stored, and of what resizing makes of it
 _LARGEST_DEFAULT_SIDE = 224  # the input size of ImageNet networks
 _MODES = {1: "L", 3: "RGB"}
+_ORIENTATION, _SHORT = 0x0112, 3  # a tag and a type of EXIF
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SWAPPING = (5, 6, 7, 8)
+
+
+def restrict_pillow() -> None:
+    """Let every picture of this process, also in other libraries, be of ``FORMATS`` and bounded."""
+    Image.init()
+    Image.ID[:] = [name for name in Image.ID if name in FORMATS]
+    Image.MAX_IMAGE_PIXELS = MOST_PIXELS // 2  # Pillow refuses twice as many
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    # Damaged EXIF tags other than the orientation, which is read here, do not matter.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
+
+
+restrict_pillow()
 
 
 def extensions() -> frozenset[str]:
-    """Return the file name extensions that Pillow can open, in lower case."""
+    """Return the file name extensions of ``FORMATS``, in lower case."""
     known = Image.registered_extensions()
-    return frozenset(ending for ending, name in known.items() if name in Image.OPEN)
+    return frozenset(ending for ending, name in known.items() if name in FORMATS)
 
 
 def to_mode(image: Image.Image, mode: str) -> Image.Image:
@@ -47,6 +80,11 @@ def fit(image: Image.Image, height: int, width: int) -> Image.Image:
         return image
     scale = max(height / image.height, width / image.width)
     across, down = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+    if across * down > MOST_PIXELS:
+        raise ValueError(
+            f"its {image.width}×{image.height} pixels would be resized to {across}×{down} before"
+            f" they are cropped; expected at most {MOST_PIXELS // 1_000_000} million pixels"
+        )
     if (across, down) != image.size:
         image = image.resize((across, down), Image.Resampling.BILINEAR)
     left, top = (across - width) // 2, (down - height) // 2
@@ -63,27 +101,86 @@ def as_array(image: Image.Image, shape: Shape) -> Picture:
 
 def load(path: Path, shape: Shape) -> Picture:
     """Decode a file to a uint8 array of ``shape``. Raises ``DataError`` that names the file."""
-    return _opened(path, lambda image: as_array(ImageOps.exif_transpose(image), shape))
+    return _opened(path, lambda image: as_array(upright(image), shape))
 
 
 def default_size(path: Path) -> tuple[int, int]:
     """Return height and width of a picture, scaled down to a shorter side of 224 if larger."""
-    return _opened(path, lambda image: limited_size(ImageOps.exif_transpose(image)))
+    return _opened(path, lambda image: limited_size(*_upright_size(image)))
 
 
-def limited_size(image: Image.Image) -> tuple[int, int]:
+def limited_size(height: int, width: int) -> tuple[int, int]:
     """Return height and width, scaled down to a shorter side of 224 if larger."""
-    scale = min(1.0, _LARGEST_DEFAULT_SIDE / min(image.size))
-    return round(image.height * scale), round(image.width * scale)
+    scale = min(1.0, _LARGEST_DEFAULT_SIDE / min(height, width))
+    return round(height * scale), round(width * scale)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Turn or mirror a picture as its EXIF orientation says."""
+    turn = _UPRIGHT.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    swapped = _orientation(image) in _SWAPPING
+    return (image.width, image.height) if swapped else (image.height, image.width)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the orientation from 1 to 8, and 1 if there is none or it cannot be read."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns these itself, and gives their upright size
+    block = image.info.get("exif")
+    if isinstance(block, bytes):
+        return _orientation_in(block.removeprefix(b"Exif\0\0"))
+    with contextlib.suppress(Exception):  # what stands in for EXIF may be damaged in any way
+        return int(image.getexif().get(_ORIENTATION, 1))
+    return 1
+
+
+def _orientation_in(block: bytes) -> int:
+    """Read one tag of an EXIF block and no other, as others may be damaged."""
+    order: Literal["little", "big"] = "little" if block[:2] == b"II" else "big"
+
+    def number(place: int, size: int) -> int:
+        return int.from_bytes(block[place : place + size], order)
+
+    directory = number(4, 4)
+    for place in range(directory + 2, directory + 2 + 12 * number(directory, 2), 12):
+        if number(place, 2) == _ORIENTATION:
+            return number(place + 8, 2 if number(place + 2, 2) == _SHORT else 4)
+    return 1
 
 
 def _opened(path: Path, use: Callable[[Image.Image], Value]) -> Value:
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return use(image)
+    except UnidentifiedImageError as error:
+        raise _other_format(path) from error
     except Exception as error:  # Pillow's decoders raise many types; all mean a bad file
-        reason = str(error).replace(repr(str(path)), "it")
-        raise DataError(f"is a picture that cannot be decoded: {reason}", path=path) from error
+        if is_memory_error(error):
+            raise
+        raise DataError(
+            f"is a picture that cannot be decoded: {reason_of(error)}", path=path
+        ) from error
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a picture cannot be used."""
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than {MOST_PIXELS // 1_000_000} million pixels; scale it down first"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+def _other_format(path: Path) -> DataError:
+    known = ", ".join(FORMATS)
+    found = kind_of(path)
+    if found is None:
+        return DataError(f"is not a picture in one of the formats {known}", path=path)
+    return DataError(f"is {found}; expected a picture in one of the formats {known}", path=path)
 
 
 def each(use: Callable[[Item], Value], items: Sequence[Item], *, threads: int) -> list[Value]:

@@ -132,7 +132,8 @@ def execute(arguments: list[str]) -> int:
 def _report_unexpected(arguments: list[str], error: Exception) -> int:
     if is_memory_error(error):
         hint = "free some memory, or raise the limit (ulimit -v)"
-        found = _described("out-of-memory", f"out of memory: {_reason(error)}", hint)
+        reason = "".join(f": {line}" for line in str(error).strip().splitlines()[:1])
+        found = _described("out-of-memory", f"out of memory{reason}", hint)
         return _report(arguments, found, ExitStatus.OUT_OF_MEMORY)
     if blamed := user_code.blamed(error):
         return _report(arguments, blamed.as_json(), blamed.status)
@@ -145,11 +146,6 @@ def _report_unexpected(arguments: list[str], error: Exception) -> int:
         hint = "this is a mistake in fedcli; --debug shows where"
         found = _described("internal", f"{type(error).__name__}: {error}", hint)
     return _report(arguments, found, ExitStatus.FAILED)
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0]
 
 
 def _described(kind: str, message: str, hint: str | None = None) -> dict[str, Any]:

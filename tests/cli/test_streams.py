@@ -119,12 +119,17 @@ def test_a_run_at_a_path_that_is_not_utf8(delivered: Run, tmp_path: Path) -> Non
     assert done.status == 0, done.err
 
 
-def test_little_memory_is_status_6(delivered: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("reason", ["", "Unable to allocate 3.2 GiB"])
+def test_little_memory_is_status_6(
+    reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise MemoryError("Unable to allocate 3.2 GiB")
+        raise MemoryError(*filter(None, [reason]))
 
     monkeypatch.setattr(Run, "open", fail)
-    assert execute(["status", "--run", str(delivered.root)]) == 6
+    assert execute(["status"]) == 6
+    line = f"error: out of memory{f': {reason}' if reason else ''}\n"
+    assert capsys.readouterr().err.startswith(line)
 
 
 @pytest.mark.parametrize("limit", [150_000, 250_000, 400_000, 700_000])

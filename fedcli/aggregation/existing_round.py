@@ -1,6 +1,6 @@
 """Check whether a round already has a global model, and whether the same inputs made it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,8 +8,11 @@ from fedcli.errors import ConflictError, FedcliError, LostError, OvertakenError
 from fedcli.formats.checkpoint import digest
 from fedcli.formats.manifest import Absence, Manifest
 from fedcli.formats.update_tensors import UpdateTensors
+from fedcli.plan.aggregate import LIMITS, PARTS
+from fedcli.plan.comparison import OtherOption, other_options
 from fedcli.run import Run
-from fedcli.run.participation import Participation
+from fedcli.run.info import client_order
+from fedcli.run.participation import EXCLUDED, Invitation, Participation
 from fedcli.run.round import Round
 from fedcli.run.used_updates import disagreement, header_of
 from fedcli.security.signatures import global_fault
@@ -36,8 +39,13 @@ class Inputs:
         return replace(self.rule, options=self.rule.reducer.prepare(count, self.rule.options))
 
 
-def already_made(inputs: Inputs, *, diagnostics: bool, force: bool) -> Manifest | None:
+def already_made(
+    inputs: Inputs, *, diagnostics: bool, force: bool, repeated: bool = False
+) -> Manifest | None:
     """Return the manifest of a complete round that these inputs would reproduce, else None.
+
+    ``repeated`` means that nobody asked for this round by its number: only options are compared,
+    since its updates may have been removed, and others arrived, after it was complete.
 
     With ``force``, also return None if aggregating again would restore lost files, add figures
     that were not measured, or call a user's own function, which may have changed. Raises
@@ -46,7 +54,7 @@ def already_made(inputs: Inputs, *, diagnostics: bool, force: bool) -> Manifest 
     if not inputs.round.global_model.exists():
         return None
     try:
-        manifest = check_unchanged(inputs)
+        manifest = check_options(inputs) if repeated else check_unchanged(inputs)
     except ConflictError as error:
         if not force:
             raise
@@ -65,7 +73,36 @@ def check_unchanged(inputs: Inputs) -> Manifest:
     Raises ``ConflictError`` that says what differs or was lost, and what
     ``Inputs.prepared_rule`` raises.
     """
+    manifest = check_options(inputs)
+    inputs = _without_known_bad(inputs, manifest)
+    if difference := _other_updates(manifest, inputs):
+        raise _conflict(inputs.round, f"was made {difference}")
+    return manifest
+
+
+def check_options(inputs: Inputs) -> Manifest:
+    """Return the manifest of a complete round that was made with these options.
+
+    Raises ``ConflictError`` that says what differs or was lost, and ``NotReadyError`` for a rule
+    that needs more updates.
+    """
     run, round_ = inputs.run, inputs.round
+    manifest = _read_intact(run, round_)
+    if manifest.base != digest(run.round(round_.number - 1).global_model):
+        raise _conflict(round_, "was made from another base model")
+    if others := other_rule(manifest, inputs.rule, inputs.limits):
+        raise _conflict(round_, f"was made with {'; '.join(map(str, others))}")
+    if manifest.server_state is not None and not _is(round_.server_state, manifest.server_state):
+        raise LostError(
+            f"is missing, or is not the state that {round_.manifest} names",
+            hint="--force restores it",
+            path=round_.server_state,
+        )
+    return manifest
+
+
+def _read_intact(run: Run, round_: Round) -> Manifest:
+    """Read the manifest that describes a round's global model. Raises ``LostError``."""
     manifest = Manifest.try_read(round_.manifest)
     if manifest is None:
         raise _conflict(round_, f"{round_.manifest} does not say what it was made from", LostError)
@@ -75,25 +112,47 @@ def check_unchanged(inputs: Inputs) -> Manifest:
         raise _conflict(round_, f"{round_.manifest} {fault} than its header", LostError)
     if fault := global_fault(run, round_, manifest.global_model):
         raise LostError(f"{fault}", hint="--force replaces it", path=round_.global_model)
-    if manifest.base != digest(run.round(round_.number - 1).global_model):
-        raise _conflict(round_, "was made from another base model")
-    if dict(manifest.limits) != dict(inputs.limits):
-        before, now = (_describe_limits(limits) for limits in (manifest.limits, inputs.limits))
-        raise _conflict(round_, f"was made with {before}, not {now}")
-    inputs = _without_known_bad(inputs, manifest)
-    if difference := (
-        _other_parts(manifest, inputs.rule)
-        or _other_updates(manifest, inputs)
-        or _other_options(manifest, inputs.prepared_rule())
-    ):
-        raise _conflict(round_, f"was made {difference}")
-    if manifest.server_state is not None and not _is(round_.server_state, manifest.server_state):
-        raise LostError(
-            f"is missing, or is not the state that {round_.manifest} names",
-            hint="--force restores it",
-            path=round_.server_state,
-        )
     return manifest
+
+
+def other_rule(manifest: Manifest, rule: Rule, limits: Mapping[str, float]) -> list[OtherOption]:
+    """Return the options of the rule, and the limits, in which a round was made otherwise.
+
+    Raises ``NotReadyError`` for a rule that needs more updates than the round had.
+    """
+    others = other_options(manifest.limits, limits, LIMITS)
+    others += other_options(vars(manifest), vars(rule), PARTS)
+    if others:
+        return others
+    count = len(manifest.accepted) + len(manifest.partials)
+    now = rule.reducer.prepare(count, rule.options)
+    # the buffer only decides when a round is complete
+    return other_options(manifest.options, now, [name for name in now if name != "buffer"])
+
+
+def check_invitation(inputs: Inputs, invitation: Invitation) -> None:
+    """Raise ``ConflictError`` if other clients, or partial means, were asked for in a round.
+
+    Clients that were not there then, and those whose updates were removed since, are no difference.
+    """
+    round_ = inputs.round
+    manifest = _read_intact(inputs.run, round_)
+    excluded = [one.client for one in manifest.rejected if one.reason == EXCLUDED]
+    sampled = invitation.sampled(manifest.round)
+    then = {"exclude": client_order(excluded), "clients_per_round": _count(manifest.sampled)}
+    now = {"exclude": client_order(invitation.excluded), "clients_per_round": _count(sampled)}
+    if others := other_options(then, now, now):
+        raise _conflict(round_, f"was made with {'; '.join(map(str, others))}")
+    used = [entry.client for entry in manifest.accepted]
+    if invitation.named is not None and not set(used) <= set(invitation.named):
+        names = ", ".join(invitation.named) or "none"
+        raise _conflict(round_, f"was made from clients {', '.join(used)}, not {names}")
+    if difference := _other_partials(manifest, inputs):
+        raise _conflict(round_, f"was made {difference}")
+
+
+def _count(clients: Collection[str] | None) -> int | None:
+    return None if clients is None else len(clients)
 
 
 def _without_known_bad(inputs: Inputs, manifest: Manifest) -> Inputs:
@@ -122,21 +181,8 @@ def digest_if_readable(run: Run, number: int, client: str) -> str | None:
         return None
 
 
-def _describe_limits(limits: Mapping[str, float]) -> str:
-    words = (f"--{name.replace('_', '-')} {value:g}" for name, value in limits.items())
-    return " ".join(words) or "no limits"
-
-
 def _is(path: Path, sha256: str) -> bool:
     return path.exists() and digest(path) == sha256
-
-
-def _other_parts(manifest: Manifest, rule: Rule) -> str | None:
-    for option in ("reduce", "server_optimizer", "weighting"):
-        before, now = getattr(manifest, option), getattr(rule, option)
-        if before != now:
-            return f"with --{option.replace('_', '-')} {before}, not {now}"
-    return None
 
 
 def _other_updates(manifest: Manifest, inputs: Inputs) -> str | None:
@@ -147,17 +193,13 @@ def _other_updates(manifest: Manifest, inputs: Inputs) -> str | None:
     for entry in manifest.accepted:
         if entry.sha256 != digest(inputs.run.round(entry.round).update(entry.client)):
             return f"from another update of client {entry.client}"
+    return _other_partials(manifest, inputs)
+
+
+def _other_partials(manifest: Manifest, inputs: Inputs) -> str | None:
     partials = {name: digest(path) for name, path in inputs.partials.items()}
     if {part.name: part.sha256 for part in manifest.partials} != partials:
         return "from other partial means"
-    return None
-
-
-def _other_options(manifest: Manifest, rule: Rule) -> str | None:
-    for name, now in rule.options.items():
-        before = manifest.options.get(name)
-        if name != "buffer" and before != now:  # the buffer only decides when a round is complete
-            return f"with --{name.replace('_', '-')} {before}, not {now}"
     return None
 
 

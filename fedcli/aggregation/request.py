@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from fedcli.errors import UsageError
 from fedcli.formats.checkpoint import Checkpoint
@@ -12,6 +12,7 @@ from fedcli.plan.rule import resolve
 from fedcli.run import Run
 from fedcli.run.info import client_order
 from fedcli.run.participation import Invitation
+from fedcli.run.round import Round
 from fedcli.security.signatures import check_no_partials
 from fedcli.strategies import Rule
 
@@ -26,6 +27,18 @@ class Request:
     rule: Rule
     invitation: Invitation
     partials: Mapping[str, Path]
+
+    def of_round(self, round_: Round) -> Self:
+        """Return the same request for another round."""
+        return replace(self, invitation=replace(self.invitation, round=round_))
+
+    def rounds_of_partials(self) -> set[int]:
+        """Return the rounds that the partial means are of. Raises what opening them does."""
+        numbers = set()
+        for path in self.partials.values():
+            with Checkpoint(path, Kind.PARTIAL) as checkpoint:
+                numbers.add(checkpoint.metadata.round or 0)
+        return numbers
 
 
 def read_request(

@@ -13,6 +13,7 @@ from fedcli.errors import BadInputError, ConflictError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.metadata import Kind, Metadata, Role
 from fedcli.formats.records import encode
+from fedcli.plan.comparison import OtherOption
 from fedcli.run import Run
 from fedcli.run.round import Round
 from fedcli.run.used_updates import header_of, round_of
@@ -115,7 +116,7 @@ def _differences(session: "Session", found: Metadata, expected: Metadata) -> lis
     if (old.get("micro_batch") or math.inf) <= (new.get("micro_batch") or 0):
         undecided |= {"micro_batch"}  # out of memory, training shrinks the requested one
     return [
-        _OPAQUE.get(key, f"{key} {old.get(key)}, now {new.get(key)}")
+        _OPAQUE.get(key) or str(OtherOption(key, old.get(key), new.get(key)))
         for key in new | old
         if key not in undecided and canonical_json(old.get(key)) != canonical_json(new.get(key))
     ]

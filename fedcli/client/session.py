@@ -22,7 +22,6 @@ from fedcli.models import build
 from fedcli.options import check_seed
 from fedcli.plan import TrainPlan
 from fedcli.plan.execution import Execution
-from fedcli.plan.train import SCHEDULE_KEYS
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
 from fedcli.run.client_state import LOCAL, NOTHING, StateStore
@@ -30,8 +29,6 @@ from fedcli.run.round import Round
 from fedcli.security.global_model import check_global_model
 from fedcli.security.keys import SigningKey
 from fedcli.training.devices import choose_device, limit_memory, set_threads
-
-_NOT_RECORDED = (*SCHEDULE_KEYS, "initial_loss")  # the measured loss is recorded instead
 
 
 @dataclass(frozen=True)
@@ -80,14 +77,9 @@ class Session:
 
     @property
     def training(self) -> TrainingRecord:
-        """The hyper-parameters in use, without those that are off, and the device and threads.
-
-        A schedule is recorded as its learning rate for this round.
-        """
-        plan = self.plan.as_json()
+        """The hyper-parameters in use, without those that are off, and the device and threads."""
         facts = {
-            **{key: value for key, value in plan.items() if key not in _NOT_RECORDED},
-            "lr": self.lr,
+            **self.plan.recorded(self.round.number),
             "micro_batch": self.execution.micro_batch,
             "compile": self.execution.compile,
             "server_state": self.server.sha256,

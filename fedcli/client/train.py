@@ -37,6 +37,7 @@ from fedcli.plan.execution import Execution
 from fedcli.progress import Progress
 from fedcli.randomness import stream_seed
 from fedcli.run import Run
+from fedcli.run.exchange import files_of_client, files_of_round
 from fedcli.run.heartbeat import HeartbeatWriter
 from fedcli.security.signatures import member_key
 from fedcli.training.augmentation import Normalize
@@ -48,12 +49,20 @@ __all__ = ["ClientResult", "TrainClientResult", "train_client"]
 
 @dataclass(frozen=True)
 class TrainClientResult:
-    """The result of ``train_client``; ``clients`` are in client order."""
+    """The result of ``train_client``; ``clients`` are in client order.
+
+    For a client whose data is not in the run, ``send`` lists the files that the coordinator needs
+    from it, in the order in which they are to arrive, ``may_send`` its telemetry, and ``awaits``
+    the files of this round that it starts the next one from.
+    """
 
     round: int
     training: dict[str, Any]
     device: str
     clients: tuple[ClientResult, ...]
+    send: tuple[Path, ...]
+    may_send: tuple[Path, ...]
+    awaits: tuple[Path, ...]
 
 
 def train_client(
@@ -104,7 +113,17 @@ def train_client(
     training = encode(session.training)
     if session.plan.initial_loss:
         training["initial_loss"] = True
-    return TrainClientResult(session.round.number, training, str(session.device), results)
+    away = [client for client in ids if not run.client_shard(client).exists()]
+    round_ = session.round
+    return TrainClientResult(
+        round=round_.number,
+        training=training,
+        device=str(session.device),
+        clients=results,
+        send=tuple(path for client in away for path in files_of_client(run, round_, client)),
+        may_send=tuple(path for client in away if (path := round_.telemetry(client)).exists()),
+        awaits=files_of_round(run, round_) if away else (),
+    )
 
 
 def _train_one(session: Session, client: str, data: str | None, reading: Given) -> ClientResult:

@@ -5,20 +5,12 @@ from typing import Any
 
 from fedcli.formats.records import encode
 from fedcli.formats.training_record import TrainingRecord
-from fedcli.plan.train import SCHEDULE_KEYS, TRAIN_OPTIONS, TrainPlan
+from fedcli.plan.train import NOT_RECORDED, TRAIN_OPTIONS, TrainPlan
 from fedcli.text import printable
 
 _MOST = 8  # options, and characters of a text: clients may record anything, and there may be many
 _MOST_TEXT = 40
-# A schedule is recorded as the learning rate of the round. The loss changes no training.
-_NOT_COMPARED = {*SCHEDULE_KEYS, "initial_loss"}
 _ALWAYS = {"optimizer", "lr", "batch_size"}  # in what train-client records
-
-
-def planned(plan: TrainPlan, round_number: int) -> dict[str, Any]:
-    """Return the options of a round's training as an update that follows the plan records them."""
-    values = {**plan.as_json(), "lr": plan.learning_rate(round_number)}
-    return {key: value for key, value in values.items() if key not in _NOT_COMPARED}
 
 
 def departures(plan: TrainPlan, round_number: int, training: TrainingRecord) -> dict[str, Any]:
@@ -26,10 +18,10 @@ def departures(plan: TrainPlan, round_number: int, training: TrainingRecord) -> 
 
     A record of another program may lack options; only those that it has are compared.
     """
-    expected, found = planned(plan, round_number), encode(training)
+    expected, found = plan.recorded(round_number), encode(training)
     if "epochs" in found:
         found.pop("steps", None)
-    keys = [key for key in TRAIN_OPTIONS if key not in _NOT_COMPARED]
+    keys = [key for key in TRAIN_OPTIONS if key not in NOT_RECORDED]
     if plan.local.keeps_layers:
         keys.remove("local_layers")  # they follow from the model
     if _ALWAYS - found.keys():

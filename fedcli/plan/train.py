@@ -184,6 +184,15 @@ class TrainPlan:
             del values["epochs"]
         return {key: value for key, value in values.items() if not _is_off(key, value)}
 
+    def recorded(self, round_number: int) -> dict[str, Any]:
+        """Return the values that an update of a round records, by key.
+
+        A schedule is recorded as its learning rate for the round, and the measured initial loss
+        instead of the wish for one.
+        """
+        values = {key: v for key, v in self.as_json().items() if key not in NOT_RECORDED}
+        return {**values, "lr": self.learning_rate(round_number)}
+
     def resolved(self) -> Self:
         """Return the plan with the algorithm's defaults filled in."""
         return replace(self, algorithm_options=self.local.options)
@@ -209,7 +218,7 @@ class TrainPlan:
 
 
 _SCHEDULE_OPTIONS = ("lr_rounds", "lr_every", "lr_decay")
-SCHEDULE_KEYS = ("lr_schedule", "lr_warmup", *_SCHEDULE_OPTIONS)
+NOT_RECORDED = ("lr_schedule", "lr_warmup", *_SCHEDULE_OPTIONS, "initial_loss")
 
 
 def _checked(own: Given, named: Callable[[str], str]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from fedcli.run.sampling import is_sampled, sampled_clients
 from fedcli.run.used_updates import used_updates
 from fedcli.strategies import Rule
 
+EXCLUDED = "excluded"
 COVERED = "in a partial mean already"  # and so in the global model
 LISTED = 10_000  # absences; an attacker may cause any number
 _LATE_ROUNDS = 3  # rounds to search for updates that arrived after their round was complete
@@ -100,7 +101,7 @@ class Invitation:
     def reason_against(self, client: str, number: int) -> str | None:
         """Return why an existing update does not count, or None."""
         if client in self.excluded:
-            return "excluded"
+            return EXCLUDED
         if self._clients and client not in self._clients:
             return "not a client of this run"
         if client in self.covered:
@@ -120,7 +121,7 @@ def participation(invitation: Invitation) -> Participation:
     sampled = invitation.sampled(round_.number)
     delivered = dict.fromkeys(round_.delivered())
     against = {c: invitation.reason_against(c, round_.number) for c in delivered}
-    against.update(dict.fromkeys(excluded, "excluded"))
+    against.update(dict.fromkeys(excluded, EXCLUDED))
     wanted = invitation.named if invitation.named is not None else sampled or info.clients
     expected = client_order(set(wanted or delivered) - excluded - covered)
     if wanted and not expected and not covered:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fedcli.errors import BadInputError, ConflictError, OvertakenError, StorageError, UsageError
 from fedcli.formats import checkpoint
 from fedcli.formats.metadata import Kind, Metadata, Role
-from fedcli.options import check, check_seed, option
+from fedcli.options import check, check_seed, option, option_of
 from fedcli.plan import Plan
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo, RunInfo
@@ -144,7 +144,16 @@ def _difference(old: RunInfo, new: RunInfo) -> str:
     before, after = _flat(old.as_json()), _flat(new.as_json())
     keys = [key for key in (*before, *after) if key != "id" and before.get(key) != after.get(key)]
     key = keys[0]
-    return f"its {key} is {_short(before.get(key))}, not {_short(after.get(key))}"
+    return f"its {_named(key)} is {_short(before.get(key))}, not {_short(after.get(key))}"
+
+
+def _named(key: str) -> str:
+    """Name the option that sets a key of ``run.json``; a key that no option sets stays."""
+    section, _, name = key.rpartition(".")
+    if key == "model.name":
+        return "--model"
+    is_option = key == "seed" or section.startswith(("plan.", "model"))
+    return option_of(name) if is_option else key
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,10 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from fedcli.aggregation.commit import write_round
-from fedcli.aggregation.existing_round import Inputs, already_made, check_unchanged
+from fedcli.aggregation.existing_round import (
+    Inputs,
+    already_made,
+    check_invitation,
+    check_unchanged,
+)
 from fedcli.aggregation.quarantine import all_bad, set_aside
 from fedcli.aggregation.request import Request, read_request
-from fedcli.errors import BadInputError, FedcliError, NotReadyError, OvertakenError, StorageError
+from fedcli.errors import (
+    BadInputError,
+    ConflictError,
+    FedcliError,
+    NotReadyError,
+    OvertakenError,
+    StorageError,
+)
 from fedcli.formats.manifest import (
     Absence,
     BoundedClaim,
@@ -20,6 +32,7 @@ from fedcli.formats.manifest import (
 )
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
+from fedcli.run.exchange import files_of_round
 from fedcli.run.participation import Invitation, Quorum, participation, wait_for
 from fedcli.run.round import Round
 from fedcli.run.used_updates import disagreements
@@ -28,7 +41,11 @@ from fedcli.security.signatures import coordinator_key
 
 @dataclass(frozen=True)
 class AggregateResult:
-    """The result of ``aggregate``; ``path`` and ``sha256`` are of the new global model."""
+    """The result of ``aggregate``; ``path`` and ``sha256`` are of the new global model.
+
+    ``send`` lists the files that clients need for the next round, in the order in which they are to
+    arrive; it is empty if all clients have their data in the run.
+    """
 
     round: int
     path: Path
@@ -49,6 +66,7 @@ class AggregateResult:
     bytes_read: int
     seconds: float
     already_done: bool
+    send: tuple[Path, ...]
 
 
 def aggregate(
@@ -68,14 +86,15 @@ def aggregate(
 ) -> AggregateResult:
     """Aggregate the updates of a round by a rule, and write the global model.
 
-    ``options`` override the run's plan, by their names in ``AggregatePlan``. ``members`` restricts
-    the round to these clients, and names files of partial means. Every participant must have
-    delivered, or at least ``min_clients`` of them; ``wait`` is how many seconds to wait for missing
-    ones. A bad update is skipped, with the reason in the manifest, if the others are enough; it
-    ends the step with ``strict``, or if the run has a list of clients and neither ``min_clients``
-    nor a buffer is set. ``key`` is the coordinator's, in a run whose global models are signed. Sums
-    run in float64, in client order, and are rounded once. The defaults are FedAvg (McMahan et al.
-    2017).
+    Without ``round_number``, it is the open round or, if nobody has delivered for that, the last
+    complete one, which was then made before. ``options`` override the run's plan, by their names in
+    ``AggregatePlan``. ``members`` restricts the round to these clients, and names files of partial
+    means. Every participant must have delivered, or at least ``min_clients`` of them; ``wait`` is
+    how many seconds to wait for missing ones. A bad update is skipped, with the reason in the
+    manifest, if the others are enough; it ends the step with ``strict``, or if the run has a list
+    of clients and neither ``min_clients`` nor a buffer is set. ``key`` is the coordinator's, in a
+    run whose global models are signed. Sums run in float64, in client order, and are rounded once.
+    The defaults are FedAvg (McMahan et al. 2017).
 
     Raises ``NotReadyError`` when updates are missing or too few for the rule, ``UpdateError`` when
     one does not fit, ``ConflictError`` when the round is complete and was made from other inputs,
@@ -85,25 +104,61 @@ def aggregate(
     progress = progress or Silence()
     signing = coordinator_key(run, key)
     request = read_request(run, round_number, options, members, exclude)
+    repeated = round_number is None and not wait and _is_repeated(request)
+    if repeated:
+        request = request.of_round(run.latest_round())
     quorum = Quorum.of(request.invitation, request.rule, min_clients)
     inputs = _gather(request, quorum, wait, progress)
-    if manifest := already_made(inputs, diagnostics=diagnostics, force=force):
-        return _result(inputs.round, manifest, already_done=True)
+    if manifest := _existing(
+        request, inputs, repeated=repeated, diagnostics=diagnostics, force=force
+    ):
+        return _result(run, inputs.round, manifest, already_done=True)
     quorum.check(inputs.taking_part)
     errors: list[FedcliError] = []
     while True:
         try:
             prepared = replace(inputs, rule=inputs.prepared_rule())
             made = write_round(prepared, diagnostics, progress, signing, force=force)
-            return _result(inputs.round, made)
+            return _result(run, inputs.round, made)
         except OvertakenError:
-            return _result(inputs.round, check_unchanged(inputs), already_done=True)
+            return _result(run, inputs.round, check_unchanged(inputs), already_done=True)
         except (BadInputError, StorageError) as error:
             errors.append(error)
             left = None if strict else set_aside(inputs, quorum, error, progress)
             if left is None:
                 raise all_bad(inputs, errors) from None
             inputs = left
+
+
+def _is_repeated(request: Request) -> bool:
+    """Return whether a request without a round can only mean the last complete one.
+
+    It does if nobody has delivered for the open round, and no partial mean is of that round.
+    """
+    now = request.invitation.round
+    if now.number == 1 or participation(request.invitation).accepted:
+        return False
+    return all(number < now.number for number in request.rounds_of_partials())
+
+
+def _existing(
+    request: Request, inputs: Inputs, *, repeated: bool, diagnostics: bool, force: bool
+) -> Manifest | None:
+    """Return the manifest of a complete round that the request would reproduce, else None.
+
+    Raises ``ConflictError`` if it was made otherwise.
+    """
+    if not repeated:
+        return already_made(inputs, diagnostics=diagnostics, force=force)
+    try:
+        if not force:
+            check_invitation(inputs, request.invitation)
+        return already_made(inputs, diagnostics=diagnostics, force=force, repeated=True)
+    except ConflictError as error:
+        number = inputs.round.number
+        hint = f"{error.hint}; round {number + 1} has no update yet"
+        message = f"round {number} is complete: {error.message}"
+        raise error.amended(hint=hint, message=message) from None
 
 
 def _gather(request: Request, quorum: Quorum, wait: float, progress: Progress) -> Inputs:
@@ -129,7 +184,9 @@ def _window(invitation: Invitation) -> tuple[int, int]:
     return now - (invitation.max_staleness or 0), now
 
 
-def _result(round_: Round, manifest: Manifest, already_done: bool = False) -> AggregateResult:
+def _result(
+    run: Run, round_: Round, manifest: Manifest, already_done: bool = False
+) -> AggregateResult:
     read = sum(entry.bytes for entry in manifest.accepted)
     read += sum(entry.bytes for entry in manifest.partials)
     return AggregateResult(
@@ -152,4 +209,9 @@ def _result(round_: Round, manifest: Manifest, already_done: bool = False) -> Ag
         bytes_read=read,
         seconds=manifest.seconds,
         already_done=already_done,
+        send=_files_to_send(run, round_, manifest.server_optimizer),
     )
+
+
+def _files_to_send(run: Run, round_: Round, server_optimizer: str) -> tuple[Path, ...]:
+    return () if run.is_simulation else files_of_round(run, round_, server_optimizer)

@@ -7,6 +7,7 @@ from pathlib import Path
 from fedcli.errors import UsageError
 from fedcli.formats.public_key import check_public_key
 from fedcli.run import Run
+from fedcli.run.exchange import files_of_round
 from fedcli.run.info import DatasetInfo, RunInfo, check_client_id, client_order
 from fedcli.run.next_command import train_command
 from fedcli.run.sampling import sampled_clients
@@ -25,7 +26,7 @@ from fedcli.setup.new_run import (
 class InitResult:
     """The result of ``init``; ``clients`` is empty if any client may take part.
 
-    ``members`` and ``coordinator`` are public keys.
+    ``members`` and ``coordinator`` are public keys. ``send`` lists the files that clients need.
     """
 
     run: Path
@@ -38,6 +39,7 @@ class InitResult:
     members: Mapping[str, str]
     coordinator: str | None
     seed: int
+    send: tuple[Path, ...]
     next: str
 
 
@@ -111,7 +113,6 @@ def _distinct(option: str, names: Sequence[str]) -> None:
 
 
 def _result(run: Run, *, already_done: bool) -> InitResult:
-    client = next(iter(sampled_clients(run.info, 1)), "NAME")
     return InitResult(
         run=run.root,
         id=run.id,
@@ -123,5 +124,6 @@ def _result(run: Run, *, already_done: bool) -> InitResult:
         members=run.info.members,
         coordinator=run.info.coordinator,
         seed=run.info.seed,
-        next=train_command(run, [client]),
+        send=files_of_round(run, run.round(0)),
+        next=train_command(run, sampled_clients(run.info, 1)),
     )

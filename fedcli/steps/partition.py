@@ -14,6 +14,7 @@ from fedcli.progress import Progress, Silence
 from fedcli.randomness import stream
 from fedcli.run import Run
 from fedcli.run.info import DatasetInfo, RunInfo
+from fedcli.run.next_command import run_command, train_command
 from fedcli.run.sampling import sampled_clients
 from fedcli.setup.data_source import DataSource
 from fedcli.setup.new_run import (
@@ -36,7 +37,8 @@ class Partition:
 
     ``test_label_counts`` is [] without a common test set; ``groups`` names the groups of each
     client, and is empty unless the partition is by groups; ``skipped`` are the files that
-    ``--skip-bad`` left out.
+    ``--skip-bad`` left out. ``next`` is the command to type, and ``all_rounds`` one that trains
+    every client in several rounds.
     """
 
     run: Path
@@ -59,6 +61,7 @@ class Partition:
     heterogeneity: Heterogeneity
     shard_bytes: int
     next: str
+    all_rounds: str
 
 
 def partition(
@@ -170,7 +173,8 @@ def _result(run: Run, *, already_done: bool) -> Partition:
         skipped=written.skipped,
         heterogeneity=heterogeneity(written.label_counts),
         shard_bytes=sum(shard.bytes for shard in written.shards.values()),
-        next=run.command(f"train-client --id {sampled_clients(run.info, 1)[0]}"),
+        next=train_command(run, sampled_clients(run.info, 1)),
+        all_rounds=run_command(run),
     )
 
 

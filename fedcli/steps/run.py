@@ -16,6 +16,7 @@ from fedcli.run.active_run import RunMarker
 from fedcli.run.next_command import train_command
 from fedcli.run.participation import Invitation, Quorum
 from fedcli.run.sampling import sampled_clients
+from fedcli.steps.finished_rounds import check_made_with
 from fedcli.strategies import Rule
 
 __all__ = ["StepOptions", "RoundSummary", "RunResult", "run_rounds"]
@@ -58,12 +59,15 @@ def run_rounds(
     after each round, and before the first, in case it was interrupted.
 
     Raises ``UsageError`` and ``NotReadyError`` for impossible options, before any client trains,
-    and what a step reports; the message names the client. An interrupt stops the processes; the
+    ``ConflictError`` if nothing is left to do and the last round was made with other options, and
+    what a step reports; the message names the client. An interrupt stops the processes; the
     next call resumes the run.
     """
     progress, options = progress or Silence(), _with_strategy(run, options or StepOptions())
     rule = _checked_rule(run, options)
     taking_part = _taking_part(run, rule, options, rounds)
+    if not taking_part:
+        check_made_with(run, rounds, rule, options)
     if rule.weigher.needs_initial_loss:
         options = replace(options, training={"initial_loss": True, **options.training})
     unscored = _unscored(run, rounds) if evaluate else []

@@ -1,5 +1,6 @@
 """Verify a run: every file, and what files say about each other."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from fedcli.progress import Progress, Silence
 from fedcli.run import Run
 from fedcli.run.round import Round
 from fedcli.verification.clients import check_client, clients_of
+from fedcli.verification.copies import holds_several
 from fedcli.verification.data import check_data
 from fedcli.verification.findings import FileCount, Finding, Problem, Section
 from fedcli.verification.others import check_partials, files_in, report_foreign
@@ -26,7 +28,11 @@ from fedcli.verification.survey import Survey
 
 @dataclass(frozen=True)
 class VerifyResult:
-    """The result of ``verify``; ``sound`` means that nothing is changed, lost, or differs."""
+    """The result of ``verify``; ``sound`` means that nothing is changed, lost, or differs.
+
+    A run is sound only as far as it goes if it is not ``whole``: if files could not be checked
+    because they, or others that name them, are not in this copy.
+    """
 
     run: Path
     id: str
@@ -34,6 +40,7 @@ class VerifyResult:
     parts: tuple[FileCount, ...]
     findings: tuple[Finding, ...]
     sound: bool
+    whole: bool
 
 
 def verify(
@@ -41,12 +48,15 @@ def verify(
     *,
     round_number: int | None = None,
     replay: UserCode | None = None,
+    whole: bool | None = None,
     progress: Progress | None = None,
 ) -> VerifyResult:
     """Read every file of the run at ``root`` once, and compare it with what others say about it.
 
     ``round_number`` restricts it to the files of one round, including its base model. Missing files
-    are reported, but only changed or lost ones make the run unsound. ``replay`` also aggregates the
+    are reported, but only changed or lost ones make the run unsound. With ``whole``, all files that
+    a coordinator needs have to be here; by default they have to unless this is a client's copy,
+    which holds files of one client at most. ``replay`` also aggregates the
     models and trains the clients again as recorded, and compares the bytes.
 
     Raises ``RunFormatError`` without a run, ``NotReadyError`` for a missing round, ``StorageError``
@@ -54,7 +64,7 @@ def verify(
     """
     progress = progress or Silence()
     run, id_of_content = Run.open_unverified(root)
-    survey = Survey(run, progress)
+    survey = Survey(run, progress, whole=holds_several(run) if whole is None else whole)
     files = list(files_in(root))
     progress.start("reading", len(files))
     _check_run_file(survey, id_of_content)
@@ -117,9 +127,11 @@ def _report_gaps(survey: Survey, rounds: Sequence[Round], complete: Sequence[Rou
         if round_.number > expected:
             path = survey.run.round(expected).global_model
             more = round_.number - expected - 1
-            message = "is missing" + (f", and those of the {more} rounds after it" if more else "")
+            problem, message = survey.needed("")
+            message += f", and those of the {more} rounds after it" if more > 1 else ""
+            message += ", and that of the round after it" if more == 1 else ""
             survey.count(Section.MODELS, path)
-            survey.add(Problem.LOST, path, message)
+            survey.add(problem, path, message)
         expected = round_.number + 1
 
 
@@ -161,17 +173,21 @@ def _result(
         parts=(*_parts(survey, findings), *replayed),
         findings=findings,
         sound=not any(finding.wrong for finding in findings),
+        whole=all(finding.problem != Problem.UNCHECKED for finding in findings),
     )
 
 
 def _parts(survey: Survey, findings: Sequence[Finding]) -> tuple[FileCount, ...]:
-    missing = {f.file for f in findings if f.problem in (Problem.MISSING, Problem.LOST)}
+    absent = (Problem.MISSING, Problem.LOST)
+    missing = {f.file for f in findings if f.problem in absent}
+    unchecked = {f.file for f in findings if f.problem == Problem.UNCHECKED}
+    missing |= {name for name in unchecked if not os.path.lexists(survey.run.root / name)}
     wrong = {f.file for f in findings if f.problem == Problem.CHANGED} - missing
     parts = []
     for section in Section:
         names = {survey.name(path) for path, of in survey.counted.items() if of == section}
         gone, changed = len(names & missing), len(names & wrong)
         if names:
-            sound = len(names) - gone - changed
+            sound = len(names - missing - wrong - unchecked)
             parts.append(FileCount(section.value, len(names), sound, gone, changed))
     return tuple(parts)

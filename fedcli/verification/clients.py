@@ -42,7 +42,7 @@ def _check_update(survey: Survey, round_: Round, client: str) -> Metadata | None
         if base is not None:
             check_tensors(base, base.layout, found)
 
-    missing = (Problem.MISSING, "was deleted; a model was made from it")
+    missing = survey.deleted("was deleted; a model was made from it")
     most = run.largest_update(round_.number)
     found = survey.checkpoint(Section.UPDATES, path, Kind.UPDATE, check, missing, most=most)
     if survey.is_rejected(path) and path.exists():

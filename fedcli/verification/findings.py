@@ -7,14 +7,16 @@ from enum import StrEnum
 class Problem(StrEnum):
     """What is wrong with a file.
 
-    A missing file may have been deleted or is kept elsewhere; a lost one is needed. A file differs
-    if its replay gave other bytes; it is not replayed if that is impossible here. Foreign files are
-    not part of the run. A note is not a fault.
+    A missing file may have been deleted or is kept elsewhere; a lost one is needed. An unchecked
+    one is not in this copy of the run, or nothing in it names its SHA-256. A file differs if its
+    replay gave other bytes; it is not replayed if that is impossible here. Foreign files are not
+    part of the run. A note is not a fault.
     """
 
     CHANGED = "changed"
     LOST = "lost"
     DIFFERS = "differs"
+    UNCHECKED = "unchecked"
     MISSING = "missing"
     NOT_REPLAYED = "not-replayed"
     FOREIGN = "foreign"

@@ -20,7 +20,6 @@ from fedcli.verification.findings import Problem, Section
 from fedcli.verification.survey import Claim, Survey, expect, expect_place
 
 _NAME = re.compile(r"[^/\x00]+")  # of a partial mean
-_NEEDED = (Problem.LOST, "is missing; the rounds after it were made from it")
 
 
 def read_manifests(survey: Survey, rounds: list[Round]) -> None:
@@ -28,7 +27,7 @@ def read_manifests(survey: Survey, rounds: list[Round]) -> None:
     for round_ in rounds:
         if round_.number == 0:
             continue
-        lost = (Problem.LOST, "is missing; it says what the round's global model was made from")
+        lost = survey.needed("; it says what the round's global model was made from")
         manifest = survey.record(Section.MANIFESTS, round_.manifest, Manifest, lost)
         if manifest is None:
             continue
@@ -70,7 +69,8 @@ def check_model(survey: Survey, round_: Round) -> None:
         if round_.number > 0 and (metadata.base is None or metadata.updates is None):
             raise ValueError("does not say what it was made from")
 
-    found = survey.checkpoint(Section.MODELS, path, Kind.GLOBAL, check, _NEEDED)
+    needed = survey.needed("; the rounds after it were made from it")
+    found = survey.checkpoint(Section.MODELS, path, Kind.GLOBAL, check, needed)
     if found is None or round_.number == 0:
         return
     manifest = survey.manifests.get(round_.number)
@@ -167,9 +167,9 @@ def check_server_state(survey: Survey, round_: Round) -> None:
             expect("server_optimizer", manifest.server_optimizer, optimizer)
 
     latest = not survey.run.round(round_.number + 1).global_model.exists()
-    missing = (Problem.MISSING, "was deleted")
+    missing = survey.deleted("was deleted")
     if latest:
-        missing = (Problem.LOST, "is missing; the next round cannot start without it")
+        missing = survey.needed("; the next round cannot start without it")
     found = survey.checkpoint(Section.SERVER_STATES, path, Kind.SERVER_STATE, check, missing)
     if manifest is not None and manifest.server_state is not None:
         survey.claim(path, Claim(round_.manifest, manifest.server_state))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Record = TypeVar("Record", bound=FileRecord)
 Consumer = Callable[[Checkpoint, memoryview, int], None]
+_AWAY = "is not here"
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,13 @@ class Survey:
 
     ``manifests`` holds those of complete rounds, ``accepted`` the clients whose update of a round
     went into a model. ``model`` is the layout of the run's model, known once the first global model
-    is read. ``states`` holds the SHA-256s of client states, by client and round.
+    is read. ``states`` holds the SHA-256s of client states, by client and round. With
+    ``whole``, all files that a coordinator needs have to be here; a client's copy has few of them.
     """
 
-    def __init__(self, run: Run, progress: Progress) -> None:
+    def __init__(self, run: Run, progress: Progress, *, whole: bool = True) -> None:
         self.run = run
+        self.whole = whole
         self.progress = progress
         self.manifests: dict[int, Manifest] = {}
         self.accepted: defaultdict[int, set[str]] = defaultdict(set)
@@ -79,6 +82,14 @@ class Survey:
     def name(self, path: Path) -> str:
         """Return a file's name relative to the run."""
         return path.relative_to(self.run.root).as_posix()
+
+    def needed(self, why: str) -> tuple[Problem, str]:
+        """Return how a missing file that a coordinator needs is reported; ``why`` it is needed."""
+        return (Problem.LOST, f"is missing{why}") if self.whole else (Problem.UNCHECKED, _AWAY)
+
+    def deleted(self, message: str) -> tuple[Problem, str]:
+        """Return how a missing file is reported that a coordinator may delete."""
+        return (Problem.MISSING, message) if self.whole else (Problem.UNCHECKED, _AWAY)
 
     def add(
         self,
@@ -182,6 +193,16 @@ class Survey:
         """Compare the claims with each other and with the files."""
         for path, claims in self._claims.items():
             self._judge(path, claims)
+        absent = any(finding.problem == Problem.UNCHECKED for finding in self.findings)
+        if absent and self.run.info.coordinator is None:
+            self._report_unnamed()
+
+    def _report_unnamed(self) -> None:
+        """Report the global models that nothing in this copy names and nobody has signed."""
+        for path, section in self.counted.items():
+            if section == Section.MODELS and path in self.read and path not in self._claims:
+                message = "is here, but nothing here says what its SHA-256 should be"
+                self.add(Problem.UNCHECKED, path, message, found=self.read[path].sha256)
 
     def _judge(self, path: Path, claims: list[Claim]) -> None:
         read = self.read.get(path)

@@ -35,7 +35,11 @@ def test_a_session(delivered: Run) -> None:
     assert again.json["already_done"] is True
     accepted = json.loads(before["rounds/0001/aggregate.json"])["accepted"]
     assert again.json["clients"] == [{"steps": None, **entry} for entry in accepted]
-    too_early = fedcli("aggregate", cwd=directory)
+    repeated = fedcli("aggregate", cwd=directory)
+    assert repeated.status == 0
+    assert "round 1: fedavg (mean) of 3 updates" in repeated.out
+    assert "already done, nothing changed" in " ".join(repeated.out.split())
+    too_early = fedcli("aggregate", "--round", 2, cwd=directory)
     assert too_early.status == 3
     assert "round 2" in too_early.err
     assert "missing: 0, 1, 2" in too_early.err
@@ -54,7 +58,7 @@ def test_json_has_the_same_keys_done_now_or_before(delivered: Run) -> None:
     assert set(first) == {
         *("schema", "command", "round", "path", "sha256", "strategy", "reduce"),
         *("server_optimizer", "weighting", "options", "clients", "partials"),
-        *("missing", "late", "rejected", "unlisted", "bounded", "remarks", "bytes_read"),
+        *("missing", "late", "rejected", "send", "unlisted", "bounded", "remarks", "bytes_read"),
     }
 
 

@@ -56,7 +56,7 @@ def test_a_session(tmp_path):
     options = ("--labels", "disc,1", "--labels", "2,3", "--limit", 100, "--model", "linear")
     first = fedcli("partition", *options, cwd=tmp_path)
     assert first.status == 0, first.err
-    assert first.out.splitlines()[-1] == "next: fedcli train-client --id 0"
+    assert first.out.splitlines()[-1] == "next: fedcli train-client --id all"
     assert "no client gets: diamond" in first.err
     assert max(map(len, first.out.splitlines())) <= 80
     again = fedcli("partition", *options, "--json", cwd=tmp_path)

@@ -58,7 +58,7 @@ def test_steps_and_the_loss_at_the_start_are_recorded(run: Run, cli: Cli) -> Non
     assert "already trained" in cli(*train, "--initial-loss")[2]
     found, _, err = cli(*train)
     assert found == 5
-    assert "initial_loss True, now False" in err
+    assert "--initial-loss True, not False" in err
 
 
 def test_a_plan_with_qfedavg_asks_for_the_loss_at_the_start(run: Run, cli: Cli) -> None:
@@ -123,7 +123,7 @@ def test_repeating_changes_nothing_and_other_inputs_are_a_conflict(run: Run, cli
     assert "before" in out
     found, _, err = cli("train-client", "--id", "0", "--lr", "0.5")
     assert found == 5
-    assert "lr 0.01, now 0.5" in err
+    assert "--lr 0.01, not 0.5" in err
     assert "--force" in err
     assert (update.read_bytes(), update.stat().st_mtime_ns) == before
     assert cli("train-client", "--id", "0", "--lr", "0.5", "--force")[0] == 0
@@ -135,7 +135,7 @@ def test_what_the_machine_decides_is_no_conflict_but_what_is_typed_is(run: Run, 
     assert cli("train-client", "--id", "0")[0] == 0
     found, _, err = cli("train-client", "--id", "0", "--threads", "1")
     assert found == 5
-    assert "threads 2, now 1" in err
+    assert "--threads 2, not 1" in err
 
 
 def test_other_examples_of_the_same_number_are_a_conflict(run: Run, cli: Cli) -> None:

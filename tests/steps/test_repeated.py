@@ -20,14 +20,70 @@ AGAIN = {
     "report --html": Step(("report", "--html", "r.html"), (PARTITION, TRAIN, ("aggregate",))),
     "run": Step(("run", "--rounds", "2", "--threads", "1"), (PARTITION,)),
 }
+SAME_ROUND = STEPS["aggregate"]
+STEPS_AGAIN = {
+    **STEPS,
+    "aggregate, no round": Step(("aggregate",), SAME_ROUND.before),
+    "run": AGAIN["run"],
+}
+# Other options of each step, and what is said of them: the option, then, and now.
 OTHERS = {
-    "partition": ("--seed", "1"),
-    "init": ("--seed", "1"),
-    "train-client": ("--lr", "0.5"),
-    "train-client, state": ("--lr", "0.5"),
-    "aggregate": ("--strategy", "median"),
-    "aggregate, state": ("--exclude", "1", "--min-clients", "1"),
-    "aggregate --partial": ("--weighting", "uniform"),
+    "partition": {
+        "--seed 1": "its --seed is 0, not 1",
+        "--lr 0.5": "its --lr is 0.01, not 0.5",
+        "--model cnn": "its --model is 'linear', not 'cnn'",
+        "--strategy median": "its --strategy is 'fedavg', not 'median'",
+        "--limit 20": "its origin.data.limit is 24, not 20",
+    },
+    "init": {
+        "--seed 1": "its --seed is 0, not 1",
+        "--epochs 7": "its --epochs is",
+        "--classes a,c": "its dataset.classes is ['a', 'b'], not ['a', 'c']",
+        "--clients 0,1,2": "its clients is ['0', '1'], not ['0', '1', '2']",
+    },
+    "train-client": {
+        "--lr 0.5": "--lr 0.01, not 0.5",
+        "--epochs 2": "--epochs 1, not 2",
+        "--seed 3": "--seed 0, not 3",
+        "--threads 2": "--threads 1, not 2",
+        "--algorithm fedprox --mu 0.5": "--algorithm fedavg, not fedprox",
+        "--momentum 0": "--momentum 0.9, not 0",
+    },
+    "train-client, state": {"--lr 0.5": "--lr 0.01, not 0.5"},
+    "aggregate": {
+        "--strategy median": "--reduce mean, not median",
+        "--server-lr 0.5": "--server-lr 1, not 0.5",
+        "--weighting uniform": "--weighting examples, not uniform",
+        "--max-norm 5": "--max-norm none, not 5",
+        "--exclude 1 --min-clients 1": "from clients 0, 1, not 0",
+    },
+    "aggregate, no round": {
+        "--strategy median": "--reduce mean, not median",
+        "--server-lr 0.5": "--server-lr 1, not 0.5",
+        "--weighting uniform": "--weighting examples, not uniform",
+        "--max-norm 5": "--max-norm none, not 5",
+        "--exclude 1 --min-clients 1": "--exclude none, not 1",
+        "--clients-per-round 1": "--clients-per-round none, not 1",
+        "0": "from clients 0, 1, not 0",
+    },
+    "aggregate, state": {"--exclude 1 --min-clients 1": "from clients 0, 1, not 0"},
+    "aggregate --partial": {"--weighting uniform": "with another weighting"},
+    "run": {
+        "--lr 0.5": "client 0 was trained with --lr 0.01, not 0.5",
+        "--epochs 2": "--epochs 1, not 2",
+        "--steps 3": "--steps 2, not 3",
+        "--seed 3": "--seed 0, not 3",
+        "--threads 2": "--threads 1, not 2",
+        "--algorithm fedprox --mu 0.5": "--algorithm fedavg, not fedprox",
+        "--augment flip": "--augment none, not flip",
+        "--local-layers fc": "--local-layers none, not fc",
+        "--lr-schedule cosine --lr-rounds 4": "--lr 0.01, not",
+        "--strategy median": "was aggregated with --reduce mean, not median",
+        "--server-optimizer adam": "--server-optimizer sgd, not adam",
+        "--max-norm 5": "--max-norm none, not 5",
+        "--exclude 1": "--exclude none, not 1",
+        "--clients-per-round 1": "--clients-per-round 2, not 1",
+    },
 }
 
 
@@ -59,14 +115,42 @@ def test_the_same_again_says_so_and_touches_nothing(
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_with_other_inputs_it_is_a_conflict(
+def test_with_other_options_it_is_a_conflict_that_names_them(
     behind_faults: Commands, name: str, tmp_path: Path
 ) -> None:
-    folder, before = done_once(behind_faults, STEPS[name], tmp_path)
-    ended = behind_faults(folder, *STEPS[name].words, *OTHERS[name])
-    assert ended.status == 5, ended
-    assert "--force" in ended.err
-    assert touched(folder) == before
+    step = STEPS_AGAIN[name]
+    folder, before = done_once(behind_faults, step, tmp_path)
+    for words, said in OTHERS[name].items():
+        ended = behind_faults(folder, *without(step.words, words), *words.split())
+        assert ended.status == 5, (words, ended)
+        assert said in ended.err, (words, ended.err)
+        assert "--force" in ended.err or "continue with the new ones: fedcli run" in ended.err
+        assert touched(folder) == before, words
+
+
+def without(line: tuple[str, ...], words: str) -> list[str]:
+    """A line without the options, and their values, that are among these words."""
+    options = {word for word in words.split() if word.startswith("--")}
+    return [
+        word
+        for before, word in zip(("", *line), line, strict=False)
+        if word not in options and before not in options
+    ]
+
+
+def test_what_a_rule_says_of_options_holds_for_run_only_where_nothing_is_left_to_do(
+    behind_faults: Commands, tmp_path: Path
+) -> None:
+    """Options are of the call: a run may go on with others, and then repeats with these."""
+    folder, _ = done_once(behind_faults, AGAIN["run"], tmp_path)
+    for words in ("--rounds 3 --lr 0.5", "--rounds 3 --lr 0.5", "--rounds 2"):
+        assert behind_faults(folder, "run", *words.split(), "--threads", "1").status == 0
+    ended = behind_faults(folder, "run", "--rounds", "3", "--threads", "1")
+    assert ended.status == 5
+    assert "was trained with --lr 0.5, not 0.01" in ended.err
+    assert "fedcli run --rounds 4" in ended.err
+    assert behind_faults(folder, "gc", "--keep-last", "1").status == 0
+    assert behind_faults(folder, "run", "--rounds", "2", "--lr", "0.7").status == 0
 
 
 def late(behind_faults: Commands, folder: Path, *plan: str) -> None:

@@ -79,7 +79,8 @@ def aggregate(
             _check_only_adds_up(aggregation, min_clients, wait, diagnostics, key)
             _add_up(Run.open(run), asked, file, output)
             return
-        from fedcli.run.next_command import evaluate_command
+        from fedcli.cli.render.next import next_here
+        from fedcli.plan.aggregate import SAMPLING
         from fedcli.steps.aggregate import aggregate as step
 
         opened = Run.open(run)
@@ -93,7 +94,8 @@ def aggregate(
             key=key,
             progress=output,
         )
-        output.result(result, lambda result: render(result, evaluate_command(opened)))
+        sampling = {name: aggregation[name] for name in SAMPLING if name in aggregation}
+        output.result(result, lambda result: render(result, next_here(opened, sampling)))
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ def evaluate(
 ) -> None:
     """Score a global model, clients' updates, or their personal models, on test data."""
     from fedcli.cli.render.evaluate import render
+    from fedcli.cli.render.next import report_lines
     from fedcli.steps.evaluate import evaluate as step
 
     opened = Run.open(run)
@@ -68,4 +69,4 @@ def evaluate(
             force=force,
             progress=output,
         )
-        output.result(result, lambda result: render(result, opened.command("report")))
+        output.result(result, lambda result: render(result, report_lines(opened)))

@@ -11,6 +11,7 @@ from fedcli.cli.options.sections import AggregationOptions, ModelOptions, Traini
 from fedcli.cli.options.shared import FORCE, NEW_SEED, PLAN, RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.options import NONE
+from fedcli.run import Run
 
 
 def init(
@@ -68,4 +69,5 @@ def init(
             start=start,
             force=force,
         )
-        output.result(result, render)
+        opened = Run.open(run)
+        output.result(result, lambda result: render(result, opened))

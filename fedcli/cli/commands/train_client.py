@@ -1,5 +1,6 @@
 """``fedcli train-client``."""
 
+import shlex
 from pathlib import Path
 
 import typer
@@ -8,7 +9,7 @@ from fedcli.cli.options.sections import ExecutionOptions, ReadingOptions, Traini
 from fedcli.cli.options.shared import FORCE, KEY, OWN_MODEL, ROUND, RUN, SEED, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
-from fedcli.options import NONE
+from fedcli.options import NONE, Given
 from fedcli.run import Run
 
 
@@ -66,4 +67,20 @@ def train_client(
             force=force,
             progress=output,
         )
-        output.result(result, lambda result: render(result, opened))
+        again = _again(opened, ids, data, {**training, "seed": seed, **execution}, own_model, key)
+        output.result(result, lambda result: render(result, opened, again))
+
+
+def _again(
+    run: Run,
+    ids: list[str],
+    data: str | None,
+    options: Given,
+    own_model: str | None,
+    key: Path | None,
+) -> str:
+    """Return the same command for the next round."""
+    from fedcli.plan.sections import option_words
+
+    given = {"id": tuple(ids), "data": data, **options, "model": own_model, "key": key}
+    return run.command(shlex.join(["train-client", *option_words(given)]))

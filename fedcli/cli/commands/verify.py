@@ -38,6 +38,12 @@ def verify(
         " name.",
         metavar="NAME",
     ),
+    whole: bool | None = typer.Option(
+        None,
+        "--whole/--no-whole",
+        help="Require all files that a coordinator needs. (default: unless this is a client's copy,"
+        " with files of one client at most)",
+    ),
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Check every file of a run by its SHA-256 and its shape, and report what was changed."""
@@ -50,6 +56,7 @@ def verify(
             run,
             round_number=round_,
             replay=UserCode(model, reduce) if replay else None,
+            whole=whole,
             progress=output,
         )
         error = None if result.sound else failure(result)

@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fedcli.cli.render.next import to_send
 from fedcli.cli.render.output import figures_table, seconds, size_of
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 _SHOWN = 20
 
 
-def render(result: "AggregateResult", then: str) -> list[RenderableType]:
-    """Draw a new global model; ``then`` is the command to type next."""
+def render(result: "AggregateResult", then: Sequence[str]) -> list[RenderableType]:
+    """Draw a new global model; ``then`` says what to type next."""
     parts: list[RenderableType] = [Text(_headline(result)), _table(result)]
     if len(result.clients) > _SHOWN:
         parts.append(f"… and {len(result.clients) - _SHOWN} more; see aggregate.json")
@@ -35,7 +36,9 @@ def render(result: "AggregateResult", then: str) -> list[RenderableType]:
     parts += [Text(f"note: {remark}") for remark in result.remarks]
     parts += _bounded(result.bounded)
     parts.append(Text(f"global model: {result.path} (SHA-256 {result.sha256[:12]})"))
-    return [*parts, f"next: {then}"]
+    if result.send:
+        parts += to_send("the clients", result.send)
+    return [*parts, *then]
 
 
 def _headline(result: "AggregateResult") -> str:

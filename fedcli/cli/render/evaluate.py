@@ -14,8 +14,8 @@ from fedcli.steps.evaluate import EvaluateResult
 from fedcli.text import listed
 
 
-def render(result: EvaluateResult, then: str) -> list[RenderableType]:
-    """Draw scores; ``then`` is the command to type next."""
+def render(result: EvaluateResult, then: Sequence[str]) -> list[RenderableType]:
+    """Draw scores; ``then`` says what to type next."""
     parts: list[RenderableType] = []
     # one table of several models in several rounds would be too wide
     by_round = [list(group) for _, group in groupby(result.evaluations, itemgetter("round"))]
@@ -27,7 +27,7 @@ def render(result: EvaluateResult, then: str) -> list[RenderableType]:
         parts.append(_per_class(result.evaluations[0]))
     if not result.computed:
         parts.append("These scores were there already; --force computes them again.")
-    return [*parts, f"next: {then}"]
+    return [*parts, *then]
 
 
 def _table(entries: Sequence[Mapping[str, Any]]) -> list[RenderableType]:

@@ -2,12 +2,14 @@
 
 from rich.console import RenderableType
 
+from fedcli.cli.render.next import next_lines, to_send
+from fedcli.run import Run
 from fedcli.steps.init import InitResult
 from fedcli.text import listed
 
 
-def render(result: InitResult) -> list[RenderableType]:
-    """Describe the new run."""
+def render(result: InitResult, run: Run) -> list[RenderableType]:
+    """Describe the new run, and say what to do next."""
     done = "already done: nothing changed" if result.already_done else "ready"
     channels, height, width = result.shape
     colour = "RGB" if channels == 3 else "grey"
@@ -22,5 +24,6 @@ def render(result: InitResult) -> list[RenderableType]:
         f" {', '.join(result.clients) or 'any'}",
         *signed,
         "",
-        f"next: {result.next}",
+        *to_send("the clients", result.send),
+        *next_lines(run),
     ]

@@ -34,6 +34,7 @@ def render(result: Partition) -> list[RenderableType]:
         "",
         *_groups(result.groups),
         _heterogeneity(result),
+        f"for several rounds: {result.all_rounds}",
         f"next: {result.next}",
     ]
 

@@ -3,11 +3,12 @@
 from rich.console import RenderableType
 from rich.table import Table
 
+from fedcli.cli.render.next import next_of
 from fedcli.cli.render.output import figures_table, size_of
 from fedcli.run.heartbeat import Training
 from fedcli.steps.status import Refusal, Status
 
-_MOST = 10  # refused updates, and commands of clients
+_MOST = 10  # refused updates
 
 
 def render_sampled(status: Status) -> list[RenderableType]:
@@ -37,7 +38,7 @@ def render(status: Status) -> list[RenderableType]:
         table.add_row("running" if status.active.is_active else "interrupted", _activity(status))
     training = [_training_table(status.training)] if status.training else []
     refused = [line for one in status.refused[:_MOST] for line in _refusal(one)]
-    return [table, *training, *refused, *_next(status)]
+    return [table, *training, *refused, *next_of(status)]
 
 
 def _activity(status: Status) -> str:
@@ -51,21 +52,6 @@ def _activity(status: Status) -> str:
 def _refusal(one: Refusal) -> list[str]:
     """Say why an update does not count, and what to do; the terminal wraps neither line."""
     return [f"{one.path}: {one.reason}", *([f"  {one.hint}"] if one.hint else [])]
-
-
-def _next(status: Status) -> list[str]:
-    """Say what to type, and where if clients train where their data is."""
-    if status.next is None:
-        return ["next: nothing to type: fedcli run is active"]
-    elsewhere = [(step.client, step.command) for step in status.at_clients]
-    elsewhere += [("the coordinator", status.at_coordinator)] if status.at_coordinator else []
-    others = [(place, command) for place, command in elsewhere if command != status.next]
-    shown, more = others[-_MOST:], len(others) - _MOST
-    return [
-        f"next: {status.next}",
-        *(f"or, at {place}: {command}" for place, command in shown),
-        *([f"or the like at {more} more clients"] if more > 0 else []),
-    ]
 
 
 def _training_table(training: tuple[Training, ...]) -> Table:

@@ -1,16 +1,22 @@
 """What ``fedcli train-client`` shows of its result."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from rich.console import RenderableType
 
+from fedcli.cli.render.next import next_lines, paths, to_send
 from fedcli.cli.render.output import figures_table, seconds, size_of
 from fedcli.run import Run
 from fedcli.run.late_updates import late_advice
-from fedcli.steps.status import status
 from fedcli.steps.train_client import TrainClientResult
 
 
-def render(result: TrainClientResult, run: Run) -> list[RenderableType]:
-    """Draw one row per client, and say what to do next in ``run``."""
+def render(result: TrainClientResult, run: Run, again: str) -> list[RenderableType]:
+    """Draw one row per client, and say what to do next in ``run``.
+
+    ``again`` is the command of the next round, as this one was typed.
+    """
     table = figures_table(
         ["client"], ["examples", "loss", "acc. (%)", "images/s", "time", "update"]
     )
@@ -33,9 +39,19 @@ def render(result: TrainClientResult, run: Run) -> list[RenderableType]:
         for client in result.clients
         if client.skipped
     ]
-    return [heading, table, *skipped, _advice(run, result)]
+    return [heading, table, *skipped, *_advice(run, result, again)]
 
 
-def _advice(run: Run, result: TrainClientResult) -> str:
+def _advice(run: Run, result: TrainClientResult, again: str) -> list[str]:
     late = [client.client for client in result.clients if client.late]
-    return late_advice(run, result.round, late) if late else f"next: {status(run).next}"
+    advice = [late_advice(run, result.round, late)] if late else []
+    if not result.send:
+        return advice or next_lines(run)
+    sent = to_send("the coordinator", result.send)
+    optional = f"and, if you like, for its report: {paths(result.may_send)}"
+    then = f"next, when {paths(result.awaits, ', ')} {_have(result.awaits)} arrived: {again}"
+    return [*sent, *([optional] if result.may_send else []), *(advice or [then])]
+
+
+def _have(files: Sequence[Path]) -> str:
+    return "has" if len(files) == 1 else "have"

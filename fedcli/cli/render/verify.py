@@ -17,6 +17,7 @@ TITLES = {
     "changed": "changed",
     "lost": "lost",
     "differs": "replayed differently",
+    "unchecked": "not checked: not here, or nothing here names its SHA-256",
     "missing": "missing, which is not a fault",
     "not-replayed": "not replayed",
     "foreign": "not part of the run",
@@ -46,8 +47,13 @@ def render(result: VerifyResult) -> list[RenderableType]:
         found = [finding for finding in result.findings if finding.problem == problem]
         if found:
             lines += ["", f"{title}:", *_listed(found)]
-    verdict = "sound" if result.sound else "not sound"
-    return [*lines, "", f"{printable(str(result.run))}: {verdict}"]
+    return [*lines, "", f"{printable(str(result.run))}: {_verdict(result)}"]
+
+
+def _verdict(result: VerifyResult) -> str:
+    if not result.sound:
+        return "not sound"
+    return "sound" if result.whole else "sound as far as it goes"
 
 
 def _listed(findings: Sequence[Finding]) -> list[RenderableType]:

@@ -1,0 +1,64 @@
+"""What to type next, and where, as several commands end with it."""
+
+import shlex
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from fedcli.errors import FedcliError
+from fedcli.options import Given
+from fedcli.run import Run
+from fedcli.steps.status import Status, status
+
+_MOST = 10  # commands of clients
+
+
+def next_of(status: Status) -> list[str]:
+    """Write what to type, and where if clients train where their data is."""
+    if status.next is None:
+        return ["next: nothing to type: fedcli run is active"]
+    elsewhere = [(step.client, step.command) for step in status.at_clients]
+    elsewhere += [("the coordinator", status.at_coordinator)] if status.at_coordinator else []
+    others = [(place, command) for place, command in elsewhere if command != status.next]
+    shown, more = others[-_MOST:], len(others) - _MOST
+    return [
+        *(f"at {place}: {command}" for place, command in shown),
+        *([f"and the like at {more} more clients"] if more > 0 else []),
+        f"next: {status.next}",
+    ]
+
+
+def next_lines(run: Run) -> list[str]:
+    """Write what to type after a step that is done, which no fault of other files may undo."""
+    with suppress(FedcliError):
+        return next_of(status(run))
+    return [f"next: {run.command('status')}"]
+
+
+def next_here(run: Run, sampling: Given) -> list[str]:
+    """Write what to type in this place, with the sampling that was typed."""
+    with suppress(FedcliError):
+        now = status(run, None, sampling)
+        return next_of(replace(now, at_clients=(), at_coordinator=None))
+    return [f"next: {run.command('status')}"]
+
+
+def report_lines(run: Run) -> list[str]:
+    """Write how to see the scores, and what the next round needs."""
+    lines = []
+    with suppress(FedcliError):
+        now = status(run)
+        if now.next is not None:
+            lines.append(f"for round {now.open_round}: {now.next}")
+    return [*lines, f"next: {run.command('report')}"]
+
+
+def to_send(whom: str, files: Iterable[Path]) -> list[str]:
+    """Write which files to send, unless the others work in this directory."""
+    return [f"send to {whom}, unless in this directory:", f"  {paths(files)}"]
+
+
+def paths(files: Iterable[Path], separator: str = " ") -> str:
+    """Write paths as a shell takes them."""
+    return separator.join(shlex.quote(str(path)) for path in files)

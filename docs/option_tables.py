@@ -50,6 +50,7 @@ TABLES: dict[str, Callable[[], Options]] = {
     "limits": only(LIMITS, sections.AggregationOptions),
     "data": of(sections.DataOptions),
     "reading": of(sections.ReadingOptions),
+    "checking": of(sections.CheckOptions),
     "cutting": of(sections.SchemeOptions),
     "model": of(sections.ModelOptions),
 }

@@ -30,6 +30,8 @@ from fedcli.setup.data_source import DataSource as DataSource
 from fedcli.setup.new_run import Start as Start
 from fedcli.steps.aggregate import AggregateResult as AggregateResult
 from fedcli.steps.aggregate import aggregate as aggregate
+from fedcli.steps.check import CheckResult as CheckResult
+from fedcli.steps.check import check as check
 from fedcli.steps.evaluate import EvaluateResult as EvaluateResult
 from fedcli.steps.evaluate import evaluate as evaluate
 from fedcli.steps.export import ExportResult as ExportResult

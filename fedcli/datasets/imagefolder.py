@@ -207,7 +207,11 @@ def _labels_digest(listings: Sequence[Listing]) -> str:
     return content.hexdigest()
 
 
-def _shape(listings: Sequence[Listing], options: DataOptions) -> tuple[int, int, int]:
+def shape_of(listings: Sequence[Listing], options: DataOptions) -> tuple[int, int, int]:
+    """Return the shape of an example: of ``--image-size``, or of the first picture.
+
+    Raises ``BadFilesError`` if no picture can be opened.
+    """
     if options.image_size is not None:
         return (3, options.image_size, options.image_size)
     height, width = _first_size(listings)
@@ -245,6 +249,8 @@ def read_contents(
     root: Path, group: str | None, table: CsvLabels | None, *, skip_missing: bool
 ) -> FolderContents:
     """List the pictures of a new data set. Raises what ``understand`` and the table raise."""
+    if table is not None and group is not None:
+        raise UsageError("--group: with --labels-csv, --group-column names the groups")
     if table is not None:
         return _by_table(root, table, skip_missing=skip_missing)
     found = understand(root, group)
@@ -370,11 +376,9 @@ def load(
     """
     root = Path(argument).expanduser()
     table = table_of(labels_csv, image_column, label_column, group_column)
-    if table is not None and group is not None:
-        raise UsageError("--group: with --labels-csv, --group-column names the groups")
     found = read_contents(root, group, table, skip_missing=skip_bad)
     found.understanding.say(options.progress)
-    shape = _shape(found.listings, options)
+    shape = shape_of(found.listings, options)
     listings: Sequence[Listing] = found.listings
     skipped: tuple[str, ...] = ()
     if skip_bad:

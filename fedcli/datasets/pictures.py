@@ -101,12 +101,12 @@ def as_array(image: Image.Image, shape: Shape) -> Picture:
 
 def load(path: Path, shape: Shape) -> Picture:
     """Decode a file to a uint8 array of ``shape``. Raises ``DataError`` that names the file."""
-    return _opened(path, lambda image: as_array(upright(image), shape))
+    return opened(path, lambda image: as_array(upright(image), shape))
 
 
 def default_size(path: Path) -> tuple[int, int]:
     """Return height and width of a picture, scaled down to a shorter side of 224 if larger."""
-    return _opened(path, lambda image: limited_size(*_upright_size(image)))
+    return opened(path, lambda image: limited_size(*_upright_size(image)))
 
 
 def limited_size(height: int, width: int) -> tuple[int, int]:
@@ -152,7 +152,8 @@ def _orientation_in(block: bytes) -> int:
     return 1
 
 
-def _opened(path: Path, use: Callable[[Image.Image], Value]) -> Value:
+def opened(path: Path, use: Callable[[Image.Image], Value]) -> Value:
+    """Return ``use`` of the picture in a file. Raises ``DataError`` that names the file."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             return use(image)

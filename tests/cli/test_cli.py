@@ -21,7 +21,7 @@ LIGHT = ("status", "aggregate", "report", "verify", "inspect")
 
 
 def test_the_commands_are_those_of_the_design() -> None:
-    design = """aggregate evaluate export gc init inspect keygen partition report run status
+    design = """aggregate check evaluate export gc init inspect keygen partition report run status
         train-client verify"""
     assert design.split() == COMMANDS
 

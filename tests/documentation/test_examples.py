@@ -199,6 +199,7 @@ def test_cifar10_experiment(tmp_path: Path) -> None:
             ["--model", "linear", "--pictures", "30", "--repeat", "1"],
             "with keys / without",
         ),
+        ("check.py", ["--pictures", "20", "--repeat", "1"], "check / decoding: "),
         (
             "fine_tuning.py",
             ["--pictures", "32", "--threads", "1", "--repeat", "1"],

@@ -57,6 +57,17 @@ def _reading() -> Mapping[str, Declared]:
     return reading_options()
 
 
+def _checked() -> Mapping[str, Declared]:
+    from fedcli.datasets import DATASETS
+    from fedcli.datasets.base import DataOptions
+
+    own = declared(DataOptions)
+    return {
+        **{name: own[name] for name in ("image_size", "data_dir", "download")},
+        **DATASETS["imagefolder"].declared,
+    }
+
+
 def _scheme() -> Mapping[str, Declared]:
     from fedcli.partitioning.schemes import scheme_options
 
@@ -78,5 +89,6 @@ PassedOnOptions = Annotated[Given, Takes(_passed_on, "Execution")]
 MachineOptions = Annotated[Given, Takes(_machine)]
 DataOptions = Annotated[Given, Takes(_data, "Data")]
 ReadingOptions = Annotated[Given, Takes(_reading, "Data")]
+CheckOptions = Annotated[Given, Takes(_checked, "Data")]
 SchemeOptions = Annotated[Given, Takes(_scheme, "Cutting")]
 ModelOptions = Annotated[Given, Takes(_model, "Model")]

@@ -36,6 +36,11 @@ def spreadsheet_text(text: str) -> str:
     return text if _NUMBER.fullmatch(text) else printable(_FORMULA.sub(r"\1'\2", text))
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether text can be written to a file; names on a disk may be any bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def listed(names: Iterable[str], separator: str = ", ") -> str:
     """Return names as one list with commas; quotes hold a name together that has a comma."""
     return separator.join(map(_quoted, names))

@@ -12,6 +12,7 @@ from pathlib import Path
 from fedcli.datasets.folder_tree import Folder, FolderTree, LeftOut, read_tree, some, summarized
 from fedcli.errors import DataError
 from fedcli.progress import Progress
+from fedcli.text import is_utf8
 
 FOLDER = "folder"  # the value of --group for which the folders are the groups
 NO_GROUPS = "none"  # the value of --group for which no folder is a group
@@ -252,17 +253,14 @@ def _check_classes(root: Path, part: PartFolder, classes: Sequence[str]) -> None
         raise DataError(
             f"expected one folder for each class, at least two, {found}", hint=_EXPECTED, path=root
         )
-    bad = [folder for name, folder in part.classes if not _is_utf8(name)]
+    bad = [folder for name, folder in part.classes if not is_utf8(name)]
+    bad += [one for name, one in part.folder.filled.items() if part.groups and not is_utf8(name)]
     if bad:
         raise DataError(
-            "the name of this class folder is not UTF-8",
-            hint="rename it: the classes of a run are text in its files",
+            "the name of this folder is not UTF-8",
+            hint="rename it: the classes and groups of a run are text in its files",
             path=bad[0].path,
         )
-
-
-def _is_utf8(name: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _check_known(parts: Mapping[str, PartFolder], classes: Sequence[str]) -> None:

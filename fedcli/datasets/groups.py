@@ -15,6 +15,7 @@ from fedcli.errors import DataError, NotReadyError
 from fedcli.formats.dtypes import Array
 from fedcli.run.info import client_order
 from fedcli.storage.atomic import canonical_json, storage_errors
+from fedcli.text import brief, is_utf8
 
 _FILE_COLUMNS = ("file", "path", "filename", "file_name")
 
@@ -76,6 +77,8 @@ def from_array(values: Array, where: str) -> tuple[str, ...]:
             f" {values.dtype} {list(values.shape)}"
         )
     groups = tuple(str(group).strip() for group in values)
+    if bad := [group for group in groups if not is_utf8(group)]:
+        raise DataError(f"{where}: the group {brief(bad[0])} is not text in UTF-8")
     if "" in groups:
         raise DataError(f"{where}: the group of example {groups.index('')} is empty")
     return groups

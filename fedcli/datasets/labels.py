@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fedcli.errors import DataError
 from fedcli.formats.client_ids import natural_key
 from fedcli.formats.dtypes import Array
-from fedcli.text import printable
+from fedcli.text import brief, is_utf8, printable
 
 Labels = NDArray[np.int64]
 
@@ -76,6 +76,8 @@ def from_names(parts: Sequence[Sequence[str]], where: str) -> Labelling:
     """
     parts = [normal(part, where) for part in parts]
     classes = tuple(sorted({name for part in parts for name in part}, key=natural_key))
+    if bad := [name for name in classes if not is_utf8(name)]:
+        raise DataError(f"{where}: the label {brief(bad[0])} is not text in UTF-8")
     if len(classes) > MOST_CLASSES:
         raise DataError(f"{where}: {len(classes)} different labels; at most {MOST_CLASSES} classes")
     return Labelling(classes, tuple(numbers_of(part, classes, where) for part in parts))

@@ -23,6 +23,7 @@ from fedcli.datasets.groups import from_array, numbered
 from fedcli.datasets.labels import Labelling, from_names, from_numbers
 from fedcli.errors import DataError, NotReadyError, UsageError
 from fedcli.formats.dtypes import Array
+from fedcli.text import brief, is_utf8
 
 _LAYOUTS = (
     ("train_images", "train_labels", "test_images", "test_labels"),
@@ -236,7 +237,9 @@ def _strings(file: zipfile.ZipFile, path: Path, name: str) -> tuple[str, ...]:
     values = read_member(file, path, name)
     if values.ndim != 1 or values.dtype.kind != "U":
         raise DataError(f"{name}: expected a list of strings, found {values.dtype}", path=path)
-    return tuple(str(value) for value in values)
+    if bad := [value for value in values.tolist() if not is_utf8(value)]:
+        raise DataError(f"{name}: {brief(bad[0])} is not text in UTF-8", path=path)
+    return tuple(values.tolist())
 
 
 def load(argument: str, options: DataOptions) -> Dataset:

@@ -13,6 +13,7 @@ from fedcli.options import NONE, Given, option_of
 from fedcli.progress import Progress
 from fedcli.run import Run
 from fedcli.run.next_command import evaluate_command
+from fedcli.text import printable
 
 if TYPE_CHECKING:
     from fedcli.datasets.shards import Examples
@@ -133,5 +134,5 @@ def _own_data(run: Run, data: str, progress: Progress, reading: Given) -> TestSe
 
     examples = load_examples(data, run.info.dataset, "test", progress, reading)
     # Folders may share a name or change, so the content identifies them.
-    name = f"{Path(data).resolve().name} ({fingerprint(examples)[:8]})"
+    name = f"{printable(Path(data).resolve().name)} ({fingerprint(examples)[:8]})"
     return TestSet(name, None, {name: lambda: examples})

@@ -13,7 +13,7 @@ from fedcli.options import check, option
 from fedcli.plan import Plan
 from fedcli.plan.sections import convert, section_of
 from fedcli.storage.atomic import canonical_json
-from fedcli.text import brief
+from fedcli.text import brief, is_utf8
 
 __all__ = ["check_client_id", "client_order", "is_client_id"]
 FORMAT = 1
@@ -40,6 +40,8 @@ class DatasetInfo:
         """Refuse impossible descriptions (``UsageError``)."""
         if not self.classes or len(set(self.classes)) < len(self.classes):
             raise UsageError("classes: expected names that differ from each other")
+        if bad := [name for name in self.classes if not is_utf8(name)]:
+            raise UsageError(f"classes: {brief(bad[0])} is not text in UTF-8")
         if len(self.shape) > 8 or not all(1 <= side <= _LARGEST_SIDE for side in self.shape):
             raise UsageError(f"shape: expected sizes of at least 1, found {brief(self.shape)}")
         if self.dtype not in ("uint8", "float32"):

@@ -189,10 +189,17 @@ def test_a_link_out_of_the_folder_is_followed(tmp_path):
 
 
 def test_a_class_folder_whose_name_is_not_utf_8_is_named(tmp_path):
-    tree(tmp_path, "ant/1.png")
-    tree(tmp_path, os.fsdecode(b"caf\xe9/1.png"))
-    with pytest.raises(DataError, match=r"caf\\udce9: the name of this class folder is not UTF-8"):
+    tree(tmp_path, "ant/1.png", os.fsdecode(b"caf\xe9/1.png"))
+    with pytest.raises(DataError, match=r"caf\\udce9: the name of this folder is not UTF-8"):
         load(tmp_path)
+
+
+def test_a_group_folder_whose_name_is_not_utf_8_is_named(tmp_path):
+    tree(
+        tmp_path, *(os.fsdecode(b"\xe9/" + c) for c in (b"ant/1.png", b"bee/1.png")), "s/ant/1.png"
+    )
+    with pytest.raises(DataError, match=r"\\udce9: the name of this folder is not UTF-8"):
+        load(tmp_path, group="folder")
 
 
 def test_a_picture_whose_name_is_not_utf_8_is_read(tmp_path):

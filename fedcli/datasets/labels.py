@@ -60,8 +60,20 @@ def from_numbers(parts: Sequence[Labels], names: Sequence[str] | None, where: st
         )
     classes = tuple(names) if names else tuple(str(first + index) for index in range(number))
     shifted = tuple(part - first for part in parts)
-    remark = f"labels are counted from 1: label 1 is the class {classes[0]!r}" if first else None
-    return Labelling(classes, shifted, remark)
+    return Labelling(classes, shifted, _remark(classes, shifted[0], first) or None)
+
+
+def _remark(classes: Sequence[str], training: Labels, first: int) -> str:
+    """Say where counting starts if not at 0, and which classes have no training example."""
+    seen = set(np.unique(training).tolist())
+    missing = [name for number, name in enumerate(classes) if number not in seen]
+    more = ", …" if len(missing) > 10 else ""
+    return "; ".join(
+        [
+            *([f"labels are counted from 1: label 1 is the class {classes[0]!r}"] if first else []),
+            *([f"no training examples of: {', '.join(missing[:10])}{more}"] if missing else []),
+        ]
+    )
 
 
 def _range_of(parts: Sequence[Labels]) -> tuple[int, int]:

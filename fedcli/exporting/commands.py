@@ -49,6 +49,7 @@ def _partition(info: RunInfo) -> list[str]:
     asked = {
         "dataset": name,
         "image_size": dataset.shape[-1] if dataset.name == "imagefolder" else None,
+        "labels_csv": "FILE" if "labels" in data else None,
         "limit": data.get("limit"),
         "test_fraction": data.get("test_fraction"),
         "val_fraction": origin.get("val_fraction") or None,

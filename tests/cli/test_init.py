@@ -198,3 +198,13 @@ def test_a_run_that_no_round_could_be_made_in_is_not_made(
     assert execute([*MAKE, *line.split()]) == ExitStatus.USAGE
     assert line.split()[-2] in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("classes", ['"Melanoma, NOS",nevus', "Melanoma, NOS,nevus"])
+def test_a_class_may_have_a_comma_in_its_name(tmp_path, classes):
+    words = ("--model", "linear", "--image-size", 8)
+    done = fedcli("init", "--classes", classes, *words, cwd=tmp_path)
+    assert '2 classes: "Melanoma, NOS", nevus;' in done.out
+    assert Run.open(tmp_path / "fedrun").info.dataset.classes == ("Melanoma, NOS", "nevus")
+    again = fedcli("init", "--classes", '"Melanoma, NOS", nevus', *words, cwd=tmp_path)
+    assert "already done" in again.out

@@ -49,6 +49,8 @@ def test_numbers_are_counted_from_0_unless_no_label_is_0(tmp_path, labels, names
     assert data.train.labels.tolist() == [label - first for label in labels]
     assert data.test.labels.tolist() == data.train.labels.tolist()
     assert ("counted from 1: label 1 is the class" in said) == (first == 1)
+    missing = [name for number, name in enumerate(classes) if number + first not in labels]
+    assert ("no training examples of: " + ", ".join(missing) in said) == bool(missing)
 
 
 def test_names_are_sorted(tmp_path):
@@ -79,7 +81,7 @@ def test_labels_that_are_no_classes_are_refused(tmp_path, labels, message):
 
 def test_the_parts_are_numbered_together():
     found = from_numbers([np.array([1, 2]), np.array([0, 1])], None, "x")
-    assert (found.classes, found.remark) == (("0", "1", "2"), None)
+    assert (found.classes, found.remark) == (("0", "1", "2"), "no training examples of: 0")
 
 
 def of_client(path: Path, y: object, classes: tuple[str, ...], **more: object):

@@ -378,6 +378,24 @@ def test_mnist_stays_grey(tmp_path):
     assert data.classes[0] == "0 - zero"
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "message"), [(1, 6, "no training examples of: 0 - zero"), (250, 255, None)]
+)
+def test_labels_of_idx_files_are_those_of_classes(tmp_path, first, last, message):
+    write_mnist(tmp_path)
+    raw = tmp_path / "MNIST" / "raw" / "train-labels-idx1-ubyte"
+    labels = np.arange(first, last + 1, dtype=np.uint8)
+    raw.write_bytes(struct.pack(">ii", 2049, 6) + labels.tobytes())
+    lines = Lines()
+    options = DataOptions(data_dir=tmp_path, progress=lines)
+    if message is None:
+        with pytest.raises(DataError, match="label 255 is outside the 10 classes"):
+            load_dataset("mnist", options)
+    else:
+        load_dataset("mnist", options)
+        assert any(message in line for line in lines.lines)
+
+
 def flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file
 from support.handmade import deliver_all, planned
@@ -328,3 +329,17 @@ def test_what_the_plan_does_not_say_is_in_the_commands(tmp_path: Path) -> None:
     typed = {"--lr": "0.02", "--algorithm": "fedprox", "--mu": "0.5", "--reduce": "median"}
     assert typed == {option: words[words.index(option) + 1] for option in typed}
     assert words[:4] == ["fedcli", "run", "--rounds", "3"]
+
+
+def test_labels_of_a_table_are_in_the_commands_of_the_model_card(tmp_path):
+    for number in range(8):
+        Image.effect_noise((8, 8), 9 + number).save(tmp_path / f"{number}.png")
+    rows = "".join(f"{number},{number % 2}\n" for number in range(8))
+    (tmp_path / "labels.csv").write_text(f"id,label\n{rows}")
+    fedcli(
+        "partition", "--dataset", "imagefolder:.", "--labels-csv", "labels.csv",
+        "--model", "linear", "--clients", 2, cwd=tmp_path,
+    )  # fmt: skip
+    run = Run.open(tmp_path / "fedrun")
+    assert any("--labels-csv FILE" in line for line in commands(run, []))
+    assert run.info.dataset.classes == ("0", "1")

@@ -42,7 +42,7 @@ def walk(inputs: list[StrangeInput], folder: Path) -> None:
 def test_variations_are_the_same_every_time_and_of_every_kind() -> None:
     drawn = variations(300)
     assert [named(one) for one in drawn] == [named(one) for one in variations(300)]
-    assert {one.kind for one in drawn} == {"model", "archive", "folder", "metadata"}
+    assert {one.kind for one in drawn} == {"model", "archive", "folder", "metadata", "claim"}
     assert len({named(one) for one in drawn}) == 300
 
 

@@ -25,8 +25,11 @@ import numpy as np
 from PIL import Image
 
 from fedcli.cli import execute
+from fedcli.formats.metadata import Role
 from support.fuzzing import CORPUS, TooLong, with_id
+from support.handmade import new_run
 from support.mutations import mutate
+from support.runs import deliver, tensors
 
 Rng = random.Random
 SECONDS = 60  # that a command may take, on a busy machine
@@ -522,6 +525,64 @@ def _with(**values: Any) -> Callable[[bytes], bytes]:
     return change
 
 
+# --- claims ------------------------------------------------------------------------------------
+
+_CLAIMS: dict[str, Callable[[Rng], dict[str, Any]]] = {
+    "examples": lambda rng: {"num_examples": rng.choice((0, 1, 10**9, 10**9 + 1, 2**62))},
+    "steps": lambda rng: {"training": {"steps": rng.choice((0, -1, 10**6, 2**62, 1.5, "9", None))}},
+    "momentum": lambda rng: {
+        "training": {"momentum": rng.choice((0, 1, 2, -1, 1e308, "x", [1])), "steps": 3}
+    },
+    "rate": lambda rng: {"training": {"lr": rng.choice((0, -1, 1e-300, 1e308, "x")), "steps": 3}},
+    "loss": lambda rng: {"training": {"initial_loss": rng.choice((0, -1, 1e308, "x", None))}},
+    "epochs": lambda rng: {"training": {"epochs": rng.choice((0, -1, 10**12, "x", 0.5))}},
+    "withheld": lambda rng: {
+        "training": {rng.choice(("freeze", "local_layers")): rng.choice((["fc"], ["*"], ["!"], 1))}
+    },
+    "alpha": lambda rng: {"training": {"feddyn_alpha": rng.choice((0, -1, 1e308, "x"))}},
+    "round": lambda rng: {"round": rng.choice((0, 1, 2, 2**62))},
+    "roles": lambda rng: {"roles": {rng.choice(("fc.bias", "no")): rng.choice(list(Role))}},
+    "base": lambda rng: {"base": rng.choice(("", "0" * 64, "x" * 10_000))},
+}
+_STRATEGIES = (
+    *("fedavg", "fednova", "krum", "median", "rfa", "feddyn", "q-fedavg", "fedadam", "scaffold"),
+    *("trimmed-mean", "centered-clipping", "foolsgold", "multi-krum", "bulyan", "clipped-mean"),
+)
+
+
+def _shifted(rng: Rng, values: dict[str, Any]) -> dict[str, Any]:
+    """Put something into one tensor that training would not."""
+    name = rng.choice(sorted(values))
+    array = np.array(values[name])
+    if array.dtype.kind == "f":
+        array[...] = rng.choice((0.0, 1e30, -1e30, 3e38, float("nan"), float("inf")))
+    else:
+        array[...] = rng.choice((0, -1, 2**62, 2**63 - 1, -(2**63)))
+    return {**values, name: array}
+
+
+def _drawn_claim(rng: Rng, number: int) -> StrangeInput:
+    claim, seed = rng.choice(sorted(_CLAIMS)), rng.getrandbits(32)
+    strategies = rng.sample(_STRATEGIES, 3)
+
+    def make(folder: Path) -> None:
+        own = Rng(seed)
+        run = new_run(folder / "fedrun", tensors(0), tuple("0123456"))
+        for client in "0123456":
+            strange = client == "6" or own.random() < 0.1
+            values = tensors(int(client) + 1)
+            values = _shifted(own, values) if strange and own.random() < 0.5 else values
+            deliver(run, client, values, **(_CLAIMS[claim](own) if strange else {}))
+
+    lines = (
+        ("status",),
+        *(("aggregate", "--round", "1", "--strategy", s, "--force") for s in strategies),
+        *(("aggregate", "--round", "1", "--min-clients", "3", "--force"), ("report",)),
+        *(("verify",), ("inspect", "fedrun/rounds/0001/updates/6.safetensors")),
+    )
+    return StrangeInput("claim", f"{claim} {number}", make, lines)
+
+
 # --- all of them -------------------------------------------------------------------------------
 
 _MANIFEST, _TELEMETRY = "rounds/0001/aggregate.json", "rounds/0001/updates/0.json"
@@ -571,7 +632,7 @@ SPECIMENS: tuple[StrangeInput, ...] = (
 )
 _DRAWN: tuple[Callable[[Rng, int], StrangeInput], ...] = (
     *(_drawn_model, _drawn_arrays, _drawn_archive, _drawn_folder, _drawn_metadata),
-    *(_drawn_model, _drawn_arrays, _drawn_folder, _drawn_metadata),
+    *(_drawn_model, _drawn_arrays, _drawn_folder, _drawn_metadata, _drawn_claim),
 )
 
 
@@ -648,7 +709,8 @@ def faults(strange: StrangeInput, folder: Path) -> list[str]:
         for line in strange.lines:
             status, wrong = fault(line, folder)
             found += [wrong] if wrong else []
-            if status != 0 and strange.lines not in (_LOOKS, _WEIGHTS_LINES):
+            looks = strange.lines in (_LOOKS, _WEIGHTS_LINES) or strange.kind == "claim"
+            if status != 0 and not looks:
                 break
     finally:
         os.chdir(here)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fedcli.aggregation.admission import open_updates
+from fedcli.aggregation.admission import open_updates, refusals
 from fedcli.aggregation.existing_round import Inputs, digest_if_readable
 from fedcli.aggregation.nonfinite import nonfinite_reason
 from fedcli.aggregation.updates import Update, source_error
@@ -69,6 +69,16 @@ def all_bad(inputs: Inputs, errors: Sequence[FedcliError]) -> FedcliError:
     except FedcliError as error:
         found = list(error.each) if isinstance(error, UpdateError) else []
     return UpdateError.together([*parts, *found])
+
+
+def bad_headers(inputs: Inputs) -> UpdateError | None:
+    """Return one error for all updates that cannot take part, as far as headers tell, or None."""
+    most = inputs.limits.get("max_examples")
+    try:
+        found = refusals(inputs.run, inputs.round, inputs.taking_part.accepted, most)
+    except FedcliError:
+        return None  # the next attempt to aggregate says so
+    return UpdateError.together(found) if found else None
 
 
 def _content_error(update: Update) -> UpdateError | None:

@@ -13,7 +13,7 @@ from fedcli.aggregation.existing_round import (
     check_invitation,
     check_unchanged,
 )
-from fedcli.aggregation.quarantine import all_bad, set_aside
+from fedcli.aggregation.quarantine import all_bad, bad_headers, set_aside
 from fedcli.aggregation.request import Request, read_request
 from fedcli.errors import (
     BadInputError,
@@ -113,7 +113,7 @@ def aggregate(
         request, inputs, repeated=repeated, diagnostics=diagnostics, force=force
     ):
         return _result(run, inputs.round, manifest, already_done=True)
-    quorum.check(inputs.taking_part)
+    _check_quorum(inputs, quorum)
     errors: list[FedcliError] = []
     while True:
         try:
@@ -128,6 +128,18 @@ def aggregate(
             if left is None:
                 raise all_bad(inputs, errors) from None
             inputs = left
+
+
+def _check_quorum(inputs: Inputs, quorum: Quorum) -> None:
+    """Raise ``NotReadyError`` for too few updates, which names those that cannot be used too."""
+    try:
+        quorum.check(inputs.taking_part)
+    except NotReadyError as error:
+        found = bad_headers(inputs)
+        if found is None:
+            raise
+        hint = "; ".join(filter(None, (error.hint, found.hint)))
+        raise error.amended(message=f"{error.message}; {found.message}", hint=hint) from None
 
 
 def _is_repeated(request: Request) -> bool:

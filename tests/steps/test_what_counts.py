@@ -153,6 +153,17 @@ def test_what_was_left_out_is_named_too_if_too_few_remain(tiny_run: Run) -> None
     assert [error.client for error in raised.value.each] == ["0", "2"]
 
 
+def test_bad_updates_are_named_while_others_are_missing(signed: Signed, tmp_path: Path) -> None:
+    truncated(signed.run, "1")
+    signed.run.round(1).update("2").unlink()
+    ended = fedcli("aggregate", "--key", "coordinator.key", cwd=tmp_path)
+    assert ended.status == 3
+    error, hint = ended.err.splitlines()
+    assert "missing: 2; fedrun/rounds/0001/updates/1.safetensors: truncated" in error
+    assert "fedcli train-client --id 2 --data PATH" in hint
+    assert "copy it again from where it was trained" in hint
+
+
 def test_a_conflict_copy_and_a_stranger_do_not_count(delivered: Run) -> None:
     updates = delivered.round(1).updates
     for name in ("0.sync-conflict-20260101-120000-ABCDEFG", "stranger"):

@@ -45,7 +45,7 @@ def _activity(status: Status) -> str:
     assert status.active is not None
     active = status.active
     ago = _ago(active.seconds_ago)
-    where = f"process {active.pid} on {active.host}, last heard of {ago}"
+    where = f"process {active.pid} on {active.host}, {ago}"
     return f"fedcli run --rounds {active.rounds} ({where})"
 
 

@@ -83,6 +83,13 @@ class DataOptions:
         what="number of pixels",
         unset="the size of the first picture, its shorter side at most 224",
     )
+    window: str | None = option(
+        None,
+        "Map pixel values LOW … HIGH to black … white, for all clients alike, and cut off the rest;"
+        " for pictures of more than 8 bits, such as CT.",
+        "LOW,HIGH",
+        unset="8-bit pixels as they are",
+    )
     test_fraction: float = option(
         0.2, "Share to test on, where data has no test part.", "F", above=0, below=1
     )

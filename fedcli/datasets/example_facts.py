@@ -15,6 +15,7 @@ from fedcli.datasets import pictures
 from fedcli.datasets.base import Part
 from fedcli.datasets.imagefolder import Listing
 from fedcli.datasets.shards import chunks
+from fedcli.datasets.windows import Window
 from fedcli.errors import DataError
 from fedcli.formats.dtypes import Array
 from fedcli.progress import Progress
@@ -56,7 +57,7 @@ def facts_of_pictures(
 
     def one(number: int) -> ExampleFacts | DataError:
         name = listing.names[number]
-        use = partial(_facts, part, f"{where}{name}", labels[number], shape)
+        use = partial(_facts, part, f"{where}{name}", labels[number], shape, listing.window)
         try:
             return pictures.opened(listing.root / name, use)
         except DataError as error:
@@ -72,9 +73,14 @@ def facts_of_pictures(
 
 
 def _facts(
-    part: str, name: str, label: int, shape: tuple[int, ...], image: Image.Image
+    part: str,
+    name: str,
+    label: int,
+    shape: tuple[int, ...],
+    window: Window | None,
+    image: Image.Image,
 ) -> ExampleFacts:
-    pictures.as_array(pictures.upright(image), shape)
+    pictures.decoded(image, shape, window)
     low, high = _range(image)
     content = hashlib.sha256(f"{image.mode} {image.size}".encode())
     content.update(image.tobytes())

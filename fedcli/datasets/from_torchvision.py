@@ -24,6 +24,7 @@ from fedcli.datasets.base import (
     split_off_test,
 )
 from fedcli.datasets.labels import from_numbers
+from fedcli.datasets.windows import Window, parse_window
 from fedcli.errors import DataError, MissingDependencyError, NotReadyError, is_memory_error
 from fedcli.progress import Progress
 
@@ -116,8 +117,10 @@ def load(name: str, argument: str, options: DataOptions) -> Dataset:
     if labelling.remark:
         options.progress.say(f"{name}: {labelling.remark}")
     shape = _shape(opened[0], source.channels, options)
+    window = parse_window(options.window)
     parts = [
-        Part(own, partial(_read, name, one, shape)) for one, own in zip(opened, labels, strict=True)
+        Part(own, partial(_read, name, one, shape, window))
+        for one, own in zip(opened, labels, strict=True)
     ]
     identity = {
         "sha256": _digest(opened, labels, options.progress),
@@ -213,10 +216,12 @@ def _shape(opened: Any, channels: int, options: DataOptions) -> tuple[int, int, 
     return (channels, *pictures.limited_size(first.height, first.width))
 
 
-def _read(name: str, opened: Any, shape: tuple[int, ...], indices: Indices) -> pictures.Picture:
+def _read(
+    name: str, opened: Any, shape: tuple[int, ...], window: Window | None, indices: Indices
+) -> pictures.Picture:
     def one(index: int) -> pictures.Picture:
         try:
-            return pictures.as_array(opened[int(indices[index])][0], shape)
+            return pictures.as_array(opened[int(indices[index])][0], shape, window)
         except Exception as error:
             if is_memory_error(error):
                 raise

@@ -31,6 +31,7 @@ from fedcli.datasets.csv_labels import CsvLabels, read_csv_labels
 from fedcli.datasets.folder_tree import read_tree, some
 from fedcli.datasets.folders import FOLDER, NO_GROUPS, PartFolder, Understanding, understand
 from fedcli.datasets.labels import Labelling, from_names
+from fedcli.datasets.windows import RangeError, Window, advice, parse_window
 from fedcli.errors import BadFilesError, DataError, UsageError
 from fedcli.options import Option
 from fedcli.progress import Progress
@@ -42,7 +43,7 @@ _SKIP = "repair or remove them, or leave them out with --skip-bad"
 
 @dataclass(frozen=True)
 class Listing:
-    """The pictures in a folder: relative paths, labels, sizes in bytes, and groups if known."""
+    """The pictures in a folder: relative paths, labels, sizes in bytes, groups if known, window."""
 
     root: Path
     classes: tuple[str, ...]
@@ -50,6 +51,7 @@ class Listing:
     labels: Labels
     sizes: tuple[int, ...]
     groups: tuple[str, ...] | None = None
+    window: Window | None = None
 
     @property
     def paths(self) -> list[Path]:
@@ -98,7 +100,9 @@ def _read(
 ) -> pictures.Picture:
     try:
         return pictures.stack(
-            lambda number: pictures.load(listing.root / listing.names[indices[number]], shape),
+            lambda number: pictures.load(
+                listing.root / listing.names[indices[number]], shape, listing.window
+            ),
             len(indices),
             shape,
             threads=threads,
@@ -108,21 +112,37 @@ def _read(
         if not bad:
             raise
         total = sum(len(one.names) for one in beside)
-        raise BadFilesError.together(bad, total, hint=_SKIP) from error
+        raise BadFilesError.together(bad, total, hint=remedy(bad)) from error
 
 
 def bad_files(listings: Sequence[Listing], shape: tuple[int, ...]) -> list[DataError]:
     """Decode all pictures, and return the errors of those that cannot be decoded."""
     found: list[DataError] = []
     for listing in listings:
-        errors = pictures.each(partial(_fault, shape), listing.paths, threads=listing.threads())
+        fault = partial(_fault, shape, listing.window)
+        errors = pictures.each(fault, listing.paths, threads=listing.threads())
         found += [error for error in errors if error is not None]
     return found
 
 
-def _fault(shape: tuple[int, ...], path: Path) -> DataError | None:
+def remedy(bad: Sequence[DataError]) -> str:
+    """Return what to do about files that cannot be decoded."""
+    found = unknown_range(bad)
+    return _SKIP if found is None else f"{advice(*found)}; or {_SKIP}"
+
+
+def unknown_range(bad: Sequence[DataError]) -> tuple[float, float] | None:
+    """Return the range of values of all files that need a window, if any does."""
+    causes = [error.__cause__ for error in bad]
+    ranges = [(cause.low, cause.high) for cause in causes if isinstance(cause, RangeError)]
+    if not ranges:
+        return None
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+
+def _fault(shape: tuple[int, ...], window: Window | None, path: Path) -> DataError | None:
     try:
-        pictures.load(path, shape)
+        pictures.load(path, shape, window)
     except DataError as error:
         return error
     return None
@@ -138,7 +158,9 @@ def without_bad(
     bad = bad_files(listings, shape)
     total = sum(len(one.names) for one in listings)
     if len(bad) == total:
-        raise BadFilesError.together(bad, total, hint="no picture would be left")
+        found = unknown_range(bad)
+        hint = "no picture would be left" if found is None else advice(*found)
+        raise BadFilesError.together(bad, total, hint=hint)
     for error in bad:
         progress.say(f"left out: {error.message}")
     names = frozenset(str(error.path) for error in bad)
@@ -299,8 +321,11 @@ def table_of(
     image_column: str | None = None,
     label_column: str | None = None,
     group_column: str | None = None,
+    layout: str | None = None,
 ) -> CsvLabels | None:
     """Return where labels are, None if folders are the classes. Raises ``UsageError``."""
+    if layout is not None:
+        raise UsageError(f"--layout {layout}: is for arrays, not for a folder of pictures")
     if labels_csv is not None:
         columns = tuple(one.strip() for one in (label_column or "").split(",") if one.strip())
         return CsvLabels(
@@ -379,7 +404,8 @@ def load(
     found = read_contents(root, group, table, skip_missing=skip_bad)
     found.understanding.say(options.progress)
     shape = shape_of(found.listings, options)
-    listings: Sequence[Listing] = found.listings
+    window = parse_window(options.window)
+    listings: Sequence[Listing] = [replace(one, window=window) for one in found.listings]
     skipped: tuple[str, ...] = ()
     if skip_bad:
         listings, skipped = without_bad(listings, shape, options.progress)

@@ -4,25 +4,26 @@ An optional array ``group`` (``group_test`` for the test part) names the group o
 """
 
 import hashlib
-import shutil
-import tempfile
 import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Annotated, Any
 
 import numpy as np
 from PIL import Image
 
-from fedcli.datasets import pictures
+from fedcli.datasets import axes, pictures
+from fedcli.datasets.array_file import read_member
 from fedcli.datasets.base import DataOptions, Dataset, Indices, Labels, Part, split_off_test
+from fedcli.datasets.file_kinds import kind_of
 from fedcli.datasets.groups import from_array, numbered
 from fedcli.datasets.labels import Labelling, from_names, from_numbers
+from fedcli.datasets.windows import Window, advice, parse_window, windowed
 from fedcli.errors import DataError, NotReadyError, UsageError
 from fedcli.formats.dtypes import Array
+from fedcli.options import Option
 from fedcli.text import brief, is_utf8
 
 _LAYOUTS = (
@@ -39,7 +40,8 @@ _GROUPS = {"train": ("group", "group_train"), "test": ("group_test",), "all": ("
 class Arrays:
     """The arrays of one part, before examples are resized to the shape of the run.
 
-    ``labels`` are those of the file: integers, or names of classes.
+    ``values`` are pictures (N, C, H, W), which the file holds with the axes ``axes``, or other
+    examples (N, …). ``labels`` are those of the file: integers, or names of classes.
     """
 
     path: Path
@@ -47,47 +49,80 @@ class Arrays:
     values: Array
     labels: Array
     groups: tuple[str, ...] | None = None
+    axes: str | None = None
+    window: Window | None = None
+
+    @classmethod
+    def read(
+        cls, file: zipfile.ZipFile, path: Path, members: tuple[str, str, str], reading: "Reading"
+    ) -> "Arrays":
+        """Read the arrays of a part: its name, and those of its examples and labels."""
+        part, x, y = members
+        values, labels = read_member(file, path, x), _labels(file, path, y)
+        groups = _groups(file, path, part, {name.removesuffix(".npy") for name in file.namelist()})
+        if not reading.are_pictures(values):
+            return cls(path, x, values, labels, groups)
+        found = axes.axes_of(values.shape, reading.layout, f"{path}: {x}")
+        values = axes.channels_first(values, found)
+        return cls(path, x, values, labels, groups, found, reading.window)
 
     def __post_init__(self) -> None:
         """Raise ``DataError`` for examples that cannot be trained on."""
         where = f"{self.path}: {self.name}"
-        if len(self.values) != len(self.labels):
-            raise DataError(f"{where}: {len(self.values)} examples, {len(self.labels)} labels")
+        count = self.values.shape[0] if self.values.ndim else 0
+        if count != len(self.labels):
+            raise DataError(f"{where}: {count} examples, {len(self.labels)} labels")
         if self.groups is not None and len(self.groups) != len(self.labels):
             raise DataError(
                 f"{where}: {len(self.labels)} examples, but groups of {len(self.groups)}"
             )
-        if len(self.labels) == 0:
+        if self.values.size == 0:
             raise DataError(f"{where}: expected examples, found none")
-        if self.is_pictures and (self.values.ndim not in (3, 4) or self.values.size == 0):
+        found = f"found {self.values.dtype} {list(self.values.shape)}"
+        whole = self.values.dtype.kind in "iu" and self.values.ndim in (3, 4)
+        if (
+            self.axes is None
+            and not whole
+            and (self.values.dtype.kind != "f" or self.values.ndim < 2)
+        ):
             raise DataError(
-                f"{where}: expected uint8 pictures (N,H,W), (N,H,W,C) or (N,C,H,W), found"
-                f" shape {list(self.values.shape)}"
+                f"{where}: expected uint8 pictures or floating-point examples (N, …), {found}"
             )
-        if not self.is_pictures and (self.values.dtype.kind != "f" or self.values.ndim < 2):
+        if self.values.dtype.kind in "iu" and self.dtype != np.uint8:
+            low, high = int(self.values.min()), int(self.values.max())
             raise DataError(
-                f"{where}: expected uint8 pictures or floating-point examples (N, …), found"
-                f" {self.values.dtype} {list(self.values.shape)}"
+                f"{where}: expected uint8 pictures, or a window of values, {found} with values"
+                f" from {low} to {high}",
+                hint=advice(low, high),
             )
 
     @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of examples in a run: uint8 for pictures with 256 levels, else float32."""
+        levels = self.values.dtype == np.uint8 or self.window is not None
+        return np.dtype(np.uint8 if levels else "<f4")
+
+    @property
     def is_pictures(self) -> bool:
-        """Whether the examples are pictures; other examples are used unchanged."""
-        return self.values.dtype == np.uint8
+        """Whether the examples are pictures of 256 levels, which can be resized."""
+        return self.dtype == np.uint8
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one example, (C, H, W) for pictures."""
-        shape = self.values.shape[1:]
-        if not self.is_pictures:
-            return shape
-        if len(shape) == 2:
-            return (1, *shape)
-        return shape if self._channels_first else (shape[2], *shape[:2])
+        return self.values.shape[1:]
 
-    @property
-    def _channels_first(self) -> bool:
-        return self.values.ndim == 4 and self.values.shape[3] > 4 >= self.values.shape[1]
+    def remarks(self) -> Iterator[str]:
+        """Say how the examples are read where that is not obvious."""
+        if self.axes is not None:
+            yield f"{self.name} is read as {axes.spelled(self.axes)}"
+        if self.axes is not None and not self.is_pictures:
+            low, high = float(self.values.min()), float(self.values.max())
+            if low < 0 or high > 1:
+                yield (
+                    f"{self.name} has values from {low:g} to {high:g}, which are used as they are;"
+                    f" if they are pixels, {advice(low, high)}"
+                )
 
     def part(self, shape: tuple[int, ...], labels: Labels) -> Part:
         """Return the part with examples of ``shape`` and the run's labels; pictures are resized."""
@@ -106,14 +141,29 @@ class Arrays:
         return values
 
     def _pictures(self, shape: tuple[int, ...], indices: Indices) -> Array:
-        values = self.values[indices]
-        if values.ndim == 3:
-            values = values[:, None]
-        elif not self._channels_first:
-            values = values.transpose(0, 3, 1, 2)
-        if values.shape[1:] == shape:
-            return values
-        return np.stack([_fitted(picture, shape) for picture in values])
+        try:
+            values = self.values[indices]
+            if self.window is not None:
+                values = windowed(values, self.window)
+            if values.shape[1:] == shape:
+                return values
+            return np.stack([_fitted(picture, shape) for picture in values])
+        except ValueError as error:
+            raise DataError(f"{self.name}: {error}", path=self.path) from None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How arrays are read: their axes, by ``layout`` or else by the rule, and the window."""
+
+    layout: str | None = None
+    window: Window | None = None
+
+    def are_pictures(self, values: Array) -> bool:
+        """Return whether an array holds pictures and not other examples."""
+        if values.dtype == np.uint8 or self.layout or self.window:
+            return values.dtype.kind in "iuf"
+        return values.ndim == 4 and values.dtype.kind in "iuf"
 
 
 def _fitted(picture: Array, shape: tuple[int, ...]) -> Array:
@@ -124,36 +174,6 @@ def _fitted(picture: Array, shape: tuple[int, ...]) -> Array:
         return pictures.as_array(image, shape)
     planes = [pictures.as_array(Image.fromarray(plane), (1, *shape[1:])) for plane in picture]
     return np.concatenate(planes)
-
-
-# RuntimeError: encrypted, or (NotImplementedError) of a method or version that zipfile lacks.
-_BAD_MEMBER = (KeyError, ValueError, EOFError, OverflowError, RuntimeError)
-
-
-def read_member(file: zipfile.ZipFile, path: Path, name: str) -> Array:
-    """Read one array into an unnamed temporary file, not into memory.
-
-    Raises ``DataError`` for anything but plain numbers; nothing is ever unpickled.
-    """
-    try:
-        with file.open(f"{name}.npy") as member:
-            shape, column_order, dtype = _read_header(member)
-            if dtype.hasobject:
-                raise ValueError("it holds Python objects; expected plain numbers")
-            if 0 in shape or not shape:
-                return np.empty(shape or (0,), dtype)
-            with tempfile.TemporaryFile() as spool:
-                shutil.copyfileobj(member, spool, 1 << 20)
-                values = np.memmap(spool, dtype, "r", shape=shape[::-1] if column_order else shape)
-            return np.asarray(values).T if column_order else np.asarray(values)
-    except (*_BAD_MEMBER, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(f"{name}: not a readable array: {error}", path=path) from None
-
-
-def _read_header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    if np.lib.format.read_magic(member) == (1, 0):
-        return np.lib.format.read_array_header_1_0(member)
-    return np.lib.format.read_array_header_2_0(member)
 
 
 def _column(values: Array) -> Array:
@@ -191,28 +211,23 @@ class File:
     digest: str
 
 
-def open_file(path: Path) -> File:
+def open_file(path: Path, reading: Reading | None = None) -> File:
     """Open an npz file. Raises ``NotReadyError``, and ``DataError`` for bad contents."""
+    reading = reading or Reading()
     if not path.exists():
         raise NotReadyError("no such file", path=path)
     try:
         with zipfile.ZipFile(path) as file:
             names = {name.removesuffix(".npy") for name in file.namelist()}
-            parts = {
-                part: Arrays(
-                    path,
-                    x,
-                    read_member(file, path, x),
-                    _labels(file, path, y),
-                    _groups(file, path, part, names),
-                )
-                for part, x, y in _members(names, path)
-            }
+            found = (Arrays.read(file, path, each, reading) for each in _members(names, path))
+            parts = {each[0]: one for each, one in zip(_members(names, path), found, strict=True)}
             given = [name for name in _CLASS_NAMES if name in names]
             class_names = _strings(file, path, given[0]) if given else None
             crcs = sorted((info.filename, info.CRC, info.file_size) for info in file.infolist())
     except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
-        raise DataError(f"not an npz file: {error}", path=path) from None
+        raise DataError(
+            f"is {kind_of(path) or 'no npz file'}; expected an npz file: {error}", path=path
+        ) from None
     return File(parts, class_names, hashlib.sha256(repr(crcs).encode()).hexdigest())
 
 
@@ -242,22 +257,37 @@ def _strings(file: zipfile.ZipFile, path: Path, name: str) -> tuple[str, ...]:
     return tuple(values.tolist())
 
 
-def load(argument: str, options: DataOptions) -> Dataset:
+def load(
+    argument: str,
+    options: DataOptions,
+    *,
+    layout: Annotated[
+        str | None,
+        Option(
+            "The axes of arrays of pictures, in order: N examples, C channels, height H, width W.",
+            "AXES",
+            unset="`NHW`; of four axes, the smallest after the first or at the end is C",
+        ),
+    ] = None,
+) -> Dataset:
     """Open ``npz:PATH``. Pictures keep their channels; other arrays are used unchanged.
 
     Raises ``NotReadyError``, ``DataError``, and ``UsageError`` for ``--image-size`` without
     pictures.
     """
-    file = open_file(Path(argument).expanduser())
+    file = open_file(Path(argument).expanduser(), reading_of(layout, options.window))
     if "test" in file.parts and "train" not in file.parts:
         raise DataError(f"{argument}: has a test part but no training part")
     arrays = list(file.parts.values())
     first = arrays[0]
-    shape, dtype = first.shape, np.dtype("u1" if first.is_pictures else "<f4")
+    shape, dtype = first.shape, first.dtype
     if options.image_size is not None:
         if not first.is_pictures:
             raise UsageError(f"--image-size: {argument} holds no uint8 pictures")
         shape = (shape[0], options.image_size, options.image_size)
+    for one in arrays:
+        for remark in one.remarks():
+            options.progress.say(f"{argument}: {remark}")
     for other in arrays[1:]:
         if other.is_pictures != first.is_pictures or other.shape[0] != first.shape[0]:
             raise DataError(f"{argument}: {other.name} and {first.name} differ in dtype or shape")
@@ -265,6 +295,8 @@ def load(argument: str, options: DataOptions) -> Dataset:
     if labelling.remark:
         options.progress.say(f"{argument}: {labelling.remark}")
     identity: dict[str, Any] = {"sha256": file.digest}
+    if layout is not None:
+        identity["layout"] = axes.check_layout(layout)
     grouping = numbered([one.groups for one in arrays])
     parts = [
         replace(one.part(shape, labels), groups=numbers)
@@ -276,6 +308,12 @@ def load(argument: str, options: DataOptions) -> Dataset:
         train, test, split = split_off_test(parts[0], options)
         identity |= split
     return Dataset("npz", labelling.classes, shape, dtype, train, test, identity, grouping.names)
+
+
+def reading_of(layout: str | None, window: Window | str | None) -> Reading:
+    """Return how to read arrays. Raises ``UsageError``."""
+    window = parse_window(window) if isinstance(window, str) else window
+    return Reading(None if layout is None else axes.check_layout(layout), window)
 
 
 def _labelling(arrays: Sequence[Arrays], names: tuple[str, ...] | None) -> Labelling:

@@ -1,5 +1,6 @@
 """A user's own pictures or arrays, in the shape of a run that was created elsewhere."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,8 +25,8 @@ _READING = ("skip_bad", "labels_csv", "image_column", "label_column")
 
 
 def reading_options() -> dict[str, Declared]:
-    """Return the options for reading a client's own data, which are those of an imagefolder."""
-    return {name: declared(imagefolder.load)[name] for name in _READING}
+    """Return the options for reading a client's own data, which are those of data sets."""
+    return {**{name: declared(imagefolder.load)[name] for name in _READING}, **declared(npz.load)}
 
 
 def load_examples(
@@ -68,8 +69,11 @@ def open_examples(
         part = _folder(path, info, split, progress, threads, reading)
     else:
         for name, value in reading.items():
-            raise UsageError(f"{option_of(name)} {value}: is for a folder of pictures, not {path}")
-        part = _arrays(path, info, split, progress)
+            if name != "layout":
+                raise UsageError(
+                    f"{option_of(name)} {value}: is for a folder of pictures, not {path}"
+                )
+        part = _arrays(path, info, split, progress, reading.get("layout"))
     _say_missing(part, info, path, progress)
     return part
 
@@ -92,6 +96,7 @@ def _folder(
             path=path,
         )
     listing, skipped = read_own(path, info.classes, split, progress, reading)
+    listing = replace(listing, window=info.window)
     if reading.get("skip_bad"):
         (listing,), bad = imagefolder.without_bad([listing], info.shape, progress)
         skipped = (*skipped, *bad)
@@ -125,8 +130,10 @@ def _by_table(
     return imagefolder.table_listing(path, found.names, labelling, None), found.missing
 
 
-def _arrays(path: Path, info: DatasetInfo, split: Split, progress: Progress) -> Part:
-    file = npz.open_file(path)
+def _arrays(
+    path: Path, info: DatasetInfo, split: Split, progress: Progress, layout: str | None
+) -> Part:
+    file = npz.open_file(path, npz.reading_of(layout, info.window))
     arrays = file.parts.get(split) or file.parts.get("all")
     if arrays is None:
         raise DataError(f"has no {split} part", path=path)
@@ -136,6 +143,8 @@ def _arrays(path: Path, info: DatasetInfo, split: Split, progress: Progress) -> 
             f" found {arrays.values.dtype} {list(arrays.shape)}",
             path=path,
         )
+    for remark in arrays.remarks():
+        progress.say(f"{path}: {remark}")
     labels = _own_labels(arrays, file.class_names, info.classes, progress)
     return arrays.part(info.shape, labels)
 

@@ -9,13 +9,14 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from fedcli.datasets.file_kinds import kind_of
+from fedcli.datasets.windows import RangeError, Window, windowed, without_window
 from fedcli.errors import DataError, is_memory_error
 
 Picture = NDArray[np.uint8]
@@ -25,7 +26,9 @@ Item = TypeVar("Item")
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 MOST_PIXELS = 50_000_000  # of a picture as it is stored, and of what resizing makes of it
+_FEW_COLOURS = 32  # of 255: 16-bit colours below it may be 10 to 13 bits in 16
 _LARGEST_DEFAULT_SIDE = 224  # the input size of ImageNet networks
+_DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 _MODES = {1: "L", 3: "RGB"}
 _ORIENTATION, _SHORT = 0x0112, 3  # a tag and a type of EXIF
 _UPRIGHT = {
@@ -59,19 +62,30 @@ def extensions() -> frozenset[str]:
     return frozenset(ending for ending, name in known.items() if name in FORMATS)
 
 
-def to_mode(image: Image.Image, mode: str) -> Image.Image:
-    """Convert grey, colour, palette, transparent and 16-bit pictures to ``L`` or ``RGB``.
+def to_mode(image: Image.Image, mode: str, window: Window | None = None) -> Image.Image:
+    """Convert grey, colour, palette, transparent and deep pictures to ``L`` or ``RGB``.
 
-    Transparency is dropped; 16-bit pictures keep their upper eight bits.
-    Raises ``ValueError`` for floating-point pixels, whose range is unknown.
+    Transparency is dropped. ``window`` maps pixel values to 0 … 255; without it, 16-bit pictures
+    keep their upper eight bits. Raises ``ValueError`` for pixels whose range is unknown.
     """
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers; expected 8 or 16 bits")
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     if image.mode == "P":  # on a direct conversion to RGB, Pillow warns about transparency
         image = image.convert("RGBA")
+    if image.mode not in (*_DEEP, "L"):
+        image = image if image.mode in ("1", mode) else image.convert(mode)
+    if window is not None:
+        grey = image.convert("L") if image.mode == "1" else image
+        image = Image.fromarray(windowed(np.asarray(grey), window))
+    elif image.mode in _DEEP:
+        image = Image.fromarray(_eight_bits(np.asarray(image)))
     return image if image.mode == mode else image.convert(mode)
+
+
+def _eight_bits(pixels: NDArray[Any]) -> Picture:
+    if pixels.dtype.kind != "f":
+        return without_window(pixels.astype(np.int64))
+    low, high = float(pixels.min()), float(pixels.max())
+    why = f"its pixels are floating-point numbers from {low:g} to {high:g}"
+    raise RangeError(low, high, why)
 
 
 def fit(image: Image.Image, height: int, width: int) -> Image.Image:
@@ -91,17 +105,32 @@ def fit(image: Image.Image, height: int, width: int) -> Image.Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def as_array(image: Image.Image, shape: Shape) -> Picture:
+def as_array(image: Image.Image, shape: Shape, window: Window | None = None) -> Picture:
     """Return a picture as a uint8 array of ``shape`` (C, H, W), where C is 1 or 3."""
     channels, height, width = shape
-    image = fit(to_mode(image, _MODES[channels]), height, width)
+    image = fit(to_mode(image, _MODES[channels], window), height, width)
     pixels = np.asarray(image, dtype=np.uint8)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
-def load(path: Path, shape: Shape) -> Picture:
+def load(path: Path, shape: Shape, window: Window | None = None) -> Picture:
     """Decode a file to a uint8 array of ``shape``. Raises ``DataError`` that names the file."""
-    return opened(path, lambda image: as_array(upright(image), shape))
+    return opened(path, lambda image: decoded(image, shape, window))
+
+
+def decoded(image: Image.Image, shape: Shape, window: Window | None) -> Picture:
+    """Decode an opened picture to a uint8 array of ``shape``. Raises ``ValueError``."""
+    # Pillow reads only the upper eight bits of such colours.
+    stored = [str(tile[3]) for tile in getattr(image, "tile", ())]
+    deep_colours = any("RGB" in mode and ";16" in mode for mode in stored)
+    if deep_colours and window is not None:
+        raise ValueError("it has 16-bit colours, to which --window cannot be applied")
+    picture = as_array(upright(image), shape, window)
+    if deep_colours and picture.max() < _FEW_COLOURS:
+        raise ValueError(
+            f"its 16-bit colours would become 0 to {picture.max()} of 255; convert it to 8 bits"
+        )
+    return picture
 
 
 def default_size(path: Path) -> tuple[int, int]:
@@ -162,8 +191,9 @@ def opened(path: Path, use: Callable[[Image.Image], Value]) -> Value:
     except Exception as error:  # Pillow's decoders raise many types; all mean a bad file
         if is_memory_error(error):
             raise
+        hint = error.hint if isinstance(error, RangeError) else None
         raise DataError(
-            f"is a picture that cannot be decoded: {reason_of(error)}", path=path
+            f"is a picture that cannot be decoded: {reason_of(error)}", path=path, hint=hint
         ) from error
 
 

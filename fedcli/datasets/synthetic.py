@@ -131,6 +131,8 @@ def load(argument: str, options: DataOptions) -> Dataset:
     """Return the data set: 6000 training and 1000 test pictures, balanced over the classes."""
     if options.image_size not in (None, SIDE):
         raise UsageError(f"--image-size {options.image_size}: synthetic pictures are 32×32")
+    if options.window is not None:
+        raise UsageError("--window: synthetic pictures have 8 bits; it is for your own data")
     return Dataset(
         "synthetic", tuple(SHAPES), (3, SIDE, SIDE), np.dtype("u1"),
         _part(0, TRAIN_EXAMPLES), _part(1, TEST_EXAMPLES), {"version": VERSION},

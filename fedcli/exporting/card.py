@@ -109,6 +109,12 @@ def _normalisation(file: ExportedFile, info: RunInfo) -> str:
         return "none: values are used as they are"
     mean, std = (", ".join(f"{value:g}" for value in of) for of in (dataset.mean, dataset.std))
     formula = f"(x / 255 - mean) / std of pixels x from 0 to 255, mean {mean}, std {std}"
+    if dataset.window is not None:
+        low, high = dataset.window
+        formula = (
+            f"{formula}, where x = round(255 * (clip(v, {low:.15g}, {high:.15g}) - {low:.15g}) /"
+            f" {high - low:.15g}) of the values v in the files"
+        )
     if len(dataset.mean) > 1:
         formula += " (red, green, blue)"
     if file.format == "onnx":

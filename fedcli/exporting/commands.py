@@ -96,7 +96,14 @@ def _start(info: RunInfo) -> list[str]:
     rule = {**info.plan.as_json()["aggregate"]}
     if rule["strategy"] == info.plan.train.local.strategy:
         del rule["strategy"]
-    return words + option_words({**train, **rule, "normalize": _normalize(info), "seed": info.seed})
+    return words + option_words(
+        {**train, **rule, "normalize": _normalize(info), **_window(info), "seed": info.seed}
+    )
+
+
+def _window(info: RunInfo) -> dict[str, str]:
+    window = info.dataset.window
+    return {} if window is None else {"window": f"{window[0]:.15g},{window[1]:.15g}"}
 
 
 def _normalize(info: RunInfo) -> str | None:

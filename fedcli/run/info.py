@@ -1,6 +1,7 @@
 """``run.json``: the data, the model, the clients, the plan, and the id of the run."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ class DatasetInfo:
 
     ``shape`` is that of one example, (C, H, W) for pictures. ``dtype`` is ``uint8`` (pictures,
     normalised as ``(x / 255 - mean) / std`` per channel) or ``float32`` (used unchanged).
+    ``window`` are the pixel values that become 0 and 255; None means 8-bit pixels as they are.
     """
 
     name: str
@@ -35,6 +37,7 @@ class DatasetInfo:
     dtype: str = "uint8"
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.25,)
+    window: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse impossible descriptions (``UsageError``)."""
@@ -48,6 +51,10 @@ class DatasetInfo:
             raise UsageError(f"dtype: expected uint8 or float32, found {brief(self.dtype)}")
         if len(self.mean) != len(self.std) or not all(value > 0 for value in self.std):
             raise UsageError("mean and std: expected as many of both, and std above 0")
+        if self.window is not None and not (
+            len(self.window) == 2 and -math.inf < self.window[0] < self.window[1] < math.inf
+        ):
+            raise UsageError(f"window: expected two numbers, the lower first: {brief(self.window)}")
 
 
 @dataclass(frozen=True)
@@ -145,9 +152,13 @@ class RunInfo:
         return {"id": self.id, **self._content()}
 
     def _content(self) -> dict[str, Any]:
-        model = {key: value for key, value in asdict(self.model).items() if value is not None}
-        content = {**asdict(self), "model": model, "plan": self.plan.as_json()}
+        model, dataset = _given(asdict(self.model)), _given(asdict(self.dataset))
+        content = {**asdict(self), "dataset": dataset, "model": model, "plan": self.plan.as_json()}
         return {key: value for key, value in content.items() if value or key not in _KEYS}
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def run_id(values: Mapping[str, Any]) -> str:

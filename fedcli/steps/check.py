@@ -15,9 +15,17 @@ from fedcli.datasets.base import Part
 from fedcli.datasets.example_facts import ExampleFacts, facts_of_part, facts_of_pictures
 from fedcli.datasets.folder_tree import LeftOut
 from fedcli.datasets.folders import PartFolder
-from fedcli.datasets.imagefolder import Listing, missing_remark, read_contents, shape_of, table_of
+from fedcli.datasets.imagefolder import (
+    Listing,
+    missing_remark,
+    read_contents,
+    shape_of,
+    table_of,
+    unknown_range,
+)
 from fedcli.datasets.own import open_examples, read_own
 from fedcli.datasets.suspicions import Duplicate, Evidence, duplicates_of, suspicions
+from fedcli.datasets.windows import parse_window, proposal
 from fedcli.errors import BadFilesError, DataError, NotReadyError, UsageError
 from fedcli.options import NONE, Given, option_of
 from fedcli.partitioning.counts import label_counts
@@ -130,7 +138,7 @@ def check(
         found = _as_folder(Path(spec.partition(":")[2]).expanduser(), reading, options, said)
     else:
         found = _as_dataset(spec, reading, options, said)
-    return _result(data, spec, found, run, reading)
+    return _result(data, spec, found, run, reading, options.window)
 
 
 def _spec(data: str) -> str:
@@ -156,7 +164,9 @@ def _as_folder(root: Path, reading: Given, options: DataOptions, said: _Said) ->
     )
     shape = shape_of(found.listings, options)
     names = list(found.understanding.parts) or [""]
-    parts = {name or "all": one for name, one in zip(names, found.listings, strict=True)}
+    window = parse_window(options.window)
+    listings = [replace(one, window=window) for one in found.listings]
+    parts = {name or "all": one for name, one in zip(names, listings, strict=True)}
     groups = sorted({group for one in found.listings for group in one.groups or ()})
     understood = _Understood(
         found.understanding.classes,
@@ -224,6 +234,7 @@ def _as_own(spec: str, info: DatasetInfo, reading: Given, said: _Said) -> _Under
         understood = _Understood(info.classes, info.shape, said.lines, ["train"])
         return _with_arrays(understood, {"train": part}, info.dtype, said)
     parts = _own_parts(Path(path).expanduser(), info, reading, said)
+    parts = {name: replace(one, window=info.window) for name, one in parts.items()}
     understood = _Understood(info.classes, info.shape, said.lines, list(parts))
     return _with_pictures(understood, parts, said)
 
@@ -245,7 +256,7 @@ def _own_parts(path: Path, info: DatasetInfo, reading: Given, said: _Said) -> di
 
 
 def _result(
-    data: str, spec: str, found: _Understood, run: Run | None, reading: Given
+    data: str, spec: str, found: _Understood, run: Run | None, reading: Given, window: str | None
 ) -> CheckResult:
     facts = found.facts
     counts = {part: _counts(found, part) for part in found.parts}
@@ -270,7 +281,7 @@ def _result(
         bad=tuple(one for error in found.errors for one in _bad(error)),
         duplicates=duplicates,
         likely_wrong=tuple(suspicions(evidence)),
-        next=_next(data, spec, run, reading, usable=usable),
+        next=_next(data, spec, run, {**reading, **_window(found, run, window)}, usable=usable),
     )
 
 
@@ -289,12 +300,21 @@ def _bad(error: DataError) -> list[BadFile]:
     return [BadFile(str(error.path or ""), error.reason)]
 
 
+def _window(found: _Understood, run: Run | None, given: str | None) -> Given:
+    """Return the window to type, as given or as the files need it; a run has its own."""
+    needed = unknown_range(found.errors)
+    if run is None and given is None and needed is not None:
+        return {"window": proposal(*needed)}
+    return {} if given is None else {"window": given}
+
+
 def _next(data: str, spec: str, run: Run | None, reading: Given, *, usable: bool) -> str:
     """Return the command to type next."""
     typed: dict[str, Any] = {name: str(value) for name, value in reading.items()}
     typed.pop("skip_bad", None)
     words = [shlex.quote(word) for word in option_words(typed)]
-    skip = ["--skip-bad"] if reading.get("skip_bad") or not usable else []
+    bad = reading.get("skip_bad") or (not usable and "window" not in reading)
+    skip = ["--skip-bad"] if bad else []
     if not usable:
         own = [] if run is None else ["--run", shlex.quote(str(run.root))]
         return " ".join(["fedcli check --data", shlex.quote(data), *words, *own, *skip])

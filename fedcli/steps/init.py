@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fedcli.datasets.windows import parse_window
 from fedcli.errors import UsageError
 from fedcli.formats.public_key import check_public_key
 from fedcli.run import Run
@@ -35,6 +36,7 @@ class InitResult:
     model: str
     classes: tuple[str, ...]
     shape: tuple[int, ...]
+    window: tuple[float, ...] | None
     clients: tuple[str, ...]
     members: Mapping[str, str]
     coordinator: str | None
@@ -52,12 +54,14 @@ def init(
     key: Path | None = None,
     image_size: int = 32,
     channels: int = 3,
+    window: str | None = None,
     start: Start | None = None,
     force: bool = False,
 ) -> InitResult:
     """Write round 0 and finally ``run.json`` at ``root``, without ``data/``.
 
-    Examples are uint8 pictures (channels, image_size, image_size). ``members`` replaces ``clients``
+    Examples are uint8 pictures (channels, image_size, image_size); ``window``, LOW,HIGH, says which
+    values clients map to 0 … 255. ``members`` replaces ``clients``
     and maps client ids to public keys: their updates must be signed. With ``key``, the file of the
     coordinator's private key, global models are signed too. If the same run exists, nothing is
     touched.
@@ -66,7 +70,7 @@ def init(
     """
     start = start or Start()
     signing = None if key is None else read_key(key, outside=root)
-    info = _info(classes, clients, (channels, image_size, image_size), start)
+    info = _info(classes, clients, (channels, image_size, image_size), start, window)
     info = _with_keys(info, members or {}, None if signing is None else signing.public)
     run = existing(root, info, force=force)
     if run is not None:
@@ -78,7 +82,11 @@ def init(
 
 
 def _info(
-    classes: Sequence[str], clients: Sequence[str], shape: tuple[int, ...], start: Start
+    classes: Sequence[str],
+    clients: Sequence[str],
+    shape: tuple[int, ...],
+    start: Start,
+    window: str | None,
 ) -> RunInfo:
     _distinct("--classes", classes)
     _distinct("--clients", clients)
@@ -88,7 +96,7 @@ def _info(
         raise UsageError(f"--channels: expected 1 (grey) or 3 (RGB), found {shape[0]}")
     mean, std = start.normalization("uint8", shape[0])
     return RunInfo(
-        dataset=DatasetInfo("own", tuple(classes), shape, "uint8", mean, std),
+        dataset=DatasetInfo("own", tuple(classes), shape, "uint8", mean, std, parse_window(window)),
         model=start.model,
         seed=start.seed,
         clients=tuple(client_order(check_client_id(client) for client in clients)),
@@ -120,6 +128,7 @@ def _result(run: Run, *, already_done: bool) -> InitResult:
         model=run.info.model.name,
         classes=run.info.dataset.classes,
         shape=run.info.dataset.shape,
+        window=run.info.dataset.window,
         clients=run.info.clients,
         members=run.info.members,
         coordinator=run.info.coordinator,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fedcli.datasets import Dataset, Part, load_dataset
+from fedcli.datasets.windows import parse_window
 from fedcli.errors import BadInputError
 from fedcli.formats.partition import Heterogeneity, PartitionFile
 from fedcli.partitioning.heterogeneity import heterogeneity
@@ -47,6 +48,7 @@ class Partition:
     dataset: str
     classes: tuple[str, ...]
     shape: tuple[int, ...]
+    window: tuple[float, ...] | None
     model: str
     scheme: str
     parameters: dict[str, Any]
@@ -121,7 +123,13 @@ def _info(division: Division, source: DataSource, start: Start) -> RunInfo:
     mean, std = start.normalization(dataset.dtype.name, dataset.shape[0])
     return RunInfo(
         dataset=DatasetInfo(
-            dataset.name, dataset.classes, dataset.shape, dataset.dtype.name, mean, std
+            dataset.name,
+            dataset.classes,
+            dataset.shape,
+            dataset.dtype.name,
+            mean,
+            std,
+            parse_window(source.window),
         ),
         model=start.model,
         seed=start.seed,
@@ -160,6 +168,7 @@ def _result(run: Run, *, already_done: bool) -> Partition:
         dataset=run.info.dataset.name,
         classes=run.info.dataset.classes,
         shape=run.info.dataset.shape,
+        window=run.info.dataset.window,
         model=run.info.model.name,
         scheme=written.scheme,
         parameters=written.parameters,

@@ -319,7 +319,7 @@ PICTURES, LABELS = arrays(6, (4, 4))
         ({"x": PICTURES, "y": LABELS + 10_000 - 2}, "label 10000: "),
         ({"x": PICTURES, "y": LABELS, "class_names": ["a", "b"]}, "outside the 2 classes"),
         ({"x": PICTURES.astype(np.int32), "y": LABELS}, "int32"),
-        ({"x": PICTURES[:, 0], "y": LABELS}, "uint8 pictures"),
+        ({"x": PICTURES[:, 0], "y": LABELS}, "expected pictures"),
         ({"x": PICTURES[:0], "y": LABELS[:0]}, "found none"),
         ({"x": np.array([None] * 6), "y": LABELS}, "Python objects"),
     ],

@@ -75,7 +75,7 @@ def many(root: Path) -> None:
 
 
 def deep(root: Path) -> None:
-    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 7).save(
+    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000).save(
         root / "Training/benign/deep.png"
     )
 
@@ -93,7 +93,7 @@ WRONG = {
         copy("Training/benign/0.png", "Training/Benign /x.png"),
         "the classes 'Benign ', 'benign' may be one",
     ),
-    "deep": (deep, "more than 8 bits, with values up to 441"),
+    "deep": (deep, "more than 8 bits, with values up to 63000"),
     "grey": (lambda root: noise(root / "Training/benign/g.png", 5000, mode="L"), "are grey"),
     "long": (
         lambda root: noise(root / "Training/benign/l.png", 5000, (80, 8)),

@@ -44,6 +44,12 @@ def init(
     channels: int = typer.Option(
         3, help="Channels of the pictures: 3 (RGB) or 1 (grey).", metavar="N"
     ),
+    window: str | None = typer.Option(
+        None,
+        help="Each client maps pixel values LOW … HIGH to black … white, and cuts off the rest; for"
+        " pictures of more than 8 bits, such as CT. (default: 8-bit pixels as they are)",
+        metavar="LOW,HIGH",
+    ),
     model: ModelOptions = NONE,
     plan: Path | None = PLAN,
     training: TrainingOptions = NONE,
@@ -66,6 +72,7 @@ def init(
             key=key,
             image_size=image_size,
             channels=channels,
+            window=window,
             start=start,
             force=force,
         )

@@ -63,8 +63,9 @@ def _checked() -> Mapping[str, Declared]:
 
     own = declared(DataOptions)
     return {
-        **{name: own[name] for name in ("image_size", "data_dir", "download")},
+        **{name: own[name] for name in ("image_size", "window", "data_dir", "download")},
         **DATASETS["imagefolder"].declared,
+        **DATASETS["npz"].declared,
     }
 
 

@@ -3,6 +3,7 @@
 from rich.console import RenderableType
 
 from fedcli.cli.render.next import next_lines, to_send
+from fedcli.cli.render.window import window_line
 from fedcli.run import Run
 from fedcli.steps.init import InitResult
 from fedcli.text import listed
@@ -22,6 +23,7 @@ def render(result: InitResult, run: Run) -> list[RenderableType]:
         f"{result.model}; {len(result.classes)} classes: {listed(result.classes)};"
         f" {colour} pictures of {width}×{height}; clients:"
         f" {', '.join(result.clients) or 'any'}",
+        *window_line(result.window),
         *signed,
         "",
         *to_send("the clients", result.send),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fedcli.datasets import from_torchvision, imagefolder, npz, synthetic
@@ -42,7 +43,10 @@ def load_dataset(spec: str, options: DataOptions, own: Mapping[str, Any] | None 
     """
     name, _, argument = spec.partition(":")
     if name not in DATASETS:
-        raise UsageError(f"--dataset: unknown data set {spec!r}; known: {', '.join(DATASETS)}")
+        raise UsageError(
+            f"--dataset: unknown data set {spec!r}; known: {', '.join(DATASETS)}",
+            hint=_prefixed(Path(spec)),
+        )
     reader = DATASETS[name]
     if reader.takes and not argument:
         raise UsageError(f"--dataset {spec}: expected {name}:{reader.takes}")
@@ -53,6 +57,13 @@ def load_dataset(spec: str, options: DataOptions, own: Mapping[str, Any] | None 
             why = reader.refuses.get(option, f"{name} has none")
             raise UsageError(f"{option_of(option)} {value}: it is for {_owners(option)}; {why}")
     return reader.load(argument, options, **(own or {}))
+
+
+def _prefixed(path: Path) -> str | None:
+    """Return how to name a file or folder that is there."""
+    if not path.exists():
+        return None
+    return f"--dataset {'imagefolder' if path.is_dir() else 'npz'}:{path}"
 
 
 def _owners(option: str) -> str:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedcli.datasets import pictures
-from fedcli.errors import DataError, NotReadyError
+from fedcli.datasets.file_kinds import DICOM, kind_of, other_file
+from fedcli.errors import NotReadyError
 from fedcli.storage.atomic import storage_errors
 from fedcli.text import printable
 
@@ -81,7 +82,7 @@ def read_tree(root: Path) -> FolderTree:
         if not root.exists():
             raise NotReadyError("no such folder", path=root)
         if not root.is_dir():
-            raise DataError("expected a folder of class folders, found a file", path=root)
+            raise other_file(root, "a folder of class folders")
     reader = _TreeReader(root)
     return FolderTree(reader.read(), tuple(sorted(reader.left_out, key=lambda one: one.name)))
 
@@ -91,7 +92,6 @@ class _TreeReader:
 
     def __init__(self, root: Path) -> None:
         self.root = Folder(root, "")
-        self.known = pictures.extensions()
         self.left_out: list[LeftOut] = []
         self.seen: dict[Id, str] = {}
         self.links: list[tuple[Folder, str]] = []
@@ -134,10 +134,10 @@ class _TreeReader:
                 self.links.append((folder, entry.name))
             elif is_folder:
                 self._add(folder, entry.name, _id(folder.path / entry.name))
-            elif Path(entry.name).suffix.lower() not in self.known:
-                self._leave(folder, entry.name, "not a picture")
             elif not is_link and not entry.is_file():  # opening a pipe would wait for a writer
                 self._leave(folder, entry.name, "not a regular file")
+            elif reason := _no_picture(Path(entry.path)):
+                self._leave(folder, entry.name, reason)
             else:
                 folder.pictures.append(entry.name)
 
@@ -153,6 +153,16 @@ def _id(path: Path) -> Id:
 
 def _joined(parent: Folder, name: str) -> str:
     return f"{parent.name}/{name}" if parent.name else name
+
+
+def _no_picture(path: Path) -> str | None:
+    """Return why a file is not opened as a picture, None if it is; DICOM has names of any kind."""
+    if pictures.is_picture_name(path.name):
+        return None
+    found = kind_of(path) if path.is_file() else None
+    if found == DICOM:
+        return None
+    return f"not a picture but {found}" if found not in (None, "empty") else "not a picture"
 
 
 def _why_not(name: str, *, is_folder: bool) -> str | None:

@@ -73,7 +73,7 @@ def understand(root: Path, group: str | None = None) -> Understanding:
         found[role] = _classes_of(folder) if common else _part(folder, group, remarks)
     training = next(iter(found.values()))
     classes = tuple(sorted({name for name, _ in training.classes}))
-    _check_classes(root, training, classes)
+    _check_classes(root, training, classes, _instead(tree))
     _check_known(found, classes)
     return Understanding(root, found, classes, _left_out(tree, found, base), tuple(remarks))
 
@@ -246,10 +246,10 @@ def _hold_classes(folder: Folder, classes: Collection[str]) -> bool:
     return bool(filled) and all(not one.pictures and _are_classes(one, classes) for one in filled)
 
 
-def _check_classes(root: Path, part: PartFolder, classes: Sequence[str]) -> None:
+def _check_classes(root: Path, part: PartFolder, classes: Sequence[str], instead: str) -> None:
     """Raise ``DataError`` for fewer than two classes, and for names that no file can hold."""
     if len(classes) < 2:
-        found = f"found one: {classes[0]!r}" if classes else "found none"
+        found = f"found one: {classes[0]!r}" if classes else f"found none{instead}"
         raise DataError(
             f"expected one folder for each class, at least two, {found}", hint=_EXPECTED, path=root
         )
@@ -314,7 +314,9 @@ def _left_out(
 def _instead(tree: FolderTree) -> str:
     """Say what kinds of files are there in place of pictures."""
     kinds = Counter(
-        Path(one.name).suffix.lower() for one in tree.left_out if one.why == "not a picture"
+        Path(one.name).suffix.lower()
+        for one in tree.left_out
+        if one.why.startswith("not a picture")
     )
     kinds.pop("", None)
     return f", but files of these kinds: {some(list(kinds))}" if kinds else ""

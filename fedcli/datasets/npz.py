@@ -17,7 +17,7 @@ from PIL import Image
 from fedcli.datasets import axes, pictures
 from fedcli.datasets.array_file import read_member
 from fedcli.datasets.base import DataOptions, Dataset, Indices, Labels, Part, split_off_test
-from fedcli.datasets.file_kinds import kind_of
+from fedcli.datasets.file_kinds import is_packed, kind_of, other_file
 from fedcli.datasets.groups import from_array, numbered
 from fedcli.datasets.labels import Labelling, from_names, from_numbers
 from fedcli.datasets.windows import Window, advice, parse_window, windowed
@@ -216,6 +216,14 @@ def open_file(path: Path, reading: Reading | None = None) -> File:
     reading = reading or Reading()
     if not path.exists():
         raise NotReadyError("no such file", path=path)
+    if path.is_dir():
+        raise DataError(
+            "expected an npz file, found a folder",
+            hint=f"to read its pictures, name it imagefolder:{path}",
+            path=path,
+        )
+    if is_packed(path):
+        raise other_file(path, "an npz file or a folder of pictures")
     try:
         with zipfile.ZipFile(path) as file:
             names = {name.removesuffix(".npy") for name in file.namelist()}
@@ -225,9 +233,9 @@ def open_file(path: Path, reading: Reading | None = None) -> File:
             class_names = _strings(file, path, given[0]) if given else None
             crcs = sorted((info.filename, info.CRC, info.file_size) for info in file.infolist())
     except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
-        raise DataError(
-            f"is {kind_of(path) or 'no npz file'}; expected an npz file: {error}", path=path
-        ) from None
+        if kind_of(path) == "a zip file":
+            raise DataError(f"is a damaged npz file: {error}", path=path) from None
+        raise other_file(path, "an npz file or a folder of pictures") from None
     return File(parts, class_names, hashlib.sha256(repr(crcs).encode()).hexdigest())
 
 

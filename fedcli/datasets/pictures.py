@@ -8,6 +8,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -15,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from fedcli.datasets.file_kinds import kind_of
+from fedcli.datasets import medical
+from fedcli.datasets.file_kinds import DICOM, kind_of
 from fedcli.datasets.windows import RangeError, Window, windowed, without_window
-from fedcli.errors import DataError, is_memory_error
+from fedcli.errors import DataError, FedcliError, is_memory_error
 
 Picture = NDArray[np.uint8]
 Shape = tuple[int, ...]
@@ -56,10 +58,23 @@ def restrict_pillow() -> None:
 restrict_pillow()
 
 
+@cache
 def extensions() -> frozenset[str]:
     """Return the file name extensions of ``FORMATS``, in lower case."""
     known = Image.registered_extensions()
     return frozenset(ending for ending, name in known.items() if name in FORMATS)
+
+
+def is_picture_name(name: str) -> bool:
+    """Return whether a file of this name is opened as a picture."""
+    return Path(name).suffix.lower() in extensions() or name.lower().endswith(medical.ENDINGS)
+
+
+def _is_medical(path: Path) -> bool:
+    """Return whether a file is DICOM or NIfTI; DICOM files often have other names."""
+    return path.name.lower().endswith(medical.ENDINGS) or (
+        Path(path).suffix.lower() not in extensions() and kind_of(path) == DICOM
+    )
 
 
 def to_mode(image: Image.Image, mode: str, window: Window | None = None) -> Image.Image:
@@ -76,15 +91,16 @@ def to_mode(image: Image.Image, mode: str, window: Window | None = None) -> Imag
         grey = image.convert("L") if image.mode == "1" else image
         image = Image.fromarray(windowed(np.asarray(grey), window))
     elif image.mode in _DEEP:
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
+        image = Image.fromarray(_eight_bits(np.asarray(image), image.info.get(medical.RANGE)))
     return image if image.mode == mode else image.convert(mode)
 
 
-def _eight_bits(pixels: NDArray[Any]) -> Picture:
+def _eight_bits(pixels: NDArray[Any], known: tuple[float, float] | None) -> Picture:
     if pixels.dtype.kind != "f":
         return without_window(pixels.astype(np.int64))
-    low, high = float(pixels.min()), float(pixels.max())
-    why = f"its pixels are floating-point numbers from {low:g} to {high:g}"
+    low, high = (float(pixels.min()), float(pixels.max())) if known is None else known
+    kind = "floating-point numbers" if known is None else "numbers that may be"
+    why = f"its pixels are {kind} from {low:g} to {high:g}"
     raise RangeError(low, high, why)
 
 
@@ -126,6 +142,8 @@ def decoded(image: Image.Image, shape: Shape, window: Window | None) -> Picture:
     if deep_colours and window is not None:
         raise ValueError("it has 16-bit colours, to which --window cannot be applied")
     picture = as_array(upright(image), shape, window)
+    if image.info.get(medical.INVERTED):
+        picture = 255 - picture
     if deep_colours and picture.max() < _FEW_COLOURS:
         raise ValueError(
             f"its 16-bit colours would become 0 to {picture.max()} of 255; convert it to 8 bits"
@@ -184,8 +202,12 @@ def _orientation_in(block: bytes) -> int:
 def opened(path: Path, use: Callable[[Image.Image], Value]) -> Value:
     """Return ``use`` of the picture in a file. Raises ``DataError`` that names the file."""
     try:
+        if _is_medical(path):
+            return use(medical.open_picture(path, MOST_PIXELS))
         with Image.open(path, formats=FORMATS) as image:
             return use(image)
+    except FedcliError:
+        raise
     except UnidentifiedImageError as error:
         raise _other_format(path) from error
     except Exception as error:  # Pillow's decoders raise many types; all mean a bad file

@@ -3,10 +3,12 @@
 import contextlib
 import hashlib
 import importlib.util
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +25,22 @@ from fedcli.datasets.base import (
     file_digests,
     split_off_test,
 )
+from fedcli.datasets.file_kinds import kind_of
 from fedcli.datasets.labels import from_numbers
 from fedcli.datasets.windows import Window, parse_window
-from fedcli.errors import DataError, MissingDependencyError, NotReadyError, is_memory_error
+from fedcli.errors import (
+    DataError,
+    FedcliError,
+    MissingDependencyError,
+    NotReadyError,
+    is_memory_error,
+)
 from fedcli.progress import Progress
 
 Arguments = Mapping[str, Any]
 _BY_FLAG: tuple[Arguments, Arguments] = ({"train": True}, {"train": False})
 _BY_SPLIT: tuple[Arguments, Arguments] = ({"split": "train"}, {"split": "test"})
+_MOST_FILES = 1000  # looked at to find a damaged one
 _WHOLE: tuple[Arguments] = ({},)
 
 
@@ -91,7 +101,7 @@ SOURCES: dict[str, InTorchvision] = {
     "imagenet": InTorchvision(
         "ImageNet", ({"split": "train"}, {"split": "val"}), "targets", downloads=False
     ),
-    "caltech101": InTorchvision("Caltech101", _WHOLE, "y"),
+    "caltech101": InTorchvision("Caltech101", _WHOLE, "y", needs="scipy"),
     "caltech256": InTorchvision("Caltech256", _WHOLE, "y"),
     "sun397": InTorchvision("SUN397", _WHOLE, "_labels"),
     "lfw": InTorchvision("LFWPeople", _WHOLE, "targets"),
@@ -106,10 +116,12 @@ def load(name: str, argument: str, options: DataOptions) -> Dataset:
     """
     source = SOURCES[name]
     if source.needs and importlib.util.find_spec(source.needs) is None:
-        raise MissingDependencyError(
-            f"--dataset {name}: needs the package {source.needs}",
-            hint=f"pip install {source.needs}",
-        )
+        raise _missing(name, source.needs)
+    with _blaming(name, source, options):
+        return _load(name, source, options)
+
+
+def _load(name: str, source: InTorchvision, options: DataOptions) -> Dataset:
     opened = [_open(name, source, arguments, options) for arguments in source.parts]
     found = [_labels(one, source.labels) for one in opened]
     labelling = from_numbers(found, _class_names(opened[0]) or None, f"--dataset {name}")
@@ -145,13 +157,90 @@ def _open(name: str, source: InTorchvision, arguments: Arguments, options: DataO
         try:
             return make(download=False) if source.downloads else make()
         except (RuntimeError, OSError) as error:
+            if not _is_absent(error):
+                raise
             missing = error
         if not (options.download and source.downloads):
             raise _not_ready(name, source, options) from missing
         try:
             return make(download=True)
         except (RuntimeError, OSError) as error:
+            if is_memory_error(error) or _other_content(source, options):
+                raise
             raise NotReadyError(f"--download {name}: could not be downloaded: {error}") from error
+
+
+def _is_absent(error: Exception) -> bool:
+    """Return whether torchvision misses files, and has not failed to read them."""
+    said = str(error)
+    return isinstance(error, FileNotFoundError) or "not found" in said or "not present" in said
+
+
+@contextlib.contextmanager
+def _blaming(name: str, source: InTorchvision, options: DataOptions) -> Iterator[None]:
+    """Turn what torchvision raises for damaged files, which may be anything, into our errors."""
+    try:
+        yield
+    except ImportError as error:
+        raise _missing(name, error.name or str(error)) from error
+    except NotReadyError as error:
+        if found := _other_content(source, options):
+            raise found from error
+        raise
+    except FedcliError:
+        raise
+    except Exception as error:
+        if is_memory_error(error):
+            raise
+        found = _other_content(source, options)
+        raise found or _unreadable(name, source, options, error) from error
+
+
+def _missing(name: str, package: str) -> MissingDependencyError:
+    extra = "'fedcli[datasets]'" if package.partition(".")[0] == "scipy" else package
+    return MissingDependencyError(
+        f"--dataset {name}: needs the package {package}", hint=f"pip install {extra}"
+    )
+
+
+def _unreadable(
+    name: str, source: InTorchvision, options: DataOptions, error: Exception
+) -> DataError:
+    file = getattr(error, "filename", None)
+    reason = pictures.reason_of(error)
+    return DataError(
+        f"torchvision cannot read its files of {name}: {reason}",
+        hint=_again(source, "the damaged file"),
+        path=Path(file) if isinstance(file, str) else options.data_dir,
+    )
+
+
+def _other_content(source: InTorchvision, options: DataOptions) -> DataError | None:
+    """Return the error of a file of the data set that is empty or a page about it, if any is."""
+    for path in _files_of(source, options.data_dir):
+        found = kind_of(path)
+        if found in ("an HTML page", "empty"):
+            return DataError(
+                f"is {found}; expected a file of torchvision's {source.name}",
+                hint=_again(source, "it"),
+                path=path,
+            )
+    return None
+
+
+def _again(source: InTorchvision, what: str) -> str:
+    if source.downloads:
+        return f"remove {what}, and repeat the command with --download"
+    return f"get {what} again, as described in the docs of torchvision.datasets.{source.name}"
+
+
+def _files_of(source: InTorchvision, root: Path) -> Iterator[Path]:
+    """Yield the first files below ``root`` in what is named after the data set."""
+    with contextlib.suppress(OSError):
+        for entry in sorted(root.iterdir()):
+            if re.sub("[^a-z0-9]", "", entry.name.lower()).startswith(source.name.lower()):
+                inside = [entry] if entry.is_file() else entry.rglob("*")
+                yield from islice((path for path in inside if path.is_file()), _MOST_FILES)
 
 
 def _not_ready(name: str, source: InTorchvision, options: DataOptions) -> NotReadyError:
@@ -222,6 +311,8 @@ def _read(
     def one(index: int) -> pictures.Picture:
         try:
             return pictures.as_array(opened[int(indices[index])][0], shape, window)
+        except ImportError as error:
+            raise _missing(name, error.name or str(error)) from error
         except Exception as error:
             if is_memory_error(error):
                 raise

@@ -97,7 +97,7 @@ def to_mode(image: Image.Image, mode: str, window: Window | None = None) -> Imag
 
 def _eight_bits(pixels: NDArray[Any], known: tuple[float, float] | None) -> Picture:
     if pixels.dtype.kind != "f":
-        return without_window(pixels.astype(np.int64))
+        return without_window(pixels)
     low, high = (float(pixels.min()), float(pixels.max())) if known is None else known
     kind = "floating-point numbers" if known is None else "numbers that may be"
     why = f"its pixels are {kind} from {low:g} to {high:g}"

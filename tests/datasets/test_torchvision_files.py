@@ -81,7 +81,7 @@ def test_a_page_in_place_of_an_archive_is_named(tmp_path):
 
 def test_a_page_of_another_data_set_is_not_blamed(tmp_path):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(PAGE)
-    with pytest.raises(NotReadyError, match="no .complete. stl10 data set"):
+    with pytest.raises(NotReadyError, match=r"no \(complete\) stl10 data set"):
         load_dataset("stl10", DataOptions(data_dir=tmp_path))
 
 

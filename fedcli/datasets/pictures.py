@@ -31,6 +31,7 @@ MOST_PIXELS = 50_000_000  # of a picture as it is stored, and of what resizing m
 _FEW_COLOURS = 32  # of 255: 16-bit colours below it may be 10 to 13 bits in 16
 _LARGEST_DEFAULT_SIDE = 224  # the input size of ImageNet networks
 _DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+_SERIES = ("GIF", "PNG", "TIFF", "WEBP")  # a JPEG file shows its first picture
 _MODES = {1: "L", 3: "RGB"}
 _ORIENTATION, _SHORT = 0x0112, 3  # a tag and a type of EXIF
 _UPRIGHT = {
@@ -136,6 +137,8 @@ def load(path: Path, shape: Shape, window: Window | None = None) -> Picture:
 
 def decoded(image: Image.Image, shape: Shape, window: Window | None) -> Picture:
     """Decode an opened picture to a uint8 array of ``shape``. Raises ``ValueError``."""
+    if _is_series(image):
+        raise ValueError("it holds several pictures; save each that counts as a file of its own")
     # Pillow reads only the upper eight bits of such colours.
     stored = [str(tile[3]) for tile in getattr(image, "tile", ())]
     deep_colours = any("RGB" in mode and ";16" in mode for mode in stored)
@@ -149,6 +152,17 @@ def decoded(image: Image.Image, shape: Shape, window: Window | None) -> Picture:
             f"its 16-bit colours would become 0 to {picture.max()} of 255; convert it to 8 bits"
         )
     return picture
+
+
+def _is_series(image: Image.Image) -> bool:
+    """Return whether a file is an animation or a stack, not a picture and its thumbnails."""
+    if image.format not in _SERIES or not getattr(image, "is_animated", False):
+        return False
+    first = image.size
+    image.seek(1)
+    second = image.size
+    image.seek(0)
+    return first == second
 
 
 def default_size(path: Path) -> tuple[int, int]:

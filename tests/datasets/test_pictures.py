@@ -193,3 +193,20 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     assert int(grown) < megabytes
     assert done.stderr == ""
     return "\n".join(said)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".gif", ".png", ".webp"])
+def test_a_stack_or_an_animation_is_refused(tmp_path, suffix):
+    path = tmp_path / f"stack{suffix}"
+    pages = [Image.new("L", (8, 8), 80 * number) for number in range(3)]
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+    with pytest.raises(DataError, match="several pictures; save each") as caught:
+        pictures.load(path, (1, 8, 8))
+    assert caught.value.path == path
+
+
+def test_a_page_of_another_size_is_a_thumbnail(tmp_path):
+    path = tmp_path / "scan.tif"
+    thumbnail = Image.new("L", (4, 4), 9)
+    Image.new("L", (8, 8), 7).save(path, save_all=True, append_images=[thumbnail])
+    assert (pictures.load(path, (1, 8, 8)) == 7).all()

@@ -20,6 +20,11 @@ from fedcli.text import listed, printable
 
 _OWN_PATH = ("imagefolder", "npz")
 _SIZES = ("sizes", "angles")  # options of partition that hold several numbers
+_CONSTANTS = {  # of pixels; grey ones have the mean over the channels
+    ((0.5,), (0.25,)): "half",
+    ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)): "imagenet",
+    ((0.449,), (0.226,)): "imagenet",
+}
 _OF_MACHINE = ("device", "compile", "lr")
 
 
@@ -83,6 +88,7 @@ def _start(info: RunInfo) -> list[str]:
         "model": model.name,
         "lora": model.lora,
         "lora_alpha": model.lora_alpha,
+        "transform_input": model.transform_input,
     }
     if model.name == "resnet18":
         asked |= {"stem": model.stem, "norm": model.norm}
@@ -107,14 +113,13 @@ def _window(info: RunInfo) -> dict[str, str]:
 
 
 def _normalize(info: RunInfo) -> str | None:
-    """Return the normalisation that was asked for, None if it is the usual one."""
+    """Return the normalisation that was asked for, None if it is what the weights expect."""
     dataset, pretrained = info.dataset, bool(info.origin.get("pretrained"))
     if dataset.dtype != "uint8":
         return None
-    half = tuple(dataset.mean) == (0.5,)
-    if half == pretrained:
-        return "half" if half else "imagenet"
-    return None
+    name = _CONSTANTS.get((tuple(dataset.mean), tuple(dataset.std)))
+    usual = None if info.origin.get("init_from") else "imagenet" if pretrained else "half"
+    return None if name == usual else name
 
 
 def _rounds(info: RunInfo, stretch: Sequence[RoundHistory]) -> list[str]:

@@ -19,6 +19,8 @@ Shape = tuple[int, ...]
 Factory = Callable[[ModelInfo, int, Shape], nn.Module]
 
 STEMS = ("imagenet", "cifar")
+# torchvision's networks that renormalise their inputs for the weights that it publishes
+TRANSFORMS_INPUT = ("googlenet", "inception_v3")
 
 
 def _check_images(model: ModelInfo, shape: Shape) -> None:
@@ -48,7 +50,7 @@ MODELS: dict[str, Factory] = {"resnet18": _resnet18, "cnn": _cnn, "linear": _lin
 
 def check_model(model: ModelInfo, shape: Shape) -> None:
     """Raise ``UsageError`` if the network does not exist or does not take examples of ``shape``."""
-    if not model.is_users_own and model.name not in MODELS:
+    if is_from_torchvision(model):
         from fedcli.models.from_torchvision import names
 
         if model.name not in names():
@@ -62,12 +64,19 @@ def check_model(model: ModelInfo, shape: Shape) -> None:
         raise UsageError(f"--norm: unknown value {model.norm!r}; known: {', '.join(NORMS)}")
     if model.name != "resnet18" and (model.stem, model.norm) != ("imagenet", "batch"):
         raise UsageError(f"--stem and --norm belong to resnet18, not to {model.name}")
+    if model.transform_input and model.name not in TRANSFORMS_INPUT:
+        raise UsageError(f"--transform-input: belongs to {' and '.join(TRANSFORMS_INPUT)}")
     if takes_rgb(model):
         _check_images(model, shape)
         if shape[0] not in (1, 3):
             raise UsageError(
                 f"--model {model.name}: needs grey or RGB pictures, found {shape[0]} channels"
             )
+
+
+def is_from_torchvision(model: ModelInfo) -> bool:
+    """Return whether the name is one of ``torchvision.models``, if it exists at all."""
+    return model.name not in MODELS and not model.is_users_own
 
 
 def takes_rgb(model: ModelInfo) -> bool:
@@ -113,7 +122,8 @@ def _build_named(model: ModelInfo, num_classes: int, shape: Shape, own: str | No
         return MODELS[model.name](model, num_classes, shape)
     from fedcli.models.from_torchvision import build_from_torchvision
 
-    return build_from_torchvision(model.name, num_classes)
+    transforms = bool(model.transform_input)
+    return build_from_torchvision(model.name, num_classes, transform_input=transforms)
 
 
 def _users_own(model: ModelInfo, num_classes: int, own: str | None) -> nn.Module:

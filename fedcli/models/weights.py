@@ -1,22 +1,21 @@
 """Convert weights between modules, arrays and files, and create those of round 0."""
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fedcli.errors import BadInputError, NotReadyError, UsageError
+from fedcli.errors import BadInputError, UsageError
 from fedcli.formats.dtypes import BFLOAT16, Array
 from fedcli.formats.metadata import Role
-from fedcli.models import Shape, build, check_model, try_model
-from fedcli.models.lora import adapted, without_adapters
+from fedcli.models import Shape, build, check_model, is_from_torchvision, try_model
+from fedcli.models.start_weights import StartReport, copy_start_weights
+from fedcli.models.state_dicts import StateDict, find_state_dict
 from fedcli.models.ties import ties_of
 from fedcli.models.trial import Trial
+from fedcli.models.weight_files import read_weight_file
 from fedcli.run.info import ModelInfo
 
 
@@ -24,13 +23,15 @@ from fedcli.run.info import ModelInfo
 class InitialModel:
     """The network that a run starts from; the rest is by ``state_dict`` name.
 
-    ``tied`` maps second names of a tensor to its first one.
+    ``tied`` maps second names of a tensor to its first one. ``report`` says what became of given
+    weights; it is None if all are drawn from the seed.
     """
 
     module: nn.Module
     tensors: dict[str, Array]
     roles: dict[str, Role]
     tied: dict[str, str]
+    report: StartReport | None = None
 
 
 def roles_of(module: nn.Module) -> dict[str, Role]:
@@ -102,9 +103,10 @@ def initial_tensors(
 ) -> InitialModel:
     """Return the weights of round 0, drawn from the seed or copied from given weights.
 
-    Given weights must match in every tensor except the last layer, which is reinitialised for
-    another number of classes. LoRA adapters are always new. Raises ``BadInputError``, and
-    ``UsageError``, also if the model does not map one example to ``num_classes`` numbers.
+    Given weights must match in every tensor except the last layer and auxiliary heads, which are
+    reinitialised for another number of classes. LoRA adapters are always new. Raises
+    ``BadInputError``, and ``UsageError``, also if the model does not map one example to
+    ``num_classes`` numbers.
     """
     check_model(model, shape)
     if init_from is not None and pretrained:
@@ -112,14 +114,32 @@ def initial_tensors(
     module = build(model, num_classes, shape, own=own_factory, seed=seed)
     trial = try_model(module, model, shape)
     _check_output(trial, model, num_classes, shape)
-    if init_from is not None:
-        _copy_weights(module, read_weights(init_from), trial.last_layer, str(init_from))
+    report = None
     if pretrained:
         from fedcli.models.from_torchvision import pretrained_weights
 
+        origin = f"--pretrained {model.name}"
         weights = pretrained_weights(model.name)
-        _copy_weights(module, weights, trial.last_layer, f"--pretrained {model.name}")
-    return InitialModel(module, to_arrays(module), roles_of(module), ties_of(module))
+        report = copy_start_weights(module, weights, trial.last_layer, origin)
+    elif init_from is not None:
+        origin = f"--init-from {init_from}"
+        weights = _weights_in(init_from, module, model, trial.last_layer)
+        report = copy_start_weights(module, weights, trial.last_layer, origin)
+    return InitialModel(module, to_arrays(module), roles_of(module), ties_of(module), report)
+
+
+def _weights_in(path: Path, module: nn.Module, model: ModelInfo, last_layer: str) -> StateDict:
+    """Find the weights of a network in a file, under the names that its layers have now."""
+    shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    found = find_state_dict(read_weight_file(path), shapes, f"--init-from {path}")
+    named = all(name in found.tensors for name in shapes if not name.startswith(last_layer))
+    if named or not is_from_torchvision(model):
+        return found
+    from fedcli.models.from_torchvision import with_current_names
+
+    head = found.tensors.get(f"{last_layer}.weight")
+    classes = 1 if head is None or not head.dim() else len(head)
+    return with_current_names(model.name, found, classes)
 
 
 def _check_output(trial: Trial, model: ModelInfo, num_classes: int, shape: Shape) -> None:
@@ -130,46 +150,3 @@ def _check_output(trial: Trial, model: ModelInfo, num_classes: int, shape: Shape
             f"--model {model.name}: an example of shape {list(shape)}: expected an output of shape"
             f" {[1, num_classes]}, found {found}"
         )
-
-
-def read_weights(path: Path) -> Mapping[str, Tensor]:
-    """Read a state_dict from a safetensors file, or from a .pth file without running its code.
-
-    Raises ``NotReadyError`` if there is no such file, ``BadInputError`` if it holds no state_dict.
-    """
-    if not path.is_file():
-        raise NotReadyError(f"--init-from {path}: no such file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadInputError(f"--init-from {path}: is not a file of weights: {reason}") from None
-    for key in ("state_dict", "model"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise BadInputError(f"--init-from {path}: expected a state_dict of tensors")
-    return {name.removeprefix("module."): tensor for name, tensor in loaded.items()}
-
-
-def _copy_weights(
-    module: nn.Module, weights: Mapping[str, Tensor], last_layer: str, origin: str
-) -> None:
-    """Copy weights into a module, except a last layer of another size and adapters."""
-    if layers := adapted(weights):
-        raise BadInputError(
-            f"{origin}: layer {layers[0]!r} has a LoRA adapter",
-            hint="merge the adapters into the weights first: fedcli.merged",
-        )
-    for name, tensor in without_adapters(module.state_dict()).items():
-        given = weights.get(name)
-        if given is not None and given.shape == tensor.shape:
-            with torch.no_grad():
-                tensor.copy_(given)
-        elif name.rpartition(".")[0] != last_layer and not name.endswith("num_batches_tracked"):
-            found = "no such tensor" if given is None else f"shape {list(given.shape)}"
-            raise BadInputError(
-                f"{origin}: tensor {name!r}: expected shape {list(tensor.shape)}, found {found}"
-            )

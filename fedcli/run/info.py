@@ -62,7 +62,7 @@ class ModelInfo:
     """The network of a run; ``name`` is built in, of torchvision, or a dotted name.
 
     ``lora`` is the rank of the adapters, None without any; ``lora_alpha`` is α, by default the
-    rank.
+    rank. ``transform_input`` is None where it is off.
     """
 
     name: str = option(
@@ -85,6 +85,11 @@ class ModelInfo:
     )
     lora_alpha: float | None = option(
         None, "Adapters count A / RANK times.", "A", above=0, unset="the rank"
+    )
+    transform_input: bool | None = option(
+        None,
+        "`googlenet`, `inception_v3`: renormalise inputs, as torchvision's weights expect it.",
+        unset="on with torchvision's weights; must be given with other weights in `--init-from`",
     )
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from fedcli.errors import BadInputError, ConflictError, OvertakenError, StorageError, UsageError
 from fedcli.formats import checkpoint
@@ -17,27 +17,28 @@ from fedcli.run.info import ModelInfo, RunInfo
 from fedcli.run.sampling import sampled_clients
 from fedcli.security.keys import SigningKey
 from fedcli.security.signatures import sign_global
+from fedcli.setup.preprocessing import IMAGENET, Constants, preprocessing_of
 from fedcli.setup.replacement import take_place
 from fedcli.storage.atomic import temporary_directory
 
 if TYPE_CHECKING:
     from fedcli.models.weights import InitialModel
 
-NORMALIZATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "half": ((0.5,), (0.25,)),
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-}
+NORMALIZATIONS: dict[str, Constants] = {"half": ((0.5,), (0.25,)), "imagenet": IMAGENET}
 
 
 @dataclass(frozen=True)
 class Start:
-    """The starting model and the plan of a run."""
+    """The starting model and the plan of a run.
+
+    ``constants`` are mean and std of pixels if nothing else is requested, None for ``half``.
+    """
 
     model: ModelInfo = field(default_factory=lambda: ModelInfo("cnn"))
     init_from: Path | None = option(
         None,
-        "Start from the weights in a .safetensors or .pth file; a last layer with another"
-        " number of classes is re-initialised.",
+        "Start from the weights in a .safetensors or .pth file, also inside a training"
+        " checkpoint; a last layer with another number of classes is re-initialised.",
         "FILE",
         unset="fresh weights from the seed",
     )
@@ -52,8 +53,9 @@ class Start:
         "Mean and standard deviation of pixels: `half` (0.5 and 0.25) or `imagenet`.",
         "NAME",
         choices=NORMALIZATIONS,
-        unset="`half`; `imagenet` with `--pretrained`",
+        unset="`half`; with torchvision's weights, what they expect",
     )
+    constants: Constants | None = None
     plan: Plan = field(default_factory=Plan)
     seed: int = 0
 
@@ -64,9 +66,16 @@ class Start:
             raise UsageError("--pretrained: --init-from already says which weights to start from")
         check_seed(self.seed)
 
-    def normalization(
-        self, dtype: str, channels: int
-    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def settled(self) -> Self:
+        """Return this start with what its weights expect of their inputs.
+
+        Raises ``UsageError`` if that cannot be known, and what ``read_weight_file`` raises.
+        """
+        expected = preprocessing_of(self.model, self.init_from, pretrained=self.pretrained)
+        model = replace(self.model, transform_input=expected.transform_input or None)
+        return replace(self, model=model, constants=expected.constants)
+
+    def normalization(self, dtype: str, channels: int) -> Constants:
         """Return mean and standard deviation per channel, for data of this dtype.
 
         Floating-point data is not normalised. Grey pictures get the mean over the channels: they
@@ -77,15 +86,16 @@ class Start:
             if self.normalize is not None:
                 raise UsageError("--normalize: floating-point data is used as it is")
             return (0.0,), (1.0,)
-        name = self.normalize or ("imagenet" if self.pretrained else "half")
-        mean, std = NORMALIZATIONS[name]
+        mean, std = self.constants or NORMALIZATIONS["half"]
+        if self.normalize is not None:
+            mean, std = NORMALIZATIONS[self.normalize]
         if channels == 1:
             mean, std = ((round(fmean(values), 3),) for values in (mean, std))
         if len(mean) not in (1, channels):
-            option = f"--normalize {name}" if self.normalize else "--pretrained"
+            option = f"--normalize {self.normalize}" if self.normalize else "--pretrained"
             raise UsageError(
-                f"{option}: the constants of {name} are for {len(mean)} channels, the pictures"
-                f" have {channels}"
+                f"{option}: its constants are for {len(mean)} channels, the pictures have"
+                f" {channels}"
             )
         return mean, std
 
@@ -237,6 +247,15 @@ def initial_model(start: Start, info: RunInfo) -> "InitialModel":
     plan = with_local_layers(info.plan.train, model.module)
     Tensors.of(plan, model.tensors, model.roles, model.tied)
     return model
+
+
+def inputs_of(info: RunInfo) -> dict[str, Any]:
+    """Return what the network of a run is given, as results of commands name it."""
+    return {
+        "mean": info.dataset.mean,
+        "std": info.dataset.std,
+        "transform_input": bool(info.model.transform_input),
+    }
 
 
 def write_round_zero(run: Run, model: "InitialModel", key: SigningKey | None = None) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedcli.datasets.windows import parse_window
 from fedcli.errors import UsageError
@@ -18,9 +19,13 @@ from fedcli.setup.new_run import (
     built_aside,
     existing,
     initial_model,
+    inputs_of,
     plan_of,
     write_round_zero,
 )
+
+if TYPE_CHECKING:
+    from fedcli.models.start_weights import StartReport
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class InitResult:
     """The result of ``init``; ``clients`` is empty if any client may take part.
 
     ``members`` and ``coordinator`` are public keys. ``send`` lists the files that clients need.
+    ``mean`` and ``std`` are of pixels, and ``start_weights`` says what became of given weights,
+    None if there were none.
     """
 
     run: Path
@@ -42,6 +49,10 @@ class InitResult:
     coordinator: str | None
     seed: int
     send: tuple[Path, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    transform_input: bool
+    start_weights: "StartReport | None"
     next: str
 
 
@@ -68,7 +79,7 @@ def init(
 
     Raises ``UsageError``, ``ConflictError`` and ``StorageError``, and what ``read_key`` does.
     """
-    start = start or Start()
+    start = (start or Start()).settled()
     signing = None if key is None else read_key(key, outside=root)
     info = _info(classes, clients, (channels, image_size, image_size), start, window)
     info = _with_keys(info, members or {}, None if signing is None else signing.public)
@@ -78,7 +89,7 @@ def init(
     model = initial_model(start, info)
     with built_aside(root, info, force=force) as run:
         write_round_zero(run, model, signing)
-    return _result(Run.open(root), already_done=False)
+    return _result(Run.open(root), already_done=False, report=model.report)
 
 
 def _info(
@@ -120,7 +131,7 @@ def _distinct(option: str, names: Sequence[str]) -> None:
         raise UsageError(f"{option}: names {twice[0]!r} twice")
 
 
-def _result(run: Run, *, already_done: bool) -> InitResult:
+def _result(run: Run, *, already_done: bool, report: "StartReport | None" = None) -> InitResult:
     return InitResult(
         run=run.root,
         id=run.id,
@@ -133,6 +144,8 @@ def _result(run: Run, *, already_done: bool) -> InitResult:
         members=run.info.members,
         coordinator=run.info.coordinator,
         seed=run.info.seed,
+        **inputs_of(run.info),
+        start_weights=report,
         send=files_of_round(run, run.round(0)),
         next=train_command(run, sampled_clients(run.info, 1)),
     )

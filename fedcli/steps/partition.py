@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fedcli.datasets import Dataset, Part, load_dataset
 from fedcli.datasets.windows import parse_window
@@ -23,6 +23,7 @@ from fedcli.setup.new_run import (
     built_aside,
     existing,
     initial_model,
+    inputs_of,
     plan_of,
     write_round_zero,
 )
@@ -30,6 +31,10 @@ from fedcli.setup.partition_files import damaged_file, write_data
 from fedcli.setup.split import Division, divide, pool_of
 
 Item = TypeVar("Item")
+
+
+if TYPE_CHECKING:
+    from fedcli.models.start_weights import StartReport
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,10 @@ class Partition:
     skipped: tuple[str, ...]
     heterogeneity: Heterogeneity
     shard_bytes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    transform_input: bool
+    start_weights: "StartReport | None"
     next: str
     all_rounds: str
 
@@ -81,7 +90,8 @@ def partition(
     except missing files of its ``data/``, which are written again. Raises ``UsageError``,
     ``NotReadyError``, ``DataError``, ``ConflictError`` and ``StorageError``.
     """
-    source, scheme, start = source or DataSource(), scheme or Scheme(), start or Start()
+    source, scheme = source or DataSource(), scheme or Scheme()
+    start = (start or Start()).settled()
     progress = progress or Silence()
     dataset = _dataset(source, start.seed, progress)
     division = divide(dataset, scheme, source.val_fraction, source.test_split, start.seed)
@@ -95,7 +105,7 @@ def partition(
     with built_aside(root, info, force=force) as run:
         write_data(run, division, progress)
         write_round_zero(run, model)
-    return _result(Run.open(root), already_done=False)
+    return _result(Run.open(root), already_done=False, report=model.report)
 
 
 def _dataset(source: DataSource, seed: int, progress: Progress) -> Dataset:
@@ -157,7 +167,7 @@ def _completed(run: Run, division: Division, progress: Progress) -> Partition:
     return _result(run, already_done=False)
 
 
-def _result(run: Run, *, already_done: bool) -> Partition:
+def _result(run: Run, *, already_done: bool, report: "StartReport | None" = None) -> Partition:
     written = PartitionFile.try_read(run.partition_file)
     if written is None:
         raise BadInputError("was damaged just after it was written", path=run.partition_file)
@@ -182,6 +192,8 @@ def _result(run: Run, *, already_done: bool) -> Partition:
         skipped=written.skipped,
         heterogeneity=heterogeneity(written.label_counts),
         shard_bytes=sum(shard.bytes for shard in written.shards.values()),
+        **inputs_of(run.info),
+        start_weights=report,
         next=train_command(run, sampled_clients(run.info, 1)),
         all_rounds=run_command(run),
     )

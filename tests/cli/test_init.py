@@ -167,7 +167,7 @@ def test_values_that_cannot_be_used_are_refused(tmp_path, changes, option):
 
 @pytest.mark.parametrize("option", [{"normalize": "imagenet"}, {"pretrained": True}])
 def test_grey_pictures_get_the_mean_of_imagenets_constants(option):
-    start = replace(LINEAR, **option)
+    start = replace(LINEAR, **option).settled()
     assert start.normalization("uint8", 3) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert start.normalization("uint8", 1) == ((0.449,), (0.226,))
     with pytest.raises(UsageError, match=f"--{next(iter(option))}.* have 4"):

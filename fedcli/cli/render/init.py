@@ -3,6 +3,7 @@
 from rich.console import RenderableType
 
 from fedcli.cli.render.next import next_lines, to_send
+from fedcli.cli.render.start import start_lines
 from fedcli.cli.render.window import window_line
 from fedcli.run import Run
 from fedcli.steps.init import InitResult
@@ -25,6 +26,7 @@ def render(result: InitResult, run: Run) -> list[RenderableType]:
         f" {', '.join(result.clients) or 'any'}",
         *window_line(result.window),
         *signed,
+        *start_lines(result),
         "",
         *to_send("the clients", result.send),
         *next_lines(run),

@@ -4,6 +4,7 @@ from rich.console import RenderableType
 
 from fedcli.cli.render.label_table import label_table
 from fedcli.cli.render.output import size_of
+from fedcli.cli.render.start import start_lines
 from fedcli.cli.render.window import window_line
 from fedcli.datasets.folder_tree import some
 from fedcli.steps.partition import Partition
@@ -30,6 +31,7 @@ def render(result: Partition) -> list[RenderableType]:
         f"examples: {', '.join(parts)} ({size_of(result.shard_bytes)})",
         *([f"left out, cannot be decoded: {some(result.skipped)}"] if result.skipped else []),
         *window_line(result.window),
+        *start_lines(result),
         *([f"moved to reach --min-size: {result.repaired}"] if result.repaired else []),
         "",
         *label_table(result.label_counts, result.classes),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from fedcli import __version__
+from fedcli.datasets.windows import spelled
 from fedcli.errors import ConflictError, NotReadyError, UsageError
 from fedcli.exporting.card import ExportedFile, Facts, card
 from fedcli.exporting.history import chain, history
@@ -150,6 +151,8 @@ def _encoded(run: Run, format: str, model: _Model, own_model: str | None) -> byt
         "fedcli_round": str(model.round.number),
         "fedcli_sha256": model.sha256,
     }
+    if run.info.dataset.window is not None:
+        notes["fedcli_window"] = spelled(run.info.dataset.window)
     if format == "safetensors":
         return as_safetensors(model.weights, notes)
     from fedcli.exporting.with_torch import as_onnx, saved

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors import safe_open
 
 from fedcli.datasets import DataOptions, load_dataset, pictures
 from fedcli.datasets.own import load_examples
@@ -217,6 +218,8 @@ def test_the_window_of_a_run_is_stated_and_used_by_every_command(tmp_path, cli, 
     card = next(tmp_path.glob("model*.md")).read_text()
     assert "clip(v, 0, 4095)" in card
     assert "--window 0,4095" in card
+    with safe_open(tmp_path / "model.safetensors", "np") as exported:
+        assert exported.metadata()["fedcli_window"] == "0,4095"
 
 
 def test_partition_writes_windowed_examples(tmp_path, cli, monkeypatch):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from fedcli.errors import UsageError
 from fedcli.models.generators import seeded_generators
@@ -97,6 +98,8 @@ def build(
     """
     with seeded_generators(stream_seed(seed, "model")):
         module = _build_named(model, num_classes, shape, own)
+        if any(map(is_lazy, module.parameters())):
+            try_model(module, model, shape)  # gives them their shapes
         if model.lora is not None:
             add_adapters(module, try_model(module, model, shape), model.lora, model.lora_scale)
         return module

@@ -61,3 +61,41 @@ def _recorded_calls(module: nn.Module) -> Iterator[list[str]]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def try_training(module: nn.Module, shape: tuple[int, ...], num_classes: int, where: str) -> None:
+    """Train a network on two batches of random examples, the last one smaller; change it freely.
+
+    Raises ``UsageError``, whose message begins with ``where``, if the network fails, returns
+    anything but logits (N, classes), or if its tensors do not keep their names and shapes.
+    """
+    if odd := [name for name, held in module.state_dict().items() if not isinstance(held, Tensor)]:
+        raise UsageError(
+            f"{where}: its state_dict holds {odd[0]!r}, which is no tensor",
+            hint="keep it in a buffer instead, or leave out get_extra_state",
+        )
+    before = _shapes(module)
+    module.train()
+    for count in (3, 2):
+        try:
+            output = module(torch.randn(count, *shape))
+            found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            if found == [count, num_classes] and output.requires_grad:
+                output.float().logsumexp(1).sum().backward()
+        except Exception as error:
+            raise UsageError(f"{where} makes it fail in training: {in_one_line(error)}") from error
+        if found != [count, num_classes]:
+            raise UsageError(
+                f"{where}: expected an output of shape {[count, num_classes]} in training too,"
+                f" found {found}",
+                hint="return the logits alone, also in training mode",
+            )
+    if changed := sorted(name for name, _ in before.items() ^ _shapes(module).items()):
+        raise UsageError(
+            f"{where}: its forward creates or resizes tensor {changed[0]!r} in training",
+            hint="create it in __init__ with its final shape, or with persistent=False",
+        )
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}

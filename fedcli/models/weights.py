@@ -11,10 +11,11 @@ from fedcli.errors import BadInputError, UsageError
 from fedcli.formats.dtypes import BFLOAT16, Array
 from fedcli.formats.metadata import Role
 from fedcli.models import Shape, build, check_model, is_from_torchvision, try_model
+from fedcli.models.generators import seeded_generators
 from fedcli.models.start_weights import StartReport, copy_start_weights
 from fedcli.models.state_dicts import StateDict, find_state_dict
 from fedcli.models.ties import ties_of
-from fedcli.models.trial import Trial
+from fedcli.models.trial import Trial, try_training
 from fedcli.models.weight_files import read_weight_file
 from fedcli.run.info import ModelInfo
 
@@ -114,6 +115,11 @@ def initial_tensors(
     module = build(model, num_classes, shape, own=own_factory, seed=seed)
     trial = try_model(module, model, shape)
     _check_output(trial, model, num_classes, shape)
+    if model.is_users_own:
+        again = build(model, num_classes, shape, own=own_factory, seed=seed)
+        with seeded_generators(seed):
+            where = f"--model {model.name}: an example of shape {list(shape)}"
+            try_training(again, shape, num_classes, where)
     report = None
     if pretrained:
         from fedcli.models.from_torchvision import pretrained_weights

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fedcli.errors import UsageError
 from fedcli.formats.records import encode
 from fedcli.formats.training_record import TrainingRecord
 from fedcli.plan.train import NOT_RECORDED, TRAIN_OPTIONS, TrainPlan
@@ -10,7 +11,16 @@ from fedcli.text import printable
 
 _MOST = 8  # options, and characters of a text: clients may record anything, and there may be many
 _MOST_TEXT = 40
+_COMPARED = ("algorithm", *(key for key in TRAIN_OPTIONS if key != "algorithm"))
 _ALWAYS = {"optimizer", "lr", "batch_size"}  # in what train-client records
+
+
+def planned(plan: TrainPlan, round_number: int) -> dict[str, Any]:
+    """Return the options of a round's training as an update that follows the plan records them."""
+    try:
+        return plan.resolved().recorded(round_number)
+    except UsageError:  # a schedule that has come to 0
+        return {key: v for key, v in plan.resolved().as_json().items() if key not in NOT_RECORDED}
 
 
 def departures(plan: TrainPlan, round_number: int, training: TrainingRecord) -> dict[str, Any]:
@@ -18,10 +28,10 @@ def departures(plan: TrainPlan, round_number: int, training: TrainingRecord) -> 
 
     A record of another program may lack options; only those that it has are compared.
     """
-    expected, found = plan.recorded(round_number), encode(training)
+    expected, found = planned(plan, round_number), encode(training)
     if "epochs" in found:
         found.pop("steps", None)
-    keys = [key for key in TRAIN_OPTIONS if key not in NOT_RECORDED]
+    keys = [key for key in _COMPARED if key not in NOT_RECORDED]
     if plan.local.keeps_layers:
         keys.remove("local_layers")  # they follow from the model
     if _ALWAYS - found.keys():

@@ -14,6 +14,7 @@ from fedcli.reporting.model import ClientRound, Note, RoundReport, RunReport
 from fedcli.reporting.notes import notes_on
 from fedcli.reporting.optional_files import OptionalFiles
 from fedcli.reporting.rules import rule_label
+from fedcli.reporting.training import algorithm_label, training_of
 from fedcli.reporting.words import named
 from fedcli.run import Run
 from fedcli.run.next_command import evaluate_command
@@ -29,6 +30,7 @@ def collect(run: Run, label: str) -> RunReport:
     files = OptionalFiles(run)
     partition = files.read(PartitionFile, run.partition_file)
     rounds, remarks = _rounds(run, files)
+    training = training_of(run.info.plan.train, rounds)
     test = partition.shards.get("test.safetensors") if partition else None
     report = RunReport(
         label=label,
@@ -44,6 +46,10 @@ def collect(run: Run, label: str) -> RunReport:
         clients=client_reports(run, rounds, partition),
         notes=(),
         heterogeneity=partition.heterogeneity if partition else None,
+        seed=run.info.seed,
+        parameters=partition.parameters if partition else {},
+        training=training,
+        algorithm=algorithm_label(training),
     )
     return replace(report, notes=(*files.notes(), *notes_on(run, report, partition), *remarks))
 

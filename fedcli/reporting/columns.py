@@ -66,6 +66,11 @@ SUMMARY = (
     Column[Summary]("best (%)", _best),
     Column[Summary]("communication (MB)", "bytes_total", megabytes),
 )
+# Of two classes, where an accuracy says little if one is rare.
+TWO_CLASSES = (
+    Column[Summary]("bal. (%)", "balanced_accuracy", percent),
+    Column[Summary]("AUC", "auc", three_decimals),
+)
 
 
 def _accepted(round_: RoundReport) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedcli.formats.evaluation import Score
-from fedcli.formats.manifest import Absence, PartialContribution
+from fedcli.formats.manifest import Absence, BoundedClaim, PartialContribution
 from fedcli.formats.partition import Heterogeneity
 from fedcli.formats.telemetry import EpochFigures
 from fedcli.reporting.words import model_named
@@ -60,7 +60,8 @@ def subject_of(score: Score) -> Subject:
 class ClientRound:
     """One client in one round: its update, and how its training went if that is known.
 
-    ``norm``, ``cosine``, ``distance`` and ``kept`` are as in ``Contribution``. ``update_round`` is
+    ``norm``, ``cosine``, ``distance``, ``kept``, ``steps`` and ``departures`` are as in
+    ``Contribution``. ``update_round`` is
     the round that the update was trained for, an earlier one if it came late.
     """
 
@@ -73,6 +74,8 @@ class ClientRound:
     cosine: float | None = None
     distance: float | None = None
     kept: bool = True
+    steps: int | None = None
+    departures: dict[str, Any] = field(default_factory=dict)
     seconds: float | None = None
     images_per_second: float | None = None
     device: str | None = None
@@ -115,6 +118,8 @@ class RoundReport:
     missing: tuple[Absence, ...] = ()
     late: tuple[Absence, ...] = ()
     rejected: tuple[Absence, ...] = ()
+    bounded: tuple[BoundedClaim, ...] = ()
+    remarks: tuple[str, ...] = ()
     bytes_up: int | None = None
     bytes_down: int | None = None
     bytes_total: int | None = None
@@ -177,6 +182,8 @@ class RunReport:
 
     Runs that are tested on the same examples have the same ``test_content_sha256``.
     ``heterogeneity`` says how much the clients' examples differ; it is None if they keep theirs.
+    ``parameters`` are those of the scheme. ``training`` has the options of the latest training, and
+    ``algorithm`` names its algorithm in words.
     """
 
     label: str
@@ -192,6 +199,10 @@ class RunReport:
     clients: tuple[ClientReport, ...]
     notes: tuple[Note, ...]
     heterogeneity: Heterogeneity | None = None
+    seed: int | None = None
+    parameters: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    algorithm: str | None = None
 
     def complete_rounds(self) -> tuple[RoundReport, ...]:
         """Return the rounds that have a global model, round 0 among them."""
@@ -203,9 +214,37 @@ class RunReport:
 
     @property
     def facts(self) -> tuple[str, ...]:
-        """The data set, the model, the scheme and the latest rule, as far as they are known."""
-        rule = next((r.rule for r in reversed(self.trained_rounds()) if r.rule), None)
-        return tuple(filter(None, (self.dataset, self.model, self.scheme, rule)))
+        """The data, the model, how it was cut, trained and combined, as far as they are known."""
+        known = [round_ for round_ in self.trained_rounds() if round_.rule]
+        rule, strategy = (known[-1].rule, known[-1].strategy) if known else (None, None)
+        algorithm = None if self.algorithm == "fedavg" else self.algorithm
+        if algorithm is not None and self.training.get("algorithm") == strategy:
+            rule = None if rule == strategy else rule  # one name for both halves
+        lr, seed = self.training.get("lr"), self.seed
+        return tuple(
+            filter(
+                None,
+                (
+                    self.dataset,
+                    self.model,
+                    self._cut,
+                    algorithm,
+                    None if rule is None else f"combined by {rule}" if algorithm else rule,
+                    None if lr is None else f"lr {lr:g}",
+                    None if seed is None else f"seed {seed}",
+                ),
+            )
+        )
+
+    @property
+    def _cut(self) -> str | None:
+        """The scheme with its numbers, such as ``dirichlet (alpha 0.5)``."""
+        numbers = [
+            f"{name.replace('_', ' ')} {value:g}"
+            for name, value in self.parameters.items()
+            if type(value) in (int, float)
+        ]
+        return f"{self.scheme} ({', '.join(numbers)})" if self.scheme and numbers else self.scheme
 
     def latest(self, subject: Subject) -> tuple[RoundReport, Score] | None:
         """Return the latest score of a subject, and its round."""
@@ -220,13 +259,16 @@ class Summary:
     """The row of one run in the main table.
 
     ``round`` is the last complete round that was evaluated, else the last complete one.
-    ``accuracy`` and ``loss`` are of that round; ``bytes_total`` is what had been exchanged by then.
+    ``accuracy``, ``balanced_accuracy``, ``auc`` (of two classes) and ``loss`` are of that round;
+    ``bytes_total`` is what had been exchanged by then.
     """
 
     label: str
     centralised: bool
     round: int | None
     accuracy: float | None
+    balanced_accuracy: float | None
+    auc: float | None
     loss: float | None
     best_accuracy: float | None
     best_round: int | None

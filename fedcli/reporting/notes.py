@@ -4,6 +4,7 @@ from fedcli.formats.partition import PartitionFile
 from fedcli.reporting.absences import absence_notes
 from fedcli.reporting.model import Note, RoundReport, RunReport
 from fedcli.reporting.standouts import standout_notes
+from fedcli.reporting.training import bound_notes, departure_notes
 from fedcli.reporting.words import rounds_named
 from fedcli.run import Run
 from fedcli.run.next_command import evaluate_command, train_command
@@ -15,6 +16,9 @@ def notes_on(run: Run, report: RunReport, partition: PartitionFile | None) -> tu
     return (
         *_centralised(report, partition),
         *standout_notes(report.complete_rounds()),
+        *bound_notes(report.complete_rounds()),
+        *departure_notes(run.info.plan.train, report.complete_rounds()),
+        *_remarks(report),
         *_not_evaluated(run, report),
         *_open_round(run, report),
         *_incomplete(report),
@@ -31,6 +35,14 @@ def _centralised(report: RunReport, partition: PartitionFile | None) -> list[Not
     if sum(sizes):
         text += f"; collecting them once costs {sum(sizes) / 1e6:.1f} MB (decoded)"
     return [Note(text)]
+
+
+def _remarks(report: RunReport) -> list[Note]:
+    said: dict[str, list[int]] = {}
+    for round_ in report.complete_rounds():
+        for remark in round_.remarks:
+            said.setdefault(remark, []).append(round_.number)
+    return [Note(f"{rounds_named(numbers)}: {remark}") for remark, numbers in said.items()]
 
 
 def _not_evaluated(run: Run, report: RunReport) -> list[Note]:

@@ -11,9 +11,12 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from statistics import median
 
+import numpy as np
+
 from fedcli.formats.client_ids import client_order, natural_key
 from fedcli.reporting.model import ClientRound, Note, RoundReport
 from fedcli.reporting.words import named, rounds_named
+from fedcli.strategies.claims import reachable
 
 FEWEST = 4  # clients; among fewer, nobody can tell which is the odd one
 FACTOR = 3.0  # times the median, above which a norm or a distance may stand out
@@ -60,7 +63,7 @@ def factor(value: float) -> str:
 def marks_of(round_: RoundReport) -> dict[str, Marks]:
     """Return the marks of every client that stands out in a round."""
     clients = round_.clients
-    more = _times_the_examples(clients)
+    more = _longer(clients)
     norms = _far_above({c.client: c.norm for c in clients}, more)
     distances = _far_above({c.client: c.distance for c in clients}, more)
     against = _against({c.client: c.cosine for c in clients}, {*norms, *distances})
@@ -74,11 +77,26 @@ def marks_of(round_: RoundReport) -> dict[str, Marks]:
     return {client: found for client, found in marks.items() if found}
 
 
-def _times_the_examples(clients: Sequence[ClientRound]) -> dict[str, float]:
-    """Return each client's number of examples as a multiple of the median."""
-    counts = {c.client: c.num_examples for c in clients if c.num_examples}
-    middle = median(counts.values()) if counts else 1
-    return {client: count / middle for client, count in counts.items()}
+def _longer(clients: Sequence[ClientRound]) -> dict[str, float]:
+    """Return by which factor an honest update of each client may be longer than usual.
+
+    It grows with the number of local steps if all lead the same way. Without steps, the number of
+    examples says how many there may be, and the length grows with its square root. Claims count
+    within their bounds: else a client could hide behind numbers that nobody can check.
+    """
+    steps = {client.client: float(client.steps) for client in clients if client.steps}
+    if len(steps) == len(clients):
+        return _times_the_median(steps)
+    counts = {c.client: float(c.num_examples) for c in clients if c.num_examples}
+    return {client: math.sqrt(more) for client, more in _times_the_median(counts).items()}
+
+
+def _times_the_median(claimed: Mapping[str, float]) -> dict[str, float]:
+    if not claimed:
+        return {}
+    used = reachable(np.array(list(claimed.values()))).tolist()
+    middle = median(used)
+    return {client: value / middle for client, value in zip(claimed, used, strict=True)}
 
 
 def _known(values: Mapping[str, float | None]) -> dict[str, float]:
@@ -95,10 +113,8 @@ def _spread(values: Sequence[float]) -> float:
 def _far_above(values: Mapping[str, float | None], more: Mapping[str, float]) -> dict[str, float]:
     """Return, as multiples of the median, the values far above it.
 
-    All bounds are on logarithms: if norms spread by factors, ``FACTOR`` alone is not unusual. A
-    client with ``more`` examples than the median takes more local steps, so its norm may grow with
-    their square root. If it were allowed more, a client could hide behind a number of examples
-    that nobody can check.
+    All bounds are on logarithms: if norms spread by factors, ``FACTOR`` alone is not unusual.
+    ``more`` are the factors by which honest updates may be longer.
     """
     known = {client: value for client, value in _known(values).items() if value > 0}
     if len(known) < FEWEST:
@@ -109,7 +125,7 @@ def _far_above(values: Mapping[str, float | None], more: Mapping[str, float]) ->
     return {
         client: math.exp(log - middle)
         for client, log in logs.items()
-        if log - middle > bound + max(0.0, math.log(more.get(client, 1.0)) / 2)
+        if log - middle > bound + max(0.0, math.log(more.get(client, 1.0)))
     }
 
 

@@ -6,7 +6,16 @@ from operator import attrgetter
 
 from fedcli.formats.evaluation import ClassScore, Score
 from fedcli.reporting.client_tables import clients_table, participation_table, updates_table
-from fedcli.reporting.columns import ACCURACY, CLASSES, HETEROGENEITY, LOSS, ROUNDS, SCORES, SUMMARY
+from fedcli.reporting.columns import (
+    ACCURACY,
+    CLASSES,
+    HETEROGENEITY,
+    LOSS,
+    ROUNDS,
+    SCORES,
+    SUMMARY,
+    TWO_CLASSES,
+)
 from fedcli.reporting.headline import subjects
 from fedcli.reporting.layout import (
     UNKNOWN,
@@ -18,7 +27,7 @@ from fedcli.reporting.layout import (
     percent,
     tabulate,
 )
-from fedcli.reporting.model import Report, RoundReport, RunReport, Subject
+from fedcli.reporting.model import Report, RoundReport, RunReport, Subject, Summary
 from fedcli.text import printable
 
 RUN_WIDTH = 22  # characters, after which the name of a run is broken in the main table
@@ -31,7 +40,10 @@ _CLASS, _EVALUATION = Heading("class", CellKind.TEXT), Heading("evaluation", Cel
 def summary_table(report: Report) -> Table:
     """Return the main table: method, accuracy and communication, one row per run."""
     rows = ((_method(row.label, row.centralised), row) for row in report.summary)
-    return tabulate("", Heading("method", CellKind.TEXT, RUN_WIDTH), SUMMARY, rows, keep_empty=True)
+    columns: Sequence[Column[Summary]] = SUMMARY
+    if any(row.auc is not None for row in report.summary):
+        columns = (*SUMMARY[:2], *TWO_CLASSES, *SUMMARY[2:])
+    return tabulate("", Heading("method", CellKind.TEXT, RUN_WIDTH), columns, rows, keep_empty=True)
 
 
 def _method(label: str, centralised: bool) -> str:

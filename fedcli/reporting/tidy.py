@@ -10,7 +10,7 @@ Columns
     classes     the classes an evaluation was limited to, joined by ``;``; empty for all
     class       the class that the value is about; empty for all together
     measure     what was measured
-    value       a number
+    value       a number; 1 for ``algorithm`` and ``strategy``, whose names are ``data``
 
 Text is printable and no formula (``spreadsheet_text``); values are numbers.
 ``docs/commands/report.md`` lists the measures; those of a table are declared with its columns. A
@@ -41,6 +41,11 @@ HEADER = (
     "value",
 )
 
+SETUP = (
+    *("seed", "clients", "rounds", "alpha", "epochs", "steps", "lr", "batch_size", "momentum"),
+    *("mu", "proximal", "temperature", "feddyn_alpha", "server_lr", "server_momentum", "trim"),
+    *("byzantine", "clip_norm", "q"),
+)
 Cells = dict[str, object]
 
 
@@ -70,6 +75,7 @@ def _measured(columns: Iterable[Column[Row]], row: Row) -> Iterator[Cells]:
 
 
 def _run(run: RunReport) -> Iterator[Cells]:
+    yield from _setup(run)
     if run.heterogeneity:
         yield from _measured(HETEROGENEITY, run.heterogeneity)
     for client in run.clients:
@@ -78,6 +84,20 @@ def _run(run: RunReport) -> Iterator[Cells]:
     for round_ in run.rounds:
         for row in _round(round_):
             yield {"round": round_.number, **row}
+
+
+def _setup(run: RunReport) -> Iterator[Cells]:
+    """Yield what runs of a comparison may differ in: the names of their methods, and options."""
+    last = next(iter(reversed(run.trained_rounds())), None)
+    names = {"algorithm": run.training.get("algorithm"), "strategy": last and last.strategy}
+    for name, value in names.items():
+        if value:
+            yield {"measure": name, "data": value, "value": 1}
+    found = {**run.parameters, **run.training, **(last.options if last else {})}
+    found |= {"seed": run.seed, "clients": len(run.clients), "rounds": len(run.trained_rounds())}
+    for name in SETUP:
+        if type(found.get(name)) in (int, float):
+            yield {"measure": name, "value": found[name]}
 
 
 def _round(round_: RoundReport) -> Iterator[Cells]:

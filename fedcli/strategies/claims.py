@@ -68,6 +68,11 @@ def of_the_others(values: Values, rank: Callable[[int], int] = upper_rank) -> Va
     return result
 
 
+def reachable(values: Values) -> Values:
+    """Return claimed values (n,) as far as they count beside the others'."""
+    return np.minimum(values, MOST * of_the_others(values))
+
+
 def _lower_rank(count: int) -> int:
     return (count - 2) // 2
 
@@ -80,7 +85,7 @@ def within_reach(
     Return the values that count, float64 (n,), and the claims that were bounded.
     """
     claimed = np.array(values, np.float64)
-    used = np.minimum(claimed, MOST * of_the_others(claimed))
+    used = reachable(claimed)
     if both and len(claimed) >= FEWEST:
         used = np.maximum(used, of_the_others(claimed, _lower_rank) / MOST)
     return used, _changed(clients, what, claimed, used)

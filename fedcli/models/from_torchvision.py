@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from fedcli.errors import StorageError, UsageError, is_memory_error
+from fedcli.errors import BadInputError, StorageError, UsageError, is_memory_error
 from fedcli.models.state_dicts import StateDict
 from fedcli.user_code import in_one_line
 
@@ -31,7 +31,10 @@ def build_from_torchvision(
     """Build a classifier with ``num_classes`` outputs and random initial weights.
 
     With ``transform_input``, it renormalises its inputs as torchvision's weights expect them.
+    Raises ``BadInputError`` for an unknown name.
     """
+    if name not in names():  # options are checked before; this one is from run.json
+        raise BadInputError(f"run.json: this torchvision has no model {name!r}")
     options = dict(_OPTIONS.get(name, {}))
     if transform_input:
         options["transform_input"] = True

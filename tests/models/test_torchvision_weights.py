@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from fedcli.errors import StorageError, UsageError
+from fedcli.errors import BadInputError, StorageError, UsageError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.models import build, takes_rgb
 from fedcli.models.from_torchvision import with_current_names
@@ -175,3 +175,8 @@ def test_what_torchvision_cannot_load_is_told_in_one_line(
         initial_tensors(ModelInfo("resnet18"), 2, (3, 32, 32), 0, pretrained=True)
     assert "checkpoints" in str(caught.value.hint)
     assert "\n" not in caught.value.message
+
+
+def test_a_run_of_an_unknown_model_is_refused_where_it_is_built() -> None:
+    with pytest.raises(BadInputError, match=r"run.json: this torchvision has no model 'resnet999'"):
+        build(ModelInfo("resnet999"), 2, (3, 32, 32), own=None, seed=0)

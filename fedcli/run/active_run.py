@@ -66,6 +66,14 @@ class RunMarker:
                 self._path.unlink(missing_ok=True)
 
 
+def forget_killed_run(run: Run) -> None:
+    """Remove the mark that a killed ``fedcli run`` left behind."""
+    found = read_active_run(run)
+    if found is not None and not found.is_active:
+        with contextlib.suppress(OSError):
+            run.running_file.unlink(missing_ok=True)
+
+
 @dataclass(frozen=True)
 class ActiveRun:
     """A ``fedcli run`` as last reported, ``seconds_ago``; its state is as in ``Training``."""

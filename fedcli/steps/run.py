@@ -12,7 +12,7 @@ from fedcli.plan import check_halves
 from fedcli.plan.rule import resolve
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
-from fedcli.run.active_run import RunMarker
+from fedcli.run.active_run import RunMarker, forget_killed_run
 from fedcli.run.next_command import train_command
 from fedcli.run.participation import Invitation, Quorum
 from fedcli.run.sampling import sampled_clients
@@ -75,6 +75,7 @@ def run_rounds(
     progress.start("rounds", total)
     done = []
     if not total and keep_updates is None:
+        forget_killed_run(run)
         return RunResult(run.latest_round().number, ())
     with RunMarker(run, rounds), Steps(run.root, run.info.model.name) as steps:
         for number in unscored:

@@ -284,8 +284,12 @@ def test_a_manifest_cannot_excuse_an_update_that_it_accepts(tiny_run: Run) -> No
     assert changed == {"rounds/0001/aggregate.json", "rounds/0001/updates/1.safetensors"}
 
 
-def test_what_an_update_says_of_its_training_is_limited(tiny_run: Run) -> None:
-    deliver(tiny_run, "0", tensors(0), training={"freeze": ["x" * 100] * 1000})
+def test_what_an_update_says_of_its_training_is_limited(
+    tiny_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as hostile:  # fedcli itself writes no such record
+        hostile.setattr("fedcli.formats.metadata._MOST_TRAINING", 10**6)
+        deliver(tiny_run, "0", tensors(0), training={"freeze": ["x" * 100] * 1000})
     for client in "12":
         deliver(tiny_run, client, tensors(1))
     (rejected,) = aggregate(tiny_run, min_clients=2).rejected

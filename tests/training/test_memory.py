@@ -260,7 +260,7 @@ def test_it_is_said_recorded_and_no_other_input(run: Run, monkeypatch: pytest.Mo
     train("1", micro_batch=8)
     assert _facts(run, "1")[0]["micro_batch"] == 4
     assert train("1", micro_batch=8)[1] == [True]
-    with pytest.raises(Exception, match="micro_batch 4, now 2"):
+    with pytest.raises(Exception, match="--micro-batch 4, not 2"):
         train("1", micro_batch=2)
     # on a larger machine the same is asked for, and there already
     monkeypatch.setitem(LIMIT, "most", 1000)

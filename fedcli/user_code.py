@@ -30,7 +30,7 @@ def load_attribute(name: str, option: str) -> Any:
             value = getattr(value, part)
     except (Exception, SystemExit) as error:
         raise UsageError(
-            f"{option} {name}: cannot be imported: {in_one_line(error)}", hint=SHOW_WHERE
+            f"{option} {name}: cannot be imported: {with_place(error)}", hint=SHOW_WHERE
         ) from error
     return value
 
@@ -46,13 +46,17 @@ def blamed(error: BaseException) -> UsageError | None:
     Libraries raise errors of their own about a model that does not do what training needs. Ending
     the process is blamed only on code that did it.
     """
-    place = _own_place(error)
-    if not _NAMED or (place is None and isinstance(error, SystemExit)):
+    if not _NAMED or (_own_place(error) is None and isinstance(error, SystemExit)):
         return None
     name, option = next(reversed(_NAMED.items()))
-    where = "" if place is None else f" ({place})"
     what = "ended the process" if isinstance(error, SystemExit) else "failed"
-    return UsageError(f"{option} {name}: {what}: {in_one_line(error)}{where}", hint=SHOW_WHERE)
+    return UsageError(f"{option} {name}: {what}: {with_place(error)}", hint=SHOW_WHERE)
+
+
+def with_place(error: BaseException) -> str:
+    """Return ``in_one_line``, with the file and the line of the user's code if it failed there."""
+    place = _own_place(error)
+    return in_one_line(error) if place is None else f"{in_one_line(error)} ({place})"
 
 
 def _own_place(error: BaseException) -> str | None:

@@ -20,7 +20,8 @@ class RoundStart:
     trained and sent, by name. ``kept`` is the client's state from its last round, by tensor name,
     empty in the first; ``server`` is the slot of the server's state that the algorithm reads,
     empty before the server has any. ``full_gradient`` returns the gradients of the mean loss over
-    all examples at the module's parameters, by the names of ``shared``.
+    all examples at the module's parameters, by the names of ``shared``. ``copied`` returns a copy
+    of the module.
     """
 
     lr: float
@@ -31,6 +32,7 @@ class RoundStart:
     kept: Mapping[str, "Tensor"]
     server: Mapping[str, "Tensor"]
     full_gradient: Callable[[], dict[str, "Tensor"]]
+    copied: Callable[[], "nn.Module"]
 
     def initial(self) -> "dict[str, Tensor]":
         """Return a copy of the shared parameters, before any step."""

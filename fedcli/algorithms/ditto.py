@@ -9,7 +9,6 @@ where w_t is the global model of the round. v_k stays with the client and starts
 global model that the client receives.
 """
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -42,7 +41,7 @@ class PersonalModel(Term):
     """Trains a personal model after the shared one, to which it adds nothing."""
 
     def __init__(self, start: RoundStart, pull: float) -> None:
-        self.module = copy.deepcopy(start.module)
+        self.module = start.copied()
         parameters = dict(self.module.named_parameters())
         mine = [parameters[name] for name in start.shared]
         self.term = Proximal(pull, mine, start.shared.values())

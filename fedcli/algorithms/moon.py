@@ -12,7 +12,6 @@ mode. In a client's first round z_prev would equal z_glob, so the term, a consta
 omitted.
 """
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -54,10 +53,10 @@ class Contrastive(Term):
         self.module = start.module
         self.others: list[Features] = []
         if start.kept and self.mu:
-            old = [_frozen(start.module) for _ in ("global", "previous")]
+            old = [_frozen(start.copied()) for _ in ("global", "previous")]
             old[1].load_state_dict(dict(start.kept))
             self.others = [Features(module) for module in old]
-        self.features = Features(start.module)  # last, because copies of a module keep its hooks
+        self.features = Features(start.module)
 
     def loss(self, logits: "Tensor") -> "Tensor | None":
         """Return μ times the contrastive term of the batch."""
@@ -95,14 +94,18 @@ class Features:
         self.inputs = self.last = self._nothing = torch.empty(0)
         self._hooks = [module.register_forward_pre_hook(self._given)]
         # The order of calls decides which layer is the last.
-        self._hooks += [layer.register_forward_pre_hook(self._at_linear) for layer in layers]
+        self._hooks += [
+            layer.register_forward_pre_hook(self._at_linear, with_kwargs=True) for layer in layers
+        ]
 
     def _given(self, _: "nn.Module", arguments: "tuple[Tensor]") -> None:
         self.inputs = arguments[0]
         self.last = self._nothing  # frees the activations of a batch that did not fit
 
-    def _at_linear(self, _: "nn.Module", arguments: "tuple[Tensor]") -> None:
-        self.last = arguments[0].flatten(1)
+    def _at_linear(
+        self, _: "nn.Module", arguments: "tuple[Tensor, ...]", named: "Mapping[str, Tensor]"
+    ) -> None:
+        self.last = (arguments[0] if arguments else named["input"]).flatten(1)
 
     def of(self, inputs: "Tensor") -> "Tensor":
         """Return the features of a batch."""
@@ -116,4 +119,4 @@ class Features:
 
 
 def _frozen(module: "nn.Module") -> "nn.Module":
-    return copy.deepcopy(module).requires_grad_(False).eval()
+    return module.requires_grad_(False).eval()

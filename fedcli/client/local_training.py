@@ -89,10 +89,11 @@ class Assignment:
 
     ``kept`` is the state of the client's algorithm, ``local`` its own layers and ``server`` the
     slot of the server's state, all by tensor name; ``resume`` is the content and the path of a
-    training checkpoint.
+    training checkpoint. ``build`` returns a new network of the same kind.
     """
 
     module: nn.Module
+    build: Callable[[], nn.Module]
     source: Source
     plan: TrainPlan
     lr: float
@@ -220,7 +221,16 @@ def _start(
         kept,
         server,
         full_gradient,
+        lambda: _copy_of(given),
     )
+
+
+def _copy_of(given: Assignment) -> nn.Module:
+    """Return a copy of the module, built anew: not every network can be copied with its tensors."""
+    copy = given.build().to(given.device).to(memory_format=torch.channels_last)
+    copy.load_state_dict(given.module.state_dict())
+    _trainable(copy, given.tensors)
+    return copy
 
 
 def terms_of(plan: TrainPlan, start: RoundStart) -> list[Term]:

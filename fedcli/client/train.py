@@ -205,14 +205,21 @@ def _fit(
     observer: Observer,
 ) -> Trained:
     info, device, client = session.run.info, session.device, metadata.client or ""
-    module = build(
-        info.model, len(info.dataset.classes), info.dataset.shape, own=session.own, seed=info.seed
+    again = partial(
+        build,
+        info.model,
+        len(info.dataset.classes),
+        info.dataset.shape,
+        own=session.own,
+        seed=info.seed,
     )
+    module = again()
     check_ties(module, session.tensors.tied, session.base.path)
     load_arrays(module, session.base.values, session.base.path)
     with out_of_memory_as_error("a smaller --batch-size or --model, or another --device"):
         given = Assignment(
             module=module,
+            build=again,
             source=examples.source(device),
             plan=session.plan,
             lr=session.lr,

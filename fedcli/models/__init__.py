@@ -11,10 +11,10 @@ from fedcli.models.generators import seeded_generators
 from fedcli.models.lora import add_adapters
 from fedcli.models.resnet import NORMS, ResNet18
 from fedcli.models.small import CNN, Linear
-from fedcli.models.trial import Trial, try_out
+from fedcli.models.trial import TRIED, Trial, try_out
 from fedcli.randomness import stream_seed
 from fedcli.run.info import ModelInfo
-from fedcli.user_code import SHOW_WHERE, in_one_line, load_attribute
+from fedcli.user_code import SHOW_WHERE, load_attribute, with_place
 
 Shape = tuple[int, ...]
 Factory = Callable[[ModelInfo, int, Shape], nn.Module]
@@ -106,14 +106,14 @@ def build(
 
 
 def try_model(module: nn.Module, model: ModelInfo, shape: Shape) -> Trial:
-    """Pass one example of zeros through a network built by ``build``.
+    """Pass two examples of zeros through a network built by ``build``.
 
     Raises ``UsageError`` if the network fails.
     """
-    example = torch.zeros(1, *shape)
+    examples = torch.zeros(TRIED, *shape)
     if takes_rgb(model):
-        example = example.expand(-1, 3, -1, -1)
-    return try_out(module, example, f"--model {model.name}: an example of shape {list(shape)}")
+        examples = examples.expand(-1, 3, -1, -1)
+    return try_out(module, examples, f"--model {model.name}: an example of shape {list(shape)}")
 
 
 def _build_named(model: ModelInfo, num_classes: int, shape: Shape, own: str | None) -> nn.Module:
@@ -143,7 +143,7 @@ def _users_own(model: ModelInfo, num_classes: int, own: str | None) -> nn.Module
         module = factory(num_classes=num_classes)
     except Exception as error:
         raise UsageError(
-            f"--model {own}: cannot be called with num_classes={num_classes}: {in_one_line(error)}",
+            f"--model {own}: cannot be called with num_classes={num_classes}: {with_place(error)}",
             hint=SHOW_WHERE,
         ) from error
     if not isinstance(module, nn.Module):

@@ -1,4 +1,4 @@
-"""A trial run of a network on one example: its output and the layers it calls."""
+"""A trial run of a network on a few examples: its output and the layers it calls."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from fedcli.errors import UsageError
-from fedcli.user_code import in_one_line
+from fedcli.user_code import with_place
+
+TRIED = 2  # examples: a layer that normalises over the batch takes no single one
 
 
 @dataclass(frozen=True)
@@ -28,19 +30,19 @@ class Trial:
 
 
 @torch.no_grad()
-def try_out(module: nn.Module, example: Tensor, where: str) -> Trial:
-    """Pass an example (1, ...) through a network in evaluation mode, without changing the network.
+def try_out(module: nn.Module, examples: Tensor, where: str) -> Trial:
+    """Pass examples (N, ...) through a network in evaluation mode, without changing the network.
 
     Raises ``UsageError``, whose message begins with ``where``, if the network fails.
     """
     training = module.training
     with _recorded_calls(module) as called:
         try:
-            output = module.eval()(example)
+            output = module.eval()(examples)
         except Exception as error:
             raise UsageError(
-                f"{where} makes it fail: {in_one_line(error)}",
-                hint="another --image-size may work" if example.dim() == 4 else None,
+                f"{where} makes it fail: {with_place(error)}",
+                hint="another --image-size may work" if examples.dim() == 4 else None,
             ) from error
     module.train(training)
     return Trial(output, tuple(called))
@@ -83,7 +85,7 @@ def try_training(module: nn.Module, shape: tuple[int, ...], num_classes: int, wh
             if found == [count, num_classes] and output.requires_grad:
                 output.float().logsumexp(1).sum().backward()
         except Exception as error:
-            raise UsageError(f"{where} makes it fail in training: {in_one_line(error)}") from error
+            raise UsageError(f"{where} makes it fail in training: {with_place(error)}") from error
         if found != [count, num_classes]:
             raise UsageError(
                 f"{where}: expected an output of shape {[count, num_classes]} in training too,"

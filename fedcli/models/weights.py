@@ -15,7 +15,7 @@ from fedcli.models.generators import seeded_generators
 from fedcli.models.start_weights import StartReport, copy_start_weights
 from fedcli.models.state_dicts import StateDict, find_state_dict
 from fedcli.models.ties import ties_of
-from fedcli.models.trial import Trial, try_training
+from fedcli.models.trial import TRIED, Trial, try_training
 from fedcli.models.weight_files import read_weight_file
 from fedcli.run.info import ModelInfo
 
@@ -151,8 +151,8 @@ def _weights_in(path: Path, module: nn.Module, model: ModelInfo, last_layer: str
 def _check_output(trial: Trial, model: ModelInfo, num_classes: int, shape: Shape) -> None:
     output = trial.output
     found = list(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    if found != [1, num_classes]:
+    if found != [TRIED, num_classes]:
         raise UsageError(
             f"--model {model.name}: an example of shape {list(shape)}: expected an output of shape"
-            f" {[1, num_classes]}, found {found}"
+            f" {[TRIED, num_classes]}, found {found}"
         )

@@ -22,7 +22,7 @@ from fedcli.strategies.ranks import mean_around_median, median, trimmed_mean
 from fedcli.strategies.reweighting import centered_clipping, foolsgold, geometric_median
 from fedcli.strategies.selection import bulyan_selection, krum_scores, lowest, squared_distances
 from fedcli.strategies.weightings import WEIGHTINGS
-from fedcli.user_code import SHOW_WHERE, in_one_line
+from fedcli.user_code import SHOW_WHERE, with_place
 
 Prepare = Callable[[int, RuleOptions], RuleOptions]
 
@@ -196,7 +196,7 @@ def of_function(rule: Callable[[Array, Values], Any], name: str) -> Reducer:
                 result = np.asarray(rule(stack.astype(np.float64), shares.copy()))
             except Exception as error:
                 raise UsageError(
-                    f"--reduce {name}: raised {in_one_line(error)}", hint=SHOW_WHERE
+                    f"--reduce {name}: raised {with_place(error)}", hint=SHOW_WHERE
                 ) from error
             if result.shape != stack.shape[1:] or result.dtype.kind != "f":
                 raise UsageError(

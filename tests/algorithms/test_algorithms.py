@@ -1,8 +1,10 @@
 """Local algorithms against the objectives that they state, and against FedAvg where they are it."""
 
+import copy
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -404,7 +406,9 @@ def test_a_model_that_asks_for_no_gradients_is_refused(algorithm: str) -> None:
 
 def start_of(plan: TrainPlan, module: nn.Module, kept: Mapping[str, Tensor]) -> RoundStart:
     shared = dict(module.named_parameters())
-    return RoundStart(plan.lr, plan.momentum, 0.0, module, shared, kept, {}, dict)
+    return RoundStart(
+        plan.lr, plan.momentum, 0.0, module, shared, kept, {}, dict, partial(copy.deepcopy, module)
+    )
 
 
 def test_moons_old_models_are_in_evaluation_mode_and_stay_what_they_are() -> None:

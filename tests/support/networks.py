@@ -1,5 +1,6 @@
 """Small networks and pictures for tests of local training."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -65,6 +66,7 @@ def assignment(plan: TrainPlan, module: nn.Module, count: int = 40, **others: An
     plan = plan.resolved()
     return Assignment(
         module=module,
+        build=lambda: copy.deepcopy(module),
         source=InMemory(*pictures(count), CPU),
         plan=plan,
         lr=plan.lr,

@@ -73,7 +73,7 @@ def understand(root: Path, group: str | None = None) -> Understanding:
         found[role] = _classes_of(folder) if common else _part(folder, group, remarks)
     training = next(iter(found.values()))
     classes = tuple(sorted({name for name, _ in training.classes}))
-    _check_classes(root, training, classes, _instead(tree))
+    _check_classes(tree, training, classes)
     _check_known(found, classes)
     return Understanding(root, found, classes, _left_out(tree, found, base), tuple(remarks))
 
@@ -246,12 +246,15 @@ def _hold_classes(folder: Folder, classes: Collection[str]) -> bool:
     return bool(filled) and all(not one.pictures and _are_classes(one, classes) for one in filled)
 
 
-def _check_classes(root: Path, part: PartFolder, classes: Sequence[str], instead: str) -> None:
+def _check_classes(tree: FolderTree, part: PartFolder, classes: Sequence[str]) -> None:
     """Raise ``DataError`` for fewer than two classes, and for names that no file can hold."""
     if len(classes) < 2:
-        found = f"found one: {classes[0]!r}" if classes else f"found none{instead}"
+        found = f"found one: {classes[0]!r}" if classes else "found none"
+        tables = [one.name for one in tree.left_out if one.name.lower().endswith(".csv")]
         raise DataError(
-            f"expected one folder for each class, at least two, {found}", hint=_EXPECTED, path=root
+            f"expected one folder for each class, at least two, {found}{_instead(tree)}",
+            hint=f"if {some(tables)} has the labels: --labels-csv FILE" if tables else _EXPECTED,
+            path=tree.root.path,
         )
     bad = [folder for name, folder in part.classes if not is_utf8(name)]
     bad += [one for name, one in part.folder.filled.items() if part.groups and not is_utf8(name)]

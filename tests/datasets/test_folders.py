@@ -95,6 +95,7 @@ def test_the_one_folder_that_holds_everything_is_read_in_its_place(tmp_path):
         (("images/*.png",), "at least two, found one: 'images'"),
         (("a/*.png", "b/notes.txt"), "at least two, found one: 'a'"),
         (("1.png", "2.png"), "at least two, found none"),
+        (("a/1.dcmx", "b/2.dcmx"), "found none, but files of these kinds: .dcmx"),
         (("train/ant/1.png", "Train/bee/1.png", "test/ant/1.png"), "are both a train part"),
         (("train/ant/*.png", "train/bee/*.png"), "has train/ but no test part"),
         (("test/ant/*.png", "val/bee/*.png"), "but no training part"),
@@ -109,6 +110,12 @@ def test_what_can_be_read_in_no_way_or_in_two_is_refused(tmp_path, names, messag
     with pytest.raises(DataError, match=message) as caught:
         load(tree(tmp_path, *names))
     assert str(tmp_path) in caught.value.message
+
+
+def test_a_table_beside_pictures_without_class_folders_is_offered(tmp_path):
+    with pytest.raises(DataError, match="at least two, found one: 'images'") as caught:
+        load(tree(tmp_path, "images/*.png", "train.csv"))
+    assert caught.value.hint == "if train.csv has the labels: --labels-csv FILE"
 
 
 def test_folders_of_the_same_names_are_read_as_the_option_says(tmp_path):

@@ -64,18 +64,21 @@ def _copies(evidence: Evidence) -> Iterator[str]:
     for chosen, words in (
         (
             [d for d in evidence.duplicates if d.conflicting],
-            "have the content of others, but another label",
+            "examples with the content of others, but another label",
         ),
-        ([d for d in evidence.duplicates if d.across], "are in both parts: scores are too good"),
+        (
+            [d for d in evidence.duplicates if d.across],
+            "examples in both parts, which makes scores too good",
+        ),
         (
             [d for d in evidence.duplicates if not d.across and not d.conflicting],
-            "are copies of others"
-            + (": a test part split off would share them" if len(evidence.counts) == 1 else ""),
+            "copies of other examples"
+            + (", which a test part split off would share" if len(evidence.counts) == 1 else ""),
         ),
     ):
         if chosen:
             count = sum(len(one.names) - 1 for one in chosen)
-            yield f"{count} examples {words}: {some([' = '.join(d.names[:3]) for d in chosen])}"
+            yield f"{words} ({count}): {some([' = '.join(d.names[:3]) for d in chosen])}"
 
 
 def _classes_without(evidence: Evidence) -> Iterator[str]:

@@ -81,10 +81,10 @@ def deep(root: Path) -> None:
 
 
 WRONG = {
-    "in both parts": (copy("Training/benign/0.png", "Testing/benign/x.png"), "are in both parts"),
-    "in both parts, in another format": (reencoded, "are in both parts"),
+    "in both parts": (copy("Training/benign/0.png", "Testing/benign/x.png"), "in both parts"),
+    "in both parts, in another format": (reencoded, "in both parts"),
     "with two labels": (copy("Training/benign/0.png", "Training/malignant/x.png"), "another label"),
-    "twice": (copy("Training/benign/0.png", "Training/benign/x.png"), "are copies of others"),
+    "twice": (copy("Training/benign/0.png", "Training/benign/x.png"), "copies of other examples"),
     "blank": (blank, "1 examples have one value everywhere: Training/benign/blank.png"),
     "few": (rare, "fewer than 10 examples to train on: rare (1)"),
     "not tested": (rare, "no test examples of: rare"),

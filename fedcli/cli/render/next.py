@@ -5,16 +5,19 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedcli.errors import FedcliError
 from fedcli.options import Given
-from fedcli.run import Run
-from fedcli.steps.status import Status, status
+
+if TYPE_CHECKING:
+    from fedcli.run import Run
+    from fedcli.steps.status import Status
 
 _MOST = 10  # commands of clients
 
 
-def next_of(status: Status) -> list[str]:
+def next_of(status: "Status") -> list[str]:
     """Write what to type, and where if clients train where their data is."""
     if status.next is None:
         return ["next: nothing to type: fedcli run is active"]
@@ -29,26 +32,32 @@ def next_of(status: Status) -> list[str]:
     ]
 
 
-def next_lines(run: Run) -> list[str]:
+def _status_of(run: "Run", sampling: Given | None = None) -> "Status":
+    from fedcli.steps.status import status  # which --help does not need
+
+    return status(run, None, sampling or {})
+
+
+def next_lines(run: "Run") -> list[str]:
     """Write what to type after a step that is done, which no fault of other files may undo."""
     with suppress(FedcliError):
-        return next_of(status(run))
+        return next_of(_status_of(run))
     return [f"next: {run.command('status')}"]
 
 
-def next_here(run: Run, sampling: Given) -> list[str]:
+def next_here(run: "Run", sampling: Given) -> list[str]:
     """Write what to type in this place, with the sampling that was typed."""
     with suppress(FedcliError):
-        now = status(run, None, sampling)
+        now = _status_of(run, sampling)
         return next_of(replace(now, at_clients=(), at_coordinator=None))
     return [f"next: {run.command('status')}"]
 
 
-def report_lines(run: Run) -> list[str]:
+def report_lines(run: "Run") -> list[str]:
     """Write how to see the scores, and what the next round needs."""
     lines = []
     with suppress(FedcliError):
-        now = status(run)
+        now = _status_of(run)
         if now.next is not None:
             lines.append(f"for round {now.open_round}: {now.next}")
     return [*lines, f"next: {run.command('report')}"]

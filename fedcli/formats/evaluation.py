@@ -58,6 +58,13 @@ class Score:
         if any(len(row) != len(self.confusion) for row in self.confusion):
             raise ValueError("confusion: expected as many columns as rows")
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether no figure is missing that ``evaluate`` writes."""
+        figures = (self.sha256, self.loss, self.balanced_accuracy, self.macro_f1)
+        counted = all(one.accuracy is not None for one in self.per_class if one.examples)
+        return None not in figures and counted and len(self.confusion) == len(self.per_class) > 0
+
 
 @dataclass(frozen=True)
 class Evaluation(FileRecord):

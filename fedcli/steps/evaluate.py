@@ -107,8 +107,9 @@ def _score(
     for test_set in test_sets:
         subject = _subject(model, test_set, outputs.classes)
         key = subject_key(subject)
-        if key in known and known[key].sha256 == model.sha256:
-            entries.append(known[key])
+        before = known.get(key)
+        if before is not None and before.sha256 == model.sha256 and before.is_whole:
+            entries.append(before)
         elif figures := outputs.figures(test_set):
             fresh[key] = Score(**subject, sha256=model.sha256, **figures)
             entries.append(fresh[key])

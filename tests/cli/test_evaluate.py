@@ -84,6 +84,20 @@ def test_a_broken_evaluation_file_is_named(run: Run, cli: Cli) -> None:
     assert "evaluation.json" in err
 
 
+@pytest.mark.parametrize("key", ["loss", "macro_f1", "balanced_accuracy", "sha256", "confusion"])
+def test_a_score_that_lacks_a_figure_is_computed_again(run: Run, cli: Cli, key: str) -> None:
+    assert cli("evaluate")[0] == 0
+    path = run.round(0).evaluation
+    whole = json.loads(path.read_text())
+    lacking = json.loads(path.read_text())
+    del lacking["results"][0][key]
+    path.write_text(json.dumps(lacking))
+    status, out, err = cli("evaluate")
+    assert status == 0, err
+    assert "there already" not in out
+    assert json.loads(path.read_text())["results"][0][key] == whole["results"][0][key]
+
+
 def test_scores_on_own_data_do_not_hide_those_on_the_test_set(run: Run, cli: Cli) -> None:
     for folder, seed in (("a", 1), ("b", 2)):
         Path(folder).mkdir()

@@ -65,8 +65,8 @@ class BoundedClaim:
     """What a client claims, or sends beside its parameters, that counted only within a bound.
 
     ``what`` is ``num_examples``, ``steps``, ``initial_loss`` or ``length`` (of the steps, as
-    FedNova counts them); or a tensor that is no parameter: then ``found`` is how far it lies from
-    the median of the updates, or the largest count, and ``used`` what was left of that.
+    FedNova counts them); or a tensor that is not a parameter: then ``found`` is how far it lies
+    from the median of the updates, or the largest count, and ``used`` what was left of that.
     """
 
     client: ClientId

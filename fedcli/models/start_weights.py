@@ -135,7 +135,7 @@ def _left_over(
 ) -> tuple[str, ...]:
     """Return the given tensors that have no place; refuse any but heads.
 
-    What stands beside the whole network, such as the weights of a loss, is no part of it.
+    What stands beside the whole network, such as the weights of a loss, does not belong to it.
     """
     left = [name for name in given.tensors if name not in fitting]
     body = [n for n in left if not _is_head(n, last_layer) and not n.endswith(_COUNTER)]

@@ -39,7 +39,7 @@ class StateDict:
 
     @property
     def is_whole(self) -> bool:
-        """Whether what stood beside the prefix is no part of a network."""
+        """Whether what stood beside the prefix does not belong to a network."""
         return all(part in _WHOLE for part in self.prefix.split("."))
 
 

@@ -73,7 +73,7 @@ def try_training(module: nn.Module, shape: tuple[int, ...], num_classes: int, wh
     """
     if odd := [name for name, held in module.state_dict().items() if not isinstance(held, Tensor)]:
         raise UsageError(
-            f"{where}: its state_dict holds {odd[0]!r}, which is no tensor",
+            f"{where}: its state_dict holds {odd[0]!r}, which is not a tensor",
             hint="keep it in a buffer instead, or leave out get_extra_state",
         )
     before = _shapes(module)

@@ -90,7 +90,7 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("SecondFails", "makes it fail in training: AssertionError: another batch"),
         ("InPlace", "makes it fail in training: RuntimeError: one of the variables"),
         ("Buffer", "its forward creates or resizes tensor 'seen' in training"),
-        ("Extra", "holds '_extra_state', which is no tensor"),
+        ("Extra", "holds '_extra_state', which is not a tensor"),
     ],
 )
 def test_what_training_would_refuse_is_refused_when_the_run_is_made(

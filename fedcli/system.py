@@ -1,4 +1,4 @@
-"""What only some systems offer: Windows lacks the modules and calls that are looked up here."""
+"""What the system offers: its cores, and modules and calls that Windows lacks."""
 
 import importlib
 import os
@@ -19,6 +19,13 @@ READ_FLAGS = os.O_RDONLY | sum(
     getattr(os, name, 0) for name in ("O_BINARY", "O_NOCTTY", "O_NONBLOCK")
 )
 NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use, which a job scheduler may limit."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def read_at(descriptor: int, buffer: memoryview, offset: int) -> int:

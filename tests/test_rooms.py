@@ -8,17 +8,7 @@ import fedcli
 
 MOST_ARROWS = 220
 FLAT = {
-    *(
-        "__init__",
-        "__main__",
-        "cores",
-        "errors",
-        "options",
-        "progress",
-        "randomness",
-        "system",
-        "text",
-    ),
+    *("__init__", "__main__", "errors", "options", "progress", "randomness", "system", "text"),
     "user_code",
 }
 

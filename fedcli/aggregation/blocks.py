@@ -14,10 +14,10 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from fedcli.cores import available_cores
 from fedcli.formats.dtypes import Array, as_float, is_float
 from fedcli.formats.metadata import Role
 from fedcli.formats.safetensors import Layout
+from fedcli.system import available_cores
 
 # The float64 sums of a block should fit into the L2 cache; measured from 128 KiB to 1 MiB.
 BLOCK_BYTES = 256 * 1024

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 
 from fedcli.client.existing_update import fingerprint
-from fedcli.cores import available_cores
 from fedcli.datasets.shards import Examples, read_shard
 from fedcli.errors import NotReadyError, UsageError
 from fedcli.options import NONE, Given, option_of
@@ -14,6 +13,7 @@ from fedcli.plan.execution import Execution
 from fedcli.progress import Progress
 from fedcli.run import Run
 from fedcli.run.next_command import train_command
+from fedcli.system import available_cores
 from fedcli.training.batches import InMemory, Source
 
 _WORKERS = 4  # the default limit: four decode faster than most networks train

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from fedcli.cores import available_cores
 from fedcli.datasets import pictures
 from fedcli.datasets.base import (
     DataOptions,
@@ -36,6 +35,7 @@ from fedcli.errors import (
     is_memory_error,
 )
 from fedcli.progress import Progress
+from fedcli.system import available_cores
 
 Arguments = Mapping[str, Any]
 _BY_FLAG: tuple[Arguments, Arguments] = ({"train": True}, {"train": False})

@@ -16,7 +16,6 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from fedcli.cores import available_cores
 from fedcli.datasets import groups, pictures
 from fedcli.datasets.base import (
     DataOptions,
@@ -36,6 +35,7 @@ from fedcli.errors import BadFilesError, DataError, UsageError
 from fedcli.options import Option
 from fedcli.progress import Progress
 from fedcli.storage.atomic import storage_errors
+from fedcli.system import available_cores
 
 _SMALL_FILE = 20_000  # bytes
 _SKIP = "repair or remove them, or leave them out with --skip-bad"

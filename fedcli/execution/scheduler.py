@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Any
 
-from fedcli.cores import available_cores
 from fedcli.errors import FedcliError
 from fedcli.execution.jobs import jobs_by_cores, jobs_by_memory, threads_each
 from fedcli.execution.local import Steps
@@ -18,6 +17,7 @@ from fedcli.progress import Progress
 from fedcli.run import Run
 from fedcli.run.next_command import train_command
 from fedcli.run.round import Round
+from fedcli.system import available_cores
 
 
 class Capacity:

@@ -12,10 +12,10 @@ import pytest
 from support.runs import fedcli, new_fedcli
 
 from fedcli.cli import execute
-from fedcli.cores import available_cores
 from fedcli.errors import UpdateError, error_from_json
 from fedcli.formats.manifest import Absence, Manifest
 from fedcli.run import Run
+from fedcli.system import available_cores
 
 SMALL = ("--model", "linear", "--limit", "240", "--epochs", "1")
 

@@ -11,9 +11,9 @@ from typing import Any, NoReturn, Self
 import typer
 
 from fedcli import cli
-from fedcli.cores import available_cores
 from fedcli.execution import fork_server, local
 from fedcli.execution.preload import preload as preload_steps
+from fedcli.system import available_cores
 
 
 class _ForkedServer:

@@ -21,7 +21,8 @@ from PIL import Image
 
 from fedcli import check
 from fedcli.datasets import DataOptions, pictures
-from fedcli.datasets.imagefolder import read_contents, shape_of
+from fedcli.datasets.imagefolder import read_contents
+from fedcli.datasets.listing import shape_of
 
 
 def write_pictures(folder: Path, count: int) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fedcli.datasets import pictures
 from fedcli.datasets.base import Part
-from fedcli.datasets.imagefolder import Listing
+from fedcli.datasets.listing import Listing
 from fedcli.datasets.shards import chunks
 from fedcli.datasets.windows import Window
 from fedcli.errors import DataError

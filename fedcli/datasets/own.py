@@ -7,11 +7,13 @@ from typing import Literal
 import numpy as np
 
 from fedcli.datasets import imagefolder, npz
+from fedcli.datasets.arrays import Arrays, reading_of
 from fedcli.datasets.base import Labels, Part
 from fedcli.datasets.csv_labels import CsvLabels, read_csv_labels
 from fedcli.datasets.folder_tree import read_tree, summarized
 from fedcli.datasets.folders import understand_own
 from fedcli.datasets.labels import Labelling, normal, numbers_of, of_run
+from fedcli.datasets.listing import Listing, listed, without_bad
 from fedcli.datasets.shards import Examples, chunks
 from fedcli.errors import DataError, NotReadyError, UsageError
 from fedcli.options import NONE, Declared, Given, declared, option_of
@@ -98,14 +100,14 @@ def _folder(
     listing, skipped = read_own(path, info.classes, split, progress, reading)
     listing = replace(listing, window=info.window)
     if reading.get("skip_bad"):
-        (listing,), bad = imagefolder.without_bad([listing], info.shape, progress)
+        (listing,), bad = without_bad([listing], info.shape, progress)
         skipped = (*skipped, *bad)
     return listing.part(info.shape, threads, skipped=skipped)
 
 
 def read_own(
     path: Path, classes: tuple[str, ...], split: Split, progress: Progress, reading: Given
-) -> tuple[imagefolder.Listing, tuple[str, ...]]:
+) -> tuple[Listing, tuple[str, ...]]:
     """List a client's pictures with the run's classes, and those of a table that are not there."""
     columns = {name: value for name, value in reading.items() if name != "skip_bad"}
     table = imagefolder.table_of(**{"labels_csv": None, **columns})
@@ -113,12 +115,12 @@ def read_own(
         return _by_table(path, classes, table, progress, skip=bool(reading.get("skip_bad")))
     found = understand_own(path, classes, split)
     found.say(progress)
-    return imagefolder.listed(path, found.parts[split], classes), ()
+    return listed(path, found.parts[split], classes), ()
 
 
 def _by_table(
     path: Path, classes: tuple[str, ...], table: CsvLabels, progress: Progress, *, skip: bool
-) -> tuple[imagefolder.Listing, tuple[str, ...]]:
+) -> tuple[Listing, tuple[str, ...]]:
     tree = read_tree(path)
     found = read_csv_labels(tree, table, skip_missing=skip)
     where = f"--labels-csv {found.path}"
@@ -133,7 +135,7 @@ def _by_table(
 def _arrays(
     path: Path, info: DatasetInfo, split: Split, progress: Progress, layout: str | None
 ) -> Part:
-    file = npz.open_file(path, npz.reading_of(layout, info.window))
+    file = npz.open_file(path, reading_of(layout, info.window))
     arrays = file.parts.get(split) or file.parts.get("all")
     if arrays is None:
         raise DataError(f"has no {split} part", path=path)
@@ -150,7 +152,7 @@ def _arrays(
 
 
 def _own_labels(
-    arrays: npz.Arrays, names: tuple[str, ...] | None, classes: tuple[str, ...], progress: Progress
+    arrays: Arrays, names: tuple[str, ...] | None, classes: tuple[str, ...], progress: Progress
 ) -> Labels:
     """Return the run's class numbers, and say how the file's labels were understood."""
     where = f"{arrays.path}: {arrays.name}"

@@ -3,38 +3,25 @@
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from fedcli.datasets import DATASETS, DataOptions, load_dataset
-from fedcli.datasets.base import Part
-from fedcli.datasets.example_facts import ExampleFacts, facts_of_part, facts_of_pictures
+from fedcli.datasets import DATASETS, DataOptions
 from fedcli.datasets.folder_tree import LeftOut
-from fedcli.datasets.folders import PartFolder
-from fedcli.datasets.imagefolder import (
-    Listing,
-    missing_remark,
-    read_contents,
-    shape_of,
-    table_of,
-    unknown_range,
-)
-from fedcli.datasets.own import open_examples, read_own
+from fedcli.datasets.listing import unknown_range
+from fedcli.datasets.survey import DataSurvey, survey
 from fedcli.datasets.suspicions import Duplicate, Evidence, duplicates_of, suspicions
-from fedcli.datasets.windows import parse_window, proposal
-from fedcli.errors import BadFilesError, DataError, NotReadyError, UsageError
-from fedcli.options import NONE, Given, option_of
+from fedcli.datasets.windows import proposal
+from fedcli.errors import BadFilesError, DataError, NotReadyError
+from fedcli.options import NONE, Given
 from fedcli.partitioning.counts import label_counts
 from fedcli.plan.sections import option_words
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
-from fedcli.run.info import DatasetInfo
-
-_OF_NEW_RUNS = ("group", "group_column")
 
 
 @dataclass(frozen=True)
@@ -82,37 +69,6 @@ class CheckResult:
     next: str
 
 
-class _Said:
-    """Progress that keeps what is said, and passes on how far it is."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.lines: list[str] = []
-        self._progress = progress
-
-    def start(self, label: str, total: int) -> None:
-        self._progress.start(label, total)
-
-    def advance(self, count: int = 1) -> None:
-        self._progress.advance(count)
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-
-@dataclass(frozen=True)
-class _Understood:
-    """How data was understood, and what its examples hold."""
-
-    classes: tuple[str, ...]
-    shape: tuple[int, ...]
-    lines: Sequence[str]
-    parts: Sequence[str]
-    facts: list[ExampleFacts] = field(default_factory=list)
-    errors: list[DataError] = field(default_factory=list)
-    groups: tuple[str, ...] = ()
-    left_out: tuple[LeftOut, ...] = ()
-
-
 def check(
     data: str,
     *,
@@ -129,15 +85,9 @@ def check(
     Raises ``NotReadyError``, ``UsageError``, ``StorageError``, and ``DataError`` for data that
     cannot be understood; files that cannot be decoded are in the result.
     """
-    said = _Said(progress or Silence())
-    options = replace(options or DataOptions(), progress=said)
-    spec = _spec(data)
-    if run is not None:
-        found = _as_own(spec, run.info.dataset, reading, said)
-    elif spec.startswith("imagefolder:"):
-        found = _as_folder(Path(spec.partition(":")[2]).expanduser(), reading, options, said)
-    else:
-        found = _as_dataset(spec, reading, options, said)
+    spec, options = _spec(data), options or DataOptions()
+    said = replace(options, progress=progress or Silence())
+    found = survey(spec, None if run is None else run.info.dataset, reading, said)
     return _result(data, spec, found, run, reading, options.window)
 
 
@@ -155,108 +105,8 @@ def _spec(data: str) -> str:
     return f"{'imagefolder' if path.is_dir() else 'npz'}:{data}"
 
 
-def _as_folder(root: Path, reading: Given, options: DataOptions, said: _Said) -> _Understood:
-    """Read a folder as ``partition`` does."""
-    columns = {name: value for name, value in reading.items() if name not in ("group", "skip_bad")}
-    table = table_of(**{"labels_csv": None, **columns})
-    found = read_contents(
-        root, reading.get("group"), table, skip_missing=bool(reading.get("skip_bad"))
-    )
-    shape = shape_of(found.listings, options)
-    names = list(found.understanding.parts) or [""]
-    window = parse_window(options.window)
-    listings = [replace(one, window=window) for one in found.listings]
-    parts = {name or "all": one for name, one in zip(names, listings, strict=True)}
-    groups = sorted({group for one in found.listings for group in one.groups or ()})
-    understood = _Understood(
-        found.understanding.classes,
-        shape,
-        [*_how(found.understanding.parts), *found.understanding.remarks, *said.lines],
-        list(parts),
-        groups=tuple(groups),
-        left_out=found.understanding.left_out,
-    )
-    return _with_pictures(understood, parts, said)
-
-
-def _how(parts: Mapping[str, PartFolder]) -> list[str]:
-    """Say where the classes are."""
-    places = [f"{part.folder.name or '.'}/" for part in parts.values()]
-    grouped = any(part.groups for part in parts.values())
-    what = "groups of class folders" if grouped else "class folders"
-    return [f"{what} in {' and '.join(places)}"] if places else []
-
-
-def _with_pictures(
-    understood: _Understood, parts: Mapping[str, Listing], said: _Said
-) -> _Understood:
-    """Decode the pictures of all parts."""
-    said.start("decoding", sum(len(one.names) for one in parts.values()))
-    for name, listing in parts.items():
-        facts, errors = facts_of_pictures(name, listing, understood.shape, said)
-        understood.facts.extend(facts)
-        understood.errors.extend(errors)
-    return understood
-
-
-def _as_dataset(spec: str, reading: Given, options: DataOptions, said: _Said) -> _Understood:
-    """Read arrays, or a data set by name."""
-    dataset = load_dataset(spec, options, reading)
-    parts = {"train": dataset.train, "test": dataset.test}
-    understood = _Understood(
-        dataset.classes, dataset.shape, said.lines, list(parts), groups=dataset.group_names
-    )
-    return _with_arrays(understood, parts, str(dataset.dtype), said)
-
-
-def _with_arrays(
-    understood: _Understood, parts: Mapping[str, Part], dtype: str, said: _Said
-) -> _Understood:
-    bytes_each = np.dtype(dtype).itemsize * int(np.prod(understood.shape))
-    said.start("reading", sum(len(one.labels) for one in parts.values()))
-    for name, part in parts.items():
-        facts, errors = facts_of_part(name, part, bytes_each, said)
-        understood.facts.extend(facts)
-        understood.errors.extend(errors)
-    return understood
-
-
-def _as_own(spec: str, info: DatasetInfo, reading: Given, said: _Said) -> _Understood:
-    """Read data as ``train-client --data`` and ``evaluate --data`` do."""
-    for name in _OF_NEW_RUNS:
-        if name in reading:
-            raise UsageError(f"{option_of(name)} {reading[name]}: is for partition, not for --run")
-    kind, _, path = spec.partition(":")
-    if kind not in ("imagefolder", "npz"):
-        raise UsageError(f"--data {spec}: with --run, expected a folder or an npz file")
-    if kind == "npz" or info.dtype != "uint8":
-        part = open_examples(path, info, "train", said, reading=reading)
-        understood = _Understood(info.classes, info.shape, said.lines, ["train"])
-        return _with_arrays(understood, {"train": part}, info.dtype, said)
-    parts = _own_parts(Path(path).expanduser(), info, reading, said)
-    parts = {name: replace(one, window=info.window) for name, one in parts.items()}
-    understood = _Understood(info.classes, info.shape, said.lines, list(parts))
-    return _with_pictures(understood, parts, said)
-
-
-def _own_parts(path: Path, info: DatasetInfo, reading: Given, said: _Said) -> dict[str, Listing]:
-    """List what ``train-client`` reads, and what ``evaluate`` reads if that is another folder."""
-    listing, missing = read_own(path, info.classes, "train", said, reading)
-    said.lines += missing_remark(missing)
-    parts = {"train": listing}
-    if "labels_csv" not in reading:
-        try:
-            test, _ = read_own(path, info.classes, "test", Silence(), reading)
-        except DataError as error:
-            said.say(f"evaluate would refuse it: {error.message}")
-        else:
-            if test.root != listing.root:
-                parts["test"] = test
-    return parts
-
-
 def _result(
-    data: str, spec: str, found: _Understood, run: Run | None, reading: Given, window: str | None
+    data: str, spec: str, found: DataSurvey, run: Run | None, reading: Given, window: str | None
 ) -> CheckResult:
     facts = found.facts
     counts = {part: _counts(found, part) for part in found.parts}
@@ -285,7 +135,7 @@ def _result(
     )
 
 
-def _counts(found: _Understood, part: str) -> list[int]:
+def _counts(found: DataSurvey, part: str) -> list[int]:
     labels = np.array([one.label for one in found.facts if one.part == part], np.int64)
     return label_counts(labels, len(found.classes))
 
@@ -300,7 +150,7 @@ def _bad(error: DataError) -> list[BadFile]:
     return [BadFile(str(error.path or ""), error.reason)]
 
 
-def _window(found: _Understood, run: Run | None, given: str | None) -> Given:
+def _window(found: DataSurvey, run: Run | None, given: str | None) -> Given:
     """Return the window to type, as given or as the files need it; a run has its own."""
     needed = unknown_range(found.errors)
     if run is None and given is None and needed is not None:

@@ -1,13 +1,13 @@
 """A network that draws from a global generator gives the same bytes every time."""
 
 import random
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support.own_code import write_module
 
 from fedcli.formats.evaluation import Evaluation
 from fedcli.models.generators import GeneratorStates, seeded_generators
@@ -56,9 +56,7 @@ def test_all_generators_are_seeded_and_put_back() -> None:
 @pytest.fixture
 def drawing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a network that draws from three generators when it is built and called."""
-    (tmp_path / "drawing_nets.py").write_text(DRAWING)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
+    write_module(monkeypatch, tmp_path, "drawing_nets", DRAWING)
     return "drawing_nets:Drawing"
 
 

@@ -1,6 +1,5 @@
 """Tied weights: one tensor under several names counts once, and stays one tensor."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from support.own_code import write_module
 from torch import nn
 
 from fedcli.errors import BadInputError, UsageError
@@ -51,9 +51,7 @@ ALIASES |= {"again.num_batches_tracked": "norm.num_batches_tracked", "dec.weight
 @pytest.fixture
 def tied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a network with two tied layers and one layer that is called twice."""
-    (tmp_path / "tied_nets.py").write_text(TIED)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [str(tmp_path), *sys.path])
+    write_module(monkeypatch, tmp_path, "tied_nets", TIED)
     return "tied_nets:Tied"
 
 
@@ -175,8 +173,7 @@ def test_code_with_other_ties_than_the_runs_is_refused(
     cli: Cli, tmp_path: Path, tied: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make(cli, tmp_path / "run", tied)
-    (tmp_path / "tied_nets.py").write_text(TIED.replace("tied=True", "tied=False"))
-    monkeypatch.delitem(sys.modules, "tied_nets")
+    write_module(monkeypatch, tmp_path, "tied_nets", TIED.replace("tied=True", "tied=False"))
     status, _, err = train(cli, run, tied)
     assert status == 4
     assert "tensor 'dec.weight' is not tied in this network, and is in the run's model" in err

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.own_code import write_module
 
 from fedcli.errors import UsageError
 from fedcli.models import build
@@ -78,8 +79,7 @@ class InPlace(Net):
 
 @pytest.fixture(autouse=True)
 def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "triednets.py").write_text(CODE)
-    monkeypatch.chdir(tmp_path)
+    write_module(monkeypatch, tmp_path, "triednets", CODE)
 
 
 @pytest.mark.parametrize(

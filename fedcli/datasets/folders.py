@@ -23,6 +23,7 @@ _ROLES: Mapping[str, Collection[str]] = {
     "test": ("test", "testing", "test_set", "testset"),
     "val": ("val", "valid", "validation", "val_set", "dev"),
 }
+_UNKNOWN = "rename or remove the folder; a class has a folder with pictures to train on"
 _EXPECTED = "expected PATH/<class>/*.png, or PATH/train/<class>/*.png and PATH/test/<class>/*.png"
 
 
@@ -282,7 +283,9 @@ def _check_known(parts: Mapping[str, PartFolder], classes: Sequence[str]) -> Non
     alike = [(name, folded[key]) for name in names if (key := name.casefold().strip()) in folded]
     raise DataError(
         f"no class {', '.join(map(repr, names[:10]))}; the classes are: {', '.join(classes[:20])}",
-        hint=f"is {alike[0][0]!r} the class {alike[0][1]!r}? rename the folder" if alike else None,
+        hint=f"is {alike[0][0]!r} the class {alike[0][1]!r}? rename the folder"
+        if alike
+        else _UNKNOWN,
         path=unknown[0][1].path,
     )
 

@@ -265,6 +265,8 @@ def test_a_clients_folder_that_does_not_fit_is_refused(tmp_path, names, message)
         own(tree(tmp_path, *names))
     if "Ant" in message:
         assert "is 'Ant' the class 'ant'?" in caught.value.hint
+    elif "no class" in message:
+        assert "rename or remove the folder" in caught.value.hint
 
 
 def test_a_class_called_like_a_part_is_a_class_where_the_run_has_it(tmp_path):

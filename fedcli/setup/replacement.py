@@ -1,5 +1,6 @@
 """Move a new run to its place, where an old one may be: afterwards there is one of them, whole."""
 
+import errno
 import re
 import shutil
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from fedcli.storage.commit import not_restored, restore
 from fedcli.storage.temporaries import backup_of, remove_leftovers
 
 _MARKER = Path("run.json")
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def take_place(run: Run, root: Path, *, force: bool) -> None:
@@ -58,8 +60,10 @@ def _set_aside(path: Path, backup: Path) -> Path:
     backup.parent.mkdir(parents=True, exist_ok=True)
     try:
         backup.hardlink_to(path)
-    except OSError:  # a file system without hard links
-        path.replace(backup)
+    except OSError as error:
+        if error.errno in _FULL:  # folders that are removed later could not be made again
+            raise
+        path.replace(backup)  # a file system without hard links
     return backup
 
 
@@ -84,18 +88,30 @@ def _new_files(run: Run, root: Path) -> list[Path]:
 
 def _move(run: Run, root: Path, *, force: bool) -> None:
     files = _new_files(run, root)
+    for path in files:  # on a full disk, this fails before anything is removed
+        path.parent.mkdir(parents=True, exist_ok=True)
     files.remove(root / _MARKER)
     if force:
         (root / _MARKER).unlink(missing_ok=True)
-    for path in _old_files(root, rounds=False):
+    for path in [*_old_files(root, rounds=False), *(_entries(root) if force else ())]:
         if path not in files and path.name != _MARKER.name:
             path.unlink(missing_ok=True)
-    for folder in _rounds(root) if force else ():
-        shutil.rmtree(folder)
     for path in files:
-        path.parent.mkdir(parents=True, exist_ok=True)
         (run.root / path.relative_to(root)).replace(path)
     if force:
         (run.root / _MARKER).replace(root / _MARKER)
+        _remove_empty_rounds(root)
     else:
         publish_first(run.root / _MARKER, root / _MARKER)
+
+
+def _entries(root: Path) -> Iterator[Path]:
+    """Yield everything in the rounds but folders; a link to a folder is not one."""
+    for folder in _rounds(root):
+        yield from (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+def _remove_empty_rounds(root: Path) -> None:
+    for folder in _rounds(root):
+        if all(path.is_dir() for path in folder.rglob("*")):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,130 +1,153 @@
-"""The report as tidy CSV: one row per measured value, for any tool to filter and pivot.
+"""The report as one tidy table, a row per measured value: as CSV and as Parquet.
 
 Columns
     run         label of the run
-    round       round number; empty for facts of the whole run
-    model       ``global``, ``update`` or ``personal`` for scores; empty otherwise
-    client      whose update, training or examples; empty if it belongs to no client
-    data        ``test``, ``client-test``, ``validation`` or the name of other data, for scores
-    data_client whose examples, of client-test and validation
-    classes     the classes an evaluation was limited to, joined by ``;``; empty for all
-    class       the class that the value is about; empty for all together
+    settings    a column each: those of ``ALWAYS`` that a run has, and all that differ
+    round       round number; 0 for how the examples were cut
+    subject     what the value is about; see ``Measurement``
+    client      ``client`` and its id, or ``all``
+    class       ``class`` and its name, or ``all``
     measure     what was measured
-    value       a number; 1 for ``algorithm`` and ``strategy``, whose names are ``data``
+    value       a number
 
-Text is printable and no formula (``spreadsheet_text``); values are numbers.
-``docs/commands/report.md`` lists the measures; those of a table are declared with its columns. A
-value that is not known has no row.
+A program that reads CSV guesses the type of a column, often in pieces. Therefore no text looks like
+a number, a missing value or a truth value: ids and classes have a word before them, and so do the
+values of every other column of text in which one would be misread. Only numbers can be missing.
+Text is printable and no formula (``spreadsheet_text``).
 """
 
 import csv
 import io
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fedcli.formats.evaluation import Score
-from fedcli.reporting.columns import CLASSES, HETEROGENEITY, ROUNDS, SCORES, UPDATES, UpdateRow
-from fedcli.reporting.layout import Column, Row
-from fedcli.reporting.model import Report, RoundReport, RunReport
+from fedcli.errors import MissingDependencyError
+from fedcli.reporting.measurements import Measurement, measurements
+from fedcli.reporting.model import Report
+from fedcli.reporting.settings import Setting, settings
 from fedcli.text import spreadsheet_text
 
-HEADER = (
-    "run",
-    "round",
-    "model",
-    "client",
-    "data",
-    "data_client",
-    "classes",
-    "class",
-    "measure",
-    "value",
-)
+if TYPE_CHECKING:
+    import pyarrow
 
-SETUP = (
-    *("seed", "clients", "rounds", "alpha", "epochs", "steps", "lr", "batch_size", "momentum"),
-    *("mu", "proximal", "temperature", "feddyn_alpha", "server_lr", "server_momentum", "trim"),
-    *("byzantine", "clip_norm", "q"),
-)
-Cells = dict[str, object]
+ALWAYS = ("dataset", "model", "scheme", "alpha", "clients", "algorithm", "rule", "seed")
+MEASURED = ("round", "subject", "client", "class", "measure", "value")
+UNSET = "not set"
+ALL = "all"
+_READ_AS_OTHER = {"na", "n/a", "nan", "null", "none", "nil", "true", "false", "inf", "infinity"}
+
+
+class SettingColumn(NamedTuple):
+    """What one setting is in each run: numbers or None, or else text."""
+
+    name: str
+    values: tuple[Setting | None, ...]
 
 
 def to_csv(report: Report) -> str:
-    """Return the report as CSV with a header line; line ends are single newlines."""
+    """Return the table as CSV with a header line; line ends are single newlines."""
+    columns = [*_run_columns(report)]
     text = io.StringIO()
-    writer = csv.DictWriter(text, HEADER, restval="", lineterminator="\n")
-    writer.writeheader()
-    for run in report.runs:
-        for row in _run(run):
-            if row["value"] is not None:
-                writer.writerow(_safe({"run": run.label, **row}))
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*(column.name for column in columns), *MEASURED])
+    for index, run in enumerate(report.runs):
+        fixed = ["" if column.values[index] is None else column.values[index] for column in columns]
+        writer.writerows([*fixed, *_cells(one)] for one in measurements(run))
     return text.getvalue()
 
 
-def _safe(row: Cells) -> Cells:
-    return {
-        name: spreadsheet_text(cell) if isinstance(cell, str) else cell
-        for name, cell in row.items()
+def to_parquet(report: Report) -> bytes:
+    """Return the table as a Parquet file.
+
+    Rounds are int32, measured values float64. Raises ``MissingDependencyError`` without pyarrow.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise MissingDependencyError(
+            "Parquet files are written by pyarrow, which is not installed",
+            hint="pip install 'fedcli[parquet]'",
+        ) from None
+    columns = [*_run_columns(report)]
+    tables = [
+        _arrow_table(columns, index, [_cells(one) for one in measurements(run)])
+        for index, run in enumerate(report.runs)
+    ]
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.concat_tables(tables), file)
+    return file.getvalue()
+
+
+def _arrow_table(
+    columns: Sequence[SettingColumn], index: int, rows: list[tuple[Any, ...]]
+) -> "pyarrow.Table":
+    import pyarrow
+
+    types = (pyarrow.int32(), *(pyarrow.string(),) * 4)
+    fixed = {
+        column.name: pyarrow.array([column.values[index]] * len(rows), _arrow_type(column))
+        for column in columns
     }
-
-
-def _measured(columns: Iterable[Column[Row]], row: Row) -> Iterator[Cells]:
-    for column in columns:
-        if column.measure:
-            yield {"measure": column.measure, "value": column.find(row)}
-
-
-def _run(run: RunReport) -> Iterator[Cells]:
-    yield from _setup(run)
-    if run.heterogeneity:
-        yield from _measured(HETEROGENEITY, run.heterogeneity)
-    for client in run.clients:
-        for name, value in zip(run.classes, client.label_counts or (), strict=False):
-            yield {"client": client.client, "class": name, "measure": "label_count", "value": value}
-    for round_ in run.rounds:
-        for row in _round(round_):
-            yield {"round": round_.number, **row}
-
-
-def _setup(run: RunReport) -> Iterator[Cells]:
-    """Yield what runs of a comparison may differ in: the names of their methods, and options."""
-    last = next(iter(reversed(run.trained_rounds())), None)
-    names = {"algorithm": run.training.get("algorithm"), "strategy": last and last.strategy}
-    for name, value in names.items():
-        if value:
-            yield {"measure": name, "data": value, "value": 1}
-    found = {**run.parameters, **run.training, **(last.options if last else {})}
-    found |= {"seed": run.seed, "clients": len(run.clients), "rounds": len(run.trained_rounds())}
-    for name in SETUP:
-        if type(found.get(name)) in (int, float):
-            yield {"measure": name, "value": found[name]}
-
-
-def _round(round_: RoundReport) -> Iterator[Cells]:
-    yield from _measured(ROUNDS, round_)
-    for client in round_.clients:
-        for row in _measured(UPDATES, UpdateRow(round_, client)):
-            yield {"client": client.client, **row}
-    for name in ("missing", "late", "rejected"):
-        times = Counter(absence.client for absence in getattr(round_, name))
-        for who, number in times.items():
-            yield {"client": who, "measure": name, "value": number}
-    for who in round_.sampled or ():
-        yield {"client": who, "measure": "sampled", "value": 1}
-    for score in round_.scores:
-        yield from _score(score)
-
-
-def _score(score: Score) -> Iterator[Cells]:
-    subject = {
-        "model": score.model,
-        "client": score.client or "",
-        "data": score.data,
-        "data_client": score.data_client or "",
-        "classes": ";".join(score.classes or ()),
+    measured = {
+        name: pyarrow.array([row[place] for row in rows], kind)
+        for place, (name, kind) in enumerate(zip(MEASURED[:-1], types, strict=True))
     }
-    for row in _measured(SCORES, score):
-        yield {**subject, **row}
-    for entry in score.per_class:
-        for row in _measured(CLASSES, entry):
-            yield {**subject, "class": entry.name, **row}
+    values = pyarrow.array([float(row[-1]) for row in rows])  # an integer may not fit exactly
+    return pyarrow.table(fixed | measured | {MEASURED[-1]: values})
+
+
+def _arrow_type(column: SettingColumn) -> "pyarrow.DataType":
+    import pyarrow
+
+    types = {bool: pyarrow.bool_(), int: pyarrow.int64(), float: pyarrow.float64()}
+    kind = next(type(value) for value in column.values if value is not None)
+    return types.get(kind, pyarrow.string())
+
+
+def _cells(one: Measurement) -> tuple[Any, ...]:
+    return (
+        one.round,
+        spreadsheet_text(one.subject),
+        ALL if one.client is None else spreadsheet_text(f"client {one.client}"),
+        ALL if one.class_name is None else spreadsheet_text(f"class {one.class_name}"),
+        one.measure,
+        one.value,
+    )
+
+
+def _run_columns(report: Report) -> Iterator[SettingColumn]:
+    """Yield what each run is called, the settings always shown, and those that differ."""
+    yield SettingColumn("run", _as_text("run", [run.label for run in report.runs]))
+    found = [settings(run) for run in report.runs]
+    for name in dict.fromkeys((*ALWAYS, *(name for one in found for name in one))):
+        values = [one.get(name) for one in found]
+        is_known = any(value is not None for value in values)
+        if name not in ("run", *MEASURED) and (is_known if name in ALWAYS else _differ(values)):
+            yield SettingColumn(name, _of_one_type(name, values))
+
+
+def _differ(values: Sequence[Setting | None]) -> bool:
+    return any(value != values[0] for value in values)
+
+
+def _of_one_type(name: str, values: Sequence[Setting | None]) -> tuple[Setting | None, ...]:
+    """Return numbers as they are, or truth values, and anything else as text."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {int, float}:
+        return tuple(None if value is None else float(value) for value in values)
+    if len(kinds) == 1 and kinds < {int, float, bool}:
+        return tuple(values)
+    return _as_text(name, [UNSET if value is None else str(value) for value in values])
+
+
+def _as_text(name: str, texts: Iterable[str]) -> tuple[str, ...]:
+    """Return texts with a word before them, if a reader would take one for anything else."""
+    texts = tuple(texts)
+    if not all(map(_is_read_as_text, texts)):
+        texts = tuple(f"{name.replace('_', ' ')} {text}" for text in texts)
+    return tuple(map(spreadsheet_text, texts))
+
+
+def _is_read_as_text(text: str) -> bool:
+    return text[:1].isalpha() and text.casefold().strip() not in _READ_AS_OTHER

@@ -20,6 +20,7 @@ def report(
     html: Path | None = None,
     markdown: Path | None = None,
     csv: Path | None = None,
+    parquet: Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Put runs side by side, and write the report to the named files.
@@ -29,7 +30,7 @@ def report(
 
     A file of a run that cannot be used is left out, and a note names it. Raises ``UsageError``
     unless there is one label per run, ``NotReadyError`` if no run has anything to report yet, and
-    ``MissingDependencyError`` for ``html`` without matplotlib.
+    ``MissingDependencyError`` for ``html`` without matplotlib, ``parquet`` without pyarrow.
     """
     progress = progress or Silence()
     progress.start("reading", len(runs))
@@ -44,7 +45,7 @@ def report(
             path=runs[0].root,
         )
     result = compare(collected)
-    _write(result, html, markdown, csv, progress)
+    _write(result, html, markdown, csv, parquet, progress)
     return result
 
 
@@ -71,24 +72,32 @@ def _says_something(run: RunReport) -> bool:
 
 
 def _write(
-    report: Report, html: Path | None, markdown: Path | None, csv: Path | None, progress: Progress
+    report: Report,
+    html: Path | None,
+    markdown: Path | None,
+    csv: Path | None,
+    parquet: Path | None,
+    progress: Progress,
 ) -> None:
     if html:
         from fedcli.reporting.page import to_html
 
-        _put(html, to_html(report), progress)
+        _put(html, to_html(report).encode(), progress)
     if markdown:
         from fedcli.reporting.markdown import to_markdown
 
-        _put(markdown, to_markdown(report), progress)
+        _put(markdown, to_markdown(report).encode(), progress)
     if csv:
         from fedcli.reporting.tidy import to_csv
 
-        _put(csv, to_csv(report), progress)
+        _put(csv, to_csv(report).encode(), progress)
+    if parquet:
+        from fedcli.reporting.tidy import to_parquet
+
+        _put(parquet, to_parquet(report), progress)
 
 
-def _put(path: Path, text: str, progress: Progress) -> None:
-    data = text.encode()
+def _put(path: Path, data: bytes, progress: Progress) -> None:
     with storage_errors("read", path):
         is_there = path.is_file() and path.read_bytes() == data
     if is_there:

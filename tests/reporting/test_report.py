@@ -443,7 +443,7 @@ class TestUpdates:
         values = {
             (row["round"], row["measure"]): float(row["value"])
             for row in csv.DictReader(io.StringIO(to_csv(found)))
-            if row["client"] == "23"
+            if row["client"] == "client 23"
         }
         assert values["3", "update_norm"] == 20
         assert values["3", "update_cosine"] == -0.5
@@ -727,18 +727,21 @@ class TestCsv:
         measured = {
             int(row["round"]): float(row["value"])
             for row in rows
-            if (row["measure"], row["model"], row["class"]) == ("accuracy", "global", "")
+            if (row["measure"], row["subject"], row["class"])
+            == ("accuracy", "global on test", "all")
         }
         assert measured == {1: 0.4, 2: 0.55, 3: 0.5}
-        of_cat = [r for r in rows if (r["class"], r["measure"], r["round"]) == ("cat", "f1", "2")]
+        of_cat = [
+            r for r in rows if (r["class"], r["measure"], r["round"]) == ("class cat", "f1", "2")
+        ]
         assert [row["value"] for row in of_cat] == ["0.55"]
         assert all(float(row["value"]) >= 0 for row in rows)
 
     def test_has_neither_formulas_nor_escape_sequences(self, run: Run) -> None:
-        text = to_csv(report([run], labels=["=cmd|' /C calc'!A0\x1b[2J"]))
+        text = to_csv(report([run], labels=["=cmd|' /C calc'!A0;=1\x1b[2J"]))
         assert "\x1b" not in text
         rows = list(csv.DictReader(io.StringIO(text)))
-        assert {row["run"] for row in rows} == {r"'=cmd|' /C calc'!A0\x1b[2J"}
+        assert {row["run"] for row in rows} == {r"run =cmd|' /C calc'!A0;'=1\x1b[2J"}
         assert all(float(row["value"]) >= 0 for row in rows)
 
     def test_names_a_value_once(self, run: Run) -> None:

@@ -43,6 +43,13 @@ def report(
         metavar="FILE",
         rich_help_panel=_FILES,
     ),
+    parquet: Path | None = typer.Option(
+        None,
+        "--parquet",
+        help="Write the table of --csv as a Parquet file. Needs pyarrow.",
+        metavar="FILE",
+        rich_help_panel=_FILES,
+    ),
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Show accuracy, communication and time of one run, or of several side by side.
@@ -58,6 +65,8 @@ def report(
     to_stdout = [name for name, file in (("markdown", markdown), ("csv", csv)) if file == _STDOUT]
     if len(to_stdout) + printing.json > 1:
         raise UsageError("standard output takes one of --json, --markdown - and --csv -")
+    if parquet == _STDOUT:
+        raise UsageError("--parquet: expected the name of a file, found -")
     with Output("report", printing) as output:
         result = step(
             [Run.open(path) for path in runs or [run]],
@@ -65,6 +74,7 @@ def report(
             html=html,
             markdown=None if markdown == _STDOUT else markdown,
             csv=None if csv == _STDOUT else csv,
+            parquet=parquet,
             progress=output,
         )
         show(result, to_stdout[0] if to_stdout else None, output)

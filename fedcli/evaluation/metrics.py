@@ -1,12 +1,14 @@
-"""Compute the scores of a classifier from its predictions."""
+"""Compute the scores of a classifier from its outputs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcli.formats.evaluation import ClassScore
+from fedcli.evaluation.roc import area_of_many, area_of_two, roc_curve
+from fedcli.formats.evaluation import ClassScore, RocCurve
 
 Ints = NDArray[np.int64]
 
@@ -23,9 +25,13 @@ class Scores:
     accuracy: float
     balanced_accuracy: float
     macro_f1: float
-    auc: float | None
     per_class: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
+    auc: float | None
+    auc_interval: tuple[float, float] | None
+    sensitivity: float | None = None
+    specificity: float | None = None
+    roc: RocCurve | None = None
 
 
 def confusion_matrix(labels: Ints, predictions: Ints, classes: int) -> Ints:
@@ -34,50 +40,53 @@ def confusion_matrix(labels: Ints, predictions: Ints, classes: int) -> Ints:
     return flat.reshape(classes, classes).astype(np.int64)
 
 
-def auc(scores: NDArray[Any], positive: NDArray[np.bool_]) -> float | None:
-    """Return the area under the ROC curve, or None if one of the two classes is absent.
-
-    It is the probability that a positive example scores above a negative one, where ties count
-    half (the Mann–Whitney statistic; Hanley & McNeil 1982).
-    """
-    positives = int(positive.sum())
-    negatives = len(positive) - positives
-    if not positives or not negatives:
-        return None
-    _, group, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks = (last - (counts - 1) / 2)[group]
-    rank_sum = float(ranks[positive].sum())
-    return (rank_sum - positives * (positives + 1) / 2) / (positives * negatives)
-
-
-def score(
-    labels: Ints, predictions: Ints, classes: tuple[str, ...], margin: NDArray[Any] | None
-) -> Scores:
+def score(labels: Ints, logits: NDArray[np.float32], classes: tuple[str, ...]) -> Scores:
     """Compute all scores.
 
-    ``labels`` and ``predictions`` are class numbers (N,). ``margin`` (N,) is the logit of the
-    second of two classes minus that of the first; None for any other number of classes.
+    ``labels`` are class numbers (N,), ``logits`` (N, K). Of two classes the second is the positive
+    one. An example counts as the class with the largest logit, the first of several.
     """
-    matrix = confusion_matrix(labels, predictions, len(classes))
+    matrix = confusion_matrix(labels, logits.argmax(1), len(classes))
     true, predicted, hits = matrix.sum(1), matrix.sum(0), matrix.diagonal()
     present = true > 0
     recall = hits / np.maximum(true, 1)
     f1 = 2 * hits / np.maximum(true + predicted, 1)
+    per_class = tuple(
+        ClassScore(
+            name,
+            int(true[k]),
+            float(recall[k]) if present[k] else None,
+            float(f1[k]) if present[k] else None,
+        )
+        for k, name in enumerate(classes)
+    )
     return Scores(
         examples=len(labels),
         accuracy=float(hits.sum() / len(labels)),
         balanced_accuracy=float(recall[present].mean()),
         macro_f1=float(f1[present].mean()),
-        auc=None if margin is None else auc(margin, labels == 1),
-        per_class=tuple(
-            ClassScore(
-                name,
-                int(true[k]),
-                float(recall[k]) if present[k] else None,
-                float(f1[k]) if present[k] else None,
-            )
-            for k, name in enumerate(classes)
-        ),
+        per_class=per_class,
         confusion=tuple(tuple(int(n) for n in row) for row in matrix),
+        **(_of_two if len(classes) == 2 else _of_many)(labels, logits, per_class),
     )
+
+
+def _of_two(
+    labels: Ints, logits: NDArray[np.float32], per_class: Sequence[ClassScore]
+) -> dict[str, Any]:
+    margin = (logits[:, 1] - logits[:, 0]).astype(np.float64)
+    area = area_of_two(margin, labels)
+    return {
+        "sensitivity": per_class[1].accuracy,
+        "specificity": per_class[0].accuracy,
+        "auc": area.auc,
+        "auc_interval": area.interval,
+        "roc": roc_curve(margin, labels),
+    }
+
+
+def _of_many(
+    labels: Ints, logits: NDArray[np.float32], per_class: Sequence[ClassScore]
+) -> dict[str, Any]:
+    area = area_of_many(logits, labels)
+    return {"auc": area.auc, "auc_interval": area.interval}

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +69,4 @@ class Scorer:
         """Return the mean cross-entropy and all scores of the combined outputs."""
         logits, y = torch.cat([part[0] for part in parts]), np.concatenate([p[1] for p in parts])
         loss = F.cross_entropy(logits.double(), torch.from_numpy(y)).item()
-        margin: NDArray[Any] | None = None
-        if len(self.classes) == 2:
-            margin = (logits[:, 1] - logits[:, 0]).numpy()
-        return loss, score(y, logits.argmax(1).numpy(), self.classes, margin)
+        return loss, score(y, logits.numpy(), self.classes)

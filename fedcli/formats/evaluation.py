@@ -26,13 +26,42 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
+class RocCurve:
+    """The ROC curve of two classes, as counts of examples, from (0, 0) to all of both classes.
+
+    Each pair of entries is one threshold: examples of the first class above it (false positives)
+    and of the second (true positives).
+    """
+
+    false_positives: tuple[Count, ...]
+    true_positives: tuple[Count, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what is not a curve (``ValueError``)."""
+        pair = (self.false_positives, self.true_positives)
+        if len(pair[0]) != len(pair[1]) or any(
+            len(counts) < 2 or counts[0] or not counts[-1] or list(counts) != sorted(counts)
+            for counts in pair
+        ):
+            raise ValueError("roc: expected two lists of one length that rise from 0")
+
+    @property
+    def points(self) -> list[tuple[float, float]]:
+        """The rates of false and of true positives, from (0, 0) to (1, 1)."""
+        false, true = self.false_positives, self.true_positives
+        return [(f / false[-1], t / true[-1]) for f, t in zip(false, true, strict=True)]
+
+
+@dataclass(frozen=True)
 class Score:
     """One model on one set of examples; ``seconds`` is volatile.
 
     ``model`` is ``global``, or ``update`` or ``personal`` (of ``client``); ``sha256`` is the digest
     of its file. ``data`` names the set and ``data_client`` its owner; the examples are of
     ``classes``, None for all. Accuracies lie in [0, 1]. ``confusion`` is K×K: rows are true
-    classes, columns predicted ones.
+    classes, columns predicted ones. ``auc`` is of the second of two classes, or the mean of each
+    class against the rest, with its 95 % interval; ``sensitivity`` (of the second class),
+    ``specificity`` and ``roc`` are of two classes.
     """
 
     model: str
@@ -47,6 +76,10 @@ class Score:
     balanced_accuracy: float | None = None
     macro_f1: float | None = None
     auc: float | None = None
+    auc_interval: tuple[float, ...] | None = None
+    sensitivity: float | None = None
+    specificity: float | None = None
+    roc: RocCurve | None = None
     per_class: tuple[ClassScore, ...] = ()
     confusion: tuple[tuple[Count, ...], ...] = ()
     seconds: float | None = None
@@ -57,13 +90,29 @@ class Score:
             raise ValueError(f"accuracy {self.accuracy}: expected 0 to 1")
         if any(len(row) != len(self.confusion) for row in self.confusion):
             raise ValueError("confusion: expected as many columns as rows")
+        bounds = (0.0, *(self.auc_interval or (0.0, 1.0)), 1.0)
+        if len(bounds) != 4 or list(bounds) != sorted(bounds):
+            raise ValueError("auc_interval: expected two numbers from 0 to 1, the lower one first")
 
     @property
     def is_whole(self) -> bool:
         """Whether no figure is missing that ``evaluate`` writes."""
         figures = (self.sha256, self.loss, self.balanced_accuracy, self.macro_f1)
         counted = all(one.accuracy is not None for one in self.per_class if one.examples)
-        return None not in figures and counted and len(self.confusion) == len(self.per_class) > 0
+        square = len(self.confusion) == len(self.per_class) > 0
+        return None not in figures and counted and square and self._is_ranked
+
+    @property
+    def _is_ranked(self) -> bool:
+        """Whether the figures are there that its classes allow: AUC, ROC, and those of two."""
+        allowed = sum(one.examples > 0 for one in self.per_class) > 1
+        if (self.auc is not None) != allowed:
+            return False
+        if len(self.per_class) != 2:
+            return True
+        negative, positive = (one.accuracy for one in self.per_class)
+        ranked = (self.roc is not None) == allowed
+        return ranked and (self.specificity, self.sensitivity) == (negative, positive)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ SCORES = (
     _Score("bal. (%)", "balanced_accuracy", percent, "balanced_accuracy"),
     _Score("F1", "macro_f1", three_decimals, "macro_f1"),
     _Score("AUC", "auc", three_decimals, "auc"),
+    _Score("sens. (%)", "sensitivity", percent, "sensitivity"),
+    _Score("spec. (%)", "specificity", percent, "specificity"),
 )
 
 CLASSES = (
@@ -70,6 +72,8 @@ SUMMARY = (
 TWO_CLASSES = (
     Column[Summary]("bal. (%)", "balanced_accuracy", percent),
     Column[Summary]("AUC", "auc", three_decimals),
+    Column[Summary]("sens. (%)", "sensitivity", percent),
+    Column[Summary]("spec. (%)", "specificity", percent),
 )
 
 

@@ -34,6 +34,8 @@ def _summary(run: RunReport, subject: Subject | None) -> Summary:
         accuracy=final.accuracy if final else None,
         balanced_accuracy=final.balanced_accuracy if final else None,
         auc=final.auc if final else None,
+        sensitivity=final.sensitivity if final else None,
+        specificity=final.specificity if final else None,
         loss=final.loss if final else None,
         best_accuracy=best[1].accuracy if best else None,
         best_round=best[0].number if best else None,

@@ -259,8 +259,8 @@ class Summary:
     """The row of one run in the main table.
 
     ``round`` is the last complete round that was evaluated, else the last complete one.
-    ``accuracy``, ``balanced_accuracy``, ``auc`` (of two classes) and ``loss`` are of that round;
-    ``bytes_total`` is what had been exchanged by then.
+    ``accuracy``, ``balanced_accuracy``, ``auc``, ``sensitivity``, ``specificity`` and ``loss`` are
+    of that round; ``bytes_total`` is what had been exchanged by then.
     """
 
     label: str
@@ -269,6 +269,8 @@ class Summary:
     accuracy: float | None
     balanced_accuracy: float | None
     auc: float | None
+    sensitivity: float | None
+    specificity: float | None
     loss: float | None
     best_accuracy: float | None
     best_round: int | None

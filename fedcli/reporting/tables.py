@@ -41,7 +41,7 @@ def summary_table(report: Report) -> Table:
     """Return the main table: method, accuracy and communication, one row per run."""
     rows = ((_method(row.label, row.centralised), row) for row in report.summary)
     columns: Sequence[Column[Summary]] = SUMMARY
-    if any(row.auc is not None for row in report.summary):
+    if any(len(run.classes) == 2 for run in report.runs):
         columns = (*SUMMARY[:2], *TWO_CLASSES, *SUMMARY[2:])
     return tabulate("", Heading("method", CellKind.TEXT, RUN_WIDTH), columns, rows, keep_empty=True)
 

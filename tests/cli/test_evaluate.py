@@ -84,7 +84,7 @@ def test_a_broken_evaluation_file_is_named(run: Run, cli: Cli) -> None:
     assert "evaluation.json" in err
 
 
-@pytest.mark.parametrize("key", ["loss", "macro_f1", "balanced_accuracy", "sha256", "confusion"])
+@pytest.mark.parametrize("key", ["loss", "macro_f1", "auc", "sha256", "confusion"])
 def test_a_score_that_lacks_a_figure_is_computed_again(run: Run, cli: Cli, key: str) -> None:
     assert cli("evaluate")[0] == 0
     path = run.round(0).evaluation
@@ -119,3 +119,64 @@ def test_a_model_that_overflowed_is_not_scored(run: Run, cli: Cli) -> None:
     found, _, err = cli("evaluate")
     assert found == 4
     assert "global.safetensors: its outputs are NaN or infinite" in err
+
+
+@pytest.fixture
+def of_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> Run:
+    """A run of two classes, in the current directory."""
+    monkeypatch.chdir(tmp_path)
+    found = examples(1, 200)
+    known = found["y"] != 2
+    np.savez("two.npz", x=found["x"][known], y=found["y"][known])
+    arguments = ("--dataset", "npz:two.npz", "--clients", 2, "--model", "linear", "--epochs", 1)
+    status, _, err = cli("partition", *arguments)
+    assert status == 0, err
+    return Run.open(Path("fedrun"))
+
+
+def test_two_classes_have_a_roc_curve_and_what_follows_from_it(of_two: Run, cli: Cli) -> None:
+    status, out, err = cli("evaluate")
+    assert status == 0, err
+    assert "sens. (%)" in out
+    assert max(map(len, out.splitlines())) <= 80
+    (entry,) = json.loads(of_two.round(0).evaluation.read_text())["results"]
+    assert entry["sensitivity"] == entry["per_class"][1]["accuracy"]
+    assert entry["specificity"] == entry["per_class"][0]["accuracy"]
+    low, high = entry["auc_interval"]
+    assert low <= entry["auc"] <= high
+    counts = [row["examples"] for row in entry["per_class"]]
+    assert [entry["roc"][side][-1] for side in ("false_positives", "true_positives")] == counts
+
+
+@pytest.mark.parametrize("key", ["auc", "roc", "sensitivity", "specificity"])
+def test_a_score_of_two_classes_without_a_figure_is_computed_again(
+    of_two: Run, cli: Cli, key: str
+) -> None:
+    path = of_two.round(0).evaluation
+    assert cli("evaluate")[0] == 0
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps(whole | {"results": [whole["results"][0] | {key: None}]}))
+    assert cli("evaluate")[0] == 0
+    assert json.loads(path.read_text())["results"][0][key] == whole["results"][0][key]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"auc_interval": [0.9, 0.1]}, "auc_interval: expected two numbers from 0 to 1"),
+        ({"auc_interval": [0.1]}, "auc_interval: expected two numbers from 0 to 1"),
+        ({"roc": {"false_positives": [0, 3], "true_positives": [0]}}, "roc: expected two lists"),
+        ({"roc": {"false_positives": [0, 3], "true_positives": [3, 0]}}, "roc: expected two lists"),
+        ({"roc": {"false_positives": [0, 0], "true_positives": [0, 1]}}, "roc: expected two lists"),
+    ],
+)
+def test_impossible_figures_are_refused(
+    run: Run, cli: Cli, changes: dict[str, Any], words: str
+) -> None:
+    assert cli("evaluate")[0] == 0
+    path = run.round(0).evaluation
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps(found | {"results": [found["results"][0] | changes]}))
+    status, _, err = cli("evaluate")
+    assert status == 4
+    assert words in err

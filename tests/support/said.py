@@ -72,8 +72,10 @@ TELEMETRY = of(
 )
 SCORE = of(
     "model:text data:text examples:count accuracy:number client:id? data_client:id?"
-    " classes:text[]? loss:number? auc:number?",
+    " classes:text[]? loss:number? auc:number? sensitivity:number? specificity:number?",
     confusion=Maybe([[KINDS["count"]]]),
+    auc_interval=Maybe([KINDS["number"]]),
+    roc=Maybe(of("false_positives:count[] true_positives:count[]")),
 )
 EVALUATION = of("", results=[SCORE])
 PARTITION = of("classes:text[] label_counts:object test_label_counts:count[]?")

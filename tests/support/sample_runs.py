@@ -159,6 +159,7 @@ def score(run: Run, accuracy: float, **changes: Any) -> dict[str, Any]:
         "balanced_accuracy": accuracy,
         "macro_f1": accuracy,
         "auc": None,
+        **({"sensitivity": accuracy, "specificity": accuracy} if len(classes) == 2 else {}),
         "per_class": [
             {"class": name, "examples": 100, "accuracy": accuracy, "f1": accuracy}
             for name in classes

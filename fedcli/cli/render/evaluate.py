@@ -1,14 +1,15 @@
 """What ``fedcli evaluate`` shows of its result, in 80 columns."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import RenderableType
 from rich.table import Table
 
 from fedcli.cli.render.output import figures_table
+from fedcli.reporting.layout import percent, three_decimals
 from fedcli.reporting.words import model_named
 from fedcli.steps.evaluate import EvaluateResult
 from fedcli.text import listed
@@ -43,8 +44,8 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
         del facts["client"]
         facts["model"] = [model_named(entry["model"], entry["client"]) for entry in entries]
     differing = [name for name in facts if name not in same]
-    with_auc = any(entry["auc"] is not None for entry in entries)
-    figures = ["examples", "loss", "acc. (%)", "bal. (%)", "F1", *["AUC"] * with_auc]
+    more = [one for one in _IF_KNOWN if any(entry[one.key] is not None for entry in entries)]
+    figures = ["examples", "loss", "acc. (%)", "bal. (%)", "F1", *(one.title for one in more)]
     table = figures_table(differing, figures)
     for number, entry in enumerate(entries):
         table.add_row(
@@ -54,10 +55,23 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
             f"{100 * entry['accuracy']:.1f}",
             f"{100 * entry['balanced_accuracy']:.1f}",
             f"{entry['macro_f1']:.3f}",
-            *[f"{entry['auc']:.3f}" if entry["auc"] is not None else ""] * with_auc,
+            *("" if entry[key] is None else show(entry[key]) for key, _, show in more),
         )
     common = ", ".join(values[0] for name, values in facts.items() if name in same)
     return [*[common] * bool(common), table]
+
+
+class _Figure(NamedTuple):
+    key: str
+    title: str
+    show: Callable[[float], str]
+
+
+_IF_KNOWN = (
+    _Figure("auc", "AUC", three_decimals),
+    _Figure("sensitivity", "sens. (%)", percent),
+    _Figure("specificity", "spec. (%)", percent),
+)
 
 
 def _model(entry: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from fedcli.reporting.layout import (
     three_decimals,
     two_decimals,
 )
+from fedcli.reporting.metric import METRICS, Metric
 from fedcli.reporting.model import ClientReport, ClientRound, RoundReport, Summary
 from fedcli.reporting.sparkline import bars
 from fedcli.text import printable
@@ -36,18 +37,18 @@ class UpdateRow(NamedTuple):
 _Score, _Class, _Round = Column[Score], Column[ClassScore], Column[RoundReport]
 _Update, _Client = Column[UpdateRow], Column[ClientReport]
 
-ACCURACY = _Score("acc. (%)", "accuracy", percent, "accuracy", side_by_side="Accuracy (%) by round")
-LOSS = _Score("loss", "loss", three_decimals, "loss", side_by_side="Loss by round")
+LOSS = METRICS["loss"].column
 SCORES = (
     _Score("examples", "examples", measure="examples"),
     LOSS,
-    ACCURACY,
-    _Score("bal. (%)", "balanced_accuracy", percent, "balanced_accuracy"),
-    _Score("F1", "macro_f1", three_decimals, "macro_f1"),
-    _Score("AUC", "auc", three_decimals, "auc"),
-    _Score("sens. (%)", "sensitivity", percent, "sensitivity"),
-    _Score("spec. (%)", "specificity", percent, "specificity"),
+    *(metric.column for metric in METRICS.values() if metric.name != "loss"),
 )
+
+
+def judging(metric: Metric) -> tuple[Column[Score], ...]:
+    """Return the columns of a score that a run is judged by over its rounds."""
+    return tuple(METRICS[name].column for name in dict.fromkeys((metric.name, "loss")))
+
 
 CLASSES = (
     _Class("examples", "examples", measure="examples"),
@@ -56,25 +57,24 @@ CLASSES = (
 )
 
 
-def _best(row: Summary) -> str | None:
-    if row.best_accuracy is None:
-        return None
-    return f"{percent(row.best_accuracy)} (round {row.best_round})"
-
-
-SUMMARY = (
-    Column[Summary]("rounds", "round"),
-    Column[Summary]("accuracy (%)", "accuracy", percent),
-    Column[Summary]("best (%)", _best),
-    Column[Summary]("communication (MB)", "bytes_total", megabytes),
-)
 # Of two classes, where an accuracy says little if one is rare.
-TWO_CLASSES = (
-    Column[Summary]("bal. (%)", "balanced_accuracy", percent),
-    Column[Summary]("AUC", "auc", three_decimals),
-    Column[Summary]("sens. (%)", "sensitivity", percent),
-    Column[Summary]("spec. (%)", "specificity", percent),
-)
+_OF_TWO = ("accuracy", "balanced_accuracy", "auc", "sensitivity", "specificity")
+
+
+def summary_columns(metric: Metric, *, two_classes: bool) -> list[Column[Summary]]:
+    """Return the columns of the main table, for runs judged by ``metric``."""
+
+    def best(row: Summary) -> str | None:
+        return None if row.best is None else f"{metric.show(row.best)} (round {row.best_round})"
+
+    others = [METRICS[name] for name in (_OF_TWO if two_classes else _OF_TWO[:1])]
+    return [
+        Column("rounds", "round"),
+        Column(metric.axis, "value", metric.show),
+        *(Column(one.heading, one.name, one.show) for one in others if one != metric),
+        Column("best (%)" if metric.scale == 100 else "best", best),
+        Column("communication (MB)", "bytes_total", megabytes),
+    ]
 
 
 def _accepted(round_: RoundReport) -> str:

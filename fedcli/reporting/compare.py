@@ -1,32 +1,60 @@
 """Several runs side by side, and whether their figures can be compared."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from shlex import quote
 
+from fedcli.formats.evaluation import Score
 from fedcli.reporting.headline import headline
-from fedcli.reporting.model import Note, Report, RunReport, Subject, Summary
+from fedcli.reporting.metric import METRICS, Metric, chance
+from fedcli.reporting.model import Note, Report, RoundReport, RunReport, Subject, Summary
+from fedcli.text import listed
 
 _SAME = 1e-9
 
 
-def compare(runs: Sequence[RunReport]) -> Report:
-    """Put runs side by side."""
+def compare(runs: Sequence[RunReport], metric: Metric = METRICS["accuracy"]) -> Report:
+    """Put runs side by side, judged by ``metric``."""
     subject = headline([run.rounds for run in runs])
-    notes = [*_on_headline(runs, subject), *_comparable(runs), *_majorities(runs, subject)]
+    notes = [*_on_headline(runs, subject, metric), *_comparable(runs)]
+    notes += _majorities(runs, subject) if metric.name == "accuracy" else ()
     return Report(
         headline=subject,
-        summary=tuple(_summary(run, subject) for run in runs),
-        runs=tuple(runs),
+        summary=tuple(_summary(run, subject, metric) for run in runs),
+        runs=tuple(_with_roc(run, subject) for run in runs),
         notes=tuple(notes),
+        metric=metric.name,
+        chance=_chance(runs, subject, metric),
     )
 
 
-def _summary(run: RunReport, subject: Subject | None) -> Summary:
+def _with_roc(run: RunReport, subject: Subject | None) -> RunReport:
+    """Keep the ROC curve of the latest score of the headline alone: each has 200 points."""
+    latest = run.latest(subject) if subject else None
+    rounds = tuple(map(_without_roc, run.rounds))
+    return replace(run, rounds=rounds, roc=latest[1].roc if latest else None)
+
+
+def _without_roc(round_: RoundReport) -> RoundReport:
+    if all(score.roc is None for score in round_.scores):
+        return round_
+    return replace(round_, scores=tuple(replace(score, roc=None) for score in round_.scores))
+
+
+def _chance(runs: Sequence[RunReport], subject: Subject | None, metric: Metric) -> float | None:
+    latest = [found[1] for run in runs if subject and (found := run.latest(subject))]
+    values = {chance(metric, score) for score in latest}
+    return values.pop() if len(values) == 1 else None
+
+
+def _summary(run: RunReport, subject: Subject | None, metric: Metric) -> Summary:
     complete = run.complete_rounds()
     scored = [(r, s) for r in complete if subject and (s := r.score(subject))]
     last = scored[-1][0] if scored else (complete[-1] if complete else None)
     final = scored[-1][1] if scored else None
+    known = [(value, round_) for round_, s in scored if (value := metric.of(s)) is not None]
     # max keeps the first of equal rounds
-    best = max(scored, key=lambda pair: pair[1].accuracy, default=None)
+    best = max(known, key=lambda pair: metric.gain(pair[0]), default=None)
     return Summary(
         label=run.label,
         centralised=run.centralised,
@@ -37,23 +65,42 @@ def _summary(run: RunReport, subject: Subject | None) -> Summary:
         sensitivity=final.sensitivity if final else None,
         specificity=final.specificity if final else None,
         loss=final.loss if final else None,
-        best_accuracy=best[1].accuracy if best else None,
-        best_round=best[0].number if best else None,
+        value=metric.of(final),
+        best=best[0] if best else None,
+        best_round=best[1].number if best else None,
         bytes_total=last.bytes_total if last else None,
     )
 
 
-def _on_headline(runs: Sequence[RunReport], subject: Subject | None) -> list[Note]:
+def _on_headline(runs: Sequence[RunReport], subject: Subject | None, metric: Metric) -> list[Note]:
     if subject is None:
         return []
     notes = []
     if subject != Subject():
-        notes.append(Note(f"accuracy and loss are those of the {subject.name}"))
+        is_loss = metric.name == "loss"
+        what = "the loss is that" if is_loss else f"{metric.title} and loss are those"
+        notes.append(Note(f"{what} of the {subject.name}"))
     for run in runs:
-        if run.latest(subject) is None and headline([run.rounds]) is not None:
+        found = run.latest(subject)
+        if found is None and headline([run.rounds]) is not None:
             text = f"{run.label} has no score of the {subject.name}: see its evaluations"
             notes.append(Note(text))
+        elif found is not None and metric.of(found[1]) is None:
+            notes.append(_lacking(run, metric, found[1]))
     return notes
+
+
+def _lacking(run: RunReport, metric: Metric, score: Score) -> Note:
+    """Say why a run does not have the metric."""
+    without = f"{run.label} has no {metric.title}"
+    if metric.of_two and len(run.classes) != 2:
+        return Note(f"{without}: only two classes have it, and this run has {len(run.classes)}")
+    absent = [one.name for one in score.per_class if not one.examples]
+    if absent:
+        return Note(f"{without}: there are no examples of {listed(absent)} to score on")
+    data = "" if score.data == Subject.data else " --data PATH"
+    command = f"fedcli evaluate --run {quote(run.path)} --round all{data}"
+    return Note(f"{without}: its evaluation.json does not hold it; score it again", command)
 
 
 def _majorities(runs: Sequence[RunReport], subject: Subject | None) -> list[Note]:

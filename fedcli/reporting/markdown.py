@@ -16,7 +16,7 @@ def to_markdown(report: Report) -> str:
         parts += [f"## {escape(table.title)}", _table(table)]
     for run in report.runs:
         parts += [f"## {escape(printable(run.label))}", *_notes(run.notes)]
-        for table in run_tables(run, report.headline):
+        for table in run_tables(run, report.headline, report.judged_by):
             parts += [f"### {escape(table.title)}", _table(table)]
     return "\n\n".join(parts) + "\n"
 

@@ -7,10 +7,11 @@ does not hold the value.
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedcli.formats.evaluation import Score
+from fedcli.formats.evaluation import RocCurve, Score
 from fedcli.formats.manifest import Absence, BoundedClaim, PartialContribution
 from fedcli.formats.partition import Heterogeneity
 from fedcli.formats.telemetry import EpochFigures
+from fedcli.reporting.metric import METRICS, Metric
 from fedcli.reporting.words import model_named
 
 
@@ -182,6 +183,7 @@ class RunReport:
 
     Runs that are tested on the same examples have the same ``test_content_sha256``.
     ``heterogeneity`` says how much the clients' examples differ; it is None if they keep theirs.
+    ``roc`` is the ROC curve of the latest score of the headline, for two classes.
     ``parameters`` are those of the scheme. ``training`` has the options of the latest training, and
     ``algorithm`` names its algorithm in words.
     """
@@ -203,6 +205,7 @@ class RunReport:
     parameters: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     algorithm: str | None = None
+    roc: RocCurve | None = None
 
     def complete_rounds(self) -> tuple[RoundReport, ...]:
         """Return the rounds that have a global model, round 0 among them."""
@@ -258,6 +261,9 @@ class RunReport:
 class Summary:
     """The row of one run in the main table.
 
+    ``value`` is the metric of the report, and ``best`` its best value, first reached in
+    ``best_round``.
+
     ``round`` is the last complete round that was evaluated, else the last complete one.
     ``accuracy``, ``balanced_accuracy``, ``auc``, ``sensitivity``, ``specificity`` and ``loss`` are
     of that round; ``bytes_total`` is what had been exchanged by then.
@@ -272,16 +278,28 @@ class Summary:
     sensitivity: float | None
     specificity: float | None
     loss: float | None
-    best_accuracy: float | None
+    value: float | None
+    best: float | None
     best_round: int | None
     bytes_total: int | None
 
 
 @dataclass(frozen=True)
 class Report:
-    """Runs side by side, compared by their accuracy on the subject ``headline``."""
+    """Runs side by side, compared by a metric on the subject ``headline``.
+
+    ``metric`` is a name in ``METRICS``. ``chance`` is what a model scores that sees nothing of the
+    examples; None if the runs differ in that, or nobody can know.
+    """
 
     headline: Subject | None
     summary: tuple[Summary, ...]
     runs: tuple[RunReport, ...]
     notes: tuple[Note, ...]
+    metric: str = "accuracy"
+    chance: float | None = None
+
+    @property
+    def judged_by(self) -> Metric:
+        """The metric that the runs are compared by."""
+        return METRICS[self.metric]

@@ -1,11 +1,12 @@
 """The report as one self-contained HTML page: no script, no font, no picture from elsewhere."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fedcli.reporting import plots
 from fedcli.reporting.documents import environment
+from fedcli.reporting.metric import METRICS, Metric
 from fedcli.reporting.model import Report, RunReport, Subject
 from fedcli.reporting.plots import Line
 from fedcli.reporting.standouts import marks_of
@@ -45,14 +46,15 @@ def to_html(report: Report) -> str:
         summary=summary_table(report),
         pictures=list(_comparison_plots(report)),
         tables=shared_tables(report),
-        runs=[_section(run, report.headline, f"run{i}") for i, run in enumerate(report.runs)],
+        runs=[_section(report, run, f"run{i}") for i, run in enumerate(report.runs)],
     )
 
 
-def _section(run: RunReport, headline: Subject | None, name: str) -> dict[str, Any]:
+def _section(report: Report, run: RunReport, name: str) -> dict[str, Any]:
     """Return what the page shows of one run; ``name`` makes the ids of its plots unique."""
-    pictures = list(_run_plots(run, headline, name))
-    return {"run": run, "pictures": pictures, "tables": run_tables(run, headline)}
+    pictures = list(_run_plots(run, report.headline, name))
+    tables = run_tables(run, report.headline, report.judged_by)
+    return {"run": run, "pictures": pictures, "tables": tables}
 
 
 def _picture(figure: "Figure", name: str, caption: str) -> Picture:
@@ -63,29 +65,34 @@ def _comparison_plots(report: Report) -> Iterator[Picture]:
     headline = report.headline
     if headline is None:
         return
-    subject, name = headline, headline.name
-    accuracy = [_line(run, subject, "accuracy") for run in report.runs]
-    figure = plots.curves(accuracy, x="round", y="accuracy (%)", whole_x=True)
-    yield _picture(figure, "accuracy", f"Accuracy over rounds ({name}), as measured.")
+    subject, name, metric = headline, headline.name, report.judged_by
+    title = f"{metric.title[:1].upper()}{metric.title[1:]}"
+    lines = [_line(run, subject, metric) for run in report.runs]
+    if _has_points(lines):
+        figure = plots.curves(lines, x="round", y=metric.axis, whole_x=True)
+        yield _picture(figure, metric.name, f"{title} over rounds ({name}), as measured.")
     if any(summary.bytes_total for summary in report.summary):
-        exchanged = [_line(run, subject, "accuracy", over_bytes=True) for run in report.runs]
-        figure = plots.curves(exchanged, x="communication (MB)", y="accuracy (%)")
+        exchanged = [_line(run, subject, metric, over_bytes=True) for run in report.runs]
+        figure = plots.curves(exchanged, x="communication (MB)", y=metric.axis)
         level = any(run.centralised for run in report.runs)
-        flat = " A level line is the final accuracy of a centralised run." if level else ""
-        yield _picture(figure, "bytes", f"Accuracy over what had been exchanged by then.{flat}")
-    loss = [_line(run, subject, "loss") for run in report.runs]
-    if any(y is not None for line in loss for y in line.y):
+        flat = f" A level line is the final {metric.title} of a centralised run." if level else ""
+        yield _picture(figure, "bytes", f"{title} over what had been exchanged by then.{flat}")
+    loss = [_line(run, subject, METRICS["loss"]) for run in report.runs]
+    if metric.name != "loss" and _has_points(loss):
         figure = plots.curves(loss, x="round", y="loss", whole_x=True)
         yield _picture(figure, "loss", f"Loss over rounds ({name}).")
 
 
-def _line(run: RunReport, subject: Subject, key: str, *, over_bytes: bool = False) -> Line:
+def _has_points(lines: Sequence[Line]) -> bool:
+    return any(y is not None for line in lines for y in line.y)
+
+
+def _line(run: RunReport, subject: Subject, metric: Metric, *, over_bytes: bool = False) -> Line:
     rounds = shown_rounds(run, subject)
     if over_bytes:
         rounds = [round_ for round_ in rounds if round_.bytes_total is not None]
     x = [(r.bytes_total or 0) / 1e6 if over_bytes else float(r.number) for r in rounds]
-    scale = 100 if key == "accuracy" else 1
-    y = [_scaled(getattr(round_.score(subject), key, None), scale) for round_ in rounds]
+    y = [_scaled(metric.of(round_.score(subject)), metric.scale) for round_ in rounds]
     # what costs nothing has no curve over its cost, only a level to compare with
     level = over_bytes and run.centralised
     return Line(printable(run.label), x, y, level)

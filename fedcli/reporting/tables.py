@@ -7,27 +7,18 @@ from operator import attrgetter
 from fedcli.formats.evaluation import ClassScore, Score
 from fedcli.reporting.client_tables import clients_table, participation_table, updates_table
 from fedcli.reporting.columns import (
-    ACCURACY,
     CLASSES,
     HETEROGENEITY,
     LOSS,
     ROUNDS,
     SCORES,
-    SUMMARY,
-    TWO_CLASSES,
+    judging,
+    summary_columns,
 )
 from fedcli.reporting.headline import subjects
-from fedcli.reporting.layout import (
-    UNKNOWN,
-    CellKind,
-    Column,
-    Heading,
-    Table,
-    duration,
-    percent,
-    tabulate,
-)
-from fedcli.reporting.model import Report, RoundReport, RunReport, Subject, Summary
+from fedcli.reporting.layout import UNKNOWN, CellKind, Column, Heading, Table, duration, tabulate
+from fedcli.reporting.metric import Metric
+from fedcli.reporting.model import Report, RoundReport, RunReport, Subject
 from fedcli.text import printable
 
 RUN_WIDTH = 22  # characters, after which the name of a run is broken in the main table
@@ -40,9 +31,8 @@ _CLASS, _EVALUATION = Heading("class", CellKind.TEXT), Heading("evaluation", Cel
 def summary_table(report: Report) -> Table:
     """Return the main table: method, accuracy and communication, one row per run."""
     rows = ((_method(row.label, row.centralised), row) for row in report.summary)
-    columns: Sequence[Column[Summary]] = SUMMARY
-    if any(len(run.classes) == 2 for run in report.runs):
-        columns = (*SUMMARY[:2], *TWO_CLASSES, *SUMMARY[2:])
+    two_classes = any(len(run.classes) == 2 for run in report.runs)
+    columns = summary_columns(report.judged_by, two_classes=two_classes)
     return tabulate("", Heading("method", CellKind.TEXT, RUN_WIDTH), columns, rows, keep_empty=True)
 
 
@@ -60,20 +50,22 @@ def shown_rounds(run: RunReport, headline: Subject | None) -> list[RoundReport]:
     ]
 
 
-def _round_columns(headline: Subject | None) -> list[Column[RoundReport]]:
+def _round_columns(headline: Subject | None, metric: Metric) -> list[Column[RoundReport]]:
     def score(round_: RoundReport) -> Score | None:
         return round_.score(headline) if headline else None
 
-    return [ACCURACY.through(score), LOSS.through(score), *ROUNDS]
+    return [*(column.through(score) for column in judging(metric)), *ROUNDS]
 
 
-def rounds_table(run: RunReport, headline: Subject | None) -> Table:
+def rounds_table(run: RunReport, headline: Subject | None, metric: Metric) -> Table:
     """Return scores, bytes and the time of each step, one row per round."""
     rows = ((str(round_.number), round_) for round_ in shown_rounds(run, headline))
-    return tabulate("Rounds", Heading("round"), _round_columns(headline), rows)
+    return tabulate("Rounds", Heading("round"), _round_columns(headline, metric), rows)
 
 
-def side_by_side(runs: Sequence[RunReport], headline: Subject | None) -> list[Table]:
+def side_by_side(
+    runs: Sequence[RunReport], headline: Subject | None, metric: Metric
+) -> list[Table]:
     """Return one table per quantity, with one row per round and one column per run."""
     by_run = [{r.number: r for r in shown_rounds(run, headline)} for run in runs]
     numbers = sorted({number for rounds in by_run for number in rounds})
@@ -87,7 +79,7 @@ def side_by_side(runs: Sequence[RunReport], headline: Subject | None) -> list[Ta
                 for n in numbers
             ),
         )
-        for column in _round_columns(headline)
+        for column in _round_columns(headline, metric)
         if column.side_by_side
     ]
 
@@ -117,7 +109,7 @@ def _summed(column: Column[RoundReport]) -> Callable[[RunReport], float | None]:
     return value
 
 
-def evaluations_table(runs: Sequence[RunReport]) -> Table:
+def evaluations_table(runs: Sequence[RunReport], metric: Metric) -> Table:
     """Return everything that was evaluated, each at the latest round that has it."""
     found = subjects([run.rounds for run in runs])
     subsets = _subsets(found)
@@ -131,10 +123,12 @@ def evaluations_table(runs: Sequence[RunReport]) -> Table:
         note = "each at the latest round that has it; bal.: mean over classes; F1: macro average"
         columns = _evaluation_columns(runs[0])
         return tabulate("Evaluations", _EVALUATION, columns, rows, note + lists)
-    cells = tuple((name, *(_latest(run, subject) for run in runs)) for name, subject in rows)
+    cells = tuple(
+        (name, *(_latest(run, subject, metric) for run in runs)) for name, subject in rows
+    )
     note = "each at the latest round that has it, which is in brackets"
     headings = (_EVALUATION, *_labels(runs))
-    return Table("Evaluations: accuracy (%)", headings, cells, note + lists)
+    return Table(f"Evaluations: {metric.axis}", headings, cells, note + lists)
 
 
 def _evaluation_columns(run: RunReport) -> list[Column[Subject]]:
@@ -150,9 +144,11 @@ def _evaluation_columns(run: RunReport) -> list[Column[Subject]]:
     return [Column("round", number), *(column.through(score) for column in ordered)]
 
 
-def _latest(run: RunReport, subject: Subject) -> str:
+def _latest(run: RunReport, subject: Subject, metric: Metric) -> str:
     latest = run.latest(subject)
-    return f"{percent(latest[1].accuracy)} ({latest[0].number})" if latest else UNKNOWN
+    if latest is None or (value := metric.of(latest[1])) is None:
+        return UNKNOWN
+    return f"{metric.show(value)} ({latest[0].number})"
 
 
 def _subsets(found: Sequence[Subject]) -> dict[tuple[str, ...], str]:
@@ -225,14 +221,15 @@ def heterogeneity_table(runs: Sequence[RunReport]) -> Table:
 def shared_tables(report: Report) -> list[Table]:
     """Return the tables that a document shows of all runs together, below the summary."""
     first, *rest = class_tables(report.runs, report.headline)
-    tables = [first, *rest, evaluations_table(report.runs), heterogeneity_table(report.runs)]
+    evaluations = evaluations_table(report.runs, report.judged_by)
+    tables = [first, *rest, evaluations, heterogeneity_table(report.runs)]
     return [table for table in tables if table.rows]
 
 
-def run_tables(run: RunReport, headline: Subject | None) -> list[Table]:
+def run_tables(run: RunReport, headline: Subject | None, metric: Metric) -> list[Table]:
     """Return the tables that a document shows of one run: its rounds, and its clients."""
     tables = (
-        rounds_table(run, headline),
+        rounds_table(run, headline, metric),
         updates_table(run),
         participation_table(run),
         clients_table(run),

@@ -1,6 +1,6 @@
 """The report on a terminal: rich tables and sparklines that fit 80 columns."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from textwrap import wrap
 
@@ -11,16 +11,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from fedcli.reporting.client_tables import clients_table, participation_table, updates_table
-from fedcli.reporting.layout import (
-    UNKNOWN,
-    CellKind,
-    Table,
-    first_rows,
-    has_values,
-    percent,
-    thinned,
-    three_decimals,
-)
+from fedcli.reporting.layout import UNKNOWN, CellKind, Table, first_rows, has_values, thinned
+from fedcli.reporting.metric import METRICS, Metric
 from fedcli.reporting.model import Note, Report, RunReport, Subject
 from fedcli.reporting.sparkline import curve
 from fedcli.reporting.tables import (
@@ -57,15 +49,15 @@ def render(report: Report) -> list[RenderableType]:
 
 def _common_tables(report: Report, runs: Sequence[RunReport]) -> Iterator[Table]:
     if len(report.runs) == 1:
-        yield thinned(rounds_table(runs[0], report.headline), _ROWS)
+        yield thinned(rounds_table(runs[0], report.headline, report.judged_by), _ROWS)
         yield first_rows(updates_table(runs[0]), _ROWS)
         yield first_rows(participation_table(runs[0]), _ROWS)
     else:
-        for table in side_by_side(runs, report.headline):
+        for table in side_by_side(runs, report.headline, report.judged_by):
             yield thinned(table, _ROWS_OF_MANY)
         yield times_table(runs)
     yield first_rows(class_tables(runs, report.headline)[0], _ROWS)
-    yield first_rows(evaluations_table(runs), _ROWS)
+    yield first_rows(evaluations_table(runs, report.judged_by), _ROWS)
     yield heterogeneity_table(runs)
 
 
@@ -91,15 +83,13 @@ def _plural(number: int, noun: str) -> str:
 
 
 def _curves(report: Report) -> Iterator[RenderableType]:
-    """Draw accuracy and loss over rounds, on one scale for all runs."""
-    yield from _curve(report, "accuracy (%)", "accuracy", percent)
-    yield from _curve(report, "loss", "loss", three_decimals)
+    """Draw the metric and the loss over rounds, on one scale for all runs."""
+    for name in dict.fromkeys((report.metric, "loss")):
+        yield from _curve(report, METRICS[name])
 
 
-def _curve(
-    report: Report, title: str, key: str, show: Callable[[float], str]
-) -> Iterator[RenderableType]:
-    series = [_series(run, report.headline, key) for run in report.runs]
+def _curve(report: Report, metric: Metric) -> Iterator[RenderableType]:
+    series = [_series(run, report.headline, metric) for run in report.runs]
     known = [value for values in series for value in values if value is not None]
     if len(known) < 2:
         return
@@ -108,21 +98,21 @@ def _curve(
         grid.add_column(no_wrap=True)
     for run, values in zip(report.runs, series, strict=True):
         own = [value for value in values if value is not None]
-        first, last = (show(own[i]) if own else UNKNOWN for i in (0, -1))
-        name = printable(run.label) if len(report.runs) > 1 else title
+        first, last = (metric.show(own[i]) if own else UNKNOWN for i in (0, -1))
+        name = printable(run.label) if len(report.runs) > 1 else metric.axis
         line = Text(curve(values, min(known), max(known)), style="cyan")
         label = Text(_folded(name, RUN_WIDTH))
         grid.add_row(label, Text(first), line, Text(last, style="bold"))
     if len(report.runs) > 1:
-        yield Text(title, style="bold")
+        yield Text(metric.axis, style="bold")
     yield Padding(grid, (0, 0, 1, 0), expand=False)
 
 
-def _series(run: RunReport, headline: Subject | None, key: str) -> list[float | None]:
+def _series(run: RunReport, headline: Subject | None, metric: Metric) -> list[float | None]:
     if headline is None:
         return []
     rounds = shown_rounds(run, headline)
-    return [getattr(round_.score(headline), key, None) for round_ in rounds]
+    return [metric.of(round_.score(headline)) for round_ in rounds]
 
 
 def _folded(text: str, width: int) -> str:

@@ -8,6 +8,7 @@ from fedcli.errors import NotReadyError, UsageError
 from fedcli.progress import Progress, Silence
 from fedcli.reporting.collect import collect
 from fedcli.reporting.compare import compare
+from fedcli.reporting.metric import metric_named
 from fedcli.reporting.model import Report, RunReport
 from fedcli.run import Run
 from fedcli.storage.atomic import storage_errors, write_bytes
@@ -17,6 +18,7 @@ def report(
     runs: Sequence[Run],
     *,
     labels: Sequence[str] = (),
+    metric: str = "accuracy",
     html: Path | None = None,
     markdown: Path | None = None,
     csv: Path | None = None,
@@ -26,13 +28,15 @@ def report(
     """Put runs side by side, and write the report to the named files.
 
     Runs are called by ``labels``, in the same order, or else by their directories. The same runs
-    give the same bytes in every file; a file that holds them already is left as it is.
+    give the same bytes in every file; a file that holds them already is left as it is. ``metric``
+    is a name in ``METRICS``: what the runs are judged by.
 
     A file of a run that cannot be used is left out, and a note names it. Raises ``UsageError``
-    unless there is one label per run, ``NotReadyError`` if no run has anything to report yet, and
-    ``MissingDependencyError`` for ``html`` without matplotlib, ``parquet`` without pyarrow.
+    unless there is one label per run, or for an unknown metric, ``NotReadyError`` if no run has
+    anything to report yet, and ``MissingDependencyError`` for ``html`` without matplotlib,
+    ``parquet`` without pyarrow.
     """
-    progress = progress or Silence()
+    progress, judged_by = progress or Silence(), metric_named(metric)
     progress.start("reading", len(runs))
     collected = []
     for run, label in zip(runs, _labels(runs, labels), strict=True):
@@ -44,7 +48,7 @@ def report(
             hint=runs[0].command("status"),
             path=runs[0].root,
         )
-    result = compare(collected)
+    result = compare(collected, judged_by)
     _write(result, html, markdown, csv, parquet, progress)
     return result
 

@@ -31,7 +31,7 @@ def report_of(*runs: str, cwd: Path) -> dict[str, Any]:
     report = fedcli("report", *runs, "--json", cwd=cwd).json
     assert len(report["runs"]) == len(report["summary"]) == len(runs)
     for row in report["summary"]:
-        assert 0 <= row["accuracy"] <= row["best_accuracy"] <= 1
+        assert 0 <= row["accuracy"] <= row["best"] <= 1
         assert (row["bytes_total"] == 0) == row["centralised"]
     return report
 

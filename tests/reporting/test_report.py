@@ -135,7 +135,7 @@ class TestAccuracy:
         run = make_run(tmp_path / "r", accuracies=(0.4, 0.55, 0.55, 0.5))
         (summary,) = report([run]).summary
         assert (summary.round, summary.accuracy) == (4, 0.5)
-        assert (summary.best_round, summary.best_accuracy) == (2, 0.55)
+        assert (summary.best_round, summary.best) == (2, 0.55)
 
     def test_of_a_model_since_replaced_is_left_out(self, run: Run) -> None:
         write_evaluation(run.round(3), [score(run, 0.9, sha256="f" * 64)])

@@ -22,6 +22,12 @@ def report(
     label: list[str] | None = typer.Option(
         None, "--label", help="What to call a run; once for each, in order.", metavar="NAME"
     ),
+    metric: str = typer.Option(
+        "accuracy",
+        help="What runs are judged by: accuracy, balanced-accuracy, macro-f1, auc, sensitivity,"
+        " specificity or loss.",
+        metavar="NAME",
+    ),
     html: Path | None = typer.Option(
         None,
         "--html",
@@ -71,6 +77,7 @@ def report(
         result = step(
             [Run.open(path) for path in runs or [run]],
             labels=label or (),
+            metric=metric,
             html=html,
             markdown=None if markdown == _STDOUT else markdown,
             csv=None if csv == _STDOUT else csv,

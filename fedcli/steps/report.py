@@ -1,7 +1,7 @@
 """The step of ``fedcli report``."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fedcli.errors import NotReadyError, UsageError
@@ -12,6 +12,10 @@ from fedcli.reporting.metric import metric_named
 from fedcli.reporting.model import Report, RunReport
 from fedcli.run import Run
 from fedcli.storage.atomic import storage_errors, write_bytes
+from fedcli.trackers.mlflow import MLflow
+from fedcli.trackers.tensorboard import TensorBoard
+from fedcli.trackers.tracker import Tracker, track
+from fedcli.trackers.wandb import WandbOffline
 
 
 def report(
@@ -23,6 +27,9 @@ def report(
     markdown: Path | None = None,
     csv: Path | None = None,
     parquet: Path | None = None,
+    tensorboard: Path | None = None,
+    mlflow: str | None = None,
+    wandb_offline: Path | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Put runs side by side, and write the report to the named files.
@@ -34,7 +41,8 @@ def report(
     A file of a run that cannot be used is left out, and a note names it. Raises ``UsageError``
     unless there is one label per run, or for an unknown metric, ``NotReadyError`` if no run has
     anything to report yet, and ``MissingDependencyError`` for ``html`` without matplotlib,
-    ``parquet`` without pyarrow.
+    ``parquet`` without pyarrow, and a tracker without its library. ``tensorboard`` and
+    ``wandb_offline`` are directories, ``mlflow`` is a URI; each has a run once, by its id and label.
     """
     progress, judged_by = progress or Silence(), metric_named(metric)
     progress.start("reading", len(runs))
@@ -50,6 +58,8 @@ def report(
         )
     result = compare(collected, judged_by)
     _write(result, html, markdown, csv, parquet, progress)
+    for tracker in _trackers(tensorboard, mlflow, wandb_offline):
+        track(result.runs, tracker, progress)
     return result
 
 
@@ -99,6 +109,17 @@ def _write(
         from fedcli.reporting.tidy import to_parquet
 
         _put(parquet, to_parquet(report), progress)
+
+
+def _trackers(
+    tensorboard: Path | None, mlflow: str | None, wandb_offline: Path | None
+) -> Iterator[Tracker]:
+    if tensorboard is not None:
+        yield TensorBoard(tensorboard)
+    if mlflow is not None:
+        yield MLflow(mlflow)
+    if wandb_offline is not None:
+        yield WandbOffline(wandb_offline)
 
 
 def _put(path: Path, data: bytes, progress: Progress) -> None:

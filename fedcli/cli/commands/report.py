@@ -11,6 +11,7 @@ from fedcli.run import Run
 
 _STDOUT = Path("-")
 _FILES = "Files"
+_TRACKERS = "Trackers"
 
 
 def report(
@@ -56,6 +57,27 @@ def report(
         metavar="FILE",
         rich_help_panel=_FILES,
     ),
+    tensorboard: Path | None = typer.Option(
+        None,
+        "--tensorboard",
+        help="Write each run as event files for TensorBoard. Needs tensorboard.",
+        metavar="DIR",
+        rich_help_panel=_TRACKERS,
+    ),
+    mlflow: str | None = typer.Option(
+        None,
+        "--mlflow",
+        help="Write each run to MLflow: sqlite:///mlflow.db, or a server. Needs mlflow.",
+        metavar="URI",
+        rich_help_panel=_TRACKERS,
+    ),
+    wandb_offline: Path | None = typer.Option(
+        None,
+        "--wandb-offline",
+        help="Write each run for Weights & Biases, to be sent by wandb sync. Needs wandb.",
+        metavar="DIR",
+        rich_help_panel=_TRACKERS,
+    ),
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Show accuracy, communication and time of one run, or of several side by side.
@@ -82,6 +104,9 @@ def report(
             markdown=None if markdown == _STDOUT else markdown,
             csv=None if csv == _STDOUT else csv,
             parquet=parquet,
+            tensorboard=tensorboard,
+            mlflow=mlflow,
+            wandb_offline=wandb_offline,
             progress=output,
         )
         show(result, to_stdout[0] if to_stdout else None, output)

@@ -1,0 +1,102 @@
+"""``fedcli report`` and its trackers, as a user's session sees them."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.sample_runs import make_run
+
+from fedcli.run import Run
+from fedcli.storage.atomic import write_json
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "library"),
+    [
+        ("--tensorboard", "tb", "tensorboard"),
+        ("--mlflow", "http://127.0.0.1:9", "mlflow"),
+        ("--wandb-offline", "w", "wandb"),
+    ],
+)
+def test_a_library_that_is_missing_is_named_with_its_extra(
+    run: Run, cli: Cli, monkeypatch: pytest.MonkeyPatch, option: str, value: str, library: str
+) -> None:
+    monkeypatch.chdir(run.root.parent)
+    for name in [library, *(name for name in sys.modules if name.startswith(f"{library}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    status, _, err = cli("report", run.root, option, value)
+    error = f"error: {option} needs {library}, which is not installed"
+    assert (status, err.splitlines()) == (1, [error, f"hint: pip install 'fedcli[{library}]'"])
+    assert not Path(value).exists()
+
+
+def test_clients_that_are_left_out_are_counted(tmp_path: Path, cli: Cli, unsynced: None) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    many = make_run(tmp_path / "many", clients=tuple(map(str, range(60))), accuracies=(0.5,))
+    folder = tmp_path / "tb" / "many"
+    status, _, err = cli("report", many.root, "--tensorboard", tmp_path / "tb")
+    lines = [f"wrote {folder}", f"{folder}: values of 50 of 60 clients; --csv has all"]
+    assert (status, err.splitlines()) == (0, lines)
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
+def test_numbers_of_any_size_are_written(
+    run: Run, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.root.parent)
+    for name in ("tensorboard", "mlflow", "sqlalchemy", "wandb"):
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    for client in "012":
+        file = run.round(2).telemetry(client)
+        claimed = json.loads(file.read_text()) | {"seconds": 1.7e308, "num_examples": 2**63 - 1}
+        write_json(file, claimed)
+    where = ("--tensorboard", "tb", "--mlflow", "sqlite:///m.db", "--wandb-offline", "w")
+    status, _, err = cli("report", run.root, *where, "--parquet", "r.parquet", "--quiet")
+    assert (status, err) == (0, "")
+
+
+def test_nothing_is_sent_and_no_process_stays(run: Run) -> None:
+    for name in ("tensorboard", "mlflow", "sqlalchemy", "wandb"):
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        anyone = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        proxies = {f"{kind}_PROXY": anyone for kind in ("HTTP", "HTTPS", "ALL")}
+        mark = f"FEDCLI_TEST_{os.getpid()}_{listener.getsockname()[1]}"
+        where = ("--tensorboard", "tb", "--mlflow", "sqlite:///m.db", "--wandb-offline", "w")
+        process = subprocess.run(
+            [sys.executable, "-m", "fedcli", "report", "fedrun", "--json", *where],
+            cwd=run.root.parent,
+            env={**os.environ, **proxies, "WANDB_BASE_URL": anyone, mark: "1"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert process.returncode == 0, process.stderr
+        said = [line.split(" ", 1)[1] for line in process.stderr.splitlines()]
+        assert said[:2] == ["tb/fedrun", "sqlite:///m.db: fedrun"]
+        assert [line.rsplit("-", 2)[0] for line in said[2:]] == ["w/wandb/offline-run"]
+        made = {path.name for path in run.root.parent.iterdir()}
+        assert made == {"fedrun", "tb", "m.db", "w"}
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    assert not with_environment(mark)
+
+
+def with_environment(mark: str) -> list[str]:
+    """The processes that inherited a variable; on Linux only."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in path.read_bytes():
+                found.append(path.parent.name)
+    return found

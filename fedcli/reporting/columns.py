@@ -6,6 +6,7 @@ value yet, add a field to its record in ``model``; ``collect`` fills in a field 
 lists every ``measure``.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from fedcli.formats.evaluation import ClassScore, Score
@@ -61,20 +62,36 @@ CLASSES = (
 _OF_TWO = ("accuracy", "balanced_accuracy", "auc", "sensitivity", "specificity")
 
 
-def summary_columns(metric: Metric, *, two_classes: bool) -> list[Column[Summary]]:
+_INTERVAL = "[low, high]: 95 % interval"
+
+
+def summary_columns(
+    metric: Metric, rows: Sequence[Summary], *, two_classes: bool
+) -> list[Column[Summary]]:
     """Return the columns of the main table, for runs judged by ``metric``."""
+
+    def value(row: Summary) -> str | None:
+        return None if row.value is None else _with_interval(metric, row.value, row)
 
     def best(row: Summary) -> str | None:
         return None if row.best is None else f"{metric.show(row.best)} (round {row.best_round})"
 
     others = [METRICS[name] for name in (_OF_TWO if two_classes else _OF_TWO[:1])]
+    explained = _INTERVAL if any(metric.name in row.intervals for row in rows) else ""
     return [
         Column("rounds", "round"),
-        Column(metric.axis, "value", metric.show),
+        Column(metric.axis, value, legend=explained),
         *(Column(one.heading, one.name, one.show) for one in others if one != metric),
         Column("best (%)" if metric.scale == 100 else "best", best),
         Column("communication (MB)", "bytes_total", megabytes),
     ]
+
+
+def _with_interval(metric: Metric, value: float, row: Summary) -> str:
+    """Write a metric with its interval, if there is one: ``71.2 [68.9, 73.4]``."""
+    bounds = row.intervals.get(metric.name, ())
+    shown = ", ".join(map(metric.show, bounds))
+    return f"{metric.show(value)} [{shown}]" if shown else metric.show(value)
 
 
 def _accepted(round_: RoundReport) -> str:

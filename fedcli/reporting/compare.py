@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from shlex import quote
 
+from fedcli.evaluation.intervals import Interval, bootstrap_intervals
 from fedcli.formats.evaluation import Score
 from fedcli.reporting.headline import headline
 from fedcli.reporting.metric import METRICS, Metric, chance
@@ -18,14 +19,28 @@ def compare(runs: Sequence[RunReport], metric: Metric = METRICS["accuracy"]) -> 
     subject = headline([run.rounds for run in runs])
     notes = [*_on_headline(runs, subject, metric), *_comparable(runs)]
     notes += _majorities(runs, subject) if metric.name == "accuracy" else ()
+    rows = [_summary(run, subject, metric) for run in runs]
+    if len(runs) == 1:
+        rows = [_with_intervals(rows[0], runs[0], subject)]
     return Report(
         headline=subject,
-        summary=tuple(_summary(run, subject, metric) for run in runs),
+        summary=tuple(rows),
         runs=tuple(_with_roc(run, subject) for run in runs),
         notes=tuple(notes),
         metric=metric.name,
         chance=_chance(runs, subject, metric),
     )
+
+
+def _with_intervals(row: Summary, run: RunReport, subject: Subject | None) -> Summary:
+    latest = run.latest(subject) if subject else None
+    return replace(row, intervals=_intervals(latest[1])) if latest else row
+
+
+def _intervals(score: Score) -> dict[str, Interval]:
+    bounds = score.auc_interval
+    of_auc = {"auc": (bounds[0], bounds[1])} if bounds else {}
+    return bootstrap_intervals(score.confusion) | of_auc
 
 
 def _with_roc(run: RunReport, subject: Subject | None) -> RunReport:
@@ -61,6 +76,7 @@ def _summary(run: RunReport, subject: Subject | None, metric: Metric) -> Summary
         round=last.number if last else None,
         accuracy=final.accuracy if final else None,
         balanced_accuracy=final.balanced_accuracy if final else None,
+        macro_f1=final.macro_f1 if final else None,
         auc=final.auc if final else None,
         sensitivity=final.sensitivity if final else None,
         specificity=final.specificity if final else None,

@@ -262,11 +262,12 @@ class Summary:
     """The row of one run in the main table.
 
     ``value`` is the metric of the report, and ``best`` its best value, first reached in
-    ``best_round``.
+    ``best_round``. ``intervals`` are the 95 % intervals of the scores, by name; they are computed
+    for a report of one run.
 
     ``round`` is the last complete round that was evaluated, else the last complete one.
-    ``accuracy``, ``balanced_accuracy``, ``auc``, ``sensitivity``, ``specificity`` and ``loss`` are
-    of that round; ``bytes_total`` is what had been exchanged by then.
+    ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``auc``, ``sensitivity``, ``specificity`` and
+    ``loss`` are of that round; ``bytes_total`` is what had been exchanged by then.
     """
 
     label: str
@@ -274,6 +275,7 @@ class Summary:
     round: int | None
     accuracy: float | None
     balanced_accuracy: float | None
+    macro_f1: float | None
     auc: float | None
     sensitivity: float | None
     specificity: float | None
@@ -282,6 +284,7 @@ class Summary:
     best: float | None
     best_round: int | None
     bytes_total: int | None
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

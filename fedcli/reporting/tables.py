@@ -17,7 +17,7 @@ from fedcli.reporting.columns import (
 )
 from fedcli.reporting.headline import subjects
 from fedcli.reporting.layout import UNKNOWN, CellKind, Column, Heading, Table, duration, tabulate
-from fedcli.reporting.metric import Metric
+from fedcli.reporting.metric import METRICS, Metric
 from fedcli.reporting.model import Report, RoundReport, RunReport, Subject
 from fedcli.text import printable
 
@@ -32,8 +32,22 @@ def summary_table(report: Report) -> Table:
     """Return the main table: method, accuracy and communication, one row per run."""
     rows = ((_method(row.label, row.centralised), row) for row in report.summary)
     two_classes = any(len(run.classes) == 2 for run in report.runs)
-    columns = summary_columns(report.judged_by, two_classes=two_classes)
+    columns = summary_columns(report.judged_by, report.summary, two_classes=two_classes)
     return tabulate("", Heading("method", CellKind.TEXT, RUN_WIDTH), columns, rows, keep_empty=True)
+
+
+def intervals_table(report: Report) -> Table:
+    """Return the scores of a single run with their 95 % intervals, one row per metric."""
+    rows = tuple(
+        (metric.axis, *map(metric.show, (value, *bounds)))
+        for row in report.summary
+        for metric in METRICS.values()
+        if (bounds := row.intervals.get(metric.name))
+        and (value := getattr(row, metric.name)) is not None
+    )
+    headings = (Heading("score", CellKind.TEXT), *map(Heading, ("value", "low", "high")))
+    note = "test examples drawn again, 1,000 times; the AUC by the method of DeLong"
+    return Table("95 % intervals", headings, rows, note)
 
 
 def _method(label: str, centralised: bool) -> str:
@@ -222,7 +236,7 @@ def shared_tables(report: Report) -> list[Table]:
     """Return the tables that a document shows of all runs together, below the summary."""
     first, *rest = class_tables(report.runs, report.headline)
     evaluations = evaluations_table(report.runs, report.judged_by)
-    tables = [first, *rest, evaluations, heterogeneity_table(report.runs)]
+    tables = [intervals_table(report), first, *rest, evaluations, heterogeneity_table(report.runs)]
     return [table for table in tables if table.rows]
 
 

@@ -119,6 +119,27 @@ def test_examples_of_one_class_say_why_a_metric_is_missing(tmp_path: Path) -> No
     assert note.text == "one has no sensitivity: there are no examples of malignant to score on"
 
 
+def test_a_single_run_has_intervals_of_the_scores_that_its_examples_determine(run: Run) -> None:
+    write_evaluation(run.round(3), [score(run, 0.72, auc=0.62, auc_interval=[0.5, 0.7])])
+    found = report([run])
+    low, high = found.summary[0].intervals["accuracy"]
+    # 200 examples: 1.96 standard errors of a binomial distribution
+    assert (0.72 - low, high - 0.72) == pytest.approx((0.062, 0.062), abs=0.006)
+    assert found.summary[0].intervals["auc"] == (0.5, 0.7)
+    shown = f"72.0 [{100 * low:.1f}, {100 * high:.1f}]"
+    for text in (terminal_text(found), to_markdown(found).replace("\\", ""), to_html(found)):
+        assert shown in text
+        assert "[low, high]: 95 % interval" in text
+    assert "| AUC | 0.620 | 0.500 | 0.700 |" in to_markdown(found)
+    assert "0.620 [0.500, 0.700]" in terminal_text(report([run], metric="auc"))
+
+
+def test_several_runs_have_no_intervals_of_their_own(run: Run, tmp_path: Path) -> None:
+    found = report([run, make_run(tmp_path / "other", classes=TWO)])
+    assert [row.intervals for row in found.summary] == [{}, {}]
+    assert "interval" not in terminal_text(found)
+
+
 @pytest.mark.parametrize(
     ("metric", "chance"),
     [

@@ -714,7 +714,7 @@ def test_markdown_keeps_its_columns_whatever_the_names(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r", classes=HOSTILE)
     text = to_markdown(report([run]))
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
-    assert len(tables) == 6  # summary, classes, evaluations, rounds, updates, clients
+    assert len(tables) == 7  # summary, intervals, classes, evaluations, rounds, updates, clients
     for table in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
     assert "<script>" not in text

@@ -42,7 +42,8 @@ def report(
     unless there is one label per run, or for an unknown metric, ``NotReadyError`` if no run has
     anything to report yet, and ``MissingDependencyError`` for ``html`` without matplotlib,
     ``parquet`` without pyarrow, and a tracker without its library. ``tensorboard`` and
-    ``wandb_offline`` are directories, ``mlflow`` is a URI; each has a run once, by its id and label.
+    ``wandb_offline`` are directories, ``mlflow`` is a URI; each has a run once, by its id and its
+    label.
     """
     progress, judged_by = progress or Silence(), metric_named(metric)
     progress.start("reading", len(runs))

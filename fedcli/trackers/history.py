@@ -12,6 +12,7 @@ from fedcli.text import printable
 from fedcli.trackers.names import Names
 
 MOST = 50  # clients, and classes, that have values of their own: each is a chart in a tracker
+_LONGEST = 1e9  # seconds; a file may claim any time, and the clocks of trackers have an end
 OF_UPDATES = {
     *("weight", "seconds", "local_loss", "local_accuracy", "update_norm", "update_cosine")
 }

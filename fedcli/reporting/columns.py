@@ -22,7 +22,14 @@ from fedcli.reporting.layout import (
     two_decimals,
 )
 from fedcli.reporting.metric import METRICS, Metric
-from fedcli.reporting.model import ClientReport, ClientRound, RoundReport, Summary
+from fedcli.reporting.model import (
+    Attainment,
+    ClientReport,
+    ClientRound,
+    Fairness,
+    RoundReport,
+    Summary,
+)
 from fedcli.reporting.sparkline import bars
 from fedcli.text import printable
 
@@ -92,6 +99,45 @@ def _with_interval(metric: Metric, value: float, row: Summary) -> str:
     bounds = row.intervals.get(metric.name, ())
     shown = ", ".join(map(metric.show, bounds))
     return f"{metric.show(value)} [{shown}]" if shown else metric.show(value)
+
+
+def attainment_columns(metric: Metric) -> list[Column[Attainment]]:
+    """Return the columns of what runs needed to reach a target."""
+
+    def rounds(row: Attainment) -> str:
+        missed = "not evaluated" if row.best is None else "not reached"
+        return missed if row.round is None else str(row.round)
+
+    seconds = "time: the slowest client of each round, aggregation and evaluation"
+    return [
+        Column("rounds", rounds, legend="rounds: the first evaluated one that reaches it"),
+        Column("communication (MB)", "bytes_total", megabytes),
+        Column("time (s)", "seconds", duration, legend=seconds),
+        Column(metric.heading, "value", metric.show),
+        Column("best", "best", metric.show),
+    ]
+
+
+def fairness_columns(metric: Metric) -> list[Column[Fairness]]:
+    """Return the columns of how a metric spreads over clients."""
+
+    def worst(row: Fairness) -> str:
+        return f"{metric.show(row.worst)} ({printable(row.worst_client)})"
+
+    return [
+        Column("data", "data", kind=CellKind.TEXT),
+        Column("round", "round"),
+        Column("clients", "clients"),
+        Column("mean", "mean", metric.show),
+        Column("std", "std", metric.show, legend="std: over clients"),
+        Column("worst 10 %", "worst_tenth", metric.show, legend="worst 10 %: their mean"),
+        Column("worst", worst, legend="worst: the client is in brackets"),
+        Column(
+            "without",
+            lambda row: row.without or None,
+            legend=f"without: clients that have no {metric.title}",
+        ),
+    ]
 
 
 def _accepted(round_: RoundReport) -> str:

@@ -6,16 +6,28 @@ from shlex import quote
 
 from fedcli.evaluation.intervals import Interval, bootstrap_intervals
 from fedcli.formats.evaluation import Score
+from fedcli.reporting.fairness import fairness
 from fedcli.reporting.headline import headline
 from fedcli.reporting.metric import METRICS, Metric, chance
-from fedcli.reporting.model import Note, Report, RoundReport, RunReport, Subject, Summary
+from fedcli.reporting.model import (
+    Attainment,
+    Note,
+    Report,
+    RoundReport,
+    RunReport,
+    Subject,
+    Summary,
+)
+from fedcli.reporting.target import attainment
 from fedcli.text import listed
 
 _SAME = 1e-9
 
 
-def compare(runs: Sequence[RunReport], metric: Metric = METRICS["accuracy"]) -> Report:
-    """Put runs side by side, judged by ``metric``."""
+def compare(
+    runs: Sequence[RunReport], metric: Metric = METRICS["accuracy"], target: float | None = None
+) -> Report:
+    """Put runs side by side, judged by ``metric``; ``target`` is a value of it to reach."""
     subject = headline([run.rounds for run in runs])
     notes = [*_on_headline(runs, subject, metric), *_comparable(runs)]
     notes += _majorities(runs, subject) if metric.name == "accuracy" else ()
@@ -29,6 +41,9 @@ def compare(runs: Sequence[RunReport], metric: Metric = METRICS["accuracy"]) -> 
         notes=tuple(notes),
         metric=metric.name,
         chance=_chance(runs, subject, metric),
+        target=target,
+        attainments=_attainments(runs, subject, metric, target),
+        fairness=tuple(filter(None, (fairness(run, metric) for run in runs))),
     )
 
 
@@ -54,6 +69,14 @@ def _without_roc(round_: RoundReport) -> RoundReport:
     if all(score.roc is None for score in round_.scores):
         return round_
     return replace(round_, scores=tuple(replace(score, roc=None) for score in round_.scores))
+
+
+def _attainments(
+    runs: Sequence[RunReport], subject: Subject | None, metric: Metric, target: float | None
+) -> tuple[Attainment, ...]:
+    if target is None:
+        return ()
+    return tuple(attainment(run, subject, metric, target) for run in runs)
 
 
 def _chance(runs: Sequence[RunReport], subject: Subject | None, metric: Metric) -> float | None:

@@ -288,11 +288,51 @@ class Summary:
 
 
 @dataclass(frozen=True)
+class Attainment:
+    """The first evaluated round in which a run reaches the target, and what it took until then.
+
+    ``seconds`` adds up, over these rounds, the slowest client's training, aggregation and
+    evaluation. ``round`` and all below it are None if no evaluated round reaches the target;
+    ``best`` is None if no round was evaluated.
+    """
+
+    label: str
+    best: float | None
+    round: int | None = None
+    value: float | None = None
+    bytes_total: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Fairness:
+    """The spread of a metric over clients, in one round, as in Li et al. 2020 (q-FFL).
+
+    ``std`` is the standard deviation of the population: these are all clients that were scored.
+    ``worst_tenth`` is the mean over the worst 10 % of them, rounded up to whole clients.
+    ``without`` clients were scored but do not have the metric.
+    """
+
+    label: str
+    data: str
+    round: int
+    clients: int
+    mean: float | None
+    std: float | None
+    worst_tenth: float | None
+    worst: float
+    worst_client: str
+    without: int = 0
+
+
+@dataclass(frozen=True)
 class Report:
     """Runs side by side, compared by a metric on the subject ``headline``.
 
     ``metric`` is a name in ``METRICS``. ``chance`` is what a model scores that sees nothing of the
-    examples; None if the runs differ in that, or nobody can know.
+    examples; None if the runs differ in that, or nobody can know. ``attainments`` say what each run
+    needed to reach ``target``, if there is one, and ``fairness`` how evenly the runs whose global
+    model was scored on clients' data serve them.
     """
 
     headline: Subject | None
@@ -301,6 +341,9 @@ class Report:
     notes: tuple[Note, ...]
     metric: str = "accuracy"
     chance: float | None = None
+    target: float | None = None
+    attainments: tuple[Attainment, ...] = ()
+    fairness: tuple[Fairness, ...] = ()
 
     @property
     def judged_by(self) -> Metric:

@@ -12,6 +12,8 @@ from fedcli.reporting.columns import (
     LOSS,
     ROUNDS,
     SCORES,
+    attainment_columns,
+    fairness_columns,
     judging,
     summary_columns,
 )
@@ -48,6 +50,24 @@ def intervals_table(report: Report) -> Table:
     headings = (Heading("score", CellKind.TEXT), *map(Heading, ("value", "low", "high")))
     note = "test examples drawn again, 1,000 times; the AUC by the method of DeLong"
     return Table("95 % intervals", headings, rows, note)
+
+
+def attainments_table(report: Report) -> Table:
+    """Return what each run needed to reach the target; no rows without a target."""
+    metric = report.judged_by
+    shown = "" if report.target is None else metric.show(report.target)
+    rows = [(printable(row.label), row) for row in report.attainments]
+    least = "at most" if metric.lowest_is_best else "at least"
+    title = f"To reach {metric.axis}: {least} {shown}"
+    return tabulate(title, _RUN, attainment_columns(metric), rows, keep_empty=True)
+
+
+def fairness_table(report: Report) -> Table:
+    """Return how evenly the global models serve the clients, one row per run that says so."""
+    metric = report.judged_by
+    rows = [(printable(row.label), row) for row in report.fairness]
+    title = f"Fairness: {metric.axis} of the global model over clients"
+    return tabulate(title, _RUN, fairness_columns(metric), rows)
 
 
 def _method(label: str, centralised: bool) -> str:
@@ -236,7 +256,8 @@ def shared_tables(report: Report) -> list[Table]:
     """Return the tables that a document shows of all runs together, below the summary."""
     first, *rest = class_tables(report.runs, report.headline)
     evaluations = evaluations_table(report.runs, report.judged_by)
-    tables = [intervals_table(report), first, *rest, evaluations, heterogeneity_table(report.runs)]
+    judged = (intervals_table(report), attainments_table(report), fairness_table(report))
+    tables = [*judged, first, *rest, evaluations, heterogeneity_table(report.runs)]
     return [table for table in tables if table.rows]
 
 

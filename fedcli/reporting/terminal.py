@@ -17,8 +17,10 @@ from fedcli.reporting.model import Note, Report, RunReport, Subject
 from fedcli.reporting.sparkline import curve
 from fedcli.reporting.tables import (
     RUN_WIDTH,
+    attainments_table,
     class_tables,
     evaluations_table,
+    fairness_table,
     heterogeneity_table,
     rounds_table,
     shown_rounds,
@@ -38,6 +40,7 @@ def render(report: Report) -> list[RenderableType]:
     """Return what a terminal shows of a report, from the top down."""
     parts: list[RenderableType] = [*map(_heading, report.runs), Text()]
     parts += [_draw(summary_table(report)), *_notes(report.notes), *_curves(report)]
+    parts += [_draw(table) for table in _judged(report) if table.rows]
     groups = [report.runs[i : i + _COLUMNS] for i in range(0, len(report.runs), _COLUMNS)]
     for runs in groups:
         parts += [_draw(table) for table in _common_tables(report, runs) if has_values(table)]
@@ -45,6 +48,11 @@ def render(report: Report) -> list[RenderableType]:
     for run in report.runs:
         parts += _notes(run.notes, run.label if len(report.runs) > 1 else "")
     return parts
+
+
+def _judged(report: Report) -> Iterator[Table]:
+    yield attainments_table(report)
+    yield fairness_table(report)
 
 
 def _common_tables(report: Report, runs: Sequence[RunReport]) -> Iterator[Table]:

@@ -10,6 +10,7 @@ from fedcli.reporting.collect import collect
 from fedcli.reporting.compare import compare
 from fedcli.reporting.metric import metric_named
 from fedcli.reporting.model import Report, RunReport
+from fedcli.reporting.target import check_target
 from fedcli.run import Run
 from fedcli.storage.atomic import storage_errors, write_bytes
 from fedcli.trackers.mlflow import MLflow
@@ -23,6 +24,7 @@ def report(
     *,
     labels: Sequence[str] = (),
     metric: str = "accuracy",
+    target: float | None = None,
     html: Path | None = None,
     markdown: Path | None = None,
     csv: Path | None = None,
@@ -36,16 +38,18 @@ def report(
 
     Runs are called by ``labels``, in the same order, or else by their directories. The same runs
     give the same bytes in every file; a file that holds them already is left as it is. ``metric``
-    is a name in ``METRICS``: what the runs are judged by.
+    is a name in ``METRICS``: what the runs are judged by, and ``target`` a value of it to reach.
 
     A file of a run that cannot be used is left out, and a note names it. Raises ``UsageError``
-    unless there is one label per run, or for an unknown metric, ``NotReadyError`` if no run has
-    anything to report yet, and ``MissingDependencyError`` for ``html`` without matplotlib,
-    ``parquet`` without pyarrow, and a tracker without its library. ``tensorboard`` and
-    ``wandb_offline`` are directories, ``mlflow`` is a URI; each has a run once, by its id and its
-    label.
+    unless there is one label per run, for an unknown metric, and for an impossible target;
+    ``NotReadyError`` if no run has anything to report yet; and ``MissingDependencyError`` for
+    ``html`` without matplotlib, ``parquet`` without pyarrow, and a tracker without its library.
+    ``tensorboard`` and ``wandb_offline`` are directories, ``mlflow`` is a URI; each has a run once,
+    by its id and label.
     """
     progress, judged_by = progress or Silence(), metric_named(metric)
+    if target is not None:
+        check_target(target, judged_by)
     progress.start("reading", len(runs))
     collected = []
     for run, label in zip(runs, _labels(runs, labels), strict=True):
@@ -57,7 +61,7 @@ def report(
             hint=runs[0].command("status"),
             path=runs[0].root,
         )
-    result = compare(collected, judged_by)
+    result = compare(collected, judged_by, target)
     _write(result, html, markdown, csv, parquet, progress)
     for tracker in _trackers(tensorboard, mlflow, wandb_offline):
         track(result.runs, tracker, progress)

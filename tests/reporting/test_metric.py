@@ -1,22 +1,19 @@
 """The metric that a report judges runs by."""
 
-import io
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 from support.grey_runs import Cli
+from support.reports import terminal_text
 from support.sample_runs import make_run, score, write_evaluation
 
 from fedcli.errors import UsageError
 from fedcli.reporting.markdown import to_markdown
 from fedcli.reporting.metric import METRICS
-from fedcli.reporting.model import Report
 from fedcli.reporting.page import to_html
-from fedcli.reporting.terminal import render
 from fedcli.run import Run
 from fedcli.steps.report import report
 
@@ -37,14 +34,6 @@ def run(tmp_path: Path) -> Run:
         accuracy = (0.7, 0.75, 0.72)[number - 1]
         write_evaluation(made.round(number), [score(made, accuracy, **figures)])
     return made
-
-
-def terminal_text(found: Report) -> str:
-    console = Console(width=80, file=io.StringIO(), highlight=False, markup=False)
-    for part in render(found):
-        console.print(part, soft_wrap=isinstance(part, str))
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
 
 
 @pytest.mark.parametrize("name", BEST)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
+from support.reports import terminal_text
 from support.runs import deliver, run_info, tensors
 from support.sample_runs import (
     HOSTILE,
@@ -30,7 +30,6 @@ from fedcli.reporting.markdown import to_markdown
 from fedcli.reporting.model import Report, RunReport, Subject
 from fedcli.reporting.page import to_html
 from fedcli.reporting.sparkline import bars, curve, spread
-from fedcli.reporting.terminal import render
 from fedcli.reporting.tidy import to_csv
 from fedcli.run import Run
 from fedcli.run.sampling import sampled_clients
@@ -53,14 +52,6 @@ def texts(found: RunReport) -> list[str]:
 
 def commands(found: RunReport) -> list[str]:
     return [note.command for note in found.notes if note.command]
-
-
-def terminal_text(found: Report, width: int = 80) -> str:
-    console = Console(width=width, file=io.StringIO(), highlight=False, markup=False)
-    for part in render(found):
-        console.print(part, soft_wrap=isinstance(part, str))  # as cli.output does
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
 
 
 @pytest.fixture

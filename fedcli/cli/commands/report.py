@@ -29,6 +29,12 @@ def report(
         " specificity or loss.",
         metavar="NAME",
     ),
+    target: float | None = typer.Option(
+        None,
+        help="Say how many rounds, bytes and seconds each run needed to reach this value of"
+        " --metric, such as 0.8.",
+        metavar="VALUE",
+    ),
     html: Path | None = typer.Option(
         None,
         "--html",
@@ -100,6 +106,7 @@ def report(
             [Run.open(path) for path in runs or [run]],
             labels=label or (),
             metric=metric,
+            target=target,
             html=html,
             markdown=None if markdown == _STDOUT else markdown,
             csv=None if csv == _STDOUT else csv,

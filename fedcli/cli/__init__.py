@@ -119,6 +119,8 @@ def execute(arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         found = _described("interrupted", "interrupted")
         return _report(arguments, found, ExitStatus.INTERRUPTED)
+    except streams.EndedByUserError:
+        return ExitStatus.INTERRUPTED
     except SystemExit as error:
         if (found_in := user_code.blamed(error)) is None:
             raise

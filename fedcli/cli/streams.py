@@ -6,6 +6,8 @@ import errno
 import io
 import logging
 import os
+import select
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -125,6 +127,29 @@ def _library(filename: str) -> str:
         last = len(parts) - 1 - parts[::-1].index("site-packages")
         return Path(parts[last + 1]).stem if last + 1 < len(parts) else "a library"
     return Path(filename).name
+
+
+class EndedByUserError(Exception):
+    """Ctrl-C has ended a command that has no other end: nothing went wrong."""
+
+
+def stop_like_an_interrupt() -> None:
+    """Treat what schedulers and closed terminals send like Ctrl-C."""
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup sets this for SIGHUP
+            signal.signal(number, signal.default_int_handler)
+
+
+def reader_has_gone() -> bool:
+    """Return whether standard output is a pipe that nobody reads any more."""
+    if not hasattr(select, "poll"):
+        return False
+    asked = select.poll()
+    try:
+        asked.register(sys.stdout, 0)
+        return any(event & select.POLLERR for _, event in asked.poll(0))
+    except (OSError, ValueError):  # not a stream of the system
+        return False
 
 
 def is_of_stream(error: OSError) -> bool:

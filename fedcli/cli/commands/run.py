@@ -1,10 +1,10 @@
 """``fedcli run``."""
 
-import signal
 from pathlib import Path
 
 import typer
 
+from fedcli.cli import streams
 from fedcli.cli.options.parsing import parse_jobs
 from fedcli.cli.options.sections import AggregationOptions, PassedOnOptions, TrainingOptions
 from fedcli.cli.options.shared import EXCLUDE, MIN_CLIENTS, OWN_MODEL, RUN, SEED, OutputOptions
@@ -51,10 +51,7 @@ def run(
     from fedcli.steps.run import run_rounds
 
     opened = Run.open(run)
-    # Treat what schedulers and closed terminals send like Ctrl-C: stop the steps, keep the rest.
-    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup sets this for SIGHUP
-            signal.signal(number, signal.default_int_handler)
+    streams.stop_like_an_interrupt()  # which stops the steps, and keeps the rest
     with Output("run", printing) as output:
         options = StepOptions(
             training=training,

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import typer
 
+from fedcli.cli import streams
 from fedcli.cli.options.sections import SamplingOptions
 from fedcli.cli.options.shared import ROUND, RUN, OutputOptions
+from fedcli.cli.options.watching import Watching
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
 from fedcli.options import NONE
@@ -21,15 +23,36 @@ def status(
         help="Print only the clients drawn for the round, as train-client --id takes them.",
     ),
     sampling: SamplingOptions = NONE,
+    watching: Watching = Watching(),
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Show where the run stands: who has delivered, who is missing, what to type next."""
     from fedcli.cli.render.status import render, render_sampled
     from fedcli.steps.status import status as step
 
+    _check_watching(watching, json=printing.json, sampled=sampled)
     opened = Run.open(run)
     with Output("status", printing) as output:
+        if watching.watch:
+            from fedcli.cli.render.watch import watch
+
+            streams.stop_like_an_interrupt()
+            watch(output, lambda: step(opened, round_number, sampling), watching.wait)
+            return
         result = step(opened, round_number, sampling)
         if sampled and not result.clients:
             raise UsageError("--sampled: this run was made without a list of clients")
         output.result(result, render_sampled if sampled else render)
+
+
+def _check_watching(watching: Watching, *, json: bool, sampled: bool) -> None:
+    """Raise ``UsageError`` for options that do not go with ``--watch``, or need it."""
+    if watching.interval is not None and not watching.watch:
+        raise UsageError("--interval: is the time between two looks of --watch, which is not given")
+    if watching.watch and json:
+        raise UsageError(
+            "--watch: cannot be combined with --json, which prints exactly one object",
+            hint="a script that asks again and again calls fedcli status --json each time",
+        )
+    if watching.watch and sampled:
+        raise UsageError("--watch: shows the whole status, and cannot be combined with --sampled")

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedcli.errors import NotReadyError, UsageError
 from fedcli.progress import Progress, Silence
@@ -13,10 +14,9 @@ from fedcli.reporting.model import Report, RunReport
 from fedcli.reporting.target import check_target
 from fedcli.run import Run
 from fedcli.storage.atomic import storage_errors, write_bytes
-from fedcli.trackers.mlflow import MLflow
-from fedcli.trackers.tensorboard import TensorBoard
-from fedcli.trackers.tracker import Tracker, track
-from fedcli.trackers.wandb import WandbOffline
+
+if TYPE_CHECKING:
+    from fedcli.trackers.tracker import Tracker
 
 
 def report(
@@ -63,8 +63,8 @@ def report(
         )
     result = compare(collected, judged_by, target)
     _write(result, html, markdown, csv, parquet, progress)
-    for tracker in _trackers(tensorboard, mlflow, wandb_offline):
-        track(result.runs, tracker, progress)
+    if trackers := [*_trackers(tensorboard, mlflow, wandb_offline)]:
+        _track(result, trackers, progress)
     return result
 
 
@@ -118,13 +118,26 @@ def _write(
 
 def _trackers(
     tensorboard: Path | None, mlflow: str | None, wandb_offline: Path | None
-) -> Iterator[Tracker]:
+) -> Iterator["Tracker"]:
     if tensorboard is not None:
+        from fedcli.trackers.tensorboard import TensorBoard
+
         yield TensorBoard(tensorboard)
     if mlflow is not None:
+        from fedcli.trackers.mlflow import MLflow
+
         yield MLflow(mlflow)
     if wandb_offline is not None:
+        from fedcli.trackers.wandb import WandbOffline
+
         yield WandbOffline(wandb_offline)
+
+
+def _track(report: Report, trackers: Sequence["Tracker"], progress: Progress) -> None:
+    from fedcli.trackers.tracker import track
+
+    for tracker in trackers:
+        track(report.runs, tracker, progress)
 
 
 def _put(path: Path, data: bytes, progress: Progress) -> None:

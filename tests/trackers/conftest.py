@@ -13,6 +13,12 @@ from fedcli.steps.report import report
 Curves = dict[str, dict[int, float]]
 
 
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URI of one database: MLflow takes seconds to make one."""
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
+
+
 @pytest.fixture
 def run(tmp_path: Path, unsynced: None) -> Run:
     return make_run(tmp_path / "fedrun", accuracies=(0.4, 1 / 3, 0.5))

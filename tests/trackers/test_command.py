@@ -38,6 +38,21 @@ def test_a_library_that_is_missing_is_named_with_its_extra(
     assert not Path(value).exists()
 
 
+def test_a_report_without_trackers_imports_none_of_them(run: Run) -> None:
+    code = "import sys; from fedcli.cli import execute; execute(sys.argv[1:]); print(*sys.modules)"
+    words = ("report", "fedrun", "--quiet", "--csv", "r.csv")
+    process = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        cwd=run.root.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = {name.split(".")[0] for name in process.stdout.splitlines()[-1].split()}
+    assert not loaded & {"torch", "tensorboard", "mlflow", "wandb", "pandas", "pyarrow"}
+    assert "fedcli.trackers" not in process.stdout.splitlines()[-1].split()
+
+
 def test_clients_that_are_left_out_are_counted(tmp_path: Path, cli: Cli, unsynced: None) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     many = make_run(tmp_path / "many", clients=tuple(map(str, range(60))), accuracies=(0.5,))
@@ -49,16 +64,17 @@ def test_clients_that_are_left_out_are_counted(tmp_path: Path, cli: Cli, unsynce
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
 def test_numbers_of_any_size_are_written(
-    run: Run, cli: Cli, monkeypatch: pytest.MonkeyPatch
+    run: Run, cli: Cli, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(run.root.parent)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "numbers of any size")
     for name in ("tensorboard", "mlflow", "sqlalchemy", "wandb"):
         pytest.importorskip(name, reason=f"{name} is not installed")
     for client in "012":
         file = run.round(2).telemetry(client)
         claimed = json.loads(file.read_text()) | {"seconds": 1.7e308, "num_examples": 2**63 - 1}
         write_json(file, claimed)
-    where = ("--tensorboard", "tb", "--mlflow", "sqlite:///m.db", "--wandb-offline", "w")
+    where = ("--tensorboard", "tb", "--mlflow", database, "--wandb-offline", "w")
     status, _, err = cli("report", run.root, *where, "--parquet", "r.parquet", "--quiet")
     assert (status, err) == (0, "")
 

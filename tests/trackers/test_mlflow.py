@@ -20,11 +20,6 @@ Curves = dict[str, dict[int, float]]
 Runs = Callable[[], list[Any]]
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
-
-
 @pytest.fixture
 def uri(database: str, monkeypatch: pytest.MonkeyPatch, request: Any) -> str:
     """A store in which this test has an experiment of its own."""

@@ -1,7 +1,10 @@
 """The file that ``wandb sync`` uploads holds what the run measured, once."""
 
 import json
+import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -86,6 +89,20 @@ def test_a_folder_that_is_not_complete_is_replaced(run: Run, tmp_path: Path) -> 
     mark.unlink()
     report([run], wandb_offline=tmp_path / "w")
     assert read(tmp_path / "w")[1]["test/accuracy"][3] == 0.5
+
+
+def test_wandb_sync_finds_the_run(run: Run, tmp_path: Path) -> None:
+    report([run], wandb_offline=tmp_path / "w")
+    (folder,) = tmp_path.glob("w/wandb/offline-run-*")
+    process = subprocess.run(
+        [sys.executable, "-m", "wandb", "sync", "--dry-run", str(folder)],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "Would sync 1 run(s)" in process.stderr + process.stdout
 
 
 def test_a_directory_that_cannot_be_written_is_named(run: Run, tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ def run_rounds(
     """Continue a run until ``rounds`` rounds are complete.
 
     Each round trains its clients, ``jobs`` at a time (None: as many as suit the machine),
-    aggregates, and evaluates; complete rounds without evaluation are evaluated first. Parallel
+    aggregates, and evaluates; complete rounds without evaluation, round 0 among them, are
+    evaluated first. Parallel
     clients share the cores unless a number of threads is given. With ``keep_updates``, ``gc`` runs
     after each round, and before the first, in case it was interrupted.
 
@@ -165,7 +166,7 @@ def _taking_part(run: Run, rule: Rule, options: StepOptions, rounds: int) -> dic
 def _unscored(run: Run, rounds: int) -> list[int]:
     if not run.has_test_data:
         return []
-    complete = [round_ for round_ in run.complete_rounds() if 0 < round_.number <= rounds]
+    complete = [round_ for round_ in run.complete_rounds() if round_.number <= rounds]
     return [round_.number for round_ in complete if not round_.evaluation.exists()]
 
 

@@ -61,6 +61,7 @@ def test_run_makes_the_bytes_that_the_steps_make_by_hand(
     assert "next: fedcli report" in done.out
     by_hand, made = Run.open(tmp_path / "hand"), Run.open(tmp_path / "run")
     assert checkpoints(made) == checkpoints(by_hand)
+    assert made.round(0).evaluation.exists()
     assert made.round(1).evaluation.exists()
 
 
@@ -72,6 +73,7 @@ def test_run_goes_on_where_the_directory_stands(made: Run, tmp_path: Path) -> No
     assert [row["round"] for row in value["rounds"]] == [1, 2]
     assert value["rounds"][0]["accuracy"] is None
     assert made.round(1).update("1").stat().st_mtime_ns == update
+    assert not made.round(0).evaluation.exists()
     assert not made.round(1).evaluation.exists()
     value = fedcli("run", "--rounds", 2, *options, cwd=tmp_path).json
     assert value == {"schema": 1, "command": "run", "rounds_complete": 2, "rounds": []}
@@ -199,6 +201,7 @@ def test_rounds_that_were_left_without_scores_are_scored(made: Run, tmp_path: Pa
     assert fedcli(*options, "--rounds", 1, "--no-evaluate", cwd=tmp_path).status == 0
     assert not made.round(1).evaluation.exists()
     assert fedcli(*options, "--rounds", 1, cwd=tmp_path).json["rounds"] == []
+    assert made.round(0).evaluation.exists()
     assert made.round(1).evaluation.exists()
 
 

@@ -3,6 +3,7 @@
 from fedcli.formats.partition import PartitionFile
 from fedcli.reporting.absences import absence_notes
 from fedcli.reporting.model import Note, RoundReport, RunReport
+from fedcli.reporting.rules import rule_notes
 from fedcli.reporting.standouts import standout_notes
 from fedcli.reporting.training import bound_notes, departure_notes
 from fedcli.reporting.words import rounds_named
@@ -18,6 +19,7 @@ def notes_on(run: Run, report: RunReport, partition: PartitionFile | None) -> tu
         *standout_notes(report.complete_rounds()),
         *bound_notes(report.complete_rounds()),
         *departure_notes(run.info.plan.train, report.complete_rounds()),
+        *rule_notes(run.info.plan.aggregate, run.info.clients, report.complete_rounds()),
         *_remarks(report),
         *_not_evaluated(run, report),
         *_open_round(run, report),

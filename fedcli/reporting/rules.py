@@ -1,14 +1,26 @@
 """How a round's updates were combined, in a few words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fedcli.errors import UsageError
 from fedcli.formats.manifest import Manifest
+from fedcli.options import option_of
+from fedcli.plan import AggregatePlan
+from fedcli.plan.aggregate import PARTS
+from fedcli.plan.rule import resolve
+from fedcli.reporting.model import Note, RoundReport
+from fedcli.reporting.training import value_named
+from fedcli.reporting.words import rounds_named
+from fedcli.run.sampling import sample_size
 from fedcli.strategies import STRATEGIES
 from fedcli.strategies.reducers import REDUCERS
 from fedcli.strategies.server_optimizers import SERVER_OPTIMIZERS
 from fedcli.strategies.weightings import WEIGHTINGS
+from fedcli.text import printable
 
+_NOTES = 10
+_MOST_TEXT = 40  # characters of a value, as a manifest may say anything
 _ALWAYS = ("trim", "q")  # the name of the rule says too little without the value
 
 
@@ -51,6 +63,68 @@ def _shown(options: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]
         for name, value in sorted(options.items())
         if name in _ALWAYS or value != defaults.get(name)
     ]
+
+
+def rule_notes(
+    plan: AggregatePlan, clients: Sequence[str], rounds: Sequence[RoundReport]
+) -> list[Note]:
+    """Return a note on each way in which rounds were combined otherwise than the plan says.
+
+    ``clients`` are those of the run. A plan whose reducer is a function of the user's is compared
+    by its names alone: it is not imported.
+    """
+    found: dict[str, list[int]] = {}
+    for round_ in rounds:
+        if round_.strategy and (text := _left_plan(plan, clients, round_)):
+            found.setdefault(text, []).append(round_.number)
+    notes = [
+        Note(f"{rounds_named(numbers)} left the plan: {text}") for text, numbers in found.items()
+    ]
+    if more := notes[_NOTES:]:
+        notes[_NOTES:] = [Note(f"{len(more)} more departures of rounds are in --json")]
+    return notes
+
+
+def _left_plan(plan: AggregatePlan, clients: Sequence[str], round_: RoundReport) -> str:
+    planned = _planned(plan)
+    used = {"strategy": round_.strategy, **{part: getattr(round_, part) for part in PARTS}}
+    used |= {name: round_.options.get(name) for name in planned if name in round_.options}
+    if used["strategy"] != planned["strategy"]:
+        used = {"strategy": used["strategy"]}  # its parts and options follow
+    different = [
+        f"{option_of(name)} {_shortened(value)} (plan: {value_named(planned[name])})"
+        for name, value in used.items()
+        if planned.get(name) is not None and value != planned[name]
+    ]
+    return ", ".join([*different, *_sampling(plan, clients, round_)])
+
+
+def _shortened(value: Any) -> str:
+    return printable(value_named(value), _MOST_TEXT)
+
+
+def _planned(plan: AggregatePlan) -> dict[str, Any]:
+    """Return the parts and the options of the plan's rule; None where it does not fix them."""
+    try:
+        rule = resolve(plan)
+    except UsageError:
+        return {"strategy": plan.strategy, **{part: getattr(plan, part) for part in PARTS}}
+    return {
+        "strategy": rule.strategy,
+        "reduce": rule.reduce,
+        "server_optimizer": rule.server_optimizer,
+        "weighting": rule.weighting,
+        **rule.options,
+    }
+
+
+def _sampling(plan: AggregatePlan, clients: Sequence[str], round_: RoundReport) -> list[str]:
+    """Say if another number of clients was drawn than the plan says."""
+    if not clients:
+        return []
+    drawn = len(clients) if round_.sampled is None else len(round_.sampled)
+    expected = sample_size(plan, len(clients))
+    return [] if drawn == expected else [f"{drawn} clients drawn (plan: {expected})"]
 
 
 def _value(value: Any) -> str:

@@ -192,12 +192,19 @@ def standout_notes(rounds: Sequence[RoundReport]) -> list[Note]:
     The last note names clients that do not stand out, but are often left out by the rule.
     """
     marks = defaultdict[str, dict[int, Marks]](dict)
+    departed = defaultdict[str, set[int]](set)
     for round_ in rounds:
         for client, found in marks_of(round_).items():
             marks[client][round_.number] = found
+        for entry in round_.clients:
+            if entry.departures:
+                departed[entry.client].add(round_.number)
     dropped = left_out(rounds)
     ranked = sorted(marks, key=lambda client: (-len(marks[client]), natural_key(client)))
-    notes = [Note(_sentence(c, marks[c], dropped.get(c))) for c in ranked[:NOTES]]
+    notes = [
+        Note(_sentence(c, marks[c], dropped.get(c), departed[c] & marks[c].keys()))
+        for c in ranked[:NOTES]
+    ]
     if more := ranked[NOTES:]:
         notes.append(Note(f"{named('client', more)} stand out too"))
     only = [client for client in client_order(dropped) if client not in marks]
@@ -208,7 +215,9 @@ def standout_notes(rounds: Sequence[RoundReport]) -> list[Note]:
     return notes
 
 
-def _sentence(client: str, marks: Mapping[int, Marks], dropped: tuple[int, int] | None) -> str:
+def _sentence(
+    client: str, marks: Mapping[int, Marks], dropped: tuple[int, int] | None, departed: Set[int]
+) -> str:
     parts = [
         *_multiples("its update is {} times as long as the median", marks, "norm"),
         *_multiples("it lies {} times as far from the others as the median", marks, "distance"),
@@ -220,6 +229,8 @@ def _sentence(client: str, marks: Mapping[int, Marks], dropped: tuple[int, int] 
         parts.append(f"its update changes nothing ({rounds_named(empty)})")
     if dropped:
         parts.append(f"the rule left it out in {dropped[0]} of {dropped[1]} rounds")
+    if departed:
+        parts.append(f"it trained otherwise than planned ({rounds_named(departed)}), see below")
     return f"client {client} stands out: {'; '.join(parts)}"
 
 

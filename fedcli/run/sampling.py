@@ -13,6 +13,13 @@ def is_sampled(plan: AggregatePlan) -> bool:
     return plan.clients_per_round is not None or plan.fraction is not None
 
 
+def sample_size(plan: AggregatePlan, total: int) -> int:
+    """Return how many of ``total`` clients take part in a round."""
+    if plan.fraction is not None:
+        return max(1, math.floor(plan.fraction * total + 0.5))
+    return plan.clients_per_round or total
+
+
 def sampled_clients(
     info: RunInfo, round_number: int, plan: AggregatePlan | None = None
 ) -> tuple[str, ...]:
@@ -31,10 +38,7 @@ def sampled_clients(
             "--clients-per-round, --fraction: this run was made without a list of clients to"
             " sample from"
         )
-    if plan.fraction is not None:
-        count = max(1, math.floor(plan.fraction * total + 0.5))
-    else:
-        count = plan.clients_per_round or total
+    count = sample_size(plan, total)
     if count > total:
         raise UsageError(f"--clients-per-round: expected at most {total}, found {count}")
     chosen = stream(info.seed, "sampling", round_number).choice(total, count, replace=False)

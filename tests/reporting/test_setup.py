@@ -9,15 +9,16 @@ from typing import Any
 
 import pytest
 from support.runs import training_record
-from support.sample_runs import edit_manifest, make_run, score, write_evaluation
+from support.sample_runs import edit_manifest, make_run, score, without, write_evaluation
 from support.small_runs import small_run
 
 from fedcli.formats.manifest import Manifest
-from fedcli.plan import Plan, TrainPlan
+from fedcli.plan import AggregatePlan, Plan, TrainPlan
 from fedcli.plan.departures import departures
 from fedcli.reporting.page import to_html
 from fedcli.reporting.tidy import to_csv
 from fedcli.run import Run
+from fedcli.run.sampling import sampled_clients
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.report import report
 from fedcli.steps.train_client import train_client
@@ -124,6 +125,19 @@ def test_an_honest_client_with_more_steps_does_not_stand_out(tmp_path: Path) -> 
     assert [text.split()[1] for text in standing_out] == ["4", "5"]
 
 
+def test_a_client_that_stands_out_by_its_own_options_is_explained(tmp_path: Path) -> None:
+    clients = tuple("0123456789")
+    run = make_run(tmp_path / "r", clients=clients)
+    for number in (1, 2, 3):
+        entries: dict[str, dict[str, Any]] = {c: {"norm": 1.0} for c in clients}
+        entries["3"] = {"norm": 9.0, "departures": {"lr": 0.9} if number > 1 else {}}
+        entries["4"] = {"norm": 9.0}
+        edit_manifest(run.round(number), accepted=entries)
+    third, fourth = (text for text in texts(run) if "stands out" in text)
+    assert third.endswith("; it trained otherwise than planned (rounds 2-3), see below")
+    assert "planned" not in fourth
+
+
 def test_claimed_examples_hide_nobody(tmp_path: Path) -> None:
     clients = tuple("0123456789")
     run = make_run(tmp_path / "r", clients=clients)
@@ -175,6 +189,79 @@ def test_an_accuracy_above_that_share_needs_no_note(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r", classes=TWO)
     write_evaluation(run.round(3), [of_two(run, 0.95, auc=0.99)])
     assert not [note for note in report([run]).notes if "largest class" in note.text]
+
+
+def test_a_schedule_that_was_left_is_one_note(tmp_path: Path) -> None:
+    """Whether the same clients left it in all rounds, or all clients of a sample of each."""
+    plan = Plan(TrainPlan.of(lr=0.5, lr_schedule="exponential", lr_decay=0.5))
+    run = make_run(tmp_path / "r", plan=plan, accuracies=(0.4,) * 5)
+    for number in range(1, 6):
+        own = {"departures": {"lr": 2 * 0.5**number, "momentum": 0.3}}
+        edit_manifest(run.round(number), accepted={"0": own, "2": own})
+    expected = (
+        "left the plan in rounds 1-5: --lr 1 to 0.0625 (plan: 0.5 to 0.03125), --momentum 0.3"
+    )
+    assert [text for text in texts(run) if "left the plan" in text] == [
+        f"clients 0, 2 {expected} (plan: 0.9)"
+    ]
+    for number in range(1, 6):
+        own = {"departures": {"lr": 2 * 0.5**number, "momentum": 0.3}}
+        edit_manifest(run.round(number), accepted={"1": own})
+        if number % 2:
+            without(run.round(number), "0")
+    assert [text for text in texts(run) if "left the plan" in text] == [
+        f"clients 0, 1, 2 {expected} (plan: 0.9)"
+    ]
+
+
+def rounds_that_left(run: Run) -> list[str]:
+    return [text for text in texts(run) if text.startswith("round") and "left the plan" in text]
+
+
+def test_rounds_that_were_combined_otherwise_are_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r", plan=Plan(aggregate=AggregatePlan(server_momentum=0.5)))
+    assert rounds_that_left(run) == ["rounds 1-3 left the plan: --server-momentum 0 (plan: 0.5)"]
+    options = {"server_lr": 1.0, "server_momentum": 0.5}
+    for number in (1, 2, 3):
+        edit_manifest(run.round(number), options=options)
+    assert rounds_that_left(run) == []
+    edit_manifest(run.round(2), strategy="median", reduce="median", options={"server_lr": 9.0})
+    edit_manifest(run.round(3), weighting="uniform", sampled=["0", "2"])
+    assert rounds_that_left(run) == [
+        "round 2 left the plan: --strategy median (plan: fedavg)",
+        "round 3 left the plan: --weighting uniform (plan: examples), 2 clients drawn (plan: 3)",
+    ]
+
+
+@pytest.mark.parametrize(
+    "planned",
+    [
+        {"strategy": "krum"},
+        {"strategy": "fedadam", "server_lr": 0.1},
+        {"strategy": "trimmed-mean", "trim": 0.3},
+        {"strategy": "multi-krum", "byzantine": 1},
+        {"clients_per_round": 2},
+        {"fraction": 0.5},
+    ],
+)
+def test_a_round_that_follows_the_plan_is_not_named(
+    tmp_path: Path, planned: dict[str, Any]
+) -> None:
+    clients = tuple("01234")
+    run = small_run(tmp_path / "r", Plan(aggregate=AggregatePlan(**planned)), clients=clients)
+    train_client(run, [client for client in clients if client in sampled_clients(run.info, 1)])
+    aggregate(run)
+    assert [text for text in texts(run) if "left the plan" in text] == []
+
+
+def test_a_client_that_follows_the_plan_is_not_named(trained: Run) -> None:
+    """Nor is one that trains on another device, with other threads or in smaller portions."""
+    departed = [text for text in texts(trained) if "left the plan" in text]
+    assert [text.split(" left")[0] for text in departed] == ["client 2"]
+    plan = TrainPlan.of(lr=0.1)
+    record = {**plan.resolved().as_json(), "device": "cuda", "threads": 7, "micro_batch": 4}
+    record |= {"compile": True, "examples": "0" * 64}
+    assert departures(plan, 1, training_record(record)) == {}
 
 
 def test_many_departures_are_cut_short(tmp_path: Path) -> None:

@@ -83,8 +83,10 @@ def summary_columns(
     def best(row: Summary) -> str | None:
         return None if row.best is None else f"{metric.show(row.best)} (round {row.best_round})"
 
-    others = [METRICS[name] for name in (_OF_TWO if two_classes else _OF_TWO[:1])]
     explained = _INTERVAL if any(metric.name in row.intervals for row in rows) else ""
+    # an interval takes the room of two figures, which the table of intervals has too
+    names = _OF_TWO[: 3 if explained else None] if two_classes else _OF_TWO[:1]
+    others = [METRICS[name] for name in names]
     return [
         Column("rounds", "round"),
         Column(metric.axis, value, legend=explained),

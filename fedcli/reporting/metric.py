@@ -68,7 +68,8 @@ def metric_named(text: str) -> Metric:
     name = text.strip().casefold().replace("-", "_").replace(" ", "_")
     if name in METRICS:
         return METRICS[name]
-    close = get_close_matches(name, METRICS, 1)
+    begun = [known for known in METRICS if name and known.startswith(name)]
+    close = begun or get_close_matches(name, METRICS, 1)
     raise UsageError(
         f"--metric: expected one of {', '.join(METRICS)}, found {text!r}",
         hint=f"did you mean --metric {close[0]}?" if close else None,

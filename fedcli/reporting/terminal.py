@@ -140,7 +140,7 @@ def _notes(notes: Sequence[Note], label: str = "") -> Iterator[RenderableType]:
 
 def _draw(table: Table) -> RenderableType:
     """Draw one table; headings are folded, numbers never break."""
-    wide = len(table.headings) > 7
+    wide = len(table.headings) > 6
     name_width = table.headings[0].width
     padding = (0, 0 if wide else 1, 0, 0)
     drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=padding)

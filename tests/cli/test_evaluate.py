@@ -148,6 +148,16 @@ def test_two_classes_have_a_roc_curve_and_what_follows_from_it(of_two: Run, cli:
     assert [entry["roc"][side][-1] for side in ("false_positives", "true_positives")] == counts
 
 
+def test_the_scores_of_several_clients_fit_beside_their_names(of_two: Run, cli: Cli) -> None:
+    assert cli("train-client", "--id", "all")[0] == 0
+    status, out, err = cli("evaluate", "--id", "all")
+    assert status == 0, err
+    assert max(map(len, out.splitlines())) <= 80
+    assert "sens." in out
+    assert "…" not in out
+    assert [line.split()[0] for line in out.splitlines() if "." in line][-2:] == ["0", "1"]
+
+
 @pytest.mark.parametrize("key", ["auc", "roc", "sensitivity", "specificity"])
 def test_a_score_of_two_classes_without_a_figure_is_computed_again(
     of_two: Run, cli: Cli, key: str

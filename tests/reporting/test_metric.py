@@ -84,6 +84,22 @@ def test_an_unknown_one_is_refused_with_a_suggestion(run: Run) -> None:
     with pytest.raises(UsageError, match=r"expected one of accuracy, .*'acuracy'") as fault:
         report([run], metric="acuracy")
     assert fault.value.hint == "did you mean --metric accuracy?"
+    with pytest.raises(UsageError) as fault:
+        report([run], metric="spec")
+    assert fault.value.hint == "did you mean --metric specificity?"
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_main_table_of_two_classes_leaves_room_for_names(tmp_path: Path, count: int) -> None:
+    runs = []
+    for number in range(count):
+        made = make_run(tmp_path / f"hospital-{number}", classes=TWO)
+        write_evaluation(made.round(3), [score(made, 0.5, **FIGURES[0])])
+        runs.append(made)
+    text = terminal_text(report(runs, metric="sensitivity"))
+    table = text.split("method", 1)[1].split("note", 1)[0]
+    assert all(f"hospital-{number} " in table for number in range(count)), table
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_a_run_that_does_not_have_it_says_why(tmp_path: Path, run: Run) -> None:

@@ -46,6 +46,8 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
     differing = [name for name in facts if name not in same]
     more = [one for one in _IF_KNOWN if any(entry[one.key] is not None for entry in entries)]
     figures = ["examples", "loss", "acc. (%)", "bal. (%)", "F1", *(one.title for one in more)]
+    if differing and len(more) > 1:  # two lines leave room for the names
+        figures = [name.replace(" (", "\n(") for name in figures]
     table = figures_table(differing, figures)
     for number, entry in enumerate(entries):
         table.add_row(

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from fedcli.cli.options import sections
-from fedcli.options import Declared, default_text, inner_text
+from fedcli.options import Declared, declared, default_text, inner_text
 from fedcli.plan.aggregate import LIMITS, SAMPLING
+from fedcli.plan.stopping import Stopping
 
 PAGES = Path(__file__).parent / "commands"
 STREAMING = ("stream", "num_workers")  # of train-client alone
@@ -53,6 +54,7 @@ TABLES: dict[str, Callable[[], Options]] = {
     "checking": of(sections.CheckOptions),
     "cutting": of(sections.SchemeOptions),
     "model": of(sections.ModelOptions),
+    "stopping": lambda: declared(Stopping),
 }
 
 

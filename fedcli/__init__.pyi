@@ -21,6 +21,7 @@ from fedcli.plan import AggregatePlan as AggregatePlan
 from fedcli.plan import Plan as Plan
 from fedcli.plan import TrainPlan as TrainPlan
 from fedcli.plan.execution import Execution as Execution
+from fedcli.plan.stopping import Stopping as Stopping
 from fedcli.progress import Progress as Progress
 from fedcli.reporting.model import Report as Report
 from fedcli.run import Run as Run

@@ -17,7 +17,7 @@ from fedcli.datasets.own import open_examples, read_own
 from fedcli.datasets.windows import parse_window
 from fedcli.errors import DataError, UsageError
 from fedcli.options import Given, option_of
-from fedcli.progress import Progress, Silence
+from fedcli.progress import Label, Progress, Silence
 from fedcli.run.info import DatasetInfo
 
 _OF_NEW_RUNS = ("group", "group_column")
@@ -44,7 +44,7 @@ class _Said:
         self.lines: list[str] = []
         self._progress = progress
 
-    def start(self, label: str, total: int) -> None:
+    def start(self, label: Label, total: int) -> None:
         self._progress.start(label, total)
 
     def advance(self, count: int = 1) -> None:

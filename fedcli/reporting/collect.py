@@ -14,6 +14,7 @@ from fedcli.reporting.model import ClientRound, Note, RoundReport, RunReport
 from fedcli.reporting.notes import notes_on
 from fedcli.reporting.optional_files import OptionalFiles
 from fedcli.reporting.rules import rule_label
+from fedcli.reporting.scored_rounds import current_scores
 from fedcli.reporting.training import algorithm_label, training_of
 from fedcli.reporting.words import named
 from fedcli.run import Run
@@ -189,16 +190,7 @@ def _scores(
     """Return the scores of the models that the round holds now, and a note on outdated ones."""
     evaluation = files.read(Evaluation, round_.evaluation)
     scores = evaluation.results if evaluation else ()
-    if manifest is None:
-        return scores, []
-    current: dict[tuple[str, str | None], str | None]
-    current = {("update", entry.client): entry.sha256 for entry in manifest.accepted}
-    current["global", None] = manifest.global_model
-    kept = tuple(
-        score
-        for score in scores
-        if score.sha256 is None or current.get((score.model, score.client)) in (None, score.sha256)
-    )
+    kept = current_scores(scores, manifest)
     if len(kept) == len(scores):
         return kept, []
     text = f"round {round_.number}: evaluation.json has scores of a model since replaced: left out"

@@ -1,15 +1,17 @@
 """Run many rounds by launching the other steps, each as its own process."""
 
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fedcli.errors import UsageError
 from fedcli.execution.local import Steps
+from fedcli.execution.pace import Pace
 from fedcli.execution.scheduler import Capacity, ClientScheduler
 from fedcli.execution.step_arguments import StepOptions
 from fedcli.plan import check_halves
 from fedcli.plan.rule import resolve
+from fedcli.plan.stopping import Stopping
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
 from fedcli.run.active_run import RunMarker, forget_killed_run
@@ -17,6 +19,7 @@ from fedcli.run.next_command import train_command
 from fedcli.run.participation import Invitation, Quorum
 from fedcli.run.sampling import sampled_clients
 from fedcli.steps.finished_rounds import check_made_with
+from fedcli.steps.stopping import EarlyStopping, Stop
 from fedcli.strategies import Rule
 
 __all__ = ["StepOptions", "RoundSummary", "RunResult", "run_rounds"]
@@ -35,10 +38,14 @@ class RoundSummary:
 
 @dataclass(frozen=True)
 class RunResult:
-    """The result of ``run_rounds``; ``rounds`` is empty if all were complete already."""
+    """The result of ``run_rounds``; ``rounds`` is empty if all were complete already.
+
+    ``stopped`` says why the run ended before the last round that was asked for; None if it did not.
+    """
 
     rounds_complete: int
     rounds: tuple[RoundSummary, ...]
+    stopped: Stop | None = None
 
 
 def run_rounds(
@@ -49,6 +56,7 @@ def run_rounds(
     jobs: int | None = None,
     evaluate: bool = True,
     keep_updates: int | None = None,
+    stopping: Stopping | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
     """Continue a run until ``rounds`` rounds are complete.
@@ -57,7 +65,8 @@ def run_rounds(
     aggregates, and evaluates; complete rounds without evaluation, round 0 among them, are
     evaluated first. Parallel
     clients share the cores unless a number of threads is given. With ``keep_updates``, ``gc`` runs
-    after each round, and before the first, in case it was interrupted.
+    after each round, and before the first, in case it was interrupted. ``stopping`` may end the
+    run earlier, by the scores of its rounds alone.
 
     Raises ``UsageError`` and ``NotReadyError`` for impossible options, before any client trains,
     ``ConflictError`` if nothing is left to do and the last round was made with other options, and
@@ -67,42 +76,65 @@ def run_rounds(
     progress, options = progress or Silence(), _with_strategy(run, options or StepOptions())
     rule = _checked_rule(run, options)
     taking_part = _taking_part(run, rule, options, rounds)
-    if not taking_part:
-        check_made_with(run, rounds, rule, options)
+    early = EarlyStopping(run, stopping or Stopping(), evaluate=evaluate)
+    unscored = _unscored(run, rounds, early) if evaluate else []
+    stop = None if unscored else early.decide(rounds)
+    if stop or not taking_part:
+        check_made_with(run, stop.round if stop else rounds, rule, options)
+        taking_part = {}
+    if not unscored and not taking_part and keep_updates is None:
+        forget_killed_run(run)
+        return RunResult(run.latest_round().number, (), stop)
     if rule.weigher.needs_initial_loss:
         options = replace(options, training={"initial_loss": True, **options.training})
-    unscored = _unscored(run, rounds) if evaluate else []
+    pace = Pace(rounds, may_end_early=early.asked)
     total = len(unscored) + sum(len(clients) + 1 for clients in taking_part.values())
-    progress.start("rounds", total)
-    done = []
-    if not total and keep_updates is None:
-        forget_killed_run(run)
-        return RunResult(run.latest_round().number, ())
+    progress.start(pace.label, total)
+    done: list[RoundSummary] = []
     with RunMarker(run, rounds), Steps(run.root, run.info.model.name) as steps:
         for number in unscored:
             _evaluate(run, steps, number, options)
             progress.advance()
         _remove_old(steps, keep_updates)
-        capacity = Capacity(steps, jobs, options)
-        capacity.probe(max(map(len, taking_part.values()), default=0))
-        scheduler = ClientScheduler(run, steps, capacity, options, progress)
+        stop = early.decide(rounds)
+        if stop:
+            check_made_with(run, stop.round, rule, options)
+            taking_part = {}
+        scheduler = _scheduler(run, steps, jobs, options, taking_part, progress)
         for number, clients in taking_part.items():
-            done.append(_round(scheduler, number, clients, evaluate=evaluate))
+            done.append(_round(scheduler, pace, number, clients, evaluate=evaluate))
             _remove_old(steps, keep_updates)
             progress.advance()
-            progress.say(_line(done[-1], rounds))
-    return RunResult(run.latest_round().number, tuple(done))
+            progress.say(_line(done[-1], rounds, pace))
+            stop = early.decide(rounds)
+            if stop:
+                break
+    return RunResult(run.latest_round().number, tuple(done), stop)
+
+
+def _scheduler(
+    run: Run,
+    steps: Steps,
+    jobs: int | None,
+    options: StepOptions,
+    taking_part: Mapping[int, list[str]],
+    progress: Progress,
+) -> ClientScheduler:
+    capacity = Capacity(steps, jobs, options)
+    capacity.probe(max(map(len, taking_part.values()), default=0))
+    return ClientScheduler(run, steps, capacity, options, progress)
 
 
 def _round(
-    scheduler: ClientScheduler, number: int, clients: list[str], *, evaluate: bool
+    scheduler: ClientScheduler, pace: Pace, number: int, clients: list[str], *, evaluate: bool
 ) -> RoundSummary:
-    started = time.monotonic()
     run, steps, options = scheduler.run, scheduler.steps, scheduler.options
+    is_whole = not {*run.round(number).delivered()} & {*clients}
+    pace.begin(number)
     delivered = scheduler.train(number, clients)
     steps.launch("aggregate", *options.for_aggregation(number))
     scores = _evaluate(run, steps, number, options) if evaluate else {}
-    seconds = time.monotonic() - started
+    seconds = pace.finish(counts=is_whole)
     return RoundSummary(number, delivered, scores.get("loss"), scores.get("accuracy"), seconds)
 
 
@@ -163,7 +195,9 @@ def _taking_part(run: Run, rule: Rule, options: StepOptions, rounds: int) -> dic
     return taking_part
 
 
-def _unscored(run: Run, rounds: int) -> list[int]:
+def _unscored(run: Run, rounds: int, early: EarlyStopping) -> list[int]:
+    if early.asked:
+        return early.unscored(rounds)
     if not run.has_test_data:
         return []
     complete = [round_ for round_ in run.complete_rounds() if round_.number <= rounds]
@@ -184,8 +218,9 @@ def _remove_old(steps: Steps, keep_updates: int | None) -> None:
         steps.launch("gc", "--keep-last", str(keep_updates))
 
 
-def _line(summary: RoundSummary, rounds: int) -> str:
+def _line(summary: RoundSummary, rounds: int, pace: Pace) -> str:
     line = f"round {summary.round}/{rounds} complete"
     if summary.accuracy is not None:
         line += f"  test loss {summary.loss:.4f}  accuracy {summary.accuracy:.1%}"
-    return f"{line}  {summary.seconds:.1f} s"
+    left = pace.after(summary.round)
+    return f"{line}  {summary.seconds:.1f} s" + (f"  {left}" if left else "")

@@ -76,7 +76,13 @@ def test_run_goes_on_where_the_directory_stands(made: Run, tmp_path: Path) -> No
     assert not made.round(0).evaluation.exists()
     assert not made.round(1).evaluation.exists()
     value = fedcli("run", "--rounds", 2, *options, cwd=tmp_path).json
-    assert value == {"schema": 1, "command": "run", "rounds_complete": 2, "rounds": []}
+    assert value == {
+        "schema": 1,
+        "command": "run",
+        "rounds_complete": 2,
+        "rounds": [],
+        "stopped": None,
+    }
 
 
 def test_a_failing_client_is_named_and_the_rest_stays(made: Run, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from fedcli.cli.options.sections import AggregationOptions, PassedOnOptions, Tra
 from fedcli.cli.options.shared import EXCLUDE, MIN_CLIENTS, OWN_MODEL, RUN, SEED, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.options import NONE
+from fedcli.plan.stopping import Stopping
 from fedcli.run import Run
 
 
@@ -36,6 +37,7 @@ def run(
         " does. (default: all are kept)",
         metavar="N",
     ),
+    stopping: Stopping = Stopping(),
     training: TrainingOptions = NONE,
     aggregation: AggregationOptions = NONE,
     min_clients: int | None = MIN_CLIENTS,
@@ -69,6 +71,7 @@ def run(
             jobs=parse_jobs(jobs),
             evaluate=evaluate,
             keep_updates=keep_updates,
+            stopping=stopping,
             progress=output,
         )
         output.result(result, lambda result: render(result, opened.command("report")))

@@ -13,11 +13,20 @@ from typing import Any, Self
 
 from rich import box
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from fedcli.cli.options.shared import OutputOptions
+from fedcli.progress import Label
 from fedcli.text import printable
 
 SCHEMA = 1
@@ -72,6 +81,17 @@ def escaped(value: Any) -> Any:
     return value
 
 
+class _LabelColumn(ProgressColumn):
+    """What a function says at the moment; it knows better than a count how much time is left."""
+
+    def __init__(self, say: Callable[[], str]) -> None:
+        super().__init__()
+        self._say = say
+
+    def render(self, task: Task) -> Text:
+        return Text(self._say())
+
+
 class Output:
     """One command's output; it is also the ``Progress`` that its step reports to.
 
@@ -87,20 +107,23 @@ class Output:
         self.log = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._bar: ProgressBar | None = None
 
-    def start(self, label: str, total: int) -> None:
+    def start(self, label: Label, total: int) -> None:
         """Begin ``total`` units of work, with a bar if this is a terminal."""
         self._stop_bar()
         if self.quiet or not self.log.is_terminal:
             return
-        self._bar = ProgressBar(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
-            console=self.log,
-            transient=True,
+        columns: list[ProgressColumn] = (
+            [
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(compact=True),
+            ]
+            if isinstance(label, str)
+            else [_LabelColumn(label), BarColumn(bar_width=None)]
         )
-        self._bar.add_task(label, total=total)
+        self._bar = ProgressBar(*columns, console=self.log, transient=True)
+        self._bar.add_task(label if isinstance(label, str) else "", total=total)
         self._bar.start()
 
     def advance(self, count: int = 1) -> None:

@@ -1,0 +1,70 @@
+"""How long the remaining rounds of a run will take, by those that this call has finished."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+_LATEST = 5  # rounds; the speed of a machine changes over hours
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+class Pace:
+    """Measures rounds up to round ``last``; times are in seconds of ``clock``.
+
+    ``may_end_early`` says that the rounds may be fewer.
+    """
+
+    def __init__(
+        self, last: int, *, may_end_early: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._last, self._may_end_early, self._clock = last, may_end_early, clock
+        self._took: deque[float] = deque(maxlen=_LATEST)
+        self._round: int | None = None
+        self._began = clock()
+
+    def begin(self, number: int) -> None:
+        """Start the clock of a round."""
+        self._round, self._began = number, self._clock()
+
+    def finish(self, *, counts: bool) -> float:
+        """Return how long the round took; ``counts`` says whether others will take as long."""
+        took = self._clock() - self._began
+        if counts:
+            self._took.append(took)
+        return took
+
+    def after(self, number: int) -> str | None:
+        """Return in words how long the rounds after this one take; None if unknown, or if none."""
+        left = self._last - number
+        return self._words(left * self._mean()) if self._took and left > 0 else None
+
+    def label(self) -> str:
+        """Return which round it is, and how much time is left if that is known."""
+        if self._round is None:
+            return "earlier rounds"
+        label = f"round {self._round}/{self._last}"
+        if not self._took:
+            return label
+        open_round = max(0.0, self._mean() - (self._clock() - self._began))
+        left = self._words(open_round + (self._last - self._round) * self._mean())
+        return f"{label}, {left}"
+
+    def _mean(self) -> float:
+        return sum(self._took) / len(self._took)
+
+    def _words(self, seconds: float) -> str:
+        return f"{'at most ' if self._may_end_early else ''}{in_words(seconds)} left"
+
+
+def in_words(seconds: float) -> str:
+    """Return an estimate of a time: ``about 40 s``, ``about 4 min``, ``about 3 h 20 min``."""
+    if seconds < 9.5:
+        return f"about {max(1, round(seconds))} s"
+    if seconds < 95:
+        return f"about {round(seconds, -1):.0f} s"
+    if seconds < 99.5 * _MINUTE:
+        return f"about {seconds / _MINUTE:.0f} min"
+    if seconds < 2 * _DAY:
+        hours, minutes = divmod(round(seconds / _MINUTE, -1), 60)
+        return f"about {hours:.0f} h" + (f" {minutes:.0f} min" if minutes else "")
+    return f"about {seconds / _DAY:.0f} days"

@@ -12,6 +12,7 @@ from fedcli.text import printable
 from fedcli.trackers.names import Names
 
 MOST = 50  # clients, and classes, that have values of their own: each is a chart in a tracker
+_LONGEST_TEXT = 500  # characters of a setting; every version of MLflow takes as many
 _LONGEST = 1e9  # seconds; a file may claim any time, and the clocks of trackers have an end
 OF_UPDATES = {
     *("weight", "seconds", "local_loss", "local_accuracy", "update_norm", "update_cosine")
@@ -59,11 +60,10 @@ def history_of(run: RunReport) -> History:
     ``update/local_loss/3``, ``test by class/f1/disc``. Of the clients and of the classes, the
     first ``MOST`` have values of their own.
     """
-    text = {name: printable(value) for name, value in settings(run).items() if type(value) is str}
     return History(
         run.run,
         printable(run.label),
-        {"fedcli_run": run.run, **settings(run), **text},
+        {"fedcli_run": run.run, **_settings(run)},
         _rounds(run),
         tuple(
             f"{MOST} of {len(all_)} {what}"
@@ -71,6 +71,13 @@ def history_of(run: RunReport) -> History:
             if len(all_) > MOST
         ),
     )
+
+
+def _settings(run: RunReport) -> dict[str, Setting]:
+    return {
+        name: printable(value, _LONGEST_TEXT) if isinstance(value, str) else value
+        for name, value in settings(run).items()
+    }
 
 
 def _rounds(run: RunReport) -> tuple[RoundValues, ...]:

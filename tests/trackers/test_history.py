@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from support.sample_runs import HOSTILE, make_run, score, write_evaluation
+from support.sample_runs import HOSTILE, edit_manifest, make_run, score, write_evaluation
 
 from fedcli.run import Run
 from fedcli.steps.report import report
@@ -25,6 +25,12 @@ def test_settings_say_how_the_run_was_made(run: Run) -> None:
     found = history(run).settings
     expected = {"scheme": "dirichlet", "alpha": 0.5, "seed": 0, "algorithm": "fedavg"}
     assert {**expected, "rule": "fedavg", "fedcli_run": run.id}.items() <= found.items()
+
+
+def test_a_long_setting_is_cut_where_it_can_be_seen(run: Run) -> None:
+    edit_manifest(run.round(3), options={"note": "x" * 7000})
+    found = history(run).settings["note"]
+    assert found == "x" * 499 + "…"
 
 
 def test_names_say_what_was_scored_on_what(run: Run) -> None:

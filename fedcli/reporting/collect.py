@@ -13,6 +13,7 @@ from fedcli.reporting.clients import client_reports, total
 from fedcli.reporting.model import ClientRound, Note, RoundReport, RunReport
 from fedcli.reporting.notes import notes_on
 from fedcli.reporting.optional_files import OptionalFiles
+from fedcli.reporting.recipe import recipe_of
 from fedcli.reporting.rules import rule_label
 from fedcli.reporting.scored_rounds import current_scores
 from fedcli.reporting.training import algorithm_label, training_of
@@ -49,6 +50,7 @@ def collect(run: Run, label: str) -> RunReport:
         heterogeneity=partition.heterogeneity if partition else None,
         seed=run.info.seed,
         parameters=partition.parameters if partition else {},
+        recipe=recipe_of(run.info, partition, rounds),
         training=training,
         algorithm=algorithm_label(training),
     )

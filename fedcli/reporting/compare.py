@@ -8,6 +8,7 @@ from fedcli.evaluation.intervals import Interval, bootstrap_intervals
 from fedcli.formats.evaluation import Score
 from fedcli.reporting.fairness import fairness
 from fedcli.reporting.headline import headline
+from fedcli.reporting.methods import methods_of
 from fedcli.reporting.metric import METRICS, Metric, chance
 from fedcli.reporting.model import (
     Attainment,
@@ -25,9 +26,15 @@ _SAME = 1e-9
 
 
 def compare(
-    runs: Sequence[RunReport], metric: Metric = METRICS["accuracy"], target: float | None = None
+    runs: Sequence[RunReport],
+    metric: Metric = METRICS["accuracy"],
+    target: float | None = None,
+    group_by: Sequence[str] = (),
 ) -> Report:
-    """Put runs side by side, judged by ``metric``; ``target`` is a value of it to reach."""
+    """Put runs side by side, judged by ``metric``; ``target`` is a value of it to reach.
+
+    ``group_by`` is as in ``methods_of``.
+    """
     subject = headline([run.rounds for run in runs])
     notes = [*_on_headline(runs, subject, metric), *_comparable(runs)]
     notes += _majorities(runs, subject) if metric.name == "accuracy" else ()
@@ -44,6 +51,7 @@ def compare(
         target=target,
         attainments=_attainments(runs, subject, metric, target),
         fairness=tuple(filter(None, (fairness(run, metric) for run in runs))),
+        methods=methods_of(runs, subject, group_by),
     )
 
 

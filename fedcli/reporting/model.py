@@ -178,6 +178,30 @@ class ClientReport:
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """How a run was made: options by name, in the sections of a plan; only those that are set.
+
+    ``data`` holds as ``content`` what identifies the examples. ``seeds`` has ``data_seed`` and
+    ``partition_seed`` only if they differ from ``seed``. ``departures`` says which clients left
+    what all others did, and how.
+    """
+
+    data: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    partition: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+    aggregate: dict[str, Any] = field(default_factory=dict)
+    seeds: dict[str, Any] = field(default_factory=dict)
+    departures: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All of it by name, apart from the seeds."""
+        own = {"departures": self.departures} if self.departures else {}
+        return {**self.data, **self.model, **self.partition, **self.train, **self.aggregate, **own}
+
+
+@dataclass(frozen=True)
 class RunReport:
     """One run; ``label`` is its name in tables.
 
@@ -203,6 +227,7 @@ class RunReport:
     heterogeneity: Heterogeneity | None = None
     seed: int | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
+    recipe: Recipe = field(default_factory=Recipe)
     training: dict[str, Any] = field(default_factory=dict)
     algorithm: str | None = None
     roc: RocCurve | None = None
@@ -326,6 +351,59 @@ class Fairness:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """The mean of ``n`` runs, and their sample standard deviation (n - 1); None of one run."""
+
+    mean: float
+    std: float | None
+    n: int
+
+    @property
+    def lower(self) -> float | None:
+        """One standard deviation below the mean."""
+        return None if self.std is None else self.mean - self.std
+
+    @property
+    def upper(self) -> float | None:
+        """One standard deviation above the mean."""
+        return None if self.std is None else self.mean + self.std
+
+
+@dataclass(frozen=True)
+class MethodRound:
+    """One round of a method: its scores by metric, and what its runs had exchanged by then."""
+
+    number: int
+    scores: dict[str, Spread]
+    bytes_total: Spread | None
+
+
+@dataclass(frozen=True)
+class Method:
+    """Runs that differ in nothing but their seeds, or that were grouped by options.
+
+    ``runs`` are their labels. ``differs`` holds the options in which methods differ. ``final`` and
+    ``best`` are the scores of each run's last and best round, by metric. ``last_round`` is that of
+    the run with the fewest rounds and of the one with the most.
+    """
+
+    label: str
+    runs: tuple[str, ...]
+    differs: dict[str, Any]
+    centralised: bool
+    final: dict[str, Spread]
+    best: dict[str, Spread]
+    last_round: tuple[int, int] | None
+    bytes_total: Spread | None
+    rounds: tuple[MethodRound, ...]
+
+    @property
+    def n(self) -> int:
+        """The number of runs."""
+        return len(self.runs)
+
+
+@dataclass(frozen=True)
 class Report:
     """Runs side by side, compared by a metric on the subject ``headline``.
 
@@ -344,6 +422,7 @@ class Report:
     target: float | None = None
     attainments: tuple[Attainment, ...] = ()
     fairness: tuple[Fairness, ...] = ()
+    methods: tuple[Method, ...] = ()
 
     @property
     def judged_by(self) -> Metric:

@@ -39,13 +39,16 @@ Counts = Mapping[str, Sequence[int]]
 class Line:
     """One curve; a None in ``y`` is a point that was not measured.
 
-    A ``level`` is drawn as a horizontal line through its last point, whatever its x.
+    A ``level`` is drawn as a horizontal line through its last point, whatever its x. ``lower`` and
+    ``upper`` are the edges of a band around the curve, one for each point; empty without a band.
     """
 
     label: str
     x: Sequence[float]
     y: Sequence[float | None]
     level: bool = False
+    lower: Sequence[float | None] = ()
+    upper: Sequence[float | None] = ()
 
 
 def curves(

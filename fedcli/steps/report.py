@@ -25,6 +25,7 @@ def report(
     labels: Sequence[str] = (),
     metric: str = "accuracy",
     target: float | None = None,
+    group_by: Sequence[str] = (),
     html: Path | None = None,
     markdown: Path | None = None,
     csv: Path | None = None,
@@ -39,13 +40,14 @@ def report(
     Runs are called by ``labels``, in the same order, or else by their directories. The same runs
     give the same bytes in every file; a file that holds them already is left as it is. ``metric``
     is a name in ``METRICS``: what the runs are judged by, and ``target`` a value of it to reach.
+    ``group_by`` is as in ``methods_of``.
 
     A file of a run that cannot be used is left out, and a note names it. Raises ``UsageError``
-    unless there is one label per run, for an unknown metric, and for an impossible target;
-    ``NotReadyError`` if no run has anything to report yet; and ``MissingDependencyError`` for
-    ``html`` without matplotlib, ``parquet`` without pyarrow, and a tracker without its library.
-    ``tensorboard`` and ``wandb_offline`` are directories, ``mlflow`` is a URI; each has a run once,
-    by its id and label.
+    unless there is one label per run, for an unknown metric or option to group by, and for an
+    impossible target; ``NotReadyError`` if no run has anything to report yet; and
+    ``MissingDependencyError`` for ``html`` without matplotlib, ``parquet`` without pyarrow, and a
+    tracker without its library. ``tensorboard`` and ``wandb_offline`` are directories, ``mlflow``
+    is a URI; each has a run once, by its id and label.
     """
     progress, judged_by = progress or Silence(), metric_named(metric)
     if target is not None:
@@ -61,7 +63,7 @@ def report(
             hint=runs[0].command("status"),
             path=runs[0].root,
         )
-    result = compare(collected, judged_by, target)
+    result = compare(collected, judged_by, target, group_by)
     _write(result, html, markdown, csv, parquet, progress)
     if trackers := [*_trackers(tensorboard, mlflow, wandb_offline)]:
         _track(result, trackers, progress)

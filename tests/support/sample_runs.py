@@ -27,12 +27,14 @@ def make_run(
     classes: tuple[str, ...] = ("ant", "bee", "cat", "dog"),
     accuracies: tuple[float, ...] = (0.4, 0.55, 0.5),
     plan: Plan | None = None,
+    seed: int = 0,
+    alpha: float = 0.5,
 ) -> Run:
     """Write a run with one complete, evaluated round per accuracy."""
-    info = run_info(clients)
+    info = replace(run_info(clients), seed=seed)
     dataset = replace(info.dataset, classes=classes)
     run = Run.create(root, replace(info, dataset=dataset, plan=plan or info.plan))
-    _write_partition(run, run.info)
+    _write_partition(run, run.info, alpha)
     save(run.round(0).global_model, tensors(0), Metadata(Kind.GLOBAL, run.id, round=0, roles=ROLES))
     for number, accuracy in enumerate(accuracies, 1):
         write_round(run, run.round(number))
@@ -40,7 +42,7 @@ def make_run(
     return run
 
 
-def _write_partition(run: Run, info: RunInfo) -> None:
+def _write_partition(run: Run, info: RunInfo, alpha: float) -> None:
     count = len(info.dataset.classes)
     counts = {c: tuple((i + n) % 3 * 10 for n in range(count)) for i, c in enumerate(info.clients)}
     shards = {
@@ -50,9 +52,9 @@ def _write_partition(run: Run, info: RunInfo) -> None:
     test = ShardFile("9" * 64, 25 * count, 1_000_000, "7" * 64)
     PartitionFile(
         run=run.id,
-        seed=0,
+        seed=info.seed,
         scheme="dirichlet",
-        parameters={"alpha": 0.5},
+        parameters={"alpha": alpha},
         classes=info.dataset.classes,
         label_counts=counts,
         test_label_counts=(25,) * count,

@@ -35,6 +35,12 @@ def report(
         " --metric, such as 0.8.",
         metavar="VALUE",
     ),
+    group_by: str | None = typer.Option(
+        None,
+        help="Which options set methods apart, such as algorithm,alpha; run: each run by itself"
+        " (default: all but the seeds).",
+        metavar="KEYS",
+    ),
     html: Path | None = typer.Option(
         None,
         "--html",
@@ -107,6 +113,7 @@ def report(
             labels=label or (),
             metric=metric,
             target=target,
+            group_by=[key.strip() for key in group_by.split(",")] if group_by else (),
             html=html,
             markdown=None if markdown == _STDOUT else markdown,
             csv=None if csv == _STDOUT else csv,

@@ -63,10 +63,9 @@ def run_rounds(
 
     Each round trains its clients, ``jobs`` at a time (None: as many as suit the machine),
     aggregates, and evaluates; complete rounds without evaluation, round 0 among them, are
-    evaluated first. Parallel
-    clients share the cores unless a number of threads is given. With ``keep_updates``, ``gc`` runs
-    after each round, and before the first, in case it was interrupted. ``stopping`` may end the
-    run earlier, by the scores of its rounds alone.
+    evaluated first. Parallel clients share the cores unless a number of threads is given. With
+    ``keep_updates``, ``gc`` runs after each round, and before the first, in case it was
+    interrupted. ``stopping`` may end the run earlier, by the scores of its rounds alone.
 
     Raises ``UsageError`` and ``NotReadyError`` for impossible options, before any client trains,
     ``ConflictError`` if nothing is left to do and the last round was made with other options, and

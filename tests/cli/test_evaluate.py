@@ -139,6 +139,8 @@ def test_two_classes_have_a_roc_curve_and_what_follows_from_it(of_two: Run, cli:
     assert status == 0, err
     assert "sens. (%)" in out
     assert max(map(len, out.splitlines())) <= 80
+    assert "95 % intervals: accuracy (%) " in out
+    assert "AUC 0." in " ".join(out.split()).split("intervals")[1]
     (entry,) = json.loads(of_two.round(0).evaluation.read_text())["results"]
     assert entry["sensitivity"] == entry["per_class"][1]["accuracy"]
     assert entry["specificity"] == entry["per_class"][0]["accuracy"]

@@ -7,9 +7,12 @@ from typing import Any, NamedTuple
 
 from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from fedcli.cli.render.output import figures_table
+from fedcli.evaluation.intervals import bootstrap_intervals
 from fedcli.reporting.layout import percent, three_decimals
+from fedcli.reporting.metric import METRICS
 from fedcli.reporting.words import model_named
 from fedcli.steps.evaluate import EvaluateResult
 from fedcli.text import listed
@@ -25,7 +28,7 @@ def render(result: EvaluateResult, then: Sequence[str]) -> list[RenderableType]:
     for entries in by_round:
         parts += _table(entries)
     if len(result.evaluations) == 1:
-        parts.append(_per_class(result.evaluations[0]))
+        parts += [_per_class(result.evaluations[0]), *_intervals(result.evaluations[0])]
     if not result.computed:
         parts.append("These scores were there already; --force computes them again.")
     return [*parts, *then]
@@ -85,6 +88,18 @@ def _data(entry: Mapping[str, Any]) -> str:
     if entry["data_client"] not in (None, entry["client"]):
         name = f"{name} of client {entry['data_client']}"
     return f"{name}, only {listed(entry['classes'])}" if entry["classes"] else name
+
+
+def _intervals(entry: Mapping[str, Any]) -> list[RenderableType]:
+    bounds = bootstrap_intervals(entry["confusion"])
+    if entry["auc_interval"]:
+        bounds["auc"] = entry["auc_interval"]
+    shown = [
+        f"{metric.axis} {' to '.join(map(metric.show, bounds[name]))}"
+        for name, metric in METRICS.items()
+        if name in bounds
+    ]
+    return [Text(f"95 % intervals: {', '.join(shown)}")] if shown else []
 
 
 def _per_class(entry: Mapping[str, Any]) -> Table:

@@ -1,14 +1,16 @@
 """The rounds of one run by the score that it is judged by."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from fedcli.errors import BadInputError
+from fedcli.errors import BadInputError, NotReadyError, UsageError
 from fedcli.formats.evaluation import Evaluation, Score
 from fedcli.formats.manifest import Manifest
 from fedcli.reporting.headline import headline
-from fedcli.reporting.metric import Metric
+from fedcli.reporting.metric import METRICS, Metric
 from fedcli.reporting.model import RoundReport, Subject
 from fedcli.run import Run
+from fedcli.run.next_command import evaluate_command
 from fedcli.run.round import Round
 
 
@@ -48,19 +50,53 @@ def read_scores(rounds: Iterable[Round]) -> list[RoundReport]:
     return found
 
 
-def headline_scores(run: Run) -> tuple[Subject | None, dict[int, Score]]:
-    """Return what the run is judged by, and its score in each round that has one.
+def check_applies(run: Run, metric: Metric) -> None:
+    """Raise ``UsageError`` for a metric that scores of this run never have."""
+    classes = len(run.info.dataset.classes)
+    if metric.of_two and classes != 2:
+        others = ", ".join(name for name, other in METRICS.items() if not other.of_two)
+        raise UsageError(
+            f"--metric {metric.name}: is of two classes, and this run has {classes}",
+            hint=f"of several classes there are: {others}",
+        )
 
-    Raises what ``read_scores`` does.
+
+@dataclass(frozen=True)
+class Best:
+    """The round with the best score of a run, the earliest of several.
+
+    ``subject`` is what was scored; ``value`` is that of ``score``, and of ``rounds`` rounds the
+    best one. ``unscored`` lists complete rounds without a score to compare.
     """
+
+    round: int
+    metric: Metric
+    value: float
+    subject: Subject
+    score: Score
+    rounds: int
+    unscored: tuple[int, ...]
+
+
+def best_round(run: Run, metric: Metric) -> Best:
+    """Find the best round by the scores that the run is judged by.
+
+    Raises ``UsageError`` for a metric that the run cannot have, ``NotReadyError`` if no round has
+    it, and what ``read_scores`` does.
+    """
+    check_applies(run, metric)
     rounds = read_scores(run.complete_rounds())
     subject = headline([rounds])
-    if subject is None:
-        return None, {}
-    scores = {round_.number: round_.score(subject) for round_ in rounds}
-    return subject, {number: score for number, score in scores.items() if score is not None}
-
-
-def best_round(values: Mapping[int, float], metric: Metric) -> int:
-    """Return the round with the best value, the earliest of several."""
-    return max(sorted(values), key=lambda number: metric.gain(values[number]))
+    scores = {r.number: r.score(subject) for r in rounds} if subject is not None else {}
+    values = {n: value for n, score in scores.items() if (value := metric.of(score)) is not None}
+    if subject is None or not values:
+        raise NotReadyError(
+            f"no round of this run has been scored by its {metric.title}",
+            hint=evaluate_command(run, "evaluate --round all"),
+            path=run.root,
+        )
+    best = max(sorted(values), key=lambda number: metric.gain(values[number]))
+    score = scores[best]
+    assert score is not None
+    unscored = tuple(r.number for r in rounds if r.number not in values)
+    return Best(best, metric, values[best], subject, score, len(values), unscored)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from fedcli import __version__
 from fedcli.datasets.windows import spelled
-from fedcli.errors import ConflictError, NotReadyError, UsageError
+from fedcli.errors import BadInputError, ConflictError, NotReadyError, UsageError
 from fedcli.exporting.card import ExportedFile, Facts, card
 from fedcli.exporting.history import chain, history
 from fedcli.exporting.weights import as_safetensors, merged_adapters
@@ -20,7 +20,10 @@ from fedcli.formats.evaluation import Evaluation, Score
 from fedcli.formats.metadata import Kind
 from fedcli.formats.partition import PartitionFile
 from fedcli.options import one_of
+from fedcli.reporting.metric import metric_named
+from fedcli.reporting.scored_rounds import Best, best_round
 from fedcli.run import Run
+from fedcli.run.next_command import evaluate_command
 from fedcli.run.round import Round
 from fedcli.security.global_model import check_global_model
 from fedcli.storage.atomic import write_bytes
@@ -34,7 +37,8 @@ _PROGRAMS = {"safetensors": (), "torch": ("torch",), "onnx": ("torch", "onnx", "
 class ExportResult:
     """What was exported; ``sha256`` is of the file at ``path``, ``model_sha256`` of the run's file.
 
-    ``merged`` says whether LoRA adapters were merged into the weights.
+    ``merged`` says whether LoRA adapters were merged into the weights; ``best`` says what the round
+    was chosen by, if it was the best one that was asked for.
     """
 
     round: int
@@ -46,12 +50,25 @@ class ExportResult:
     model_sha256: str
     merged: bool
     already_done: bool
+    best: "BestBy | None" = None
+
+
+@dataclass(frozen=True)
+class BestBy:
+    """The score by which a round is the best of ``rounds``; ``unscored`` ones could not compete."""
+
+    metric: str
+    value: float
+    subject: str
+    rounds: int
+    unscored: tuple[int, ...]
 
 
 def export(
     run: Run,
     *,
-    round_number: int | None = None,
+    round_number: int | Literal["best"] | None = None,
+    metric: str | None = None,
     format: str = "safetensors",
     output: Path | None = None,
     own_model: str | None = None,
@@ -59,19 +76,22 @@ def export(
 ) -> ExportResult:
     """Write the global model of a round, by default the latest, and its card beside it.
 
-    ``format`` is ``safetensors`` or ``torch`` (a state_dict), or ``onnx`` (a graph that normalises
-    its input itself). LoRA adapters are merged into the weights. The card is named after
-    ``output``, with ``.md`` appended. The same model gives the same bytes with the same versions of
-    the programs. ``onnx`` needs ``own_model`` as training does.
+    The ``best`` round is that with the best score by ``metric``, by default the accuracy; of
+    several, the earliest. ``format`` is ``safetensors`` or ``torch`` (a state_dict), or ``onnx`` (a
+    graph that normalises its input itself). LoRA adapters are merged into the weights. The card is
+    named after ``output``, with ``.md`` appended. The same model gives the same bytes with the same
+    versions of the programs. ``onnx`` needs ``own_model`` as training does.
 
     Raises ``UsageError``, ``NotReadyError``, ``BadInputError`` for a model that is broken or not
     signed as it should be, ``MissingDependencyError``, ``ConflictError`` if one of the files exists
     with other content, and ``StorageError``.
     """
     one_of("--format", format, SUFFIXES)
-    round_ = _round(run, round_number)
+    round_, best = _chosen(run, round_number, metric)
     path = _output(run, round_, format, output)
     model = _Model.read(run, round_)
+    if best is not None:
+        _check_score(run, best, model.sha256)
     data = _encoded(run, format, model, own_model)
     exported = ExportedFile(
         name=path.name,
@@ -87,7 +107,7 @@ def export(
     )
     described = card(exported, _facts(run, round_, model.sha256)).encode()
     made = _write(path, data, described, force=force)
-    return _result(exported, path, already_done=not made)
+    return _result(exported, path, best, already_done=not made)
 
 
 @dataclass(frozen=True)
@@ -112,6 +132,26 @@ class _Model:
         weights = merged_adapters(tensors, run.info.model.lora_scale)
         tied = model.metadata.tied or {}
         return cls(round_, sha256, weights, tied, weights.keys() != tensors.keys())
+
+
+def _chosen(
+    run: Run, number: int | Literal["best"] | None, metric: str | None
+) -> tuple[Round, Best | None]:
+    if number == "best":
+        best = best_round(run, metric_named(metric or "accuracy"))
+        return run.round(best.round), best
+    if metric is not None:
+        raise UsageError("--metric: says which round is the best, and goes with --round best")
+    return _round(run, number), None
+
+
+def _check_score(run: Run, best: Best, sha256: str) -> None:
+    if best.score.sha256 not in (None, sha256):
+        raise BadInputError(
+            "has the scores of another model than the round's",
+            hint=evaluate_command(run, f"evaluate --round {best.round}"),
+            path=run.round(best.round).evaluation,
+        )
 
 
 def _round(run: Run, number: int | None) -> Round:
@@ -212,7 +252,9 @@ def _is(path: Path, data: bytes) -> bool:
     return path.exists() and digest(path) == hashlib.sha256(data).hexdigest()
 
 
-def _result(exported: ExportedFile, path: Path, *, already_done: bool) -> ExportResult:
+def _result(
+    exported: ExportedFile, path: Path, best: Best | None, *, already_done: bool
+) -> ExportResult:
     return ExportResult(
         round=exported.round,
         format=exported.format,
@@ -223,4 +265,9 @@ def _result(exported: ExportedFile, path: Path, *, already_done: bool) -> Export
         model_sha256=exported.model_sha256,
         merged=exported.merged,
         already_done=already_done,
+        best=None if best is None else _best_by(best),
     )
+
+
+def _best_by(best: Best) -> BestBy:
+    return BestBy(best.metric.name, best.value, best.subject.name, best.rounds, best.unscored)

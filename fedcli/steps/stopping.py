@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from fedcli.errors import UsageError
 from fedcli.plan.stopping import Stopping
-from fedcli.reporting.metric import METRICS, Metric, metric_named
+from fedcli.reporting.metric import Metric, metric_named
 from fedcli.reporting.model import RoundReport, Subject
-from fedcli.reporting.scored_rounds import read_scores
+from fedcli.reporting.scored_rounds import check_applies, read_scores
 from fedcli.reporting.target import check_target
 from fedcli.run import Run
 
@@ -91,14 +91,3 @@ def _checked_metric(run: Run, stopping: Stopping, *, evaluate: bool) -> Metric:
         raise UsageError(f"{typed}: needs scores, and this run holds no test set")
     check_applies(run, metric)
     return metric
-
-
-def check_applies(run: Run, metric: Metric) -> None:
-    """Raise ``UsageError`` for a metric that scores of this run never have."""
-    classes = len(run.info.dataset.classes)
-    if metric.of_two and classes != 2:
-        others = ", ".join(name for name, other in METRICS.items() if not other.of_two)
-        raise UsageError(
-            f"--metric {metric.name}: is of two classes, and this run has {classes}",
-            hint=f"of several classes there are: {others}",
-        )

@@ -33,6 +33,7 @@ from fedcli.exporting.commands import commands
 from fedcli.exporting.history import history
 from fedcli.exporting.weights import merged_adapters
 from fedcli.formats.checkpoint import Checkpoint, digest, save
+from fedcli.formats.evaluation import Evaluation, Score
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.models import build
@@ -343,3 +344,70 @@ def test_labels_of_a_table_are_in_the_commands_of_the_model_card(tmp_path):
     run = Run.open(tmp_path / "fedrun")
     assert any("--labels-csv FILE" in line for line in commands(run, []))
     assert run.info.dataset.classes == ("0", "1")
+
+
+def score_round(run: Run, number: int, **figures: Any) -> None:
+    """Write the scores of a round's model as they are to be."""
+    model = digest(run.round(number).global_model)
+    facts = {"accuracy": 0.5, "sha256": model, **figures}
+    Evaluation((Score("global", "test", 8, **facts),), number).write(run.round(number).evaluation)
+
+
+def test_the_best_round_is_the_one_with_the_best_score_and_of_several_the_earliest(
+    run: Run, tmp_path: Path
+) -> None:
+    for number, (accuracy, loss) in enumerate([(0.25, 2.0), (0.75, 1.5), (0.75, 1.0)]):
+        score_round(run, number, accuracy=accuracy, loss=loss)
+    first = export(run, round_number="best", output=tmp_path / "first.safetensors")
+    assert first.round == 1
+    assert first.best is not None
+    assert (first.best.metric, first.best.value, first.best.rounds) == ("accuracy", 0.75, 3)
+    last = export(run, round_number="best", metric="loss", output=tmp_path / "last.safetensors")
+    assert last.round == 2
+    plain = export(run, round_number=1, output=tmp_path / "first.safetensors")
+    assert plain.already_done
+    assert plain.best is None
+
+
+def test_it_says_which_round_is_the_best_and_which_could_not_compete(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    score_round(run, 1, accuracy=0.625)
+    words = ["export", "--run", str(run.root), "--round", "best"]
+    assert execute(words) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(
+        "round 1 has the best accuracy: 0.6250 (global model on test, 1 scored round);"
+        " without a score: rounds 0, 2\n"
+    )
+    assert execute([*words, "--json"]) == 0
+    best = json.loads(capsys.readouterr().out)["best"]
+    assert best["unscored"] == [0, 2]
+    assert Path("run-round-1.safetensors").exists()
+
+
+def test_without_scores_there_is_no_best_round(run: Run) -> None:
+    with pytest.raises(NotReadyError) as caught:
+        export(run, round_number="best")
+    assert "evaluate --round all" in (caught.value.hint or "")
+    score_round(run, 1)
+    with pytest.raises(NotReadyError, match="scored by its AUC"):
+        export(run, round_number="best", metric="auc")
+    with pytest.raises(UsageError, match="--metric: says which round is the best"):
+        export(run, metric="auc")
+    with pytest.raises(UsageError, match="found 'accurate'"):
+        export(run, round_number="best", metric="accurate")
+
+
+def test_scores_of_another_model_choose_no_round(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score_round(run, 1, accuracy=0.5)
+    score_round(run, 2, accuracy=0.75, sha256="0" * 64)
+    monkeypatch.chdir(tmp_path)
+    assert export(run, round_number="best").round == 1  # by the manifest of round 2
+    run.round(2).manifest.unlink()
+    with pytest.raises(BadInputError, match="scores of another model") as caught:
+        export(run, round_number="best")
+    assert "evaluate --round 2" in (caught.value.hint or "")

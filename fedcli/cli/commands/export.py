@@ -13,7 +13,13 @@ from fedcli.run import Run
 def export(
     run: Path = RUN,
     round_: str = typer.Option(
-        "latest", "--round", help="The round: a number, or latest.", metavar="N"
+        "latest", "--round", help="The round: a number, latest, or best.", metavar="N"
+    ),
+    metric: str | None = typer.Option(
+        None,
+        "--metric",
+        help="The score that --round best goes by, as in report. (default: accuracy)",
+        metavar="NAME",
     ),
     format: str = typer.Option(
         "safetensors",
@@ -47,6 +53,7 @@ def export(
         result = step(
             opened,
             round_number=parse_round(round_),
+            metric=metric,
             format=format,
             output=file,
             own_model=model,

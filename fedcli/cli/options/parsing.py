@@ -1,7 +1,7 @@
 """What is typed as one word and means more: rounds, classes, members, jobs."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from fedcli.cli.options.groups import names_with_commas
 from fedcli.errors import UsageError
@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from fedcli.steps.evaluate import Rounds
 
 
-def parse_round(text: str) -> int | None:
-    """Read the number of a round, or None for ``latest``."""
+def parse_round(text: str) -> int | Literal["best"] | None:
+    """Read the number of a round, ``best``, or None for ``latest``."""
     if text == "latest":
         return None
+    if text == "best":
+        return "best"
     if not text.isdecimal():
-        raise UsageError(f"--round: expected a number or latest, found {text!r}")
+        raise UsageError(f"--round: expected a number, latest or best, found {text!r}")
     return int(text)
 
 

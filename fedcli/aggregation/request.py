@@ -11,6 +11,7 @@ from fedcli.formats.metadata import Kind
 from fedcli.plan.rule import resolve
 from fedcli.run import Run
 from fedcli.run.info import client_order
+from fedcli.run.next_command import round_to_aggregate
 from fedcli.run.participation import Invitation
 from fedcli.run.round import Round
 from fedcli.security.signatures import check_no_partials
@@ -65,7 +66,7 @@ def read_request(
         )
     everybody = Invitation(
         run,
-        run.training_round(round_number),
+        round_to_aggregate(run, round_number),
         plan,
         run.choose_clients(exclude, "--exclude") if exclude else (),
         max_staleness=rule.options.get("max_staleness"),

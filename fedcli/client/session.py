@@ -178,7 +178,7 @@ def checked_length(session: Session, steps: int) -> float:
 
 def open_session(
     run: Run,
-    round_number: int | None,
+    round_: Round,
     options: Mapping[str, Any],
     execution: Execution,
     *,
@@ -202,7 +202,6 @@ def open_session(
     limit_memory(device, execution.gpu_memory_fraction)
     if plan.local.keeps_layers:
         plan = with_local_layers(plan, _network(run, own_model))
-    round_ = run.training_round(round_number)
     plan.learning_rate(round_.number)  # refuses an impossible rate before anything is read
     server = _server_slot(run, round_.number, plan)
     base = _base_model(run, run.round(round_.number - 1))

@@ -39,6 +39,7 @@ from fedcli.randomness import stream_seed
 from fedcli.run import Run
 from fedcli.run.exchange import files_of_client, files_of_round
 from fedcli.run.heartbeat import HeartbeatWriter
+from fedcli.run.next_command import round_to_train
 from fedcli.security.signatures import member_key
 from fedcli.training.augmentation import Normalize
 from fedcli.training.devices import out_of_memory_as_error, peak_memory, reset_peak_memory
@@ -97,9 +98,10 @@ def train_client(
     if data is not None and len(ids) != 1:
         raise UsageError(f"--data: belongs to one client, found {len(ids)} in --id")
     signing = member_key(run, ids, key)
+    round_ = round_to_train(run, round_number, ids)
     session = open_session(
         run,
-        round_number,
+        round_,
         options or {},
         execution or Execution(),
         seed=seed,
@@ -114,7 +116,6 @@ def train_client(
     if session.plan.initial_loss:
         training["initial_loss"] = True
     away = [client for client in ids if not run.client_shard(client).exists()]
-    round_ = session.round
     return TrainClientResult(
         round=round_.number,
         training=training,

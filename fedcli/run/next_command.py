@@ -1,11 +1,13 @@
 """Commands to type next in a run, wherever its data is."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
+from fedcli.errors import NotReadyError
 from fedcli.plan import AggregatePlan
 from fedcli.run.directory import Run
+from fedcli.run.round import Round
 from fedcli.run.sampling import is_sampled, sampled_clients
 
 WAIT = 3600  # seconds, in the command that waits for clients
@@ -43,6 +45,35 @@ def train_command(
         words = "train-client --id all"
     key = " --key FILE" if run.info.members else ""
     return run.command(words + of_round + _own_model(run) + key)
+
+
+def round_to_train(run: Run, number: int | None, clients: Sequence[str]) -> Round:
+    """Return the round that clients train; raise what ``training_round`` does, with a hint."""
+    return _round(run, number, lambda open_round: _for_clients(run, open_round, clients))
+
+
+def round_to_aggregate(run: Run, number: int | None) -> Round:
+    """Return the round to aggregate; raise what ``training_round`` does, with a hint."""
+    return _round(run, number, lambda open_round: _to_end(run, open_round))
+
+
+def _round(run: Run, number: int | None, hint: Callable[[Round], str]) -> Round:
+    try:
+        return run.training_round(number)
+    except NotReadyError as error:
+        raise error.amended(hint=hint(run.open_round())) from None
+
+
+def _for_clients(run: Run, open_round: Round, clients: Sequence[str]) -> str:
+    delivered = open_round.delivered()
+    waiting = [client for client in clients if client not in delivered]
+    if not waiting:
+        return _to_end(run, open_round)
+    return f"train for round {open_round.number} first: {train_command(run, waiting)}"
+
+
+def _to_end(run: Run, open_round: Round) -> str:
+    return f"end round {open_round.number} first: {aggregate_command(run)}"
 
 
 def _is_sample(

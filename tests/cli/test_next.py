@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.grey_runs import Cli
 from support.runs import Finished, fedcli
 from support.signing import fixed_key
+
+from fedcli.run import Run
 
 CUT = ("partition", "--limit", "60", "--model", "linear", "--epochs", "1", "--batch-size", "8")
 OWN_NET = """
@@ -214,3 +217,20 @@ def test_nothing_is_to_be_sent_in_a_simulation(tmp_path: Path) -> None:
     trained = fedcli("train-client", "--id", "all", "--json", cwd=tmp_path).json
     assert (trained["send"], trained["may_send"], trained["awaits"]) == ([], [], [])
     assert fedcli("aggregate", "--json", cwd=tmp_path).json["send"] == []
+
+
+def test_a_round_that_is_too_early_leads_to_the_open_one(run: Run, cli: Cli) -> None:
+    assert cli("train-client", "--id", "0")[0] == 0
+    found, _, err = cli("train-client", "--id", "0,2", "--round", 5)
+    assert found == 3
+    assert "round 4 has no global model; the open round is 1" in err
+    assert "hint: train for round 1 first: fedcli train-client --id 2\n" in err
+    _, _, err = cli("train-client", "--id", "0", "--round", 2)
+    assert "hint: end round 1 first: fedcli aggregate\n" in err
+    found, _, err = cli("aggregate", "--round", 3)
+    assert found == 3
+    assert "hint: end round 1 first: fedcli aggregate\n" in err
+    run.round(0).global_model.unlink()
+    found, _, err = cli("train-client", "--id", "0", "--round", 2)
+    assert found == 3
+    assert "the starting model is missing" in err

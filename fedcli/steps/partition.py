@@ -1,7 +1,8 @@
 """Partition a data set into clients, and write the run and its starting model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +29,7 @@ from fedcli.setup.new_run import (
     write_round_zero,
 )
 from fedcli.setup.partition_files import damaged_file, write_data
+from fedcli.setup.shared_data import copy_data, info_like, read_partition
 from fedcli.setup.split import Division, divide, pool_of
 
 Item = TypeVar("Item")
@@ -101,9 +103,48 @@ def partition(
         return _completed(run, division, progress)
     for line in division.left_out():
         progress.say(line)
+    return _made(root, info, start, partial(write_data, division=division), progress, force=force)
+
+
+def partition_like(
+    root: Path,
+    source: Run,
+    start: Start | None = None,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Partition:
+    """Write a run at ``root`` with the clients and examples of another run, ``source``.
+
+    The result is the run that ``partition`` makes of the same data set, which is not read again.
+    Raises what ``partition`` does.
+    """
+    start, progress = (start or Start()).settled(), progress or Silence()
+    info = info_like(source, start)
+    run = existing(root, info, force=force)
+    if run is not None and damaged_file(run) is None:
+        return _result(run, already_done=True)
+    read_partition(source)
+    if run is not None:
+        copy_data(source, run, progress)
+        return _result(run, already_done=False)
+    write = partial(copy_data, source)
+    return _made(root, info, start, write, progress, force=force)
+
+
+def _made(
+    root: Path,
+    info: RunInfo,
+    start: Start,
+    write: Callable[..., None],
+    progress: Progress,
+    *,
+    force: bool,
+) -> Partition:
+    """Make a run whose data ``write`` writes."""
     model = initial_model(start, info)
     with built_aside(root, info, force=force) as run:
-        write_data(run, division, progress)
+        write(run=run, progress=progress)
         write_round_zero(run, model)
     return _result(Run.open(root), already_done=False, report=model.report)
 

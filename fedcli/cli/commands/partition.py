@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from fedcli.cli.options.building import make_plan, make_scheme, make_start
+from fedcli.cli.options.building import check_nothing_cut, make_plan, make_scheme, make_start
 from fedcli.cli.options.sections import (
     AggregationOptions,
     DataOptions,
@@ -15,6 +15,7 @@ from fedcli.cli.options.sections import (
 from fedcli.cli.options.shared import FORCE, NEW_SEED, PLAN, RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.options import NONE
+from fedcli.run import Run
 
 
 def partition(
@@ -24,6 +25,12 @@ def partition(
     ),
     data: DataOptions = NONE,
     cutting: SchemeOptions = NONE,
+    data_of: Path | None = typer.Option(
+        None,
+        "--data-of",
+        help="Take the clients and examples of another run, made by partition, instead.",
+        metavar="DIR",
+    ),
     model: ModelOptions = NONE,
     plan: Path | None = PLAN,
     training: TrainingOptions = NONE,
@@ -46,12 +53,18 @@ def partition(
         from fedcli.reporting.plots import check_picture_path, label_distribution, save_figure
         from fedcli.setup.data_source import DataSource
         from fedcli.steps.partition import partition as step
+        from fedcli.steps.partition import partition_like
 
         source, scheme = DataSource.of(data), make_scheme(cutting)
         start = make_start(model, make_plan(plan, training, aggregation), seed)
         if plot is not None:
             check_picture_path(plot)
-        result = step(run, source, scheme, start, force=force, progress=output)
+        if data_of is None:
+            result = step(run, source, scheme, start, force=force, progress=output)
+        else:
+            check_nothing_cut(data, cutting)
+            other = Run.open(data_of)
+            result = partition_like(run, other, start, force=force, progress=output)
         if plot is not None:
             save_figure(label_distribution(result.label_counts, result.classes), plot)
         output.result(result, render)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedcli.errors import UsageError
 from fedcli.options import Given, declared
 
 if TYPE_CHECKING:
@@ -22,6 +23,18 @@ def make_scheme(typed: Given) -> "Scheme":
     given = dict(typed)
     name = given.pop("name", None) or scheme_for(given.keys() - {"clients"})
     return Scheme(name, **given)
+
+
+def check_nothing_cut(data: Given, cutting: Given) -> None:
+    """Raise ``UsageError`` for options of data and cutting beside ``--data-of``."""
+    from fedcli.partitioning.schemes import scheme_options
+    from fedcli.setup.data_source import data_options
+
+    known = {**data_options(), **scheme_options()}
+    if given := [known[name].words for name in (*data, *cutting)]:
+        raise UsageError(
+            f"{given[0]}: --data-of takes the clients and examples of another run as they are"
+        )
 
 
 def make_start(typed: Given, plan: "Plan", seed: int) -> "Start":

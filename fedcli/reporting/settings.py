@@ -7,35 +7,27 @@ from typing import Any
 from fedcli.reporting.model import RunReport
 
 Setting = str | int | float | bool
+_LONG = ("classes", "content", "departures")  # they describe the data, or single clients
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
 
 
 def settings(run: RunReport) -> dict[str, Setting]:
     """Return the settings of a run by name, as used in its latest round; none that is unset.
 
-    They are its data, model, scheme and the parameters of that, the options of training, the rule
-    of aggregation and its options, and the seed. A list is JSON text.
+    They are the options of its recipe, the rule of aggregation in words, and the seeds. A list is
+    JSON text.
     """
     last = next(iter(reversed(run.trained_rounds())), None)
     found: dict[str, Any] = {
-        "dataset": run.dataset,
-        "model": run.model,
-        "scheme": run.scheme,
-        **run.parameters,
+        **run.recipe.options,
         "clients": len(run.clients),
-        **run.training,
         "rule": last and last.rule,
-        "strategy": last and last.strategy,
-        "reduce": last and last.reduce,
-        "weighting": last and last.weighting,
-        "server_optimizer": last and last.server_optimizer,
-        **(last.options if last else {}),
-        "seed": run.seed,
+        **run.recipe.seeds,
     }
     return {
         name: _flat(value)
         for name, value in found.items()
-        if value is not None and _NAME.fullmatch(name)
+        if value is not None and name not in _LONG and _NAME.fullmatch(name)
     }
 
 

@@ -2,6 +2,7 @@
 
 Columns
     run         label of the run
+    method      label of its method: runs that differ in seeds alone have the same
     settings    a column each: those of ``ALWAYS`` that a run has, and all that differ
     round       round number; 0 for how the examples were cut
     subject     what the value is about; see ``Measurement``
@@ -119,11 +120,16 @@ def _cells(one: Measurement) -> tuple[Any, ...]:
 def _run_columns(report: Report) -> Iterator[SettingColumn]:
     """Yield what each run is called, the settings always shown, and those that differ."""
     yield SettingColumn("run", _as_text("run", [run.label for run in report.runs]))
+    methods = {run: method.label for method in report.methods for run in method.runs}
+    labels = [methods.get(run.label, run.label) for run in report.runs]
+    yield SettingColumn("method", _as_text("method", labels))
     found = [settings(run) for run in report.runs]
     for name in dict.fromkeys((*ALWAYS, *(name for one in found for name in one))):
         values = [one.get(name) for one in found]
         is_known = any(value is not None for value in values)
-        if name not in ("run", *MEASURED) and (is_known if name in ALWAYS else _differ(values)):
+        if name not in ("run", "method", *MEASURED) and (
+            is_known if name in ALWAYS else _differ(values)
+        ):
             yield SettingColumn(name, _of_one_type(name, values))
 
 
@@ -136,7 +142,9 @@ def _of_one_type(name: str, values: Sequence[Setting | None]) -> tuple[Setting |
     kinds = {type(value) for value in values if value is not None}
     if kinds == {int, float}:
         return tuple(None if value is None else float(value) for value in values)
-    if len(kinds) == 1 and kinds < {int, float, bool}:
+    if kinds == {bool}:
+        return tuple(map(bool, values))  # what is off is not set
+    if len(kinds) == 1 and kinds < {int, float}:
         return tuple(values)
     return _as_text(name, [UNSET if value is None else str(value) for value in values])
 

@@ -10,6 +10,7 @@ import pytest
 from support.sample_runs import make_run, score, write_evaluation
 
 from fedcli.errors import MissingDependencyError
+from fedcli.plan import Plan, TrainPlan
 from fedcli.reporting.model import Report
 from fedcli.reporting.tidy import to_csv, to_parquet
 from fedcli.run import Run
@@ -98,6 +99,23 @@ def test_every_score_is_that_of_the_report(tmp_path: Path, read: Any) -> None:
 
 
 @each_format
+def test_runs_that_differ_in_seeds_alone_have_one_method(tmp_path: Path, read: Any) -> None:
+    plans = {"a": 0.1, "b": 0.1, "c": 0.2}
+    runs = [
+        make_run(tmp_path / name, plan=Plan(TrainPlan(lr=lr)), accuracies=(0.5 + lr,), seed=seed)
+        for seed, (name, lr) in enumerate(plans.items())
+    ]
+    table = read(report(runs))
+    made = table.drop_duplicates("run").set_index("run")
+    assert dict(made.method) == {"a": "lr 0.1", "b": "lr 0.1", "c": "lr 0.2"}
+    assert dict(made.seed) == {"a": 0, "b": 1, "c": 2}
+    rows = table.query("subject == 'global on test' and measure == 'accuracy'")
+    rows = rows[rows["class"] == "all"]
+    found = rows.groupby("method").value.agg(["mean", "count"])
+    assert found.loc["lr 0.1"].to_list() == pytest.approx([0.6, 2])
+
+
+@each_format
 def test_a_setting_that_one_run_lacks_is_missing_only_if_it_is_a_number(
     tmp_path: Path, read: Any
 ) -> None:
@@ -141,3 +159,11 @@ def test_the_command_writes_the_file(
     assert (status, err) == (0, f"{file}: already done, nothing changed\n")
     status, _, err = cli("report", trapped.root, "--parquet", "-")
     assert (status, err) == (2, "error: --parquet: expected the name of a file, found -\n")
+
+
+@each_format
+def test_what_is_off_is_false_and_not_missing(tmp_path: Path, read: Any) -> None:
+    runs = [make_run(tmp_path / "one", clients=("0",)), make_run(tmp_path / "many")]
+    table = read(report(runs)).drop_duplicates("run").set_index("run")
+    assert table.centralised.dtype.kind == "b"
+    assert dict(table.centralised) == {"one": True, "many": False}

@@ -1,8 +1,7 @@
 """How long the remaining rounds of a run will take, by those that this call has finished."""
 
 import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 _LATEST = 5  # rounds; the speed of a machine changes over hours
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -18,7 +17,7 @@ class Pace:
         self, last: int, *, may_end_early: bool = False, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._last, self._may_end_early, self._clock = last, may_end_early, clock
-        self._took: deque[float] = deque(maxlen=_LATEST)
+        self._took: tuple[float, ...] = ()  # replaced whole: other threads read it
         self._round: int | None = None
         self._began = clock()
 
@@ -30,30 +29,35 @@ class Pace:
         """Return how long the round took; ``counts`` says whether others will take as long."""
         took = self._clock() - self._began
         if counts:
-            self._took.append(took)
+            self._took = (*self._took, took)[-_LATEST:]
         return took
 
     def after(self, number: int) -> str | None:
         """Return in words how long the rounds after this one take; None if unknown, or if none."""
-        left = self._last - number
-        return self._words(left * self._mean()) if self._took and left > 0 else None
+        took, left = self._took, self._last - number
+        return self._words(left * _mean(took)) if took and left > 0 else None
+
+    def seconds_left(self) -> float | None:
+        """Return how long the open round and those after it take; None if that is unknown."""
+        took = self._took
+        if self._round is None or not took:
+            return None
+        open_round = max(0.0, _mean(took) - (self._clock() - self._began))
+        return open_round + (self._last - self._round) * _mean(took)
 
     def label(self) -> str:
         """Return which round it is, and how much time is left if that is known."""
         if self._round is None:
-            return "earlier rounds"
-        label = f"round {self._round}/{self._last}"
-        if not self._took:
-            return label
-        open_round = max(0.0, self._mean() - (self._clock() - self._began))
-        left = self._words(open_round + (self._last - self._round) * self._mean())
-        return f"{label}, {left}"
-
-    def _mean(self) -> float:
-        return sum(self._took) / len(self._took)
+            return "scoring rounds"
+        label, left = f"round {self._round}/{self._last}", self.seconds_left()
+        return label if left is None else f"{label}, {self._words(left)}"
 
     def _words(self, seconds: float) -> str:
         return f"{'at most ' if self._may_end_early else ''}{in_words(seconds)} left"
+
+
+def _mean(took: Sequence[float]) -> float:
+    return sum(took) / len(took)
 
 
 def in_words(seconds: float) -> str:
@@ -67,4 +71,4 @@ def in_words(seconds: float) -> str:
     if seconds < 2 * _DAY:
         hours, minutes = divmod(round(seconds / _MINUTE, -1), 60)
         return f"about {hours:.0f} h" + (f" {minutes:.0f} min" if minutes else "")
-    return f"about {seconds / _DAY:.0f} days"
+    return f"about {seconds / _DAY:.0f} days" if seconds < 365 * _DAY else "more than a year"

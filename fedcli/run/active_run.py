@@ -8,6 +8,7 @@ import contextlib
 import os
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Self
@@ -24,7 +25,7 @@ _INTERVAL = 10.0  # seconds between two writes
 class RunMark(FileRecord):
     """``running.json``: who continues the run with this id until ``rounds`` rounds are complete.
 
-    ``updated`` is in ISO 8601, UTC.
+    ``updated`` is in ISO 8601, UTC; ``seconds_left`` is an estimate, None before there is one.
     """
 
     run: str
@@ -32,13 +33,16 @@ class RunMark(FileRecord):
     host: str
     pid: Count
     updated: str
+    seconds_left: float | None = None
 
 
 class RunMarker:
-    """Marks a run as active, inside a ``with`` block."""
+    """Marks a run as active, inside a ``with`` block; ``left`` estimates the seconds until then."""
 
-    def __init__(self, run: Run, rounds: int) -> None:
-        self._path = run.running_file
+    def __init__(
+        self, run: Run, rounds: int, left: Callable[[], float | None] = lambda: None
+    ) -> None:
+        self._path, self._left = run.running_file, left
         self._mark = RunMark(run.id, rounds, socket.gethostname(), os.getpid(), "")
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._repeat, daemon=True)
@@ -46,7 +50,7 @@ class RunMarker:
     def _write(self) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with contextlib.suppress(FedcliError, OSError):
-            replace(self._mark, updated=now).write(self._path)
+            replace(self._mark, updated=now, seconds_left=self._left()).write(self._path)
 
     def _repeat(self) -> None:
         while not self._ended.wait(_INTERVAL):
@@ -76,13 +80,17 @@ def forget_killed_run(run: Run) -> None:
 
 @dataclass(frozen=True)
 class ActiveRun:
-    """A ``fedcli run`` as last reported, ``seconds_ago``; its state is as in ``Training``."""
+    """A ``fedcli run`` as last reported, ``seconds_ago``; its state is as in ``Training``.
+
+    ``seconds_left`` is its estimate, counted from now.
+    """
 
     rounds: int
     state: State
     seconds_ago: int
     host: str
     pid: int
+    seconds_left: int | None = None
 
     @property
     def is_active(self) -> bool:
@@ -101,6 +109,7 @@ def read_active_run(run: Run) -> ActiveRun | None:
             return None
         age = age_of(mark.updated)
         state = state_of(mark.host, mark.pid, age)
+        left = None if mark.seconds_left is None else max(0, round(mark.seconds_left - age))
     except (FedcliError, TypeError, ValueError, OverflowError):  # an invalid time or pid
         return None
-    return ActiveRun(mark.rounds, state, age, mark.host, mark.pid)
+    return ActiveRun(mark.rounds, state, age, mark.host, mark.pid, left)

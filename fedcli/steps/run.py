@@ -90,7 +90,7 @@ def run_rounds(
     total = len(unscored) + sum(len(clients) + 1 for clients in taking_part.values())
     progress.start(pace.label, total)
     done: list[RoundSummary] = []
-    with RunMarker(run, rounds), Steps(run.root, run.info.model.name) as steps:
+    with RunMarker(run, rounds, pace.seconds_left), Steps(run.root, run.info.model.name) as steps:
         for number in unscored:
             _evaluate(run, steps, number, options)
             progress.advance()

@@ -59,7 +59,7 @@ def seen(*states: Status | Exception, terminal: bool = False) -> str:
 
 def test_a_block_is_printed_where_something_has_changed(run: Run) -> None:
     now = replace(status(run), active=ACTIVE)
-    older = replace(now, active=replace(ACTIVE, seconds_ago=9))
+    older = replace(now, active=replace(ACTIVE, seconds_ago=9, seconds_left=60))
     one = replace(older, training=(training(1, 0),))
     same = replace(older, training=(training(1, 5),))
     two = replace(older, training=(training(2, 0),))

@@ -29,7 +29,8 @@ def play(pace: Pace, clock: Clock, number: int, seconds: float, *, counts: bool 
 def test_nothing_is_promised_before_a_round_is_finished() -> None:
     clock = Clock()
     pace = Pace(10, clock=clock)
-    assert pace.label() == "earlier rounds"
+    assert pace.label() == "scoring rounds"
+    assert pace.seconds_left() is None
     pace.begin(3)
     assert pace.label() == "round 3/10"
     clock.now += 60
@@ -46,6 +47,7 @@ def test_the_estimate_counts_down_within_a_round_and_no_further() -> None:
     assert pace.label() == "round 2/4, about 6 min left"
     clock.now += 60
     assert pace.label() == "round 2/4, about 5 min left"
+    assert pace.seconds_left() == 300
     clock.now += 600
     assert pace.label() == "round 2/4, about 4 min left"
 
@@ -90,6 +92,7 @@ def test_a_run_that_may_end_early_takes_at_most_that_long() -> None:
         (7200, "about 2 h"),
         (12000, "about 3 h 20 min"),
         (2 * 86400, "about 2 days"),
+        (1e300, "more than a year"),
     ],
 )
 def test_times_in_words(seconds: float, words: str) -> None:

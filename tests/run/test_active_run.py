@@ -49,6 +49,22 @@ def test_an_active_run_needs_no_command(run: Run, cli: Cli) -> None:
     assert status(run).next == "fedcli train-client --id all"
 
 
+def test_an_active_run_says_how_much_time_is_left(run: Run, cli: Cli) -> None:
+    with RunMarker(run, 7, lambda: 240.0):
+        active = read_active_run(run)
+        assert active is not None
+        assert active.seconds_left is not None
+        assert 230 <= active.seconds_left <= 240
+        assert "fedcli run --rounds 7, about 4 min left (process" in cli("status")[1]
+    past = (datetime.now(UTC) - timedelta(seconds=30)).isoformat()
+    mark(run, updated=past, seconds_left=10)
+    active = read_active_run(run)
+    assert active is not None
+    assert active.seconds_left == 0
+    mark(run, seconds_left=-1e300)
+    assert cli("status")[0] == 0
+
+
 def test_a_run_whose_process_is_gone_is_interrupted(run: Run, cli: Cli) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"],

@@ -5,6 +5,7 @@ from rich.table import Table
 
 from fedcli.cli.render.next import next_of
 from fedcli.cli.render.output import figures_table, size_of
+from fedcli.execution.pace import in_words
 from fedcli.run.heartbeat import Training
 from fedcli.steps.status import Refusal, Status
 
@@ -46,7 +47,10 @@ def _activity(status: Status) -> str:
     active = status.active
     ago = _ago(active.seconds_ago)
     where = f"process {active.pid} on {active.host}, {ago}"
-    return f"fedcli run --rounds {active.rounds} ({where})"
+    left = ""
+    if active.is_active and active.seconds_left is not None:
+        left = f", {in_words(active.seconds_left)} left"
+    return f"fedcli run --rounds {active.rounds}{left} ({where})"
 
 
 def _refusal(one: Refusal) -> list[str]:

@@ -77,12 +77,14 @@ def _print_changes(output: Output, states: Iterator[Status]) -> None:
 
 
 def _lasting(status: Status) -> Status:
-    """Return a status without what differs at each look: ages, speeds, memory."""
+    """Return a status without what differs at each look: ages, speeds, memory, the time left."""
     training = tuple(
         replace(one, seconds_ago=0, updated="", images_per_second=None, peak_memory_bytes=None)
         for one in status.training
     )
-    active = None if status.active is None else replace(status.active, seconds_ago=0)
+    active = (
+        None if status.active is None else replace(status.active, seconds_ago=0, seconds_left=None)
+    )
     return replace(status, training=training, active=active)
 
 

@@ -6,16 +6,18 @@ value yet, add a field to its record in ``model``; ``collect`` fills in a field 
 lists every ``measure``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from fedcli.formats.evaluation import ClassScore, Score
 from fedcli.formats.partition import Heterogeneity
+from fedcli.reporting.fairness import MethodFairness
 from fedcli.reporting.layout import (
     CellKind,
     Column,
     duration,
     megabytes,
+    one_decimal,
     percent,
     significant,
     three_decimals,
@@ -28,9 +30,11 @@ from fedcli.reporting.model import (
     ClientRound,
     Fairness,
     RoundReport,
+    Spread,
     Summary,
 )
 from fedcli.reporting.sparkline import bars
+from fedcli.reporting.target import MethodAttainment
 from fedcli.text import printable
 
 
@@ -103,6 +107,9 @@ def _with_interval(metric: Metric, value: float, row: Summary) -> str:
     return f"{metric.show(value)} [{shown}]" if shown else metric.show(value)
 
 
+_TIME = "time: the slowest client of each round, aggregation and evaluation"
+
+
 def attainment_columns(metric: Metric) -> list[Column[Attainment]]:
     """Return the columns of what runs needed to reach a target."""
 
@@ -110,13 +117,56 @@ def attainment_columns(metric: Metric) -> list[Column[Attainment]]:
         missed = "not evaluated" if row.best is None else "not reached"
         return missed if row.round is None else str(row.round)
 
-    seconds = "time: the slowest client of each round, aggregation and evaluation"
     return [
         Column("rounds", rounds, legend="rounds: the first evaluated one that reaches it"),
         Column("communication (MB)", "bytes_total", megabytes),
-        Column("time (s)", "seconds", duration, legend=seconds),
+        Column("time (s)", "seconds", duration, legend=_TIME),
         Column(metric.heading, "value", metric.show),
         Column("best", "best", metric.show),
+    ]
+
+
+def plus_minus(show: Callable[[float], str]) -> Callable[[Spread], str]:
+    """Return how a spread over runs is written: ``71.2 ± 0.8``, or the value of a single run."""
+
+    def shown(spread: Spread) -> str:
+        mean = show(spread.mean)
+        return mean if spread.std is None else f"{mean} ± {show(spread.std)}"
+
+    return shown
+
+
+def method_attainment_columns(metric: Metric) -> list[Column[MethodAttainment]]:
+    """Return the columns of what the runs of methods needed to reach a target."""
+
+    def reached(row: MethodAttainment) -> str:
+        return f"{row.reached} of {row.runs}" if row.evaluated else "not evaluated"
+
+    def rounds(row: MethodAttainment) -> str | None:
+        if row.evaluated and not row.reached:
+            return "not reached"
+        return None if row.rounds is None else plus_minus(one_decimal)(row.rounds)
+
+    note = "mean ± standard deviation of the runs that reach it"
+    return [
+        Column("runs", reached),
+        Column("rounds", rounds, legend=note),
+        Column("communication (MB)", "bytes_total", plus_minus(megabytes)),
+        Column("time (s)", "seconds", plus_minus(duration), legend=_TIME),
+        Column("best", "best", plus_minus(metric.show)),
+    ]
+
+
+def method_fairness_columns(metric: Metric) -> list[Column[MethodFairness]]:
+    """Return the columns of how a metric spreads over clients in the runs of methods."""
+    shown = plus_minus(metric.show)
+    return [
+        Column("data", "data", kind=CellKind.TEXT),
+        Column("runs", "runs"),
+        Column("mean", "mean", shown),
+        Column("std", "std", shown, legend="std: over clients; ±: over runs"),
+        Column("worst 10 %", "worst_tenth", shown, legend="worst 10 %: their mean"),
+        Column("worst", "worst", shown),
     ]
 
 

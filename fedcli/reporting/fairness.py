@@ -1,14 +1,14 @@
 """How evenly the global model serves the clients, on their own test or validation data."""
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedcli.reporting.metric import Metric
-from fedcli.reporting.model import Fairness, RoundReport, RunReport
+from fedcli.reporting.model import Fairness, Method, RoundReport, RunReport, Spread
 
 _DATA = ("client-test", "validation")
 
@@ -64,3 +64,29 @@ def _finite(statistic: Callable[[Floats], np.floating[Any]], values: Floats) -> 
     with np.errstate(over="ignore", invalid="ignore"):
         found = float(statistic(values))
     return found if math.isfinite(found) else None
+
+
+class MethodFairness(NamedTuple):
+    """The spread over clients in the runs of a method."""
+
+    data: str
+    runs: int
+    mean: Spread | None
+    std: Spread | None
+    worst_tenth: Spread | None
+    worst: Spread | None
+
+
+def fairness_of_method(method: Method, fairness: Sequence[Fairness]) -> MethodFairness | None:
+    """Combine the spreads of the runs of a method; None if none of ``fairness`` is of them."""
+    own = [one for one in fairness if one.label in method.runs]
+    if not own:
+        return None
+    return MethodFairness(
+        data=", ".join(dict.fromkeys(one.data for one in own)),
+        runs=len(own),
+        mean=Spread.of(one.mean for one in own),
+        std=Spread.of(one.std for one in own),
+        worst_tenth=Spread.of(one.worst_tenth for one in own),
+        worst=Spread.of(one.worst for one in own),
+    )

@@ -108,9 +108,14 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}"
 
 
-def megabytes(value: int) -> str:
+def megabytes(value: float) -> str:
     """Write bytes in MB (10^6 bytes), with more decimals below 1 MB."""
     return f"{value / 1e6:.1f}" if value >= 1e6 or value == 0 else f"{value / 1e6:.3f}"
+
+
+def one_decimal(value: float) -> str:
+    """Write a number with one decimal."""
+    return f"{value:.1f}"
 
 
 def three_decimals(value: float) -> str:

@@ -1,7 +1,6 @@
 """Methods: runs that differ in nothing but their seeds, with mean and standard deviation."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from statistics import fmean, stdev
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from fedcli.formats.evaluation import Score
@@ -27,14 +26,6 @@ def methods_of(
     return tuple(_method(group, subject) for group in grouped(runs, group_by))
 
 
-def spread(values: Iterable[float | None]) -> Spread | None:
-    """Return mean and sample standard deviation of the values that are known, None without any."""
-    known = [float(value) for value in values if value is not None]
-    if not known:
-        return None
-    return Spread(fmean(known), stdev(known) if len(known) > 1 else None, len(known))
-
-
 def _method(group: Group, subject: Subject | None) -> Method:
     histories = [_scores(run, subject) for run in group.runs]
     last = [number for run in group.runs if (number := _last_round(run, subject)) is not None]
@@ -46,7 +37,7 @@ def _method(group: Group, subject: Subject | None) -> Method:
         final=_spreads([scores[-1:] for scores in histories], _last),
         best=_spreads(histories, _best),
         last_round=(min(last), max(last)) if last else None,
-        bytes_total=spread(_last_bytes(run, subject) for run in group.runs),
+        bytes_total=Spread.of(_last_bytes(run, subject) for run in group.runs),
         rounds=tuple(_rounds(group.runs, subject)),
     )
 
@@ -58,7 +49,7 @@ def _scores(run: RunReport, subject: Subject | None) -> list[Score]:
 
 
 def _spreads(histories: Sequence[Sequence[Score]], pick: Pick) -> dict[str, Spread]:
-    found = {m.name: spread(pick(m, scores) for scores in histories) for m in METRICS.values()}
+    found = {m.name: Spread.of(pick(m, scores) for scores in histories) for m in METRICS.values()}
     return {name: one for name, one in found.items() if one is not None}
 
 
@@ -91,7 +82,7 @@ def _rounds(runs: Runs, subject: Subject | None) -> Iterator[MethodRound]:
         yield MethodRound(
             number=number,
             scores=_spreads([[score] for score in scores], _last),
-            bytes_total=spread(round_.bytes_total for round_ in found),
+            bytes_total=Spread.of(round_.bytes_total for round_ in found),
         )
 
 

@@ -4,7 +4,9 @@ Accuracies are from 0 to 1, sizes in bytes, times in seconds. None means that th
 does not hold the value.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from statistics import fmean, stdev
 from typing import Any
 
 from fedcli.formats.evaluation import RocCurve, Score
@@ -357,6 +359,17 @@ class Spread:
     mean: float
     std: float | None
     n: int
+
+    @classmethod
+    def of(cls, values: Iterable[float | None]) -> "Spread | None":
+        """Return that of the values that are known; None without any, or if they overflow."""
+        known = [float(value) for value in values if value is not None]
+        if not known:
+            return None
+        try:
+            return cls(fmean(known), stdev(known) if len(known) > 1 else None, len(known))
+        except OverflowError:  # files may claim any loss
+            return None
 
     @property
     def lower(self) -> float | None:

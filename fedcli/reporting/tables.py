@@ -15,17 +15,22 @@ from fedcli.reporting.columns import (
     attainment_columns,
     fairness_columns,
     judging,
+    method_attainment_columns,
+    method_fairness_columns,
     summary_columns,
 )
+from fedcli.reporting.fairness import fairness_of_method
 from fedcli.reporting.headline import subjects
 from fedcli.reporting.layout import UNKNOWN, CellKind, Column, Heading, Table, duration, tabulate
 from fedcli.reporting.metric import METRICS, Metric
 from fedcli.reporting.model import Report, RoundReport, RunReport, Subject
+from fedcli.reporting.target import attainment_of_method
 from fedcli.text import printable
 
 RUN_WIDTH = 22  # characters, after which the name of a run is broken in the main table
 
 _LONG = 24  # characters; a longer list of classes is given below its table
+_METHOD = Heading("method", CellKind.TEXT, width=30)
 _RUN = Heading("run", CellKind.TEXT, width=34)
 _CLASS, _EVALUATION = Heading("class", CellKind.TEXT), Heading("evaluation", CellKind.TEXT)
 
@@ -53,21 +58,35 @@ def intervals_table(report: Report) -> Table:
 
 
 def attainments_table(report: Report) -> Table:
-    """Return what each run needed to reach the target; no rows without a target."""
-    metric = report.judged_by
-    shown = "" if report.target is None else metric.show(report.target)
-    rows = [(printable(row.label), row) for row in report.attainments]
+    """Return what each run, or each method, needed to reach the target; no rows without one."""
+    metric, target = report.judged_by, report.target
+    if target is None:
+        return Table("", (_RUN,), ())
     least = "at most" if metric.lowest_is_best else "at least"
-    title = f"To reach {metric.axis}: {least} {shown}"
+    title = f"To reach {metric.axis}: {least} {metric.show(target)}"
+    if _has_repetitions(report):
+        found = ((m, attainment_of_method(m, report.attainments)) for m in report.methods)
+        of_methods = ((printable(method.label), row) for method, row in found)
+        columns = method_attainment_columns(metric)
+        return tabulate(title, _METHOD, columns, of_methods, keep_empty=True)
+    rows = ((printable(row.label), row) for row in report.attainments)
     return tabulate(title, _RUN, attainment_columns(metric), rows, keep_empty=True)
 
 
 def fairness_table(report: Report) -> Table:
-    """Return how evenly the global models serve the clients, one row per run that says so."""
+    """Return how evenly the global models serve the clients, by run or by method."""
     metric = report.judged_by
-    rows = [(printable(row.label), row) for row in report.fairness]
     title = f"Fairness: {metric.axis} of the global model over clients"
+    if _has_repetitions(report):
+        found = ((m, fairness_of_method(m, report.fairness)) for m in report.methods)
+        of_methods = ((printable(method.label), row) for method, row in found if row)
+        return tabulate(title, _METHOD, method_fairness_columns(metric), of_methods)
+    rows = ((printable(row.label), row) for row in report.fairness)
     return tabulate(title, _RUN, fairness_columns(metric), rows)
+
+
+def _has_repetitions(report: Report) -> bool:
+    return any(method.n > 1 for method in report.methods)
 
 
 def _method(label: str, centralised: bool) -> str:

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from fedcli.errors import UsageError
 from fedcli.reporting.clients import total
 from fedcli.reporting.metric import Metric
-from fedcli.reporting.model import Attainment, RoundReport, RunReport, Subject
+from fedcli.reporting.model import Attainment, Method, RoundReport, RunReport, Spread, Subject
 
 
 def check_target(target: float, metric: Metric) -> None:
@@ -47,3 +48,30 @@ def _seconds(rounds: Sequence[RoundReport]) -> float | None:
     ]
     evaluations = [round_.evaluation_seconds or 0.0 for round_ in rounds]
     return total([*(seconds for step in steps for seconds in step), *evaluations])
+
+
+class MethodAttainment(NamedTuple):
+    """What the runs of a method needed, over those that reach the target."""
+
+    runs: int
+    reached: int
+    evaluated: bool
+    rounds: Spread | None
+    bytes_total: Spread | None
+    seconds: Spread | None
+    best: Spread | None
+
+
+def attainment_of_method(method: Method, attainments: Sequence[Attainment]) -> MethodAttainment:
+    """Combine the attainments of the runs of a method, which are among ``attainments``."""
+    own = [one for one in attainments if one.label in method.runs]
+    reached = [one for one in own if one.round is not None]
+    return MethodAttainment(
+        runs=len(own),
+        reached=len(reached),
+        evaluated=any(one.best is not None for one in own),
+        rounds=Spread.of(one.round for one in reached),
+        bytes_total=Spread.of(one.bytes_total for one in reached),
+        seconds=Spread.of(one.seconds for one in reached),
+        best=Spread.of(one.best for one in own),
+    )

@@ -92,6 +92,29 @@ def test_a_loss_that_overflows_is_not_known(run: Run) -> None:
     assert "Fairness: loss" in terminal_text(report([run], metric="loss"))
 
 
+def test_repetitions_of_a_method_are_one_row(tmp_path: Path) -> None:
+    runs = []
+    for seed, worst in enumerate((0.2, 0.4)):
+        made = make_run(tmp_path / str(seed), seed=seed, accuracies=(0.5,))
+        write_scores(made, 1, "client-test", [0.8, 0.6, worst])
+        runs.append(made)
+    found = report(runs)
+    assert [row.worst for row in found.fairness] == [0.2, 0.4]
+    text = terminal_text(found)
+    assert "30.0 ± 14.1" in text.split("Fairness", 1)[1]
+    # the means are 53.3 and 60
+    assert "56.7 ± 4.7" in text.split("Fairness", 1)[1]
+
+
+def test_a_loss_of_two_runs_that_overflows_is_not_known(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / str(seed), seed=seed, accuracies=(0.5,)) for seed in (0, 1)]
+    for made in runs:
+        write_evaluation(made.round(1), [score(made, 0.5, loss=1.7e308)])
+    found = report(runs, metric="loss", target=0.5)
+    assert found.methods[0].final.get("loss") is None
+    assert "0 of 2" in terminal_text(found)
+
+
 def test_runs_that_were_not_scored_on_clients_have_none(tmp_path: Path) -> None:
     found = report([make_run(tmp_path / "r")])
     assert found.fairness == ()

@@ -9,6 +9,7 @@ from support.reports import terminal_text
 from support.sample_runs import edit_manifest, make_run, score, write_evaluation
 
 from fedcli.errors import UsageError
+from fedcli.plan import Plan, TrainPlan
 from fedcli.reporting.markdown import to_markdown
 from fedcli.reporting.page import to_html
 from fedcli.run import Run
@@ -59,8 +60,8 @@ def test_the_lowest_loss_reaches_it(run: Run) -> None:
 
 
 def test_every_view_says_who_does_not_reach_it(run: Run, tmp_path: Path, cli: Cli) -> None:
-    low = make_run(tmp_path / "low", accuracies=(0.2, 0.3))
-    without = make_run(tmp_path / "without", accuracies=(0.2,))
+    low = make_run(tmp_path / "low", accuracies=(0.2, 0.3), plan=Plan(TrainPlan(lr=0.2)))
+    without = make_run(tmp_path / "without", accuracies=(0.2,), plan=Plan(TrainPlan(lr=0.3)))
     without.round(1).evaluation.unlink()
     found = report([run, low, without], target=0.55)
     for text in (terminal_text(found), to_markdown(found), to_html(found)):
@@ -72,6 +73,26 @@ def test_every_view_says_who_does_not_reach_it(run: Run, tmp_path: Path, cli: Cl
     reached, missed = json.loads(out)["attainments"]
     assert (reached["round"], missed["round"], missed["best"]) == (2, None, 0.3)
     assert json.loads(out)["target"] == 0.55
+
+
+def test_repetitions_of_a_method_are_one_row(tmp_path: Path) -> None:
+    """Three seeds, of which two reach it, beside one that does not."""
+    curves = {"a": (0.4, 0.6, 0.6), "b": (0.3, 0.4, 0.7), "c": (0.3, 0.3, 0.35)}
+    plan = Plan(TrainPlan.of(lr=0.3))
+    runs = [
+        make_run(tmp_path / name, seed=i, plan=plan, accuracies=own)
+        for i, (name, own) in enumerate(curves.items())
+    ]
+    other = make_run(tmp_path / "other", plan=Plan(TrainPlan.of(lr=0.1)), accuracies=(0.1, 0.2))
+    found = report([*runs, other], target=0.5)
+    assert [row.round for row in found.attainments] == [2, 3, None, None]
+    for text in (terminal_text(found), to_markdown(found)):
+        rows = [line for line in text.splitlines() if "2 of 3" in line or "0 of 1" in line]
+        assert len(rows) == 2, text
+        assert "2.5 ± 0.7" in rows[0]
+        assert "55.0 ± 18.0" in rows[0]
+        assert "20.0" in rows[1]
+        assert "not reached" in rows[1]
 
 
 def test_without_a_target_there_is_no_table(run: Run) -> None:

@@ -67,13 +67,14 @@ class MLflow:
         """Return whether there is one run with this content."""
         return [run.data.tags.get(CONTENT) for run in self._runs(history)] == [history.content]
 
-    def put(self, history: History) -> None:
+    def put(self, history: History) -> bool:
         """Write a run, and then delete earlier ones with its key, as MLflow deletes runs."""
         earlier = self._runs(history)
         with self._errors():
             self._write(history)
             for run in earlier:
                 self.client.delete_run(run.info.run_id)
+        return bool(earlier)
 
     def close(self) -> None:
         """Forget the client: it holds nothing open."""

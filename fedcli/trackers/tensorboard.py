@@ -41,7 +41,7 @@ class TensorBoard:
         """Return whether the one event file has this content. Raises ``ConflictError``."""
         return [path.name.split(".")[-1] for path in self._files(history)] == [history.content[:16]]
 
-    def put(self, history: History) -> None:
+    def put(self, history: History) -> bool:
         """Write an event file, and then remove the earlier one. Raises ``ConflictError``.
 
         Its name is new, so that a TensorBoard that runs meanwhile notices it.
@@ -53,6 +53,7 @@ class TensorBoard:
         with storage_errors("remove", self._folder(history)):
             for path in earlier:
                 path.unlink(missing_ok=True)
+        return bool(earlier)
 
     def close(self) -> None:
         """Do nothing: every file is complete."""

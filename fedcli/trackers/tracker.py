@@ -22,8 +22,8 @@ class Tracker(Protocol):
     def has(self, history: History) -> bool:
         """Return whether exactly this is kept. Raises ``ConflictError`` if its place is taken."""
 
-    def put(self, history: History) -> None:
-        """Keep a history; what was kept of the same run, by the same name, is replaced."""
+    def put(self, history: History) -> bool:
+        """Keep a history; return whether it replaces one of the same run, by the same name."""
 
     def close(self) -> None:
         """Finish what was begun; also after an error, and if it was never opened."""
@@ -50,8 +50,8 @@ def _keep(history: History, tracker: Tracker, progress: Progress, *, is_kept: bo
     if is_kept:
         progress.say(f"{tracker.place(history)}: already done, nothing changed")
     else:
-        tracker.put(history)
-        progress.say(f"wrote {tracker.place(history)}")
+        done = "replaced" if tracker.put(history) else "wrote"
+        progress.say(f"{done} {tracker.place(history)}")
     if history.left_out:
         few = " and ".join(history.left_out)
         progress.say(f"{tracker.place(history)}: values of {few}; --csv has all")

@@ -59,14 +59,16 @@ class WandbOffline:
         """Return whether there is one folder of the run, and it is complete with this content."""
         return [_content(folder) for folder in self._folders(history)] == [history.content]
 
-    def put(self, history: History) -> None:
+    def put(self, history: History) -> bool:
         """Remove earlier folders of the run, and write another one."""
+        earlier = self._folders(history)
         with storage_errors("remove", self.directory):
-            for folder in self._folders(history):
+            for folder in earlier:
                 shutil.rmtree(folder)
         with self._errors():
             folder = self._write(history)
         write_json(folder / _MARK, {"run": history.run, "content": history.content})
+        return bool(earlier)
 
     def close(self) -> None:
         """End the process that writes, unless the caller has a run of its own in it."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.sample_runs import make_run
+from support.sample_runs import make_run, score, write_evaluation
 
 from fedcli.run import Run
 from fedcli.storage.atomic import write_json
@@ -77,6 +77,27 @@ def test_numbers_of_any_size_are_written(
     where = ("--tensorboard", "tb", "--mlflow", database, "--wandb-offline", "w")
     status, _, err = cli("report", run.root, *where, "--parquet", "r.parquet", "--quiet")
     assert (status, err) == (0, "")
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning")
+@pytest.mark.parametrize("option", ["--tensorboard", "--mlflow", "--wandb-offline"])
+def test_it_is_said_what_was_done(
+    run: Run, cli: Cli, database: str, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (option.strip("-").split("-")[0], "sqlalchemy"):
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    monkeypatch.chdir(run.root.parent)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "what was done")
+
+    def said() -> str:
+        status, _, err = cli("report", run.root, option, database if "mlflow" in option else "x")
+        assert status == 0, err
+        return err
+
+    assert said().startswith("wrote ")
+    assert said().endswith(": already done, nothing changed\n")
+    write_evaluation(run.round(3), [score(run, 0.75)])
+    assert said().startswith("replaced ")
 
 
 def test_nothing_is_sent_and_no_process_stays(run: Run) -> None:

@@ -53,7 +53,7 @@ class Pace:
         return label if left is None else f"{label}, {self._words(left)}"
 
     def _words(self, seconds: float) -> str:
-        return f"{'at most ' if self._may_end_early else ''}{in_words(seconds)} left"
+        return f"{'at most' if self._may_end_early else 'about'} {in_words(seconds)} left"
 
 
 def _mean(took: Sequence[float]) -> float:
@@ -61,14 +61,13 @@ def _mean(took: Sequence[float]) -> float:
 
 
 def in_words(seconds: float) -> str:
-    """Return an estimate of a time: ``about 40 s``, ``about 4 min``, ``about 3 h 20 min``."""
+    """Return an estimate of a time in few words: ``40 s``, ``4 min``, ``3.3 h``, ``5 days``."""
     if seconds < 9.5:
-        return f"about {max(1, round(seconds))} s"
+        return f"{max(1, round(seconds))} s"
     if seconds < 95:
-        return f"about {round(seconds, -1):.0f} s"
+        return f"{round(seconds, -1):.0f} s"
     if seconds < 99.5 * _MINUTE:
-        return f"about {seconds / _MINUTE:.0f} min"
+        return f"{seconds / _MINUTE:.0f} min"
     if seconds < 2 * _DAY:
-        hours, minutes = divmod(round(seconds / _MINUTE, -1), 60)
-        return f"about {hours:.0f} h" + (f" {minutes:.0f} min" if minutes else "")
-    return f"about {seconds / _DAY:.0f} days" if seconds < 365 * _DAY else "more than a year"
+        return f"{seconds / _HOUR:.2g} h"
+    return f"{min(seconds, 999 * _DAY) / _DAY:.0f} days"

@@ -218,7 +218,7 @@ def _remove_old(steps: Steps, keep_updates: int | None) -> None:
 
 
 def _line(summary: RoundSummary, rounds: int, pace: Pace) -> str:
-    line = f"round {summary.round}/{rounds} complete"
+    line = f"round {summary.round}/{rounds} done"
     if summary.accuracy is not None:
         line += f"  test loss {summary.loss:.4f}  accuracy {summary.accuracy:.1%}"
     left = pace.after(summary.round)

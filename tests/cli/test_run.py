@@ -57,7 +57,7 @@ def test_run_makes_the_bytes_that_the_steps_make_by_hand(
     jobs = max(2, available_cores())
     done = new_fedcli("run", "--rounds", 1, "--jobs", jobs, cwd=tmp_path, FEDCLI_RUN="run")
     assert done.status == 0, done.err
-    assert "round 1/1 complete  test loss" in done.err
+    assert "round 1/1 done  test loss" in done.err
     assert "next: fedcli report" in done.out
     by_hand, made = Run.open(tmp_path / "hand"), Run.open(tmp_path / "run")
     assert checkpoints(made) == checkpoints(by_hand)

@@ -9,6 +9,7 @@ from support.grey_runs import Cli, examples
 from support.in_process import MAKE, TEN, printed
 
 from fedcli.cli import execute
+from fedcli.cli.render.status import short_hosts
 from fedcli.errors import ExitStatus
 from fedcli.run import Run
 from fedcli.steps.status import status
@@ -100,3 +101,15 @@ def test_all_are_sampled_where_nothing_is_said(
     printed(capsys, *MAKE, "--run", "open")
     assert execute(["status", "--sampled", "--run", "open"]) == ExitStatus.USAGE
     assert execute(["status", "--round", "0"]) == ExitStatus.USAGE
+
+
+def test_hosts_are_shown_without_their_domain_where_that_keeps_them_apart() -> None:
+    assert short_hosts({"a.ward.example", "b.ward.example", "10.0.0.7"}) == {
+        "a.ward.example": "a",
+        "b.ward.example": "b",
+        "10.0.0.7": "10.0.0.7",
+    }
+    assert short_hosts({"a.one.example", "a.two.example"}) == {
+        "a.one.example": "a.one.example",
+        "a.two.example": "a.two.example",
+    }

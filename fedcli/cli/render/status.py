@@ -49,7 +49,7 @@ def _activity(status: Status) -> str:
     where = f"process {active.pid} on {active.host}, {ago}"
     left = ""
     if active.is_active and active.seconds_left is not None:
-        left = f", {in_words(active.seconds_left)} left"
+        left = f", about {in_words(active.seconds_left)} left"
     return f"fedcli run --rounds {active.rounds}{left} ({where})"
 
 
@@ -60,14 +60,15 @@ def _refusal(one: Refusal) -> list[str]:
 
 def _training_table(training: tuple[Training, ...]) -> Table:
     table = figures_table(
-        ["training", "host", "device"], ["epoch", "images/s", "memory", "last heard of"]
+        ["training", "host", "device"], ["epoch", "images/s", "memory", "last seen"]
     )
+    hosts = short_hosts({client.host for client in training})
     for client in training:
         speed, memory = client.images_per_second, client.peak_memory_bytes
         ago = _ago(client.seconds_ago)
         table.add_row(
             client.client,
-            client.host,
+            hosts[client.host],
             client.device,
             f"{client.epoch}/{client.epochs}",
             "" if speed is None else f"{speed:.0f}",
@@ -75,6 +76,13 @@ def _training_table(training: tuple[Training, ...]) -> Table:
             ago if client.state == "training" else f"{ago}: {client.state}",
         )
     return table
+
+
+def short_hosts(hosts: set[str]) -> dict[str, str]:
+    """Return hosts without their domains, as far as they stay apart and are no addresses."""
+    short = {host: host.partition(".")[0] for host in hosts}
+    is_clear = len(set(short.values())) == len(hosts)
+    return {host: short[host] if is_clear and not short[host].isdigit() else host for host in hosts}
 
 
 def _ago(seconds: int) -> str:

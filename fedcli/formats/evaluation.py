@@ -15,6 +15,14 @@ def subject_key(values: Mapping[str, Any]) -> str:
     return canonical_json({key: values[key] for key in _SUBJECT}).decode()
 
 
+def may_have_curve(subject: Mapping[str, Any]) -> bool:
+    """Return whether a score keeps its ROC curve: that of a global model on common data.
+
+    Ten thousand clients with a curve each would not fit into the file.
+    """
+    return subject["model"] == "global" and subject["data_client"] is None
+
+
 @dataclass(frozen=True)
 class ClassScore:
     """Recall (``accuracy``) and F1 of one class; None without examples."""
@@ -61,7 +69,8 @@ class Score:
     ``classes``, None for all. Accuracies lie in [0, 1]. ``confusion`` is K×K: rows are true
     classes, columns predicted ones. ``auc`` is of the second of two classes, or the mean of each
     class against the rest, with its 95 % interval; ``sensitivity`` (of the second class),
-    ``specificity`` and ``roc`` are of two classes.
+    ``specificity`` and ``roc`` are of two classes; only some scores have a ``roc``, as
+    ``may_have_curve`` says.
     """
 
     model: str
@@ -111,8 +120,8 @@ class Score:
         if len(self.per_class) != 2:
             return True
         negative, positive = (one.accuracy for one in self.per_class)
-        ranked = (self.roc is not None) == allowed
-        return ranked and (self.specificity, self.sensitivity) == (negative, positive)
+        curve = (self.roc is not None) == (allowed and may_have_curve(vars(self)))
+        return curve and (self.specificity, self.sensitivity) == (negative, positive)
 
 
 @dataclass(frozen=True)

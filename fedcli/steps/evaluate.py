@@ -18,7 +18,7 @@ from fedcli.evaluation.candidates import (
     update_models,
 )
 from fedcli.evaluation.test_sets import TestSet, choose
-from fedcli.formats.evaluation import Evaluation, Score, subject_key
+from fedcli.formats.evaluation import Evaluation, Score, may_have_curve, subject_key
 from fedcli.formats.records import encode
 from fedcli.options import NONE, Given
 from fedcli.progress import Progress, Silence
@@ -111,6 +111,7 @@ def _score(
         if before is not None and before.sha256 == model.sha256 and before.is_whole:
             entries.append(before)
         elif figures := outputs.figures(test_set):
+            figures["roc"] = figures["roc"] if may_have_curve(subject) else None
             fresh[key] = Score(**subject, sha256=model.sha256, **figures)
             entries.append(fresh[key])
         else:

@@ -160,6 +160,16 @@ def test_the_scores_of_several_clients_fit_beside_their_names(of_two: Run, cli: 
     assert [line.split()[0] for line in out.splitlines() if "." in line][-2:] == ["0", "1"]
 
 
+def test_only_a_global_model_on_common_data_keeps_its_curve(of_two: Run, cli: Cli) -> None:
+    """Else those of ten thousand clients would not fit into the file."""
+    assert cli("train-client", "--id", "all")[0] == 0
+    assert cli("evaluate", "--id", "all")[0] == 0
+    (first, second) = json.loads(of_two.round(1).evaluation.read_text())["results"]
+    assert first["auc"] is not None
+    assert (first["roc"], second["roc"]) == (None, None)
+    assert "there already" in cli("evaluate", "--id", "all")[1]
+
+
 @pytest.mark.parametrize("key", ["auc", "roc", "sensitivity", "specificity"])
 def test_a_score_of_two_classes_without_a_figure_is_computed_again(
     of_two: Run, cli: Cli, key: str

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from shlex import quote
+from statistics import fmean
 
 from fedcli.evaluation.intervals import Interval, bootstrap_intervals
 from fedcli.formats.evaluation import Score
@@ -23,6 +24,7 @@ from fedcli.reporting.target import attainment
 from fedcli.text import listed
 
 _SAME = 1e-9
+_ONE_LINE = 0.01  # test sets drawn with other seeds differ by less
 
 
 def compare(
@@ -89,8 +91,11 @@ def _attainments(
 
 def _chance(runs: Sequence[RunReport], subject: Subject | None, metric: Metric) -> float | None:
     latest = [found[1] for run in runs if subject and (found := run.latest(subject))]
-    values = {chance(metric, score) for score in latest}
-    return values.pop() if len(values) == 1 else None
+    values = [chance(metric, score) for score in latest]
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values) or max(known) - min(known) > _ONE_LINE:
+        return None
+    return fmean(known)
 
 
 def _summary(run: RunReport, subject: Subject | None, metric: Metric) -> Summary:

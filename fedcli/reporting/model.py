@@ -421,9 +421,9 @@ class Report:
     """Runs side by side, compared by a metric on the subject ``headline``.
 
     ``metric`` is a name in ``METRICS``. ``chance`` is what a model scores that sees nothing of the
-    examples; None if the runs differ in that, or nobody can know. ``attainments`` say what each run
-    needed to reach ``target``, if there is one, and ``fairness`` how evenly the runs whose global
-    model was scored on clients' data serve them.
+    examples, as a mean over runs; None if they differ in that, or nobody can know.
+    ``attainments`` say what each run needed to reach ``target``, if there is one, and ``fairness``
+    how evenly the runs whose global model was scored on clients' data serve them.
     """
 
     headline: Subject | None

@@ -165,9 +165,22 @@ def test_chance_is_what_a_model_scores_that_sees_nothing(
     ]
     write_evaluation(made.round(3), [score(made, 0.6, per_class=rows)])
     assert report([made], metric=metric).chance == chance
-    # of test sets that differ, there is no one line
-    other = make_run(tmp_path / "other", classes=TWO)
-    assert report([made, other], metric="accuracy").chance is None
+
+
+@pytest.mark.parametrize(("benign", "chance"), [(752, 0.751), (500, None)])
+def test_test_sets_that_are_nearly_alike_have_one_line_of_chance(
+    tmp_path: Path, benign: int, chance: float | None
+) -> None:
+    runs = []
+    for name, of_first in (("a", 750), ("b", benign)):
+        made = make_run(tmp_path / name, classes=TWO)
+        rows = [
+            {"class": one, "examples": count, "accuracy": 0.5, "f1": 0.5}
+            for one, count in zip(TWO, (of_first, 1000 - of_first), strict=True)
+        ]
+        write_evaluation(made.round(3), [score(made, 0.6, per_class=rows)])
+        runs.append(made)
+    assert report(runs).chance == (None if chance is None else pytest.approx(chance))
 
 
 def test_the_roc_curve_is_that_of_the_latest_score_of_the_headline(run: Run) -> None:

@@ -74,7 +74,7 @@ def score(labels: Ints, logits: NDArray[np.float32], classes: tuple[str, ...]) -
 def _of_two(
     labels: Ints, logits: NDArray[np.float32], per_class: Sequence[ClassScore]
 ) -> dict[str, Any]:
-    margin = (logits[:, 1] - logits[:, 0]).astype(np.float64)
+    margin = np.subtract(logits[:, 1], logits[:, 0], dtype=np.float64)
     area = area_of_two(margin, labels)
     return {
         "sensitivity": per_class[1].accuracy,

@@ -62,7 +62,7 @@ def _against_the_rest(scores: Floats, positive: Flags) -> tuple[float, Floats] |
     negatives = len(positive) - positives
     if not positives or not negatives:
         return None
-    order = np.argsort(scores, kind="stable")
+    order = np.argsort(scores)
     ranked, hits = scores[order], positive[order]
     first, last = (np.searchsorted(ranked, ranked, side) for side in ("left", "right"))
     up_to = np.concatenate([[0], np.cumsum(hits)])
@@ -119,7 +119,7 @@ def roc_curve(margin: Floats, labels: Ints) -> RocCurve | None:
     positives = int(positive.sum())
     if positives in (0, len(labels)):
         return None
-    order = np.argsort(-margin, kind="stable")
+    order = np.argsort(-margin)
     ends = np.flatnonzero(np.diff(margin[order], append=-np.inf))
     true = np.concatenate([[0], np.cumsum(positive[order])[ends]])
     false = np.concatenate([[0], ends + 1]) - true

@@ -51,6 +51,16 @@ def test_the_second_of_two_classes_is_the_positive_one() -> None:
     assert (without_positives.auc, without_positives.roc) == (None, None)
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_outputs_near_the_largest_number_are_scored(classes: int) -> None:
+    labels = np.array([0, 0, 1, 1])
+    logits = np.zeros((4, classes), np.float32)
+    logits[:, 0] = [3e38, -3e38, -3e38, -3e38]
+    logits[:, 1] = [-3e38, 3e38, 3e38, 3e38]
+    # one of two negatives lies below both positives, the other is tied with them
+    assert score(labels, logits, NAMES[:classes]).auc == pytest.approx(0.75)
+
+
 @given(predictions)
 def test_scores_follow_their_definitions(pairs: list[tuple[int, int]]) -> None:
     labels, predicted = (list(column) for column in zip(*pairs, strict=True))

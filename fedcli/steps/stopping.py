@@ -34,9 +34,13 @@ class EarlyStopping:
         self._values: dict[int, float] = {}
 
     def unscored(self, rounds: int) -> list[int]:
-        """Return the complete rounds whose model has no score yet."""
+        """Return the complete rounds that ``evaluate`` can give the score that is asked for."""
         complete = [r for r in self._run.complete_rounds() if r.number <= rounds]
-        return [r.number for r in read_scores(complete) if r.score(Subject()) is None]
+        return [r.number for r in read_scores(complete) if self._is_unscored(r)]
+
+    def _is_unscored(self, round_: RoundReport) -> bool:
+        score = round_.score(Subject())
+        return score is None or (self._metric.of(score) is None and not score.is_whole)
 
     def decide(self, rounds: int) -> Stop | None:
         """Return where the run ends before round ``rounds``; None if it goes on."""

@@ -89,6 +89,16 @@ def test_a_terminal_is_redrawn_in_place_and_keeps_the_last_view(run: Run) -> Non
     assert printed.count("\x1b[?25l") == printed.count("\x1b[?25h") == 1  # the cursor comes back
 
 
+def test_a_terminal_that_cannot_redraw_is_written_to_like_a_file(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    now = replace(status(run), active=ACTIVE)
+    printed = seen(now, now, replace(now, active=None), terminal=True)
+    assert printed.count("open round") == 2
+    assert "\x1b" not in printed
+
+
 def test_a_file_that_goes_between_two_steps_of_a_look_is_looked_for_again(run: Run) -> None:
     now, gone = replace(status(run), active=ACTIVE), NotReadyError("gone")
     assert "next: fedcli" in seen(now, gone, replace(now, active=None))

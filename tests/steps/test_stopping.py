@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from support.grey_runs import grey_run
 from support.runs import fedcli
 
+from fedcli.cli import execute
 from fedcli.errors import BadInputError, UsageError
 from fedcli.formats.evaluation import Evaluation, Score
 from fedcli.plan.stopping import Stopping
 from fedcli.reporting.metric import METRICS
 from fedcli.run import Run
+from fedcli.steps.evaluate import evaluate
 from fedcli.steps.stopping import EarlyStopping, first_stop
 
 ACCURACY, LOSS = METRICS["accuracy"], METRICS["loss"]
@@ -110,6 +112,13 @@ def test_a_score_of_a_replaced_model_counts_as_none(run: Run) -> None:
     assert early.unscored(5) == [0]
 
 
+def test_scores_that_lack_the_metric_are_completed_once(run: Run) -> None:
+    scored(run, 0)
+    assert EarlyStopping(run, Stopping(target=0.9, metric="auc"), evaluate=True).unscored(5) == [0]
+    assert evaluate(run, rounds=0, threads=1).computed == 1
+    assert EarlyStopping(run, Stopping(target=0.9, metric="auc"), evaluate=True).unscored(5) == []
+
+
 def test_a_broken_file_is_named_with_what_to_do(run: Run) -> None:
     scored(run, 0)
     scored(run, 1)
@@ -134,6 +143,7 @@ def test_a_metric_that_a_score_does_not_have_is_refused(run: Run) -> None:
         (Stopping(stop_after=2), False, "--stop-after: needs the scores of every round"),
         (Stopping(target=0.5), False, "--target: needs the scores of every round"),
         (Stopping(metric="loss"), True, "--metric: goes with --stop-after or --target"),
+        (Stopping(target=-0.1), True, "--target: expected 0 to 1, found -0.1"),
         (Stopping(target=80), True, "--target: expected 0 to 1, found 80"),
         (Stopping(target=0.5, metric="acuracy"), True, "found 'acuracy'"),
         (Stopping(target=0.5, metric="sensitivity"), True, "this run has 3"),
@@ -145,6 +155,12 @@ def test_options_that_cannot_be_followed(
     with pytest.raises(UsageError) as caught:
         EarlyStopping(run, stopping, evaluate=evaluate)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "80 %"])
+def test_targets_that_are_no_numbers(run: Run, value: str) -> None:
+    words = ["run", "--run", str(run.root), "--rounds", "2", "--metric", "loss"]
+    assert execute([*words, "--target", value]) == 2
 
 
 def test_a_run_without_a_test_set_is_refused(run: Run) -> None:

@@ -18,12 +18,15 @@ from fedcli.steps.status import Status
 def watch(output: Output, look: Callable[[], Status], wait: Callable[[], None]) -> None:
     """Show a run until its ``fedcli run`` ends.
 
-    On a terminal the view is redrawn in place, and stays at the end; elsewhere it is printed
-    whenever something has changed. Raises ``EndedByUserError`` after Ctrl-C, ``BrokenPipeError``
-    once nobody reads what is printed, and what ``look`` raises at first or twice in a row.
+    On a terminal that can, the view is redrawn in place, and stays at the end; elsewhere it is
+    printed whenever something has changed. Raises ``EndedByUserError`` after Ctrl-C,
+    ``BrokenPipeError`` once nobody reads what is printed, and what ``look`` raises at first or
+    twice in a row.
     """
     states = follow(look, wait)
-    show = _redraw if output.console.is_terminal else _print_changes
+    console = output.console
+    in_place = console.is_terminal and not console.is_dumb_terminal
+    show = _redraw if in_place else _print_changes
     try:
         show(output, states)
     except KeyboardInterrupt:

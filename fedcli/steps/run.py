@@ -86,29 +86,62 @@ def run_rounds(
         return RunResult(run.latest_round().number, (), stop)
     if rule.weigher.needs_initial_loss:
         options = replace(options, training={"initial_loss": True, **options.training})
-    pace = Pace(rounds, may_end_early=early.asked)
-    total = len(unscored) + sum(len(clients) + 1 for clients in taking_part.values())
-    progress.start(pace.label, total)
-    done: list[RoundSummary] = []
-    with RunMarker(run, rounds, pace.seconds_left), Steps(run.root, run.info.model.name) as steps:
+    call = _Call(rounds, early, Pace(rounds, may_end_early=early.asked), evaluate, keep_updates)
+    progress.start(call.pace.label, len(unscored) + sum(len(c) + 1 for c in taking_part.values()))
+    marker = RunMarker(run, rounds, call.pace.seconds_left)
+    with marker, Steps(run.root, run.info.model.name) as steps:
         for number in unscored:
             _evaluate(run, steps, number, options)
             progress.advance()
         _remove_old(steps, keep_updates)
-        stop = early.decide(rounds)
-        if stop:
+        if unscored and (stop := early.decide(rounds)):
             check_made_with(run, stop.round, rule, options)
             taking_part = {}
         scheduler = _scheduler(run, steps, jobs, options, taking_part, progress)
+        done, ended = call.play(scheduler, taking_part)
+    return RunResult(run.latest_round().number, tuple(done), stop or ended)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """How one call runs its rounds, up to round ``last``."""
+
+    last: int
+    early: EarlyStopping
+    pace: Pace
+    evaluate: bool
+    keep_updates: int | None
+
+    def play(
+        self, scheduler: ClientScheduler, taking_part: Mapping[int, list[str]]
+    ) -> tuple[list[RoundSummary], Stop | None]:
+        """Run rounds with their clients until the last, or until the run ends early."""
+        done: list[RoundSummary] = []
         for number, clients in taking_part.items():
-            done.append(_round(scheduler, pace, number, clients, evaluate=evaluate))
-            _remove_old(steps, keep_updates)
-            progress.advance()
-            progress.say(_line(done[-1], rounds, pace))
-            stop = early.decide(rounds)
-            if stop:
-                break
-    return RunResult(run.latest_round().number, tuple(done), stop)
+            done.append(self._round(scheduler, number, clients))
+            _remove_old(scheduler.steps, self.keep_updates)
+            scheduler.progress.advance()
+            scheduler.progress.say(self._line(done[-1]))
+            if stop := self.early.decide(self.last):
+                return done, stop
+        return done, None
+
+    def _round(self, scheduler: ClientScheduler, number: int, clients: list[str]) -> RoundSummary:
+        run, steps, options = scheduler.run, scheduler.steps, scheduler.options
+        is_whole = not {*run.round(number).delivered()} & {*clients}
+        self.pace.begin(number)
+        delivered = scheduler.train(number, clients)
+        steps.launch("aggregate", *options.for_aggregation(number))
+        scores = _evaluate(run, steps, number, options) if self.evaluate else {}
+        seconds = self.pace.finish(counts=is_whole)
+        return RoundSummary(number, delivered, scores.get("loss"), scores.get("accuracy"), seconds)
+
+    def _line(self, summary: RoundSummary) -> str:
+        line = f"round {summary.round}/{self.last} done"
+        if summary.accuracy is not None:
+            line += f"  test loss {summary.loss:.4f}  accuracy {summary.accuracy:.1%}"
+        left = self.pace.after(summary.round)
+        return f"{line}  {summary.seconds:.1f} s" + (f"  {left}" if left else "")
 
 
 def _scheduler(
@@ -122,19 +155,6 @@ def _scheduler(
     capacity = Capacity(steps, jobs, options)
     capacity.probe(max(map(len, taking_part.values()), default=0))
     return ClientScheduler(run, steps, capacity, options, progress)
-
-
-def _round(
-    scheduler: ClientScheduler, pace: Pace, number: int, clients: list[str], *, evaluate: bool
-) -> RoundSummary:
-    run, steps, options = scheduler.run, scheduler.steps, scheduler.options
-    is_whole = not {*run.round(number).delivered()} & {*clients}
-    pace.begin(number)
-    delivered = scheduler.train(number, clients)
-    steps.launch("aggregate", *options.for_aggregation(number))
-    scores = _evaluate(run, steps, number, options) if evaluate else {}
-    seconds = pace.finish(counts=is_whole)
-    return RoundSummary(number, delivered, scores.get("loss"), scores.get("accuracy"), seconds)
 
 
 def _with_strategy(run: Run, options: StepOptions) -> StepOptions:
@@ -215,11 +235,3 @@ def _evaluate(run: Run, steps: Steps, number: int, options: StepOptions) -> dict
 def _remove_old(steps: Steps, keep_updates: int | None) -> None:
     if keep_updates is not None:
         steps.launch("gc", "--keep-last", str(keep_updates))
-
-
-def _line(summary: RoundSummary, rounds: int, pace: Pace) -> str:
-    line = f"round {summary.round}/{rounds} done"
-    if summary.accuracy is not None:
-        line += f"  test loss {summary.loss:.4f}  accuracy {summary.accuracy:.1%}"
-    left = pace.after(summary.round)
-    return f"{line}  {summary.seconds:.1f} s" + (f"  {left}" if left else "")

@@ -182,6 +182,11 @@ def test_a_run_ends_early_and_says_so_again_when_it_is_repeated(run: Run, tmp_pa
     again = fedcli(*words, cwd=tmp_path)
     assert again.status == 0
     assert f"stopped early already: {stop['reason']}" in again.out
+    run.latest_round().evaluation.unlink()  # as if it had been killed before the last evaluation
+    again = fedcli(*words, cwd=tmp_path)
+    assert f"stopped early already: {stop['reason']}" in again.out
+    assert run.latest_round().number == stop["round"]
+    assert run.latest_round().evaluation.exists()
     other = fedcli(*words[:3], "--lr", 0.5, *words[5:], cwd=tmp_path)
     assert other.status == 5
     assert "--lr" in other.err

@@ -19,6 +19,12 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the logs of wandb out of the home directory."""
+    monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path_factory.mktemp("wandb")))
+
+
 @pytest.fixture
 def run(tmp_path: Path, unsynced: None) -> Run:
     return make_run(tmp_path / "fedrun", accuracies=(0.4, 1 / 3, 0.5))

@@ -9,6 +9,7 @@ from fedcli.reporting.documents import environment
 from fedcli.reporting.metric import METRICS, Metric
 from fedcli.reporting.model import Report, RunReport, Subject
 from fedcli.reporting.plots import Line
+from fedcli.reporting.roc_lines import CHANCE, X, Y, roc_lines
 from fedcli.reporting.standouts import marks_of
 from fedcli.reporting.tables import run_tables, shared_tables, shown_rounds, summary_table
 from fedcli.text import printable
@@ -81,6 +82,9 @@ def _comparison_plots(report: Report) -> Iterator[Picture]:
     if metric.name != "loss" and _has_points(loss):
         figure = plots.curves(loss, x="round", y="loss", whole_x=True)
         yield _picture(figure, "loss", f"Loss over rounds ({name}).")
+    if roc := roc_lines(report):
+        figure = plots.curves(roc, x=X, y=Y, others=[CHANCE])
+        yield _picture(figure, "roc", f"ROC curve of the latest round ({name}); thin: chance.")
 
 
 def _has_points(lines: Sequence[Line]) -> bool:

@@ -2,6 +2,9 @@
 
 import importlib
 import os
+import platform
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 
@@ -26,6 +29,17 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@cache
+def processor_name() -> str:
+    """Return the model of the processor, or its architecture where the system does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()
 
 
 def read_at(descriptor: int, buffer: memoryview, offset: int) -> int:

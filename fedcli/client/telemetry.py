@@ -1,13 +1,18 @@
 """The telemetry of a training, written next to its update: times, device, memory, losses."""
 
+import platform
 import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import numpy as np
+import torch
+
+import fedcli
 from fedcli.client.local_training import Trained
 from fedcli.client.session import Session
 from fedcli.formats.telemetry import EpochFigures, Telemetry
-from fedcli.training.devices import device_memory, peak_memory
+from fedcli.training.devices import device_memory, peak_memory, processor_of
 from fedcli.training.loop import Epoch
 
 
@@ -24,14 +29,26 @@ def telemetry(
         images_per_second=images_per_second([*trained.epochs, *trained.personal_epochs]),
         host=socket.gethostname(),
         device=str(session.device),
+        processor=processor_of(session.device),
         threads=session.threads,
         peak_memory_bytes=peak_memory(session.device),
         device_memory_bytes=device_memory(session.device),
         micro_batch=trained.micro_batch,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=versions(),
         epochs=_figures(trained.epochs),
         personal_epochs=_figures(trained.personal_epochs),
     )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the programs that an update depends on."""
+    return {
+        "fedcli": fedcli.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
 
 
 def images_per_second(epochs: Sequence[Epoch]) -> float:

@@ -1,6 +1,6 @@
 """``updates/ID.json``: how the training of one client went. All of it is volatile."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fedcli.formats.records import ClientId, Count, FileRecord, Sparse
 
@@ -23,6 +23,7 @@ class Telemetry(Sparse, FileRecord):
     ``peak_memory_bytes`` is GPU memory, or that of the process on a CPU. ``micro_batch`` is the
     final number of examples per forward pass; None if that is the whole batch and no other was
     asked for. ``skipped`` is the number of files that could not be decoded and were left out.
+    ``processor`` is the model of the device, ``versions`` are those of the programs.
     """
 
     sha256: str
@@ -34,11 +35,13 @@ class Telemetry(Sparse, FileRecord):
     images_per_second: float | None = None
     host: str | None = None
     device: str | None = None
+    processor: str | None = None
     threads: Count | None = None
     peak_memory_bytes: Count | None = None
     device_memory_bytes: Count | None = None
     micro_batch: Count | None = None
     skipped: Count | None = None
     created: str | None = None
+    versions: dict[str, str] = field(default_factory=dict, metadata={"sparse": True})
     epochs: tuple[EpochFigures, ...] = ()
     personal_epochs: tuple[EpochFigures, ...] = ()

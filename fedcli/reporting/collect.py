@@ -13,7 +13,7 @@ from fedcli.reporting.clients import client_reports, total
 from fedcli.reporting.model import ClientRound, Note, RoundReport, RunReport
 from fedcli.reporting.notes import notes_on
 from fedcli.reporting.optional_files import OptionalFiles
-from fedcli.reporting.recipe import recipe_of
+from fedcli.reporting.recipe import Machines, recipe_of
 from fedcli.reporting.rules import rule_label
 from fedcli.reporting.scored_rounds import current_scores
 from fedcli.reporting.training import algorithm_label, training_of
@@ -29,9 +29,9 @@ def collect(run: Run, label: str) -> RunReport:
 
     A file that cannot be used is left out, and a note says so.
     """
-    files = OptionalFiles(run)
+    files, machines = OptionalFiles(run), Machines()
     partition = files.read(PartitionFile, run.partition_file)
-    rounds, remarks = _rounds(run, files)
+    rounds, remarks = _rounds(run, files, machines)
     training = training_of(run.info.plan.train, rounds)
     test = partition.shards.get("test.safetensors") if partition else None
     report = RunReport(
@@ -50,7 +50,7 @@ def collect(run: Run, label: str) -> RunReport:
         heterogeneity=partition.heterogeneity if partition else None,
         seed=run.info.seed,
         parameters=partition.parameters if partition else {},
-        recipe=recipe_of(run.info, partition, rounds),
+        recipe=recipe_of(run, partition, rounds, machines),
         training=training,
         algorithm=algorithm_label(training),
     )
@@ -61,12 +61,14 @@ def _is_centralised(run: Run) -> bool:
     return len(run.info.clients) == 1
 
 
-def _rounds(run: Run, files: OptionalFiles) -> tuple[tuple[RoundReport, ...], list[Note]]:
+def _rounds(
+    run: Run, files: OptionalFiles, machines: Machines
+) -> tuple[tuple[RoundReport, ...], list[Note]]:
     last = max((round_.number for round_ in run.complete_rounds()), default=-1)
     reports, notes = [], []
     for round_ in run.rounds():
         manifest = _manifest(round_, files)
-        clients, without = _clients(run, round_, manifest, files)
+        clients, without = _clients(run, round_, manifest, files, machines)
         scores, outdated = _scores(run, round_, manifest, files)
         report = RoundReport(
             number=round_.number,
@@ -141,7 +143,7 @@ def _accumulated(rounds: Iterable[RoundReport]) -> tuple[RoundReport, ...]:
 
 
 def _clients(
-    run: Run, round_: Round, manifest: Manifest | None, files: OptionalFiles
+    run: Run, round_: Round, manifest: Manifest | None, files: OptionalFiles, machines: Machines
 ) -> tuple[tuple[ClientRound, ...], list[Note]]:
     """Join the manifest (else what was delivered) with the telemetry of the same updates."""
     accepted: dict[str, Contribution | None] = dict.fromkeys(round_.delivered())
@@ -153,6 +155,8 @@ def _clients(
         telemetry = _telemetry(own, client, entry, files)
         if telemetry is None:
             without.append(client)
+        else:
+            machines.note(telemetry)
         clients.append(_client(own, client, entry, telemetry))
     if not without:
         return tuple(clients), []

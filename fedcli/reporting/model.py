@@ -184,8 +184,9 @@ class Recipe:
     """How a run was made: options by name, in the sections of a plan; only those that are set.
 
     ``data`` holds as ``content`` what identifies the examples. ``seeds`` has ``data_seed`` and
-    ``partition_seed`` only if they differ from ``seed``. ``departures`` says which clients left
-    what all others did, and how.
+    ``partition_seed`` only if they differ from ``seed``. ``versions`` and ``hardware`` are those of
+    all training, as far as its telemetry says; ``commands`` make such a run and each of its rounds.
+    ``departures`` says which clients left what all others did, and how.
     """
 
     data: dict[str, Any] = field(default_factory=dict)
@@ -194,6 +195,9 @@ class Recipe:
     train: dict[str, Any] = field(default_factory=dict)
     aggregate: dict[str, Any] = field(default_factory=dict)
     seeds: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    hardware: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
     departures: tuple[str, ...] = ()
 
     @property

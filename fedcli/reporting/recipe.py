@@ -6,24 +6,63 @@ from dataclasses import asdict
 from typing import Any
 
 from fedcli.formats.partition import PartitionFile
+from fedcli.formats.telemetry import Telemetry
 from fedcli.plan.aggregate import LIMITS, SAMPLING
+from fedcli.reporting.command_lines import command_lines
 from fedcli.reporting.model import ClientRound, Recipe, RoundReport
 from fedcli.reporting.training import shared_departures, value_named
-from fedcli.reporting.words import rounds_named
+from fedcli.reporting.words import counted, rounds_named
+from fedcli.run import Run
 from fedcli.run.info import RunInfo
 
 SEEDS = ("seed", "data_seed", "partition_seed")
+_DRAWN = (*SEEDS, "split_seed")
+_OF_DATA = ("limit", "test_fraction", "layout", "version")
 _RULE = ("strategy", "reduce", "weighting", "server_optimizer")
 _AS_PLANNED = object()
 
 
+class Machines:
+    """The programs and devices that the telemetry of a run names."""
+
+    def __init__(self) -> None:
+        self._versions = defaultdict[str, dict[str, None]](dict)
+        self._hardware: dict[str, None] = {}
+
+    def note(self, telemetry: Telemetry) -> None:
+        """Take down what one update was trained with."""
+        for name, version in telemetry.versions.items():
+            self._versions[name][version] = None
+        device, threads = telemetry.device, telemetry.threads
+        if device is not None:
+            model = f" ({telemetry.processor})" if telemetry.processor else ""
+            own = "" if threads is None else f", {counted(threads, 'thread')}"
+            self._hardware[f"{device}{model}{own}"] = None
+
+    @property
+    def versions(self) -> dict[str, tuple[str, ...]]:
+        """The versions of each program, in the order in which they came."""
+        return {name: tuple(found) for name, found in self._versions.items()}
+
+    @property
+    def hardware(self) -> tuple[str, ...]:
+        """The devices in words, such as ``cpu (AMD EPYC), 1 thread``."""
+        return tuple(self._hardware)
+
+
 def recipe_of(
-    info: RunInfo, partition: PartitionFile | None, rounds: Sequence[RoundReport]
+    run: Run, partition: PartitionFile | None, rounds: Sequence[RoundReport], machines: Machines
 ) -> Recipe:
     """Return the options that made a run: those of its plan, and what its rounds did instead."""
+    info = run.info
     trained = [round_ for round_ in rounds if round_.complete and round_.number > 0]
     shared = shared_departures(trained[-1].clients) if trained else {}
+    evaluated = any(round_.scores for round_ in rounds)
+    last = trained[-1] if trained else None
     return Recipe(
+        versions=machines.versions,
+        hardware=machines.hardware,
+        commands=command_lines(info, str(run.root), shared, last, evaluated=evaluated),
         data=_known(_data(info)),
         model=_known(_model(info)),
         partition=_known(_partition(info, partition)),
@@ -42,15 +81,15 @@ def _known(values: Mapping[str, Any]) -> dict[str, Any]:
 def _data(info: RunInfo) -> dict[str, Any]:
     described, origin = asdict(info.dataset), info.origin
     identity = origin.get("data")
-    if isinstance(identity, Mapping):  # of a simulation
-        identity = {key: value for key, value in identity.items() if key not in SEEDS}
+    identity = dict(identity) if isinstance(identity, Mapping) else {}
+    content = {key: v for key, v in identity.items() if key not in (*_OF_DATA, *_DRAWN)}
     return {
         "dataset": described.pop("name"),
-        "limit": identity.pop("limit", None) if isinstance(identity, dict) else None,
+        **{key: identity.get(key) for key in _OF_DATA[:3]},
         "val_fraction": origin.get("val_fraction") or None,
         "test_split": origin.get("test_split"),
         **described,
-        "content": identity or None,
+        "content": content or None,
     }
 
 

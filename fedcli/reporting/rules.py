@@ -86,7 +86,7 @@ def rule_notes(
 
 
 def _left_plan(plan: AggregatePlan, clients: Sequence[str], round_: RoundReport) -> str:
-    planned = _planned(plan)
+    planned = planned_rule(plan)
     used = {"strategy": round_.strategy, **{part: getattr(round_, part) for part in PARTS}}
     used |= {name: round_.options.get(name) for name in planned if name in round_.options}
     if used["strategy"] != planned["strategy"]:
@@ -103,7 +103,7 @@ def _shortened(value: Any) -> str:
     return printable(value_named(value), _MOST_TEXT)
 
 
-def _planned(plan: AggregatePlan) -> dict[str, Any]:
+def planned_rule(plan: AggregatePlan) -> dict[str, Any]:
     """Return the parts and the options of the plan's rule; None where it does not fix them."""
     try:
         rule = resolve(plan)

@@ -28,6 +28,7 @@ from fedcli.reporting.tables import (
     summary_table,
     times_table,
 )
+from fedcli.reporting.words import counted
 from fedcli.text import printable
 
 _ROWS = 20
@@ -80,14 +81,10 @@ def _clients_tables(runs: Sequence[RunReport]) -> Iterator[Table]:
 
 
 def _heading(run: RunReport) -> Text:
-    counts = (_plural(len(run.clients), "client"), _plural(len(run.trained_rounds()), "round"))
+    counts = (counted(len(run.clients), "client"), counted(len(run.trained_rounds()), "round"))
     label, facts = printable(run.label), printable(" · ".join([*run.facts, *counts]))
     gap = "  " if len(label) + 2 + len(facts) <= _WIDTH else "\n  "
     return Text(label, style="bold").append(gap + facts, style="not bold")
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _curves(report: Report) -> Iterator[RenderableType]:

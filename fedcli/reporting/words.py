@@ -13,6 +13,11 @@ def named(noun: str, names: Sequence[object]) -> str:
     return f"{noun}s {', '.join(map(str, names[:_MOST]))}{more}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return ``1 round`` or ``3 rounds``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def model_named(kind: str, client: str) -> str:
     """Return the model of an evaluation in words; ``kind`` is as in ``evaluation.json``."""
     if kind == "global":

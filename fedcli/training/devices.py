@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 
 from fedcli.errors import OutOfMemoryError, UsageError, is_memory_error
-from fedcli.system import resource
+from fedcli.system import processor_name, resource
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 
@@ -116,6 +116,13 @@ def device_memory(device: torch.device) -> int | None:
 
 
 _ONEDNN = "could not create a primitive"  # unsupported operations say "primitive descriptor"
+
+
+def processor_of(device: torch.device) -> str:
+    """Return the model of a device as its system calls it, such as ``NVIDIA H100``."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return processor_name()
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

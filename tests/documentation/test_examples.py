@@ -200,6 +200,7 @@ def test_cifar10_experiment(tmp_path: Path) -> None:
             "with keys / without",
         ),
         ("check.py", ["--pictures", "20", "--repeat", "1"], "check / decoding: "),
+        ("report.py", ["--runs", "3", "--rounds", "2", "--repeat", "1"], "3 runs × 2 rounds"),
         (
             "fine_tuning.py",
             ["--pictures", "32", "--threads", "1", "--repeat", "1"],

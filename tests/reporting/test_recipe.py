@@ -1,0 +1,105 @@
+"""A report says how each run was made, in options and as commands that make it again."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.sample_runs import edit_manifest, make_run
+from support.small_runs import small_run
+
+from fedcli.plan import AggregatePlan, Plan, TrainPlan
+from fedcli.run import Run
+from fedcli.run.info import run_id
+from fedcli.steps.aggregate import aggregate
+from fedcli.steps.report import report
+from fedcli.steps.train_client import train_client
+from fedcli.storage.atomic import read_json, write_json
+
+pytestmark = pytest.mark.usefixtures("unsynced")
+Cli = Callable[..., tuple[int, str, str]]
+MAKINGS = [
+    "partition --limit 60 --seed 3 --model linear --alpha 0.3 --clients 2 --val-fraction 0.1",
+    "partition --limit 60 --model linear --labels disc,ring --labels 2,3 --test-split both",
+    "partition --limit 60 --model linear --sizes 10,20 --normalize imagenet --steps 3",
+    "partition --limit 60 --model linear --algorithm fedprox --mu 0.3 --lr-schedule step"
+    " --lr-every 2 --lr-decay 0.5 --augment flip,crop --momentum 0 --strategy trimmed-mean"
+    " --trim 0.1 --fraction 0.5",
+    "partition --limit 60 --model linear --scheme feature-rotate --angles 0,90"
+    " --algorithm scaffold",
+    "partition --limit 60 --model resnet18 --stem cifar --norm group --lora 2 --lora-alpha 4",
+    "init --classes cat,dog,'two words' --clients a,b --image-size 16 --channels 1"
+    " --window -100,400 --model linear --server-momentum 0.5 --weight-decay 0.01",
+]
+
+
+@pytest.mark.parametrize("line", MAKINGS)
+def test_the_first_command_makes_the_same_run(line: str, tmp_path: Path, cli: Cli) -> None:
+    step, *options = shlex.split(line)
+    assert cli(step, "--run", tmp_path / "one", *options)[0] == 0
+    run = Run.open(tmp_path / "one")
+    make_sayable(run)
+    (found,) = report([run]).runs
+    program, again, option, place, *words = shlex.split(found.recipe.commands[0])
+    assert (program, again, option, place) == ("fedcli", step, "--run", str(run.root))
+    assert cli(again, "--run", tmp_path / "two", *words)[0] == 0
+    assert Run.open(tmp_path / "two").id == run.id
+
+
+def make_sayable(run: Run) -> None:
+    """Let a run that nobody has trained yet have something to report: a bare round 1."""
+    run.round(1).global_model.parent.mkdir(parents=True)
+    run.round(1).global_model.write_bytes(run.round(0).global_model.read_bytes())
+
+
+def test_the_commands_of_a_round_name_what_left_the_plan(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r", plan=Plan(TrainPlan.of(algorithm="fedprox"), AggregatePlan()))
+    for client in "012":
+        entries = {client: {"departures": {"mu": 0.5, "augment": None}}}
+        for number in (1, 2, 3):
+            edit_manifest(run.round(number), accepted=entries)
+    edit_manifest(
+        run.round(3), strategy="trimmed-mean", reduce="trimmed-mean", options={"trim": 0.1}
+    )
+    (found,) = report([run]).runs
+    root = shlex.quote(str(run.root))
+    assert found.recipe.commands[1:] == (
+        f"fedcli train-client --run {root} --id all --augment none --mu 0.5",
+        f"fedcli aggregate --run {root} --strategy trimmed-mean --reduce trimmed-mean --trim 0.1",
+        f"fedcli evaluate --run {root}",
+    )
+    assert found.recipe.train["mu"] == 0.5
+    assert found.recipe.aggregate["other_rules"] == ("fedavg in rounds 1-2",)
+
+
+def test_versions_and_devices_are_those_of_the_training(tmp_path: Path) -> None:
+    run = small_run(tmp_path / "fedrun", Plan(TrainPlan.of(epochs=1, batch_size=16)))
+    train_client(run, ["all"])
+    aggregate(run)
+    (found,) = report([run]).runs
+    assert found.recipe.versions["torch"] == (torch.__version__,)
+    assert found.recipe.versions["numpy"] == (np.__version__,)
+    (hardware,) = found.recipe.hardware
+    assert hardware.startswith("cpu (")
+    telemetry = run.round(1).telemetry("0")
+    write_json(telemetry, {**read_json(telemetry), "versions": {"torch": "9"}})
+    (found,) = report([run]).runs
+    assert found.recipe.versions["torch"] == ("9", torch.__version__)
+
+
+def test_a_seed_that_splits_data_is_no_option_of_the_method(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / f"r{seed}", seed=seed) for seed in (0, 1)]
+    for run in runs:
+        values = run.info.as_json()
+        origin = {"data": {"sha256": "5" * 64, "test_fraction": 0.2, "split_seed": run.info.seed}}
+        write_json(run.root / "run.json", _with_id({**values, "origin": origin}))
+    found = report([Run.open(run.root) for run in runs])
+    assert [method.n for method in found.methods] == [2]
+    assert found.runs[0].recipe.data["content"] == {"sha256": "5" * 64}
+    assert found.runs[0].recipe.data["test_fraction"] == 0.2
+
+
+def _with_id(values: dict[str, object]) -> dict[str, object]:
+    return {**values, "id": run_id(values)}

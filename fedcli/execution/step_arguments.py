@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fedcli.options import declared
+from fedcli.plan.execution import Machine
 from fedcli.plan.sections import option_words
 
 
@@ -22,15 +24,23 @@ class StepOptions:
     execution: Mapping[str, Any] = field(default_factory=dict)
     min_clients: int | None = None
     exclude: Sequence[str] = ()
-    device: str = "auto"
-    threads: int | None = None
     seed: int | None = None
     own_model: str | None = None
 
+    @property
+    def device(self) -> str:
+        """The device that was asked for."""
+        return str(self.execution.get("device") or "auto")
+
+    @property
+    def threads(self) -> int | None:
+        """The threads of each process that were asked for."""
+        return self.execution.get("threads")
+
     def for_training(self, number: int) -> list[str]:
         """Return the arguments of ``train-client`` in a round, except the client."""
-        line = option_words({"round": number, **self.training, "seed": self.seed, **self.execution})
-        return line + self._for_machine()
+        given = {**self.training, "seed": self.seed, **self.execution, "model": self.own_model}
+        return option_words({"round": number, **given})
 
     def for_aggregation(self, number: int) -> list[str]:
         """Return the arguments of ``aggregate`` in a round."""
@@ -39,9 +49,5 @@ class StepOptions:
 
     def for_evaluation(self, number: int) -> list[str]:
         """Return the arguments of ``evaluate`` in a round."""
-        return option_words({"round": number}) + self._for_machine()
-
-    def _for_machine(self) -> list[str]:
-        return option_words(
-            {"device": self.device, "threads": self.threads, "model": self.own_model}
-        )
+        machine = {name: self.execution.get(name) for name in declared(Machine)}
+        return option_words({"round": number, **machine, "model": self.own_model})

@@ -181,7 +181,8 @@ def test_a_script_without_a_main_guard_runs_once(made: Run, tmp_path: Path) -> N
         "from fedcli.run import Run\n"
         "from fedcli import StepOptions, run_rounds\n"
         "print('starts')\n"
-        "result = run_rounds(Run.open(Path('fedrun')), 1, StepOptions(threads=1), evaluate=False)\n"
+        "options = StepOptions(execution={'threads': 1})\n"
+        "result = run_rounds(Run.open(Path('fedrun')), 1, options, evaluate=False)\n"
         "print(result.rounds_complete)\n"
     )
     done = subprocess.run(

@@ -174,6 +174,14 @@ def test_cores_are_shared_where_nobody_says_how(
     else:
         monkeypatch.setenv("OMP_NUM_THREADS", environment)
     nobody: Any = None
-    capacity = Capacity(nobody, jobs, StepOptions(device="cpu", threads=typed))
+    capacity = Capacity(nobody, jobs, StepOptions(execution={"device": "cpu", "threads": typed}))
     capacity.probe(3)
     assert (capacity.jobs(3), capacity.threads(3)) == expected
+
+
+def test_a_device_that_was_asked_for_is_passed_on_once() -> None:
+    options = StepOptions(execution={"device": "cpu", "threads": 2, "compile": True})
+    assert options.for_training(1) == [
+        *("--round", "1", "--device", "cpu", "--threads", "2", "--compile")
+    ]
+    assert options.for_evaluation(1) == ["--round", "1", "--device", "cpu", "--threads", "2"]

@@ -178,19 +178,19 @@ class ForkServer:
             os.killpg(group, signal.SIGKILL)
 
 
+def starter_for(*models: str) -> Starter:
+    """Return what starts the steps of runs with these models."""
+    if sys.platform == "linux":
+        return ForkServer("fedcli.execution.preload", *models)
+    return NewProcesses()
+
+
 class Steps:
-    """The processes of one call on one run, which end with the ``with`` block.
+    """The processes of one call on one run, which end with the ``with`` block."""
 
-    ``model`` is the name of the run's model.
-    """
-
-    def __init__(self, run: Path, model: str) -> None:
+    def __init__(self, run: Path, starter: Starter) -> None:
         self._run = run
-        self._starter: Starter = (
-            ForkServer("fedcli.execution.preload", model)
-            if sys.platform == "linux"
-            else NewProcesses()
-        )
+        self._starter = starter
 
     def launch(self, command: str, *arguments: str, threads: int | None = None) -> dict[str, Any]:
         """Run ``fedcli COMMAND`` to its end and return its JSON object.

@@ -21,11 +21,11 @@ _MODULES = (
 )
 
 
-def preload(model: str) -> None:
-    """Import what the steps of a run with this model need; compute nothing."""
+def preload(*models: str) -> None:
+    """Import what the steps of runs with these models need; compute nothing."""
     for name in _MODULES:
         importlib.import_module(name)
-    if model not in MODELS and ":" not in model:
+    if any(model not in MODELS and ":" not in model for model in models):
         importlib.import_module("fedcli.models.from_torchvision")
     with redirect_stdout(io.StringIO()):  # else steps would print its output
         program = importlib.import_module(_PROGRAM)

@@ -86,13 +86,17 @@ def _threads_of_environment() -> int | None:
 
 @dataclass(frozen=True)
 class ClientScheduler:
-    """Trains the clients of any round of a run, each in its own process."""
+    """Trains the clients of any round of a run, each in its own process.
+
+    ``progress`` gets a line for each client that has trained with ``say_clients``.
+    """
 
     run: Run
     steps: Steps
     capacity: Capacity
     options: StepOptions
     progress: Progress
+    say_clients: bool = True
 
     def train(self, number: int, clients: Sequence[str]) -> int:
         """Train the clients of a round and return how many delivered.
@@ -152,6 +156,8 @@ class ClientScheduler:
         if isinstance(error, FedcliError):
             return error
         (trained,) = future.result()["clients"]
+        if not self.say_clients:
+            return None
         if trained["already_done"]:
             self.progress.say(f"round {number}  client {client}  already trained")
         else:

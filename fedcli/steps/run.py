@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fedcli.errors import UsageError
-from fedcli.execution.local import Steps
+from fedcli.execution.local import Steps, starter_for
 from fedcli.execution.pace import Pace
 from fedcli.execution.scheduler import Capacity, ClientScheduler
 from fedcli.execution.step_arguments import StepOptions
@@ -72,6 +72,37 @@ def run_rounds(
     what a step reports; the message names the client. An interrupt stops the processes; the
     next call resumes the run.
     """
+    with Steps(run.root, starter_for(run.info.model.name)) as steps:
+        return launch_rounds(
+            steps,
+            run,
+            rounds,
+            options,
+            jobs=jobs,
+            evaluate=evaluate,
+            keep_updates=keep_updates,
+            stopping=stopping,
+            progress=progress,
+        )
+
+
+def launch_rounds(
+    steps: Steps,
+    run: Run,
+    rounds: int,
+    options: StepOptions | None,
+    *,
+    jobs: int | None,
+    evaluate: bool,
+    keep_updates: int | None,
+    stopping: Stopping | None,
+    progress: Progress | None,
+    say_clients: bool = True,
+) -> RunResult:
+    """Do what ``run_rounds`` does, in processes that other runs may share.
+
+    ``progress`` hears of each client that has trained only with ``say_clients``.
+    """
     progress, options = progress or Silence(), _with_strategy(run, options or StepOptions())
     rule = _checked_rule(run, options)
     taking_part = _taking_part(run, rule, options, rounds)
@@ -88,8 +119,7 @@ def run_rounds(
         options = replace(options, training={"initial_loss": True, **options.training})
     call = _Call(rounds, early, Pace(rounds, may_end_early=early.asked), evaluate, keep_updates)
     progress.start(call.pace.label, len(unscored) + sum(len(c) + 1 for c in taking_part.values()))
-    marker = RunMarker(run, rounds, call.pace.seconds_left)
-    with marker, Steps(run.root, run.info.model.name) as steps:
+    with RunMarker(run, rounds, call.pace.seconds_left), steps:
         for number in unscored:
             _evaluate(run, steps, number, options)
             progress.advance()
@@ -97,7 +127,9 @@ def run_rounds(
         if unscored and (stop := early.decide(rounds)):
             check_made_with(run, stop.round, rule, options)
             taking_part = {}
-        scheduler = _scheduler(run, steps, jobs, options, taking_part, progress)
+        capacity = Capacity(steps, jobs, options)
+        capacity.probe(max(map(len, taking_part.values()), default=0))
+        scheduler = ClientScheduler(run, steps, capacity, options, progress, say_clients)
         done, ended = call.play(scheduler, taking_part)
     return RunResult(run.latest_round().number, tuple(done), stop or ended)
 
@@ -142,19 +174,6 @@ class _Call:
             line += f"  test loss {summary.loss:.4f}  accuracy {summary.accuracy:.1%}"
         left = self.pace.after(summary.round)
         return f"{line}  {summary.seconds:.1f} s" + (f"  {left}" if left else "")
-
-
-def _scheduler(
-    run: Run,
-    steps: Steps,
-    jobs: int | None,
-    options: StepOptions,
-    taking_part: Mapping[int, list[str]],
-    progress: Progress,
-) -> ClientScheduler:
-    capacity = Capacity(steps, jobs, options)
-    capacity.probe(max(map(len, taking_part.values()), default=0))
-    return ClientScheduler(run, steps, capacity, options, progress)
 
 
 def _with_strategy(run: Run, options: StepOptions) -> StepOptions:

@@ -16,7 +16,7 @@ from typing import IO, Any
 import pytest
 
 from fedcli.errors import ClientFailedError, UsageError
-from fedcli.execution.local import ForkServer, NewProcesses, Starter, Steps
+from fedcli.execution.local import ForkServer, NewProcesses, Starter, Steps, starter_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
 
@@ -123,7 +123,7 @@ def test_the_end_of_a_step_in_words(here: Path) -> None:
             err.write(b"first\nlast words\n")
             return self.status
 
-    steps = Steps(here, "linear")
+    steps = Steps(here, starter_for("linear"))
     steps.stop()
     steps._starter = ends = Ends()
     ends.status = -signal.SIGKILL
@@ -241,7 +241,7 @@ def test_a_server_that_cannot_import_says_why(here: Path, monkeypatch: pytest.Mo
 
 
 def test_what_a_device_is_is_asked_of_another_process(here: Path) -> None:
-    with Steps(here, "linear") as steps:
+    with Steps(here, starter_for("linear")) as steps:
         assert steps.probe("cpu") == {"device": "cpu", "free_memory_bytes": None}
         with pytest.raises(UsageError, match="--device"):
             steps.probe("abacus")

@@ -6,7 +6,7 @@ from fedcli.formats.manifest import PartialContribution
 from fedcli.reporting.columns import CLIENTS, PARTICIPATION, UPDATES, UpdateRow
 from fedcli.reporting.layout import CellKind, Heading, Table, tabulate
 from fedcli.reporting.model import ClientReport, ClientRound, RoundReport, RunReport
-from fedcli.reporting.standouts import marks_of
+from fedcli.reporting.standouts import marks_over
 from fedcli.text import printable
 
 _CLIENT = Heading("client", CellKind.TEXT)
@@ -26,7 +26,11 @@ def updates_table(run: RunReport) -> Table:
     round_ = _compared_round(run)
     if round_ is None:
         return Table("Updates", (_CLIENT,), ())
-    marks = {client: found.words for client, found in marks_of(round_).items()}
+    marks = {
+        client: own[round_.number].words
+        for client, own in marks_over(run.complete_rounds()).items()
+        if round_.number in own
+    }
     updates = [UpdateRow(round_, client, marks.get(client.client)) for client in round_.clients]
     updates.sort(key=lambda update: update.marks is None)
     updates += [

@@ -10,7 +10,7 @@ from fedcli.reporting.metric import METRICS, Metric
 from fedcli.reporting.model import Report, RunReport, Subject
 from fedcli.reporting.plots import Line
 from fedcli.reporting.roc_lines import CHANCE, X, Y, roc_lines
-from fedcli.reporting.standouts import marks_of
+from fedcli.reporting.standouts import marks_over
 from fedcli.reporting.tables import run_tables, shared_tables, shown_rounds, summary_table
 from fedcli.text import printable
 
@@ -123,7 +123,7 @@ def _run_plots(run: RunReport, headline: Subject | None, name: str) -> Iterator[
 
 
 def _norm_curves(run: RunReport, norms: Mapping[str, Line]) -> "Figure":
-    standing_out = {client for round_ in run.complete_rounds() for client in marks_of(round_)}
+    standing_out = marks_over(run.complete_rounds())
     named = [line for client, line in norms.items() if client in standing_out][:_NAMED]
     others = [line for line in norms.values() if line not in named]
     return plots.curves(

@@ -6,9 +6,9 @@ Nothing here accuses: a client whose data differs from everybody else's stands o
 """
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
@@ -75,6 +75,28 @@ def marks_of(round_: RoundReport) -> dict[str, Marks]:
         for c in clients
     }
     return {client: found for client, found in marks.items() if found}
+
+
+def marks_over(rounds: Sequence[RoundReport]) -> dict[str, dict[int, Marks]]:
+    """Return the marks of every client that stands out, by round.
+
+    To oppose the others counts only in more than half of a client's measured rounds: where labels
+    differ, an honest client opposes a step now and then, and one that turns its updates round does
+    so in all.
+    """
+    marks = defaultdict[str, dict[int, Marks]](dict)
+    measured = Counter(
+        entry.client for round_ in rounds for entry in round_.clients if entry.cosine is not None
+    )
+    for round_ in rounds:
+        for client, found in marks_of(round_).items():
+            marks[client][round_.number] = found
+    for client, own in marks.items():
+        against = sum(found.cosine is not None for found in own.values())
+        if 2 * against <= measured[client]:
+            kept = {number: replace(found, cosine=None) for number, found in own.items()}
+            marks[client] = {number: found for number, found in kept.items() if found}
+    return {client: own for client, own in marks.items() if own}
 
 
 def _longer(clients: Sequence[ClientRound]) -> dict[str, float]:
@@ -191,11 +213,9 @@ def standout_notes(rounds: Sequence[RoundReport]) -> list[Note]:
 
     The last note names clients that do not stand out, but are often left out by the rule.
     """
-    marks = defaultdict[str, dict[int, Marks]](dict)
+    marks = marks_over(rounds)
     departed = defaultdict[str, set[int]](set)
     for round_ in rounds:
-        for client, found in marks_of(round_).items():
-            marks[client][round_.number] = found
         for entry in round_.clients:
             if entry.departures:
                 departed[entry.client].add(round_.number)

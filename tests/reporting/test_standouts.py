@@ -176,6 +176,34 @@ class TestLeftOut:
         assert told <= 10  # of 1000 clients, each by chance with at most 1 %
 
 
+class TestOpposing:
+    def rounds(self, against: set[int], of: int = 5) -> list[RoundReport]:
+        cosines = [{3: -0.6} if number in against else {} for number in range(1, of + 1)]
+        return [
+            round_of([participation(i, cosine=own.get(i, 0.5)) for i in range(9)], number)
+            for number, own in enumerate(cosines, 1)
+        ]
+
+    def test_now_and_then_is_what_honest_clients_with_other_labels_do(self) -> None:
+        assert set(marks_of(self.rounds({4})[3])) == {"3"}
+        assert standout_notes(self.rounds({4})) == []
+        assert standout_notes(self.rounds({3, 5})) == []
+
+    @pytest.mark.parametrize(("against", "of"), [({1}, 1), ({1, 2}, 2), ({1, 3, 4}, 5)])
+    def test_in_most_rounds_is_told(self, against: set[int], of: int) -> None:
+        (note,) = standout_notes(self.rounds(against, of))
+        assert note.text.startswith("client 3 stands out: it opposes the step of the others")
+
+    def test_does_not_hide_what_else_stands_out(self) -> None:
+        rounds = self.rounds({4})
+        far = [replace(c, norm=20.0) if c.client == "3" else c for c in rounds[3].clients]
+        rounds[3] = round_of(far, 4)
+        (note,) = standout_notes(rounds)
+        assert note.text == (
+            "client 3 stands out: its update is 20 times as long as the median (round 4)"
+        )
+
+
 class TestNotes:
     def test_are_one_a_client_however_many_rounds(self) -> None:
         rounds = [

@@ -30,6 +30,7 @@ from fedcli.formats.partition import PartitionFile, ShardFile
 from fedcli.formats.records import FileRecord, encode
 from fedcli.formats.telemetry import EpochFigures, Telemetry
 from fedcli.plan import Plan
+from fedcli.plan.rule import resolve
 from fedcli.run import Run
 from fedcli.run.info import DatasetInfo, ModelInfo, RunInfo
 from fedcli.run.round import Round
@@ -53,7 +54,7 @@ def make_run(root: Path, algorithm: str, alpha: float, seed: int, size: tuple[in
         origin={"step": "partition", "scheme": "dirichlet", "parameters": {"alpha": alpha}},
     )
     run = Run.create(root, info)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([seed, ALGORITHMS.index(algorithm), round(10 * alpha)])
     write_partition(run, alpha, rng)
     base = save(run.round(0).global_model, WEIGHTS, Metadata(Kind.GLOBAL, run.id, round=0))
     for number in range(1, size[1] + 1):
@@ -88,7 +89,7 @@ def write_round(run: Run, round_: Round, base: str, rng: np.random.Generator) ->
         put(round_.telemetry(client), telemetry(client, round_.number, sha256, rng))
     made = Metadata(Kind.GLOBAL, run.id, round=round_.number, base=base, updates=updates)
     sha256 = save(round_.global_model, WEIGHTS, made)
-    put(round_.manifest, manifest(round_.number, updates, base, sha256, rng))
+    put(round_.manifest, manifest(run, round_.number, updates, base, sha256, rng))
     put(round_.evaluation, evaluation(round_.number, sha256, rng))
     return sha256
 
@@ -114,20 +115,20 @@ def telemetry(client: str, number: int, sha256: str, rng: np.random.Generator) -
 
 
 def manifest(
-    number: int, updates: dict[str, str], base: str, made: str, rng: np.random.Generator
+    run: Run, number: int, updates: dict[str, str], base: str, made: str, rng: np.random.Generator
 ) -> Manifest:
-    weight = 1 / len(updates)
+    rule, weight = resolve(run.info.plan.aggregate), 1 / len(updates)
     accepted = [
         Contribution(client, sha256, 450, weight, 45_000, number, *map(float, 1 + rng.random(3)))
         for client, sha256 in updates.items()
     ]
     return Manifest(
         round=number,
-        strategy="fedavg",
-        reduce="mean",
-        server_optimizer="sgd",
-        weighting="examples",
-        options={"server_lr": 1.0, "server_momentum": 0.0},
+        strategy=rule.strategy,
+        reduce=rule.reduce,
+        server_optimizer=rule.server_optimizer,
+        weighting=rule.weighting,
+        options=dict(rule.options),
         base=base,
         global_model=made,
         server_state=None,

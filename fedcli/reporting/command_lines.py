@@ -20,13 +20,13 @@ _HALF = (0.5,)  # mean of pixels, if nothing else is asked for
 
 def command_lines(
     info: RunInfo,
-    root: str,
+    name: str,
     shared: Mapping[str, Any],
     last: RoundReport | None,
     *,
     evaluated: bool,
 ) -> tuple[str, ...]:
-    """Return the command that makes the run at ``root``, and those of each of its rounds.
+    """Return the command that makes a run called ``name``, and those of each of its rounds.
 
     ``shared`` are the options in which all clients left the plan; ``last`` is the latest round,
     whose rule may have. Words in capitals stand for what a run does not know: where files are.
@@ -40,7 +40,7 @@ def command_lines(
         ["aggregate", *_rule(info, last), *(["--key", "FILE"] if info.coordinator else [])],
         *([["evaluate", *data, *model]] if evaluated else []),
     )
-    return tuple(_line(words, root) for words in (_make(info), *rounds))
+    return tuple(_line(words, name) for words in (_make(info), *rounds))
 
 
 def _changed(shared: Mapping[str, Any]) -> Iterator[str]:
@@ -62,9 +62,9 @@ def _rule(info: RunInfo, last: RoundReport | None) -> Iterator[str]:
         yield from option_words({k: v for k, v in used.items() if v != planned.get(k)})
 
 
-def _line(words: Sequence[str], root: str) -> str:
+def _line(words: Sequence[str], name: str) -> str:
     step, *rest = words
-    return shlex.join(["fedcli", step, "--run", root, *rest])
+    return shlex.join(["fedcli", step, "--run", name, *rest])
 
 
 def _has_data(info: RunInfo) -> bool:

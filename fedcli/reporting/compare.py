@@ -8,6 +8,7 @@ from statistics import fmean
 from fedcli.evaluation.intervals import Interval, bootstrap_intervals
 from fedcli.formats.evaluation import Score
 from fedcli.reporting.fairness import fairness
+from fedcli.reporting.grouping import same_seed_notes
 from fedcli.reporting.headline import headline
 from fedcli.reporting.methods import methods_of
 from fedcli.reporting.metric import METRICS, Metric, chance
@@ -39,6 +40,7 @@ def compare(
     """
     subject = headline([run.rounds for run in runs])
     notes = [*_on_headline(runs, subject, metric), *_comparable(runs)]
+    notes += same_seed_notes(runs) if len(runs) > 2 and not group_by else ()
     notes += _majorities(runs, subject) if metric.name == "accuracy" else ()
     rows = [_summary(run, subject, metric) for run in runs]
     if len(runs) == 1:

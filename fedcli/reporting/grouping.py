@@ -1,15 +1,16 @@
 """Which runs are repetitions of one method, and what a method is called."""
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 from fedcli.errors import UsageError
-from fedcli.reporting.model import RunReport
+from fedcli.reporting.model import Note, RunReport
 from fedcli.reporting.training import value_named
+from fedcli.reporting.words import named
 from fedcli.text import printable
 
 RUN = "run"  # --group-by run: every run by itself
@@ -36,7 +37,8 @@ class Group:
 def grouped(runs: Runs, group_by: Sequence[str] = ()) -> list[Group]:
     """Return runs that were made alike together, in the order of their first ones.
 
-    ``group_by`` is as in ``methods_of``. Raises ``UsageError`` for an option that no run has.
+    ``group_by`` is as in ``methods_of``. Without it, runs that have a seed in common stay apart:
+    they are no repetitions. Raises ``UsageError`` for an option that no run has.
     """
     _check_keys(runs, group_by)
     keys = () if RUN in group_by else group_by
@@ -44,7 +46,35 @@ def grouped(runs: Runs, group_by: Sequence[str] = ()) -> list[Group]:
     for i, run in enumerate(runs):
         made = _text(_options(run, keys))
         groups[f"{i} {made}" if RUN in group_by else made].append(run)
-    return _named(list(groups.values()), keys)
+    found = list(groups.values())
+    return _named(found if keys else list(_repetitions(found)), keys)
+
+
+def _repetitions(groups: Iterable[Runs]) -> Iterator[Runs]:
+    for runs in groups:
+        if _same_seeds(runs):
+            yield from ([run] for run in runs)
+        else:
+            yield runs
+
+
+def same_seed_notes(runs: Runs) -> list[Note]:
+    """Say which runs were not taken together since they have the same seeds."""
+    alike = defaultdict[str, list[RunReport]](list)
+    for run in runs:
+        alike[_text(run.recipe.options)].append(run)
+    return [
+        Note(
+            f"{named('run', [run.label for run in group])} were made alike, but some have the same"
+            " seeds: they are not taken as repetitions of one method"
+        )
+        for group in alike.values()
+        if len(group) > 2 and _same_seeds(group)
+    ]
+
+
+def _same_seeds(runs: Runs) -> bool:
+    return len({_text(run.recipe.seeds) for run in runs}) < len(runs)
 
 
 def _check_keys(runs: Runs, group_by: Sequence[str]) -> None:
@@ -124,9 +154,10 @@ def _labels(groups: Sequence[Runs], options: Sequence[Options], keys: Sequence[s
         ", ".join(filter(None, (_words(one, key, keys, options) for key in keys))) or _whole(runs)
         for one, runs in zip(options, groups, strict=True)
     ]
+    taken = Counter(labels)
     return [
-        f"{label} #{labels[:i].count(label) + 1}" if labels.count(label) > 1 else label
-        for i, label in enumerate(labels)
+        label if taken[label] == 1 else runs[0].label if len(runs) == 1 else f"{label} #{i + 1}"
+        for i, (label, runs) in enumerate(zip(labels, groups, strict=True))
     ]
 
 
@@ -137,10 +168,8 @@ def _words(one: Options, key: str, keys: Sequence[str], options: Sequence[Option
         return "centralised" if one.get(key) else "federated"
     if key not in one:
         return "" if _is_of_others(key, one, keys, options) else f"no {name}"
-    if one[key] is True:
-        return name
-    text = printable(_short(one[key]), _LONGEST)
-    return text if key in _SPEAKING else f"{name} {text}"
+    text = printable(short_value(one[key]), _LONGEST)
+    return name if one[key] is True else text if key in _SPEAKING else f"{name} {text}"
 
 
 def _is_of_others(key: str, one: Options, keys: Sequence[str], options: Sequence[Options]) -> bool:
@@ -150,9 +179,12 @@ def _is_of_others(key: str, one: Options, keys: Sequence[str], options: Sequence
     return all(key not in other for other in alike)
 
 
-def _short(value: Any) -> str:
+def short_value(value: Any) -> str:
+    """Write the value of an option; a digest is cut."""
+    if value is True:
+        return "yes"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_short(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {short_value(item)}" for key, item in value.items())
     text = value_named(value)
     return text[:_DIGEST] if len(text) == 64 and text.isalnum() else text
 

@@ -16,6 +16,8 @@ from fedcli.formats.telemetry import EpochFigures
 from fedcli.reporting.metric import METRICS, Metric
 from fedcli.reporting.words import model_named
 
+_FEW = 4  # runs, of which each is described on its own
+
 
 @dataclass(frozen=True)
 class Note:
@@ -440,6 +442,11 @@ class Report:
     attainments: tuple[Attainment, ...] = ()
     fairness: tuple[Fairness, ...] = ()
     methods: tuple[Method, ...] = ()
+
+    @property
+    def in_detail(self) -> bool:
+        """Whether each run has tables of its own: there are few, and none repeats another."""
+        return len(self.runs) <= _FEW and len(self.methods) == len(self.runs)
 
     @property
     def judged_by(self) -> Metric:

@@ -1,15 +1,19 @@
 """Notes on a run: what is missing from its report, and the command that would add it."""
 
+from collections.abc import Sequence
+
 from fedcli.formats.partition import PartitionFile
 from fedcli.reporting.absences import absence_notes
 from fedcli.reporting.model import Note, RoundReport, RunReport
 from fedcli.reporting.rules import rule_notes
 from fedcli.reporting.standouts import standout_notes
 from fedcli.reporting.training import bound_notes, departure_notes
-from fedcli.reporting.words import rounds_named
+from fedcli.reporting.words import counted, named, rounds_named
 from fedcli.run import Run
 from fedcli.run.next_command import evaluate_command, train_command
 from fedcli.run.sampling import sampled_clients
+
+_NOTES = 12  # on many runs together
 
 
 def notes_on(run: Run, report: RunReport, partition: PartitionFile | None) -> tuple[Note, ...]:
@@ -26,6 +30,25 @@ def notes_on(run: Run, report: RunReport, partition: PartitionFile | None) -> tu
         *_incomplete(report),
         *absence_notes(report.complete_rounds()),
     )
+
+
+def merged_notes(runs: Sequence[RunReport]) -> list[Note]:
+    """Return each note once, with the runs that it is on, and the command of a single run."""
+    found: dict[str, tuple[list[str], Note]] = {}
+    for run in runs:
+        for note in run.notes:
+            found.setdefault(note.text, ([], note))[0].append(run.label)
+    notes = [
+        Note(f"{_who(labels)}: {text}", note.command if len(labels) == 1 else None)
+        for text, (labels, note) in found.items()
+    ]
+    if more := notes[_NOTES:]:
+        notes[_NOTES:] = [Note(f"{counted(len(more), 'more note')}: see --details")]
+    return notes
+
+
+def _who(labels: Sequence[str]) -> str:
+    return labels[0] if len(labels) == 1 else named("run", labels)
 
 
 def _centralised(report: RunReport, partition: PartitionFile | None) -> list[Note]:

@@ -62,11 +62,11 @@ def recipe_of(
     return Recipe(
         versions=machines.versions,
         hardware=machines.hardware,
-        commands=command_lines(info, str(run.root), shared, last, evaluated=evaluated),
+        commands=command_lines(info, run.root.resolve().name, shared, last, evaluated=evaluated),
         data=_known(_data(info)),
         model=_known(_model(info)),
         partition=_known(_partition(info, partition)),
-        train=_known({**info.plan.train.resolved().as_json(), **shared}),
+        train=_known(_training(info, shared)),
         aggregate=_known(_aggregation(info, trained)),
         seeds=_known(_seeds(info)),
         departures=tuple(_departures(trained, shared)),
@@ -124,6 +124,13 @@ def _aggregation(info: RunInfo, trained: Sequence[RoundReport]) -> dict[str, Any
     earlier = tuple(f"{rule} in {rounds_named(when)}" for rule, when in numbers.items())
     rule = {key: getattr(ruled[-1], key) for key in _RULE}
     return {**rule, **ruled[-1].options, **chosen, "other_rules": earlier}
+
+
+def _training(info: RunInfo, shared: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of training, first the algorithm and what belongs to it."""
+    plan = info.plan.train.resolved()
+    own = {"algorithm": plan.algorithm, **plan.algorithm_options}
+    return {**own, **plan.as_json(), **shared}
 
 
 def _seeds(info: RunInfo) -> dict[str, Any]:

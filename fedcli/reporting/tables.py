@@ -271,12 +271,24 @@ def heterogeneity_table(runs: Sequence[RunReport]) -> Table:
     return tabulate("How the clients' examples differ", _RUN, columns, rows, keep_empty=True)
 
 
+def judged_tables(report: Report) -> tuple[Table, Table]:
+    """Return what the target took, and how evenly clients are served; both may have no rows."""
+    return attainments_table(report), fairness_table(report)
+
+
 def shared_tables(report: Report) -> list[Table]:
     """Return the tables that a document shows of all runs together, below the summary."""
     first, *rest = class_tables(report.runs, report.headline)
     evaluations = evaluations_table(report.runs, report.judged_by)
-    judged = (intervals_table(report), attainments_table(report), fairness_table(report))
-    tables = [*judged, first, *rest, evaluations, heterogeneity_table(report.runs)]
+    judged = judged_tables(report)
+    tables = [
+        intervals_table(report),
+        *judged,
+        first,
+        *rest,
+        evaluations,
+        heterogeneity_table(report.runs),
+    ]
     return [table for table in tables if table.rows]
 
 

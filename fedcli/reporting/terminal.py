@@ -12,18 +12,24 @@ from rich.text import Text
 
 from fedcli.reporting.client_tables import clients_table, participation_table, updates_table
 from fedcli.reporting.layout import UNKNOWN, CellKind, Table, first_rows, has_values, thinned
+from fedcli.reporting.method_tables import (
+    differences_table,
+    method_rounds_tables,
+    methods_table,
+    recipe_table,
+    seeds_table,
+)
 from fedcli.reporting.metric import METRICS, Metric
-from fedcli.reporting.model import Note, Report, RunReport, Subject
+from fedcli.reporting.model import Method, Note, Report, RunReport
+from fedcli.reporting.notes import merged_notes
 from fedcli.reporting.sparkline import curve
 from fedcli.reporting.tables import (
     RUN_WIDTH,
-    attainments_table,
     class_tables,
     evaluations_table,
-    fairness_table,
     heterogeneity_table,
+    judged_tables,
     rounds_table,
-    shown_rounds,
     side_by_side,
     summary_table,
     times_table,
@@ -33,27 +39,61 @@ from fedcli.text import printable
 
 _ROWS = 20
 _ROWS_OF_MANY = 10
+_ROUNDS = 4  # of methods, whose figures take the room of two
 _COLUMNS = 4  # runs side by side in one table
 _WIDTH = 80
 
 
-def render(report: Report) -> list[RenderableType]:
-    """Return what a terminal shows of a report, from the top down."""
-    parts: list[RenderableType] = [*map(_heading, report.runs), Text()]
-    parts += [_draw(summary_table(report)), *_notes(report.notes), *_curves(report)]
-    parts += [_draw(table) for table in _judged(report) if table.rows]
+def render(report: Report, *, details: bool = False) -> list[RenderableType]:
+    """Return what a terminal shows of a report, from the top down.
+
+    Many runs, and repetitions, are compared as methods; their own tables follow with ``details``.
+    """
+    if report.in_detail:
+        return [*_by_run(report), *_notes_of_runs(report.runs)]
+    if details:
+        return [*_by_method(report), *_by_run(report), *_notes_of_runs(report.runs)]
+    return [*_by_method(report), *_notes(merged_notes(report.runs)), *_more(report)]
+
+
+def _by_method(report: Report) -> Iterator[RenderableType]:
+    runs, methods = len(report.runs), len(report.methods)
+    yield Text(f"{counted(runs, 'run')} of {counted(methods, 'method')}", style="bold")
+    yield Text()
+    yield _draw(methods_table(report))
+    yield from _notes(report.notes)
+    tables = (differences_table(report), seeds_table(report), *judged_tables(report))
+    yield from (_draw(table) for table in tables[:2] if table.rows)
+    yield from _curves(report)
+    yield from (_draw(table) for table in method_rounds_tables(report, _ROUNDS))
+    yield from (_draw(table) for table in tables[2:] if table.rows)
+
+
+def _by_run(report: Report) -> Iterator[RenderableType]:
+    yield from map(_heading, report.runs)
+    yield Text()
+    yield _draw(summary_table(report))
+    if report.in_detail:
+        yield from _notes(report.notes)
+        yield from _curves(report)
+        yield from (_draw(table) for table in judged_tables(report) if table.rows)
     groups = [report.runs[i : i + _COLUMNS] for i in range(0, len(report.runs), _COLUMNS)]
     for runs in groups:
-        parts += [_draw(table) for table in _common_tables(report, runs) if has_values(table)]
-    parts += [_draw(table) for table in _clients_tables(report.runs)]
-    for run in report.runs:
-        parts += _notes(run.notes, run.label if len(report.runs) > 1 else "")
-    return parts
+        yield from (_draw(table) for table in _common_tables(report, runs) if has_values(table))
+    yield from (_draw(table) for table in _clients_tables(report.runs))
+    if len(report.runs) == 1:
+        yield _draw(recipe_table(report.runs[0], commands=False))
+    elif report.in_detail:
+        yield _draw(differences_table(report))
 
 
-def _judged(report: Report) -> Iterator[Table]:
-    yield attainments_table(report)
-    yield fairness_table(report)
+def _notes_of_runs(runs: Sequence[RunReport]) -> Iterator[RenderableType]:
+    for run in runs:
+        yield from _notes(run.notes, run.label if len(runs) > 1 else "")
+
+
+def _more(report: Report) -> Iterator[RenderableType]:
+    yield Text(f"tables of each of the {len(report.runs)} runs: --details", style="dim")
 
 
 def _common_tables(report: Report, runs: Sequence[RunReport]) -> Iterator[Table]:
@@ -94,17 +134,17 @@ def _curves(report: Report) -> Iterator[RenderableType]:
 
 
 def _curve(report: Report, metric: Metric) -> Iterator[RenderableType]:
-    series = [_series(run, report.headline, metric) for run in report.runs]
+    series = [_means(method, metric) for method in report.methods]
     known = [value for values in series for value in values if value is not None]
     if len(known) < 2:
         return
     grid = RichTable.grid(padding=(0, 1))
     for _ in range(4):
         grid.add_column(no_wrap=True)
-    for run, values in zip(report.runs, series, strict=True):
+    for method, values in zip(report.methods, series, strict=True):
         own = [value for value in values if value is not None]
         first, last = (metric.show(own[i]) if own else UNKNOWN for i in (0, -1))
-        name = printable(run.label) if len(report.runs) > 1 else metric.axis
+        name = printable(method.label) if len(report.runs) > 1 else metric.axis
         line = Text(curve(values, min(known), max(known)), style="cyan")
         label = Text(_folded(name, RUN_WIDTH))
         grid.add_row(label, Text(first), line, Text(last, style="bold"))
@@ -113,11 +153,9 @@ def _curve(report: Report, metric: Metric) -> Iterator[RenderableType]:
     yield Padding(grid, (0, 0, 1, 0), expand=False)
 
 
-def _series(run: RunReport, headline: Subject | None, metric: Metric) -> list[float | None]:
-    if headline is None:
-        return []
-    rounds = shown_rounds(run, headline)
-    return [metric.of(round_.score(headline)) for round_ in rounds]
+def _means(method: Method, metric: Metric) -> list[float | None]:
+    spreads = [round_.scores.get(metric.name) for round_ in method.rounds]
+    return [one.mean if one else None for one in spreads]
 
 
 def _folded(text: str, width: int) -> str:

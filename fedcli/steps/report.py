@@ -26,6 +26,7 @@ def report(
     metric: str = "accuracy",
     target: float | None = None,
     group_by: Sequence[str] = (),
+    details: bool = False,
     html: Path | None = None,
     markdown: Path | None = None,
     csv: Path | None = None,
@@ -40,7 +41,8 @@ def report(
     Runs are called by ``labels``, in the same order, or else by their directories. The same runs
     give the same bytes in every file; a file that holds them already is left as it is. ``metric``
     is a name in ``METRICS``: what the runs are judged by, and ``target`` a value of it to reach.
-    ``group_by`` is as in ``methods_of``.
+    ``group_by`` is as in ``methods_of``; with ``details``, the Markdown has a section on each run
+    also where many are compared.
 
     A file of a run that cannot be used is left out, and a note names it. Raises ``UsageError``
     unless there is one label per run, for an unknown metric or option to group by, and for an
@@ -64,7 +66,7 @@ def report(
             path=runs[0].root,
         )
     result = compare(collected, judged_by, target, group_by)
-    _write(result, html, markdown, csv, parquet, progress)
+    _write(result, html, markdown, csv, parquet, progress, details=details)
     if trackers := [*_trackers(tensorboard, mlflow, wandb_offline)]:
         _track(result, trackers, progress)
     return result
@@ -99,6 +101,8 @@ def _write(
     csv: Path | None,
     parquet: Path | None,
     progress: Progress,
+    *,
+    details: bool,
 ) -> None:
     if html:
         from fedcli.reporting.page import to_html
@@ -107,7 +111,7 @@ def _write(
     if markdown:
         from fedcli.reporting.markdown import to_markdown
 
-        _put(markdown, to_markdown(report).encode(), progress)
+        _put(markdown, to_markdown(report, details=details).encode(), progress)
     if csv:
         from fedcli.reporting.tidy import to_csv
 

@@ -152,6 +152,13 @@ def test_another_rule_in_earlier_rounds_is_another_method(tmp_path: Path) -> Non
     assert "median in round 1" in found.methods[1].label
 
 
+def test_runs_of_the_same_seed_are_no_repetitions(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, seed=seed) for name, seed in (("a", 0), ("b", 0), ("c", 1))]
+    found = report(runs)
+    assert labels(found) == ["a", "b", "c"]
+    assert any("have the same seeds" in note.text for note in found.notes)
+
+
 class TestGroupBy:
     def test_options_merges_what_differs_in_others(self, product: list[Run]) -> None:
         found = report(product, group_by=["algorithm"])

@@ -552,7 +552,7 @@ class TestTerminal:
     def test_fits_80_columns_and_cuts_no_figure(self, tmp_path: Path, count: int) -> None:
         names = [f"fedavg-cifar10-dirichlet-{n}" for n in range(count)]
         runs = [make_run(tmp_path / name, classes=HOSTILE) for name in names]
-        text = terminal_text(report(runs))
+        text = terminal_text(report(runs), details=True)
         assert max(map(len, text.splitlines())) <= 80
         assert "…" not in text
         assert "\x1b" not in text
@@ -705,7 +705,8 @@ def test_markdown_keeps_its_columns_whatever_the_names(tmp_path: Path) -> None:
     run = make_run(tmp_path / "r", classes=HOSTILE)
     text = to_markdown(report([run]))
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
-    assert len(tables) == 7  # summary, intervals, classes, evaluations, rounds, updates, clients
+    # summary, intervals, classes, evaluations, rounds, updates, clients, how it was made
+    assert len(tables) == 8
     for table in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
     assert "<script>" not in text

@@ -8,10 +8,10 @@ from fedcli.reporting.model import Report
 from fedcli.reporting.terminal import render
 
 
-def terminal_text(found: Report, width: int = 80) -> str:
+def terminal_text(found: Report, width: int = 80, *, details: bool = False) -> str:
     """What a terminal of this width shows of a report."""
     stream = io.StringIO()
     console = Console(width=width, file=stream, highlight=False, markup=False)
-    for part in render(found):
+    for part in render(found, details=details):
         console.print(part, soft_wrap=isinstance(part, str))  # as cli.output does
     return stream.getvalue()

@@ -41,6 +41,11 @@ def report(
         " (default: all but the seeds).",
         metavar="KEYS",
     ),
+    details: bool = typer.Option(
+        False,
+        "--details",
+        help="Show the tables of each run also where many are compared, or repetitions.",
+    ),
     html: Path | None = typer.Option(
         None,
         "--html",
@@ -114,6 +119,7 @@ def report(
             metric=metric,
             target=target,
             group_by=[key.strip() for key in group_by.split(",")] if group_by else (),
+            details=details,
             html=html,
             markdown=None if markdown == _STDOUT else markdown,
             csv=None if csv == _STDOUT else csv,
@@ -123,4 +129,4 @@ def report(
             wandb_offline=wandb_offline,
             progress=output,
         )
-        show(result, to_stdout[0] if to_stdout else None, output)
+        show(result, to_stdout[0] if to_stdout else None, output, details=details)

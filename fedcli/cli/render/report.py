@@ -1,15 +1,20 @@
 """What ``fedcli report`` prints of its result: tables, JSON, Markdown or CSV."""
 
+from functools import partial
+
 from fedcli.cli.render.output import Output
 from fedcli.reporting.model import Report
 
 
-def show(report: Report, text: str | None, output: Output) -> None:
-    """Print a report: as ``text``, which is ``markdown`` or ``csv``, else as tables or JSON."""
+def show(report: Report, text: str | None, output: Output, *, details: bool = False) -> None:
+    """Print a report: as ``text``, which is ``markdown`` or ``csv``, else as tables or JSON.
+
+    ``details`` adds the tables of each run where runs are compared as methods.
+    """
     if text == "markdown":
         from fedcli.reporting.markdown import to_markdown
 
-        print(to_markdown(report), end="")
+        print(to_markdown(report, details=details), end="")
     elif text == "csv":
         from fedcli.reporting.tidy import to_csv
 
@@ -17,4 +22,4 @@ def show(report: Report, text: str | None, output: Output) -> None:
     else:
         from fedcli.reporting.terminal import render
 
-        output.result(report, render)
+        output.result(report, partial(render, details=details))

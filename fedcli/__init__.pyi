@@ -14,6 +14,8 @@ from fedcli.errors import StorageError as StorageError
 from fedcli.errors import UpdateError as UpdateError
 from fedcli.errors import UsageError as UsageError
 from fedcli.execution.step_arguments import StepOptions as StepOptions
+from fedcli.experiment.sweep import Sweep as Sweep
+from fedcli.experiment.sweep import read_sweep as read_sweep
 from fedcli.formats.checkpoint import Checkpoint as Checkpoint
 from fedcli.models.lora import merged as merged
 from fedcli.partitioning.schemes import Scheme as Scheme
@@ -56,6 +58,8 @@ from fedcli.steps.run import RunResult as RunResult
 from fedcli.steps.run import run_rounds as run_rounds
 from fedcli.steps.status import Status as Status
 from fedcli.steps.status import status as status
+from fedcli.steps.sweep import SweepResult as SweepResult
+from fedcli.steps.sweep import sweep as sweep
 from fedcli.steps.train_client import TrainClientResult as TrainClientResult
 from fedcli.steps.train_client import train_client as train_client
 from fedcli.steps.verify import VerifyResult as VerifyResult

@@ -27,6 +27,7 @@ COMMANDS = (
     "evaluate",
     "report",
     "run",
+    "sweep",
     "status",
     "keygen",
     "verify",

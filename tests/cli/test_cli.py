@@ -22,7 +22,7 @@ LIGHT = ("status", "aggregate", "report", "verify", "inspect")
 
 def test_the_commands_are_those_of_the_design() -> None:
     design = """aggregate check evaluate export gc init inspect keygen partition report run status
-        train-client verify"""
+        sweep train-client verify"""
     assert design.split() == COMMANDS
 
 
@@ -30,11 +30,14 @@ def test_the_commands_are_those_of_the_design() -> None:
 def test_every_command_has_the_common_options(command: str) -> None:
     parameters = command_of(command).params
     options = {name for parameter in parameters for name in parameter.opts}
-    assert {"--run", "-r", "--json", "--quiet", "--debug"} <= options
+    one_run = set() if command == "sweep" else {"--run", "-r"}
+    assert {*one_run, "--json", "--quiet", "--debug"} <= options
     assert all(parameter.help for parameter in parameters)
 
 
-@pytest.mark.parametrize("line", ["--help", *(f"{command} --help" for command in LIGHT), *LIGHT])
+@pytest.mark.parametrize(
+    "line", ["--help", *(f"{command} --help" for command in LIGHT), *LIGHT, *SWEEP]
+)
 def test_light_commands_import_no_torch(line: str, tmp_path: Path) -> None:
     code = f"""
 import sys
@@ -47,6 +50,16 @@ loaded = [n for n in ("torch", "torchvision", "PIL", "matplotlib") if n in sys.m
 print(loaded, file=sys.stderr)
 """
     assert python(code, cwd=tmp_path).err.splitlines()[-1] == "[]"
+
+
+def test_a_sweep_leaves_torch_to_its_steps(tmp_path: Path) -> None:
+    code = """
+import sys
+from fedcli.cli import execute
+execute("sweep --seed 0-1 --model resnet18 --rounds 1 --dry-run".split())
+print("torch" in sys.modules)
+"""
+    assert python(code, cwd=tmp_path).out.splitlines()[-1] == "False"
 
 
 def test_help_needs_no_step_and_no_numpy(tmp_path: Path) -> None:

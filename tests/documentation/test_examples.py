@@ -272,3 +272,33 @@ def test_niid_bench(tmp_path: Path) -> None:
         assert all(client["examples"] >= 10 for client in run["clients"])
     facts = json.loads((tmp_path / "runs" / "fedprox-mu-0.01" / "run.json").read_text())
     assert facts["plan"]["train"]["mu"] == 0.01
+
+
+@pytest.mark.parametrize(("name", "runs"), [("compare.toml", 18), ("niid-bench.toml", 12)])
+def test_the_experiments_are_as_many_runs_as_they_say(name: str, runs: int, tmp_path: Path) -> None:
+    done = fedcli("sweep", ROOT / "examples" / name, "--dry-run", cwd=tmp_path)
+    assert done.status == 0, done.err
+    lines = done.out.splitlines()
+    assert [line.split()[1] for line in lines] == ["partition", "run"] * runs
+    assert len({line.split()[3] for line in lines}) == runs
+    read = [line for line in lines if "--dataset" in line]
+    assert len(read) == len(lines) / 2 / (3 if name == "compare.toml" else 4)  # others copy it
+
+
+def test_the_experiment_of_niid_bench_is_that_of_the_script(tmp_path: Path) -> None:
+    script = (ROOT / "examples" / "niid-bench.sh").read_text()
+    first, second, *_ = fedcli(
+        "sweep", ROOT / "examples" / "niid-bench.toml", "--dataset", "cifar10", "--dry-run",
+        cwd=tmp_path,
+    ).out.splitlines()  # fmt: skip
+    assert "--dataset cifar10" in first
+    assert "--rounds 50 --threads 1 --model simple_cnn:SimpleCNN" in second
+    for option in (
+        "--scheme dirichlet", "--alpha 0.5", "--clients 10", "--min-size 10", "--balance",
+        "--batch-size 64", "--lr 0.01", "--momentum 0.9", "--augment crop,flip",
+    ):  # fmt: skip
+        assert option in script
+        assert option in first
+    assert "--weight-decay 1e-05" in first
+    assert "--weight-decay 1e-5" in script
+    assert "--epochs 10" in first

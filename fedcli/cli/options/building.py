@@ -1,11 +1,12 @@
 """From typed options to what steps take."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedcli.errors import UsageError
-from fedcli.options import Given, declared
+from fedcli.options import NONE, Given, declared
 
 if TYPE_CHECKING:
     from fedcli.partitioning.schemes import Scheme
@@ -52,12 +53,24 @@ def make_plan(file: Path | None, training: Given, aggregation: Given) -> "Plan":
 
     Raises ``UsageError``, also for a rule of aggregation that does not exist.
     """
-    from fedcli.plan import Plan, asks_for_rule, check_halves, read_toml
-    from fedcli.plan.rule import resolve
+    from fedcli.plan import read_toml
 
     values = {} if file is None else read_toml(file)
+    return plan_from(values, str(file), training, aggregation)
+
+
+def plan_from(
+    values: Mapping[str, Any], origin: str, training: Given = NONE, aggregation: Given = NONE
+) -> "Plan":
+    """Build a plan of the tables of a file, and options that win over them.
+
+    Raises what ``make_plan`` does.
+    """
+    from fedcli.plan import Plan, asks_for_rule, check_halves
+    from fedcli.plan.rule import resolve
+
     asked = asks_for_rule(values.get("aggregate", {}))
-    plan = Plan.from_mapping(values, str(file))
+    plan = Plan.from_mapping(values, origin)
     plan = plan.with_options(training, aggregation, rule_asked_for=asked)
     rule = resolve(plan.aggregate, aggregation.keys())
     check_halves(plan.train, rule.server_optimizer)

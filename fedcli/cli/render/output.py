@@ -138,6 +138,12 @@ class Output:
             with contextlib.suppress(OSError, SystemExit):
                 self.log.print(printable(line))
 
+    def draw(self, part: RenderableType) -> None:
+        """Draw a part on standard error, unless ``--quiet``."""
+        if not self.quiet:
+            with contextlib.suppress(OSError, SystemExit):
+                self.log.print(part)
+
     def result(self, result: Any, render: Callable[[Any], list[RenderableType]]) -> None:
         """Print a step's result: as JSON, or as ``render`` draws it."""
         self._stop_bar()

@@ -1,0 +1,67 @@
+"""From a file and typed options to the runs of a sweep, each of them checked."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedcli.cli.options.alternatives import Alternatives
+from fedcli.cli.options.building import make_scheme, make_start, plan_from
+from fedcli.errors import UsageError
+from fedcli.experiment.cases import Case
+from fedcli.experiment.sweep import Sweep, read_sweep
+from fedcli.plan.execution import Execution
+from fedcli.plan.stopping import Stopping
+from fedcli.setup.data_source import DataSource
+
+_NAMED = 3  # cases in a message
+
+
+def checked_sweep(file: Path | None, out: Path | None, typed: Mapping[str, Alternatives]) -> Sweep:
+    """Return the sweep that a file and options ask for.
+
+    Raises what ``read_sweep`` does, and ``UsageError`` for a case that cannot be run.
+    """
+    sweep = read_sweep(file, out, typed)
+    _check(sweep)
+    return sweep
+
+
+def _check(sweep: Sweep) -> None:
+    """Raise ``UsageError`` for cases that cannot be run, with the first reason."""
+    wrong: list[tuple[Case, UsageError]] = []
+    for case in sweep.cases:
+        try:
+            _check_case(sweep, case)
+        except UsageError as error:
+            wrong.append((case, error))
+    if not wrong:
+        return
+    _, first = wrong[0]
+    names = [case.name for case, error in wrong if error.message == first.message]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    hint = first.hint
+    if hint is None and len(names) < len(sweep.cases):
+        hint = "what belongs to some cases alone stands with them in a [[sweep.case]]"
+    where = f" (in {', '.join(names[:_NAMED])}{more})" if len(sweep.cases) > 1 else ""
+    raise first.amended(message=f"{first.message}{where}", hint=hint)
+
+
+def _check_case(sweep: Sweep, case: Case) -> None:
+    """Build what the steps of a case will build. Raises ``UsageError``."""
+    named = {section: _by_name(sweep, section, values) for section, values in case.settings.items()}
+    run = named.get("run", {})
+    if "rounds" not in run:
+        raise UsageError("--rounds: say how many, in [run] or as an option")
+    for key, value in case.settings["run"].items():
+        sweep.sections["run"][key].check(value)
+    DataSource.of(named.get("data", {}))
+    make_scheme(named.get("partition", {}))
+    plans = {section: named.get(section, {}) for section in ("train", "aggregate")}
+    make_start(named.get("model", {}), plan_from(plans, case.name), run.get("seed", 0))
+    Stopping(**sweep.of_run(case, Stopping))
+    Execution(**sweep.of_run(case, Execution))
+
+
+def _by_name(sweep: Sweep, section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    known = sweep.sections[section]
+    return {known[key].name: value for key, value in values.items()}

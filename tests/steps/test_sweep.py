@@ -1,0 +1,236 @@
+"""``sweep``: what it makes, how it resumes, shares, and goes on after failures."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support import warm
+from support.runs import fedcli
+
+from fedcli.cli import execute
+from fedcli.experiment.queue import lock_file
+from fedcli.run import Run
+from fedcli.steps.verify import verify
+from fedcli.storage.holds import hold
+
+EXPERIMENT = """
+[data]
+limit = 80
+[partition]
+clients = 2
+alpha = 0.5
+[model]
+model = "linear"
+[train]
+epochs = 1
+[run]
+rounds = 2
+[sweep]
+algorithm = ["fedavg", "scaffold"]
+seed = "0-1"
+"""
+NAMES = ["fedavg-seed0", "fedavg-seed1", "scaffold-seed0", "scaffold-seed1"]
+SECONDS = re.compile(rb'^ *"seconds": .*\n', re.MULTILINE)
+PATIENCE = 60.0  # seconds within which processes have to be gone
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Every file of the runs, without what tells when and how fast it was made."""
+    files = [path for path in sorted(out.glob("[!.]*/**/*")) if path.is_file()]
+    telemetry = [path for path in files if path.parent.name == "updates" and path.suffix == ".json"]
+    return {
+        str(path.relative_to(out)): SECONDS.sub(b"", path.read_bytes())
+        for path in files
+        if path not in telemetry and path.name != "running.json"
+    }
+
+
+def write(folder: Path, text: str = EXPERIMENT) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "e.toml").write_text(text)
+    return folder
+
+
+def start(folder: Path) -> "subprocess.Popen[str]":
+    """Start a sweep as a shell does in the foreground."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "fedcli", "sweep", "e.toml", "--jobs", "2"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def descendants(pid: int) -> list[int]:
+    threads = Path(f"/proc/{pid}/task").glob("*")
+    children = [int(child) for t in threads for child in (t / "children").read_text().split()]
+    return children + [each for child in children for each in descendants(child)]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while any(map(is_alive, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep that nothing disturbed."""
+    folder = write(tmp_path_factory.mktemp("whole"))
+    done = fedcli("sweep", "e.toml", "--jobs", "2", "--json", cwd=folder)
+    assert done.status == 0, done.err
+    assert [run["name"] for run in done.json["runs"]] == NAMES
+    assert {run["standing"] for run in done.json["runs"]} == {"done"}
+    assert {run["complete"] for run in done.json["runs"]} == {2}
+    assert done.json["runs"][3]["chosen"] == {"train.algorithm": "scaffold", "run.seed": 1}
+    return folder / "e"
+
+
+def test_each_run_is_complete_in_itself(whole: Path) -> None:
+    for name in NAMES:
+        assert verify(whole / name).sound
+        assert Run.open(whole / name).latest_round().evaluation.exists()
+    assert Run.open(whole / "scaffold-seed1").info.plan.train.algorithm == "scaffold"
+    assert Run.open(whole / "scaffold-seed1").info.seed == 1
+
+
+def test_the_commands_of_a_dry_run_are_those_that_are_executed(whole: Path, tmp_path: Path) -> None:
+    write(tmp_path)
+    lines = fedcli("sweep", "e.toml", "--dry-run", cwd=tmp_path).out.splitlines()
+    assert len(lines) == 8
+    assert not (tmp_path / "e").exists()
+    assert "--data-of e/fedavg-seed0" in lines[4]
+    for line in lines:
+        name, *words = shlex.split(line)
+        assert name == "fedcli"
+        assert fedcli(*words, cwd=tmp_path).status == 0
+    assert contents(tmp_path / "e") == contents(whole)
+
+
+def test_a_line_for_an_array_needs_no_other_line(whole: Path, tmp_path: Path) -> None:
+    write(tmp_path)
+    lines = fedcli("sweep", "e.toml", "--print-array", cwd=tmp_path).out.splitlines()
+    assert len(lines) == 4
+    path = f"{warm.folder_of_script() / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(
+        ["sh", "-ec", lines[3]], cwd=tmp_path, env={**os.environ, "PATH": path}, check=True
+    )
+    made, wanted = contents(tmp_path / "e"), contents(whole)
+    assert made == {path: data for path, data in wanted.items() if path.startswith(NAMES[3])}
+
+
+def test_a_killed_sweep_ends_in_the_same_files_when_it_is_repeated(
+    whole: Path, tmp_path: Path
+) -> None:
+    process = start(write(tmp_path))
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "round 1/2 done" in line:
+            break
+    children = descendants(process.pid)
+    process.kill()
+    process.communicate()
+    wait_until_gone(children)
+    assert contents(tmp_path / "e").keys() < contents(whole).keys()
+    done = fedcli("sweep", "e.toml", cwd=tmp_path)
+    assert done.status == 0
+    assert re.search(r"fedavg-seed\d +round 1 of 2", done.err)  # it says where it stood
+    assert "scaffold-seed1" in done.err
+    assert "waiting" in done.err
+    assert contents(tmp_path / "e") == contents(whole)
+    again = fedcli("sweep", "e.toml", cwd=tmp_path)
+    assert again.status == 0
+    assert "/2 done" not in again.err
+    assert again.out.count(" done") >= 4
+
+
+def test_an_interrupt_stops_all_processes(tmp_path: Path) -> None:
+    process = start(write(tmp_path))
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "round 1/2 done" in line:
+            break
+    children = descendants(process.pid)
+    assert children
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    assert not [pid for pid in children if is_alive(pid)]
+    assert "failed" not in err
+
+
+def test_two_sweeps_at_once_do_no_work_twice(whole: Path, tmp_path: Path) -> None:
+    write(tmp_path)
+    both = [start(tmp_path), start(tmp_path)]
+    said = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    rounds = [line for _, err in said for line in re.findall(r"(\S+: round \d+/2) done", err)]
+    assert sorted(rounds) == sorted(f"{name}: round {n}/2" for name in NAMES for n in (1, 2))
+    assert "another process is at it" in said[0][1] + said[1][1]
+    assert contents(tmp_path / "e") == contents(whole)
+
+
+def test_a_failed_run_does_not_stop_the_others(tmp_path: Path) -> None:
+    cases = "[[sweep.case]]\nclients = 2\n[[sweep.case]]\nclients = 500\n"
+    head = EXPERIMENT.partition("[sweep]")[0].replace("clients = 2\n", "").replace("= 2", "= 1")
+    write(tmp_path, head + cases)
+    done = fedcli("sweep", "e.toml", "--json", cwd=tmp_path)
+    assert done.status == 1
+    assert [run["standing"] for run in done.json["runs"]] == ["done", "failed"]
+    assert (
+        "clients500: --clients 500: 80 training examples are too few"
+        in (done.json["error"]["message"])
+    )
+    plain = fedcli("sweep", "e.toml", cwd=tmp_path)
+    assert plain.status == 1
+    assert "error: 1 of 2 runs failed: clients500: --clients 500" in plain.err
+    assert "failed: --clients 500" in plain.out
+
+
+def test_a_run_that_somebody_else_works_on_is_left_to_them(whole: Path, tmp_path: Path) -> None:
+    from fedcli.experiment.queue import Queue
+
+    said: list[str] = []
+    roots = {name: tmp_path / name for name in NAMES}
+    queue = Queue(roots, said.append)
+    held = hold(lock_file(roots[NAMES[0]]))
+    assert held is not None
+    with held:
+        name, mine = queue.take() or ("", held)
+        assert name == NAMES[1]
+        assert said == [f"{NAMES[0]}: another process is at it"]
+        mine.release()
+    assert (queue.take() or ("", None))[0] == NAMES[0]
+
+
+def test_a_case_that_cannot_be_run_is_refused_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["sweep", "--algorithm", "fedavg,fedprox", "--mu", "0.1", "--rounds", "1"]
+    assert execute(words) == 2
+    err = capsys.readouterr().err
+    assert err.splitlines() == [
+        "error: --mu: is not an option of fedavg; it belongs to fedprox, moon (in fedavg)",
+        "hint: what belongs to some cases alone stands with them in a [[sweep.case]]",
+    ]
+    assert execute(["sweep", "--algorithm", "fedavg"]) == 2
+    assert "--rounds: say how many" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

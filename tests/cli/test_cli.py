@@ -35,9 +35,7 @@ def test_every_command_has_the_common_options(command: str) -> None:
     assert all(parameter.help for parameter in parameters)
 
 
-@pytest.mark.parametrize(
-    "line", ["--help", *(f"{command} --help" for command in LIGHT), *LIGHT, *SWEEP]
-)
+@pytest.mark.parametrize("line", ["--help", *(f"{command} --help" for command in LIGHT), *LIGHT])
 def test_light_commands_import_no_torch(line: str, tmp_path: Path) -> None:
     code = f"""
 import sys

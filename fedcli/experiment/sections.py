@@ -17,7 +17,9 @@ class RunSection:
 
     rounds: int = option(10, "Continue until round N is complete.", "N", at_least=1)
     seed: int = option(0, "The seed of the run.", "N", at_least=0)
-    jobs: str = option("auto", "Clients at a time; `auto` suits the machine.", "N|auto")
+    jobs: int | None = option(
+        None, "Clients at a time.", "N", at_least=1, unset="as many as suit the machine"
+    )
     evaluate: bool = option(True, "Score every round's global model.")
     keep_updates: int | None = option(
         None,

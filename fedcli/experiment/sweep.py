@@ -34,13 +34,13 @@ def sweep_sections() -> dict[str, Mapping[str, Declared]]:
 class Sweep:
     """The cases of a sweep, and the folder ``out`` of their runs, each named after its case.
 
-    ``jobs`` says how many clients of all runs train at a time, as in ``[run]``.
+    ``jobs`` says how many clients of all runs train at a time; None: as many as suit the machine.
     """
 
     cases: tuple[Case, ...]
     sections: Sections
     out: Path
-    jobs: str = "auto"
+    jobs: int | None = None
 
     def root(self, case: Case) -> Path:
         """Return the directory of a run."""
@@ -128,10 +128,15 @@ def read_sweep(file: Path | None, out: Path | None = None, typed: Typed = NOTHIN
     """
     experiment = Experiment({}, {}) if file is None else read_experiment(file)
     settings = {"run": {}, **{name: dict(table) for name, table in experiment.settings.items()}}
-    jobs = settings["run"].pop("jobs", "auto")
+    jobs = settings["run"].pop("jobs", None)
     if "state" in settings["run"]:
         raise UsageError(f"{file}: [run] state: each run of a sweep keeps its states in itself")
     origin, folder = ("the command line", _UNNAMED) if file is None else (str(file), file.stem)
     sections = sweep_sections()
     cases = expand(settings, experiment.sweep, sections, origin, typed)
-    return Sweep(cases, sections, out or Path(folder), str(jobs))
+    if any("rounds" not in case.settings["run"] for case in cases):
+        raise UsageError(
+            "--rounds: say how many rounds the runs are to have",
+            hint="rounds = 10 in [run] of the file, or --rounds 10",
+        )
+    return Sweep(cases, sections, out or Path(folder), jobs)

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -302,3 +303,16 @@ def test_the_experiment_of_niid_bench_is_that_of_the_script(tmp_path: Path) -> N
     assert "--weight-decay 1e-05" in first
     assert "--weight-decay 1e-5" in script
     assert "--epochs 10" in first
+
+
+def test_the_experiment_of_niid_bench_runs_on_pictures(tmp_path: Path) -> None:
+    draw_cifar(tmp_path / "pictures")
+    file = ROOT / "examples" / "niid-bench.toml"
+    words = ["sweep", file, "--dataset", "imagefolder:pictures", "--seed", 7, "--out", "runs"]
+    small = ["--limit", 60, "--clients", 2, "--min-size", 1, "--rounds", 1, "--epochs", 1]
+    path = os.pathsep.join([str(ROOT / "examples"), os.environ.get("PYTHONPATH", "")])
+    done = fedcli(*words, *small, cwd=tmp_path, PYTHONPATH=path)
+    assert done.status == 0, done.err
+    names = ["fedavg-seed7", "fedprox-mu0.01-seed7", "scaffold-seed7", "fednova-seed7"]
+    report = report_of(*(f"runs/{name}" for name in names), cwd=tmp_path)
+    assert all(run["model"] == "simple_cnn:SimpleCNN" for run in report["runs"])

@@ -232,5 +232,5 @@ def test_a_case_that_cannot_be_run_is_refused_before_anything_runs(
         "hint: what belongs to some cases alone stands with them in a [[sweep.case]]",
     ]
     assert execute(["sweep", "--algorithm", "fedavg"]) == 2
-    assert "--rounds: say how many" in capsys.readouterr().err
+    assert "--rounds: say how many rounds" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

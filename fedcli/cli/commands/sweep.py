@@ -72,7 +72,7 @@ def sweep(
         "run": running,
     }
     asked = checked_sweep(file, out, typed)
-    at_a_time = parse_jobs(jobs or asked.jobs)
+    at_a_time = asked.jobs if jobs is None else parse_jobs(jobs)
     streams.stop_like_an_interrupt()  # which stops the steps, and keeps the rest
     with Output("sweep", printing) as output:
         if dry_run or print_array:

@@ -50,8 +50,6 @@ def _check_case(sweep: Sweep, case: Case) -> None:
     """Build what the steps of a case will build. Raises ``UsageError``."""
     named = {section: _by_name(sweep, section, values) for section, values in case.settings.items()}
     run = named.get("run", {})
-    if "rounds" not in run:
-        raise UsageError("--rounds: say how many, in [run] or as an option")
     for key, value in case.settings["run"].items():
         sweep.sections["run"][key].check(value)
     DataSource.of(named.get("data", {}))

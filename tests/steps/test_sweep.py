@@ -1,21 +1,31 @@
 """``sweep``: what it makes, how it resumes, shares, and goes on after failures."""
 
+import json
 import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 from support import warm
 from support.runs import fedcli
 
+import fedcli.steps.sweep as sweep_module
 from fedcli.cli import execute
-from fedcli.experiment.queue import lock_file
+from fedcli.execution.local import ForkServer
+from fedcli.experiment.queue import Queue, is_active_elsewhere, lock_file
+from fedcli.experiment.sweep import read_sweep
 from fedcli.run import Run
+from fedcli.run.active_run import RunMark
 from fedcli.steps.verify import verify
 from fedcli.storage.holds import hold
 
@@ -37,6 +47,7 @@ seed = "0-1"
 """
 NAMES = ["fedavg-seed0", "fedavg-seed1", "scaffold-seed0", "scaffold-seed1"]
 SECONDS = re.compile(rb'^ *"seconds": .*\n', re.MULTILINE)
+PRELOAD = ["fedcli.execution.preload"]
 PATIENCE = 60.0  # seconds within which processes have to be gone
 
 
@@ -205,8 +216,6 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path: Path) -> None:
 
 
 def test_a_run_that_somebody_else_works_on_is_left_to_them(whole: Path, tmp_path: Path) -> None:
-    from fedcli.experiment.queue import Queue
-
     said: list[str] = []
     roots = {name: tmp_path / name for name in NAMES}
     queue = Queue(roots, said.append)
@@ -234,3 +243,81 @@ def test_a_case_that_cannot_be_run_is_refused_before_anything_runs(
     assert execute(["sweep", "--algorithm", "fedavg"]) == 2
     assert "--rounds: say how many rounds" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_executed_is_what_a_dry_run_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[list[str]] = []
+
+    class Recorder(ForkServer):
+        def run(self, words: Sequence[str], *others: Any) -> int:
+            launched.append([*words])
+            return super().run(words, *others)
+
+    monkeypatch.chdir(write(tmp_path))
+    monkeypatch.setattr(sweep_module, "starter_for", lambda *models: Recorder(*PRELOAD, *models))
+    asked = read_sweep(Path("e.toml"), typed={"run": {"rounds": [1]}})
+    result = sweep_module.sweep(asked, jobs=2)
+    assert not result.failed
+    made = [words[2:-2] for words in launched if words[1] == "partition"]
+    wanted = [shlex.split(line)[2:] for line in asked.commands() if "fedcli partition" in line]
+    assert sorted(made) == sorted(wanted)
+    trained = [words for words in launched if words[1] == "train-client"]
+    assert len(trained) == len(asked.cases) * 2  # each client once
+    assert sweep_module.survey(asked) == result
+
+
+def test_a_run_that_fedcli_run_continues_is_left_to_it(tiny_run: Run) -> None:
+    assert not is_active_elsewhere(tiny_run.root)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    mark = RunMark(tiny_run.id, 3, socket.gethostname(), os.getppid(), now)
+    mark.write(tiny_run.running_file)
+    assert is_active_elsewhere(tiny_run.root)
+    queue = Queue({"a": tiny_run.root}, lambda line: queue.end())
+    assert queue.take() is None
+    replace(mark, pid=os.getpid()).write(tiny_run.running_file)
+    assert not is_active_elsewhere(tiny_run.root)
+    assert not is_active_elsewhere(tiny_run.root / "nothing")
+
+
+class Probed:
+    """Says which device there is."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.asked: list[str] = []
+
+    def run(self, words: Sequence[str], threads: int | None, out: IO[bytes], err: IO[bytes]) -> int:
+        self.asked.append(words[1])
+        out.write(json.dumps({"device": self.device, "free_memory_bytes": None}).encode())
+        return 0
+
+    def stop(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("device", "typed", "jobs", "at_a_time", "threads"),
+    [
+        ("cpu", {}, None, 4, 1),
+        ("cpu", {"threads": [2]}, None, 2, 2),
+        ("cpu", {}, 2, 2, 2),
+        ("cuda", {}, None, None, None),  # one run after the other, by the memory of the GPU
+        ("cuda", {}, 3, 3, 1),
+    ],
+)
+def test_how_many_clients_train_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    typed: dict[str, Any],
+    jobs: int | None,
+    at_a_time: int | None,
+    threads: int | None,
+) -> None:
+    monkeypatch.setattr(sweep_module, "available_cores", lambda: 4)
+    asked = read_sweep(None, typed={"run": {"rounds": [1], "seed": [0, 1], **typed}})
+    probed = Probed(device)
+    workers, found = sweep_module._workers(asked, probed, jobs)
+    assert (found, workers.threads) == (at_a_time, threads)
+    assert probed.asked == ([] if jobs else ["auto"])

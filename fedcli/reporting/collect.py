@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,16 @@ def _manifest(round_: Round, files: OptionalFiles) -> Manifest | None:
     return None
 
 
-def _shared(kind: type, record: object) -> dict[str, Any]:
+def _shared(kind: Any, record: Any) -> dict[str, Any]:
     """Return the fields of a record of the run that ``kind`` has too; none of None."""
-    names = (field.name for field in fields(kind))
-    return {name: getattr(record, name) for name in names if hasattr(record, name)}
+    return {} if record is None else {n: getattr(record, n) for n in _both(kind, record.__class__)}
+
+
+@cache
+def _both(kind: type[Any], record: type[Any]) -> tuple[str, ...]:
+    """Return the names of the fields that two records have."""
+    other = {field.name for field in fields(record)}
+    return tuple(field.name for field in fields(kind) if field.name in other)
 
 
 def _with_times(report: RoundReport) -> RoundReport:

@@ -238,7 +238,7 @@ def _late_round(update: UpdateRow) -> int | None:
 
 def _kept(update: UpdateRow) -> str | None:
     """Say whether the rule used an update; None in a round where it used all."""
-    if all(client.kept for client in update.round.clients):
+    if not update.round.leaves_out:
         return None
     return "yes" if update.client.kept else "no"
 

@@ -6,6 +6,7 @@ does not hold the value.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
 
@@ -133,6 +134,11 @@ class RoundReport:
     aggregation_seconds: float | None = None
     evaluation_seconds: float | None = None
     scores: tuple[Score, ...] = ()
+
+    @cached_property
+    def leaves_out(self) -> bool:
+        """Whether the rule did not use every update that was accepted."""
+        return not all(client.kept for client in self.clients)
 
     @property
     def clients_in_partials(self) -> int:

@@ -4,9 +4,11 @@ import contextlib
 import copy
 import dataclasses
 import json
+import operator
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -62,23 +64,48 @@ def _json_escape(character: str) -> str:
 
 
 def escaped(value: Any) -> Any:
-    """Return a result whose text is safe to show on a terminal; see ``printable``."""
-    if isinstance(value, Enum):
+    """Return a result whose text is safe to show on a terminal; see ``printable``.
+
+    What is safe already is the same object: a report of many clients has a million values.
+    """
+    if value is None or isinstance(value, int | float | Enum):
         return value
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, Path):
         return Path(printable(str(value)))
     if isinstance(value, Mapping):
-        return {escaped(key): escaped(item) for key, item in value.items()}
+        items = {escaped(key): escaped(item) for key, item in value.items()}
+        return (
+            value if _same(value.keys(), items) and _same(value.values(), items.values()) else items
+        )
     if isinstance(value, list | tuple):
-        return type(value)([escaped(item) for item in value])
+        shown = [escaped(item) for item in value]
+        return value if _same(value, shown) else type(value)(shown)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        shown = copy.copy(value)
-        for f in dataclasses.fields(value):
-            object.__setattr__(shown, f.name, escaped(getattr(value, f.name)))
-        return shown
+        return _escaped_fields(value)
     return value
+
+
+def _escaped_fields(value: Any) -> Any:
+    names = _field_names(value.__class__)
+    before = [getattr(value, name) for name in names]
+    after = [escaped(item) for item in before]
+    if _same(before, after):
+        return value
+    shown = copy.copy(value)
+    for name, item in zip(names, after, strict=True):
+        object.__setattr__(shown, name, item)
+    return shown
+
+
+@cache
+def _field_names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+def _same(before: Iterable[Any], after: Iterable[Any]) -> bool:
+    return all(map(operator.is_, before, after))
 
 
 class _LabelColumn(ProgressColumn):

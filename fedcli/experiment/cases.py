@@ -1,6 +1,7 @@
 """The cases of a sweep: the product of lists of values, and explicit cases."""
 
 import itertools
+import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ Typed = Mapping[str, Mapping[str, Sequence[Any]]]  # several values of each
 NOTHING_TYPED: Typed = MappingProxyType({})
 
 _CASES = "case"
-_MOST_VALUES = 10_000  # of one range, far above the runs of any sweep
+_MOST_CASES = 10_000  # far above the runs of any sweep
 _RANGE = re.compile(r"(\d{1,18})-(\d{1,18})")
 
 
@@ -56,6 +57,9 @@ def expand(
         else:
             fixed[full] = keys.typed(full, values[0])
     _check_separate(explicit, {*lists, *fixed}, keys)
+    count = math.prod(map(len, lists.values())) * max(1, len(explicit))
+    if count > _MOST_CASES:
+        raise UsageError(f"{keys.origin}: {count} cases, expected at most {_MOST_CASES}")
     chosen = [
         {**table, **dict(zip(lists, values, strict=True))}
         for table in explicit or [{}]
@@ -97,12 +101,13 @@ def _tables(sweep: Mapping[str, Any], origin: str) -> Iterator[tuple[int, Mappin
 
 
 def _check_distinct(chosen: Sequence[Mapping[str, Any]], keys: "_Keys") -> None:
-    seen: list[Mapping[str, Any]] = []
+    seen: set[tuple[tuple[str, Any], ...]] = set()
     for one in chosen:
-        if one in seen:
-            what = ", ".join(f"{keys.short(key)} {value}" for key, value in one.items())
-            raise UsageError(f"{keys.origin}: the same case twice: {what}")
-        seen.append(one)
+        what = tuple(sorted(one.items()))
+        if what in seen:
+            words = ", ".join(f"{keys.short(key)} {value}" for key, value in one.items())
+            raise UsageError(f"{keys.origin}: the same case twice: {words}")
+        seen.add(what)
 
 
 def _merged(settings: Settings, chosen: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -205,7 +210,7 @@ def numbers_of(text: str, origin: str) -> list[int]:
         if found is None:
             raise UsageError(f"{origin}: expected numbers such as 0-2 or 0,1,5, found {text!r}")
         first, last = map(int, found.groups())
-        if not first <= last < first + _MOST_VALUES:
-            raise UsageError(f"{origin}: {part.strip()} is not a range of 1 to {_MOST_VALUES}")
+        if not first <= last < first + _MOST_CASES:
+            raise UsageError(f"{origin}: {part.strip()} is not a range of 1 to {_MOST_CASES}")
         numbers += range(first, last + 1)
     return numbers

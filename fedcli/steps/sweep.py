@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from fedcli.errors import FedcliError, StorageError
+from fedcli.errors import ConflictError, FedcliError, StorageError
 from fedcli.execution.jobs import threads_each
 from fedcli.execution.local import Starter, Steps, starter_for
 from fedcli.execution.step_arguments import StepOptions
@@ -175,8 +175,12 @@ class _Execution:
 
     def partition(self, case: Case, source: Path | None = None) -> None:
         """Launch ``fedcli partition``, which finds what is there already."""
-        steps = self._workers.steps(self.sweep.root(case))
-        steps.launch("partition", *self.sweep.partition_words(case, source))
+        root = self.sweep.root(case)
+        try:
+            words = self.sweep.partition_words(case, source)
+            self._workers.steps(root).launch("partition", *words)
+        except ConflictError as error:
+            raise error.amended(hint=f"use another --out, or remove {root}") from None
 
     def _continue(self, case: Case, progress: Progress) -> RunResult:
         """Do what ``fedcli run`` does, in the processes that all runs share."""

@@ -98,6 +98,7 @@ def test_options_win_over_the_file() -> None:
         ({"seed": "0-"}, "[sweep] seed: expected numbers such as 0-2 or 0,1,5, found '0-'"),
         ({"seed": "2-0"}, "2-0 is not a range"),
         ({"seed": "0-99999999999"}, "0-99999999999 is not a range"),
+        ({"seed": "0-999", "lr": [0.1, 1], "mu": [0, 1, 2, 3, 4, 5]}, "12000 cases, expected"),
         ({"augment": ["flip"]}, "[sweep] augment: each value is a list itself, found 'flip'"),
         ({"case": {"lr": 1}}, "expected [[sweep.case]], with two brackets"),
         ({"case": [1]}, "case 1: expected a table, found 1"),

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -213,6 +214,18 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path: Path) -> None:
     assert plain.status == 1
     assert "error: 1 of 2 runs failed: clients500: --clients 500" in plain.err
     assert "failed: --clients 500" in plain.out
+
+
+def test_a_run_of_another_experiment_is_not_touched(whole: Path, tmp_path: Path) -> None:
+    write(tmp_path, EXPERIMENT.replace("[train]\n", "[train]\nlr = 0.5\n"))
+    shutil.copytree(whole, tmp_path / "e")
+    done = fedcli("sweep", "e.toml", "--json", cwd=tmp_path)
+    assert done.status == 1
+    assert {run["standing"] for run in done.json["runs"]} == {"failed"}
+    assert "fedavg-seed0: " in done.json["error"]["message"]
+    assert "there is another run: its --lr is 0.01, not 0.5" in done.json["error"]["message"]
+    assert done.json["error"]["hint"] == "use another --out, or remove e/fedavg-seed0"
+    assert contents(tmp_path / "e") == contents(whole)
 
 
 def test_a_run_that_somebody_else_works_on_is_left_to_them(whole: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def report(
     A file of a run that cannot be used is left out, and a note names it. Raises ``UsageError``
     unless there is one label per run, for an unknown metric or option to group by, and for an
     impossible target; ``NotReadyError`` if no run has anything to report yet; and
-    ``MissingDependencyError`` for ``html`` without matplotlib, ``parquet`` without pyarrow, and a
+    ``MissingDependencyError`` for ``parquet`` without pyarrow, and a
     tracker without its library. ``tensorboard`` and ``wandb_offline`` are directories, ``mlflow``
     is a URI; each has a run once, by its id and label.
     """

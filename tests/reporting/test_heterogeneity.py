@@ -44,7 +44,6 @@ def test_the_figures_are_in_the_tables_and_in_the_csv(tmp_path):
 
 
 def test_they_are_in_the_page(tmp_path):
-    pytest.importorskip("matplotlib")
     from fedcli.reporting.page import to_html
 
     page = to_html(report([with_figures(tmp_path / "skewed")]))

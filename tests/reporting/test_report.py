@@ -1,6 +1,8 @@
 """What a report says of a run directory, whole or not."""
 
+import base64
 import csv
+import hashlib
 import io
 import json
 import re
@@ -655,7 +657,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
 class TestPage:
     def test_needs_nothing_from_elsewhere(self, page: str) -> None:
         elements = Elements(page).found
-        assert {tag for tag, _ in elements}.isdisjoint({"script", "link", "img", "iframe", "b"})
+        assert {tag for tag, _ in elements}.isdisjoint({"link", "img", "iframe", "b"})
+        (policy,) = (found["content"] for tag, found in elements if "http-equiv" in found)
+        script = page[page.rindex("<script>") + 8 : page.rindex("</script>")]
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert policy == (
+            f"default-src 'none'; script-src 'sha256-{digest}';"
+            " style-src 'unsafe-inline'; img-src data:"
+        )
         links = [
             value or ""
             for _, attributes in elements

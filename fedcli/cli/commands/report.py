@@ -49,7 +49,7 @@ def report(
     html: Path | None = typer.Option(
         None,
         "--html",
-        help="Write one self-contained page with plots. Needs matplotlib.",
+        help="Write one self-contained page with charts that needs no network.",
         metavar="FILE",
         rich_help_panel=_FILES,
     ),

@@ -22,6 +22,7 @@ from fedcli.reporting.model import (
     Summary,
 )
 from fedcli.reporting.target import attainment
+from fedcli.reporting.words import runs_named
 from fedcli.text import listed
 
 _SAME = 1e-9
@@ -159,7 +160,7 @@ def _lacking(run: RunReport, metric: Metric, score: Score) -> Note:
 
 def _majorities(runs: Sequence[RunReport], subject: Subject | None) -> list[Note]:
     """Say where an accuracy is no more than the share of the largest class."""
-    notes = []
+    found_in: dict[str, list[str]] = {}
     for run in runs:
         found = run.latest(subject) if subject else None
         if found is None or len(found[1].per_class) < 2:
@@ -168,12 +169,12 @@ def _majorities(runs: Sequence[RunReport], subject: Subject | None) -> list[Note
         share = largest.examples / max(1, sum(one.examples for one in found[1].per_class))
         if abs(found[1].accuracy - share) < _SAME:
             text = (
-                f"{run.label}: the accuracy is the share of the largest class,"
-                f" {largest.name}: a model that always says {largest.name} has it too; see the"
-                " balanced accuracy"
+                f"the accuracy is the share of the largest class, {largest.name}: a model that"
+                f" always says {largest.name} has it too; see the balanced accuracy"
             )
-            notes.append(Note(text + (" and the AUC" if found[1].auc is not None else "")))
-    return notes
+            text += " and the AUC" if found[1].auc is not None else ""
+            found_in.setdefault(text, []).append(run.label)
+    return [Note(f"{runs_named(labels)}: {text}") for text, labels in found_in.items()]
 
 
 def _comparable(runs: Sequence[RunReport]) -> list[Note]:

@@ -40,7 +40,7 @@ def methods_table(report: Report) -> Table:
             lambda method: method.best.get(metric.name),
             _shown(metric),
         ),
-        Column[Method]("communication (MB)", "bytes_total", plus_minus(_megabytes)),
+        Column[Method]("communication (MB)", "bytes_total", _exchanged),
     ]
     rows = ((printable(method.label), method) for method in report.methods)
     note = "mean ± sample standard deviation of the runs" if _is_repeated(report) else ""
@@ -58,6 +58,11 @@ def _mean(heading: str, metric: Metric) -> Column[Method]:
 
 def _shown(metric: Metric) -> Callable[[Spread], str]:
     return plus_minus(metric.show)
+
+
+def _exchanged(found: Spread) -> str:
+    """Write bytes with their deviation, unless all runs exchanged the same."""
+    return plus_minus(_megabytes)(found) if found.std else _megabytes(found.mean)
 
 
 def _megabytes(value: float) -> str:
@@ -210,7 +215,7 @@ def differences_table(report: Report, limit: int = _OPTIONS) -> Table:
     At most ``limit`` options are columns; the note names the others.
     """
     recipes = {run.label: run.recipe for run in report.runs}
-    keys = differing([recipe.options for recipe in recipes.values()])
+    keys = _asked_for_first(list(recipes.values()))
     columns = [_differing(key, recipes) for key in keys[:limit]]
     columns.append(Column("seeds", lambda method: _seeds(method, recipes), kind=CellKind.TEXT))
     rows = ((printable(method.label), method) for method in report.methods)
@@ -218,6 +223,12 @@ def differences_table(report: Report, limit: int = _OPTIONS) -> Table:
     if more := [key.replace("_", " ") for key in keys[limit:]]:
         notes.insert(0, f"they differ in {', '.join(more)} too: see --json")
     return tabulate("How they were made", _METHOD, columns, rows, *notes)
+
+
+def _asked_for_first(recipes: Sequence[Recipe]) -> list[str]:
+    """Return the options that differ; those of the rule, which often follow from others, last."""
+    of_rule = {key for recipe in recipes for key in recipe.aggregate}
+    return sorted(differing([recipe.options for recipe in recipes]), key=of_rule.__contains__)
 
 
 def _differing(key: str, recipes: Mapping[str, Recipe]) -> Column[Method]:

@@ -8,7 +8,7 @@ from fedcli.reporting.model import Note, RoundReport, RunReport
 from fedcli.reporting.rules import rule_notes
 from fedcli.reporting.standouts import standout_notes
 from fedcli.reporting.training import bound_notes, departure_notes
-from fedcli.reporting.words import counted, named, rounds_named
+from fedcli.reporting.words import counted, rounds_named, runs_named
 from fedcli.run import Run
 from fedcli.run.next_command import evaluate_command, train_command
 from fedcli.run.sampling import sampled_clients
@@ -39,16 +39,12 @@ def merged_notes(runs: Sequence[RunReport]) -> list[Note]:
         for note in run.notes:
             found.setdefault(note.text, ([], note))[0].append(run.label)
     notes = [
-        Note(f"{_who(labels)}: {text}", note.command if len(labels) == 1 else None)
+        Note(f"{runs_named(labels)}: {text}", note.command if len(labels) == 1 else None)
         for text, (labels, note) in found.items()
     ]
     if more := notes[_NOTES:]:
         notes[_NOTES:] = [Note(f"{counted(len(more), 'more note')}: see --details")]
     return notes
-
-
-def _who(labels: Sequence[str]) -> str:
-    return labels[0] if len(labels) == 1 else named("run", labels)
 
 
 def _centralised(report: RunReport, partition: PartitionFile | None) -> list[Note]:

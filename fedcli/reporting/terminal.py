@@ -61,7 +61,8 @@ def _by_method(report: Report) -> Iterator[RenderableType]:
     yield Text(f"{counted(runs, 'run')} of {counted(methods, 'method')}", style="bold")
     yield Text()
     yield _draw(methods_table(report))
-    yield from _notes(report.notes)
+    if report.notes:
+        yield from (*_notes(report.notes), Text())
     tables = (differences_table(report), seeds_table(report), *judged_tables(report))
     yield from (_draw(table) for table in tables[:2] if table.rows)
     yield from _curves(report)

@@ -13,6 +13,11 @@ def named(noun: str, names: Sequence[object]) -> str:
     return f"{noun}s {', '.join(map(str, names[:_MOST]))}{more}"
 
 
+def runs_named(labels: Sequence[str]) -> str:
+    """Return ``fedavg``, or ``runs fedavg, fedprox``; a long list is cut."""
+    return labels[0] if len(labels) == 1 else named("run", labels)
+
+
 def counted(number: int, noun: str) -> str:
     """Return ``1 round`` or ``3 rounds``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -135,3 +135,19 @@ def test_the_report_of_one_run_says_how_it_was_made(product: list[Run]) -> None:
     assert "fedprox, mu 0.3" in text
     assert "commands" not in rows
     assert "    fedcli partition --run fedprox-alpha0.1-seed0 " in to_markdown(report([product[6]]))
+
+
+def test_what_was_asked_for_comes_before_the_rule(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / f"r{alpha}", alpha=alpha) for alpha in (0.1, 0.5)]
+    for number in (1, 2, 3):
+        edit_manifest(runs[1].round(number), strategy="median", reduce="median")
+    rows = table(terminal_text(report(runs)), "How they were made")
+    assert rows[0] == ["method", "alpha", "strategy", "reduce", "seeds"]
+    assert rows[2] == ["r0.5", "0.5", "median", "median", "0"]
+
+
+def test_one_note_names_all_runs_that_know_only_the_largest_class(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / f"r{s}", seed=s, accuracies=(0.25, 0.25)) for s in range(3)]
+    notes = [note.text for note in report(runs).notes]
+    assert len(notes) == 1
+    assert notes[0].startswith("runs r0, r1, r2: the accuracy is the share of the largest class")

@@ -17,6 +17,7 @@ _METHOD = Heading("method", CellKind.TEXT, width=30)
 _WHAT = Heading("", CellKind.TEXT)
 _SEEDS = 6  # columns of single runs, above which only their range is shown
 _OPTIONS = 5  # columns of options that differ
+_MOST = 8  # devices, versions of a program, and clients that left the plan
 _LONGEST = 300  # characters of what methods have in common, of one kind
 # What identifies data and inputs is compared, but says little in words.
 _HIDDEN = ("content", "classes", "dtype")
@@ -180,14 +181,20 @@ def recipe_rows(recipe: Recipe, without: Sequence[str] = ()) -> Iterator[tuple[s
         if text := _options(shown, len(recipe.data.get("classes", ()))):
             yield name, text
     if recipe.departures:
-        yield "left the plan", printable("; ".join(recipe.departures))
+        yield "left the plan", printable(_first(recipe.departures, "; "))
     if recipe.versions:
-        found = (f"{name} {' and '.join(which)}" for name, which in recipe.versions.items())
+        found = (f"{name} {_first(which, ' and ')}" for name, which in recipe.versions.items())
         yield "software", printable(", ".join(found))
     if recipe.hardware:
-        yield "hardware", printable("; ".join(recipe.hardware))
+        yield "hardware", printable(_first(recipe.hardware, "; "))
     for command in recipe.commands:
         yield "commands", printable(command)
+
+
+def _first(items: Sequence[str], separator: str) -> str:
+    """Join the first of them, and count the others: every client may have a device of its own."""
+    more = [f"{len(items) - _MOST} more"] if len(items) > _MOST else []
+    return separator.join([*items[:_MOST], *more])
 
 
 def _options(options: Mapping[str, Any], classes: int) -> str:
@@ -201,7 +208,7 @@ def _options(options: Mapping[str, Any], classes: int) -> str:
 
 
 def _option(key: str, value: Any) -> str:
-    if key == "shape":
+    if key == "shape" and isinstance(value, tuple | list):
         return "×".join(map(str, value))
     name = key.replace("_", " ")
     if value is True:

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.reports import terminal_text
 from support.sample_runs import edit_manifest, make_run
 from support.small_runs import small_run
 
 from fedcli.plan import AggregatePlan, Plan, TrainPlan
+from fedcli.reporting.markdown import to_markdown
 from fedcli.run import Run
 from fedcli.run.info import run_id
 from fedcli.steps.aggregate import aggregate
@@ -102,3 +104,22 @@ def test_a_seed_that_splits_data_is_no_option_of_the_method(tmp_path: Path) -> N
 
 def _with_id(values: dict[str, object]) -> dict[str, object]:
     return {**values, "id": run_id(values)}
+
+
+def test_whatever_the_files_of_a_run_say_can_be_shown(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "r", clients=tuple(map(str, range(12))))
+    values = read_json(run.partition_file)
+    odd = {"shape": 5, "classes": None, "algorithm": [{"a": [1, [2]]}], "seed": {"x": 1e308}}
+    write_json(run.partition_file, {**values, "parameters": odd})
+    origin = {"data": [1], "scheme": ["a"], "parameters": {"x y": [[1], {"b": 2}]}, "data_seed": []}
+    info = {**run.info.as_json(), "origin": origin}
+    write_json(run.root / "run.json", _with_id(info))
+    for client in run.info.clients:
+        path = run.round(3).telemetry(client)
+        write_json(path, {**read_json(path), "processor": f"\x1b[31m{client}"})
+    found = report([Run.open(run.root)])
+    text = terminal_text(found)
+    assert "\x1b" not in text
+    assert "\\x1b[31m0" in " ".join(text.split())
+    assert "more" in text.split("hardware")[1]
+    assert to_markdown(found)

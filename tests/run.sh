@@ -1,7 +1,8 @@
 #!/bin/sh
 # All checks, in a virtual environment of their own: lint, format, types, imports, tests, docs,
 # examples. FEDCLI_VENV says where to create it (by default .venv-test in the checkout), PYTHON with
-# which interpreter. FEDCLI_THOROUGH=1 runs every campaign whole; otherwise a sample of it runs.
+# which interpreter. Root on Debian gets Chromium, which the tests of the HTML page need.
+# FEDCLI_THOROUGH=1 runs every campaign whole; otherwise a sample of it runs.
 set -eu
 cd "$(dirname -- "$0")/.."
 venv=${FEDCLI_VENV:-.venv-test}
@@ -10,6 +11,11 @@ if [ ! -x "$venv/bin/python" ]; then
     "${PYTHON:-python3}" -m venv "$venv"
 fi
 "$venv/bin/python" -m pip install --quiet --editable '.[dev]'
+if ! command -v chromedriver >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes \
+        --no-install-recommends chromium chromium-driver; } >/dev/null 2>&1 ||
+        echo "no Chromium: the tests of the page in a browser are skipped" >&2
+fi
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .
 "$venv/bin/mypy"

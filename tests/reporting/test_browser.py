@@ -105,6 +105,21 @@ def test_a_print_shows_folded_sections_on_white(
     assert tab.run(folded) == before
 
 
+@pytest.mark.parametrize("name", ["5 hospitals", "18 runs", "40 runs"])
+def test_every_table_fits_on_paper(tab: Browser, pages: Callable[[str], Path], name: str) -> None:
+    tab.open(pages(name))
+    tab.run(OPEN_ALL)
+    tab.show_as_printed()
+    assert tab.run(OVERLAPS) == []
+    too_wide = tab.run(
+        "return [...document.querySelectorAll('table')]"
+        ".filter((one) => one.getBoundingClientRect().right > innerWidth + 1)"
+        ".map((one) => one.parentNode.ariaLabel + ' ' + one.getBoundingClientRect().right)"
+    )
+    assert too_wide == []
+    assert tab.run("return getComputedStyle(document.querySelector('.tools')).display") == "none"
+
+
 class TestHover:
     def test_shows_the_values_of_all_curves_of_a_round(
         self, tab: Browser, pages: Callable[[str], Path]

@@ -12,6 +12,7 @@ from fedcli.experiment.file import Experiment, read_experiment
 from fedcli.experiment.lines import shell_line, words_of
 from fedcli.experiment.sections import SECTIONS
 from fedcli.options import Declared, declared
+from fedcli.plan.sections import option_words
 
 _MADE = ("data", "partition", "model", "train", "aggregate")  # what partition is told
 _CUT = ("data", "partition")
@@ -88,8 +89,7 @@ class Sweep:
         """Return the words after ``fedcli run --run DIR``."""
         given = {k: v for k, v in case.settings["run"].items() if k not in _SEEDS}
         words = self._words("run", given)
-        own = own_model(case)
-        return words + (["--model", own] if own else [])
+        return words + option_words({"model": own_model(case), "reduce": own_reducer(case)})
 
     def _words(self, section: str, values: Mapping[str, Any]) -> list[str]:
         known = self.sections[section]
@@ -116,7 +116,16 @@ class Sweep:
 
 def own_model(case: Case) -> str | None:
     """Return a user's own network, which the sweep names, or None."""
-    name = case.settings.get("model", {}).get("model")
+    return _own(case, "model", "model")
+
+
+def own_reducer(case: Case) -> str | None:
+    """Return a user's own rule, which the sweep names, or None."""
+    return _own(case, "aggregate", "reduce")
+
+
+def _own(case: Case, section: str, key: str) -> str | None:
+    name = case.settings.get(section, {}).get(key)
     return name if name is not None and ":" in name else None
 
 

@@ -14,7 +14,7 @@ from fedcli.execution.step_arguments import StepOptions
 from fedcli.execution.workers import Workers
 from fedcli.experiment.cases import Case
 from fedcli.experiment.queue import Queue
-from fedcli.experiment.sweep import Sweep, own_model
+from fedcli.experiment.sweep import Sweep, own_model, own_reducer
 from fedcli.plan.execution import Execution
 from fedcli.plan.stopping import Stopping
 from fedcli.progress import Progress, Silence
@@ -185,7 +185,9 @@ class _Execution:
     def _continue(self, case: Case, progress: Progress) -> RunResult:
         """Do what ``fedcli run`` does, in the processes that all runs share."""
         run, given = Run.open(self.sweep.root(case)), case.settings["run"]
+        reducer = own_reducer(case)
         options = StepOptions(
+            aggregation={} if reducer is None else {"reduce": reducer},
             execution=self.sweep.of_run(case, Execution),
             min_clients=given.get("min_clients"),
             exclude=given.get("exclude", ()),

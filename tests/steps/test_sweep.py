@@ -175,10 +175,10 @@ def test_a_killed_sweep_ends_in_the_same_files_when_it_is_repeated(
 
 
 def test_an_interrupt_stops_all_processes(tmp_path: Path) -> None:
-    process = start(write(tmp_path))
+    process = start(write(tmp_path, EXPERIMENT.replace("rounds = 2", "rounds = 50")))
     assert process.stderr is not None
     for line in process.stderr:
-        if "round 1/2 done" in line:
+        if "round 1/50 done" in line:
             break
     children = descendants(process.pid)
     assert children
@@ -334,3 +334,20 @@ def test_how_many_clients_train_at_a_time(
     workers, found = sweep_module._workers(asked, probed, jobs)
     assert (found, workers.threads) == (at_a_time, threads)
     assert probed.asked == ([] if jobs else ["auto"])
+
+
+def test_a_rule_and_a_network_of_ones_own_are_named_to_the_steps(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "def mean(values, shares):\n"
+        "    return shares @ values\n"
+        "def network(num_classes):\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, num_classes))\n"
+    )
+    words = ["--model", "mine:network", "--reduce", "mine:mean", "--seed", "0-1"]
+    small = ["--limit", 60, "--clients", 2, "--epochs", 1, "--rounds", 1]
+    lines = fedcli("sweep", *words, *small, "--dry-run", cwd=tmp_path).out.splitlines()
+    assert lines[1].endswith("--rounds 1 --model mine:network --reduce mine:mean")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = fedcli("sweep", *words, *small, cwd=tmp_path, PYTHONPATH=path)
+    assert done.status == 0, done.err

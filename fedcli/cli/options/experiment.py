@@ -8,7 +8,7 @@ from fedcli.cli.options.alternatives import Alternatives
 from fedcli.cli.options.building import make_scheme, make_start, plan_from
 from fedcli.errors import UsageError
 from fedcli.experiment.cases import Case
-from fedcli.experiment.sweep import Sweep, read_sweep
+from fedcli.experiment.sweep import Sweep, own_reducer, read_sweep
 from fedcli.plan.execution import Execution
 from fedcli.plan.stopping import Stopping
 from fedcli.setup.data_source import DataSource
@@ -55,7 +55,10 @@ def _check_case(sweep: Sweep, case: Case) -> None:
     DataSource.of(named.get("data", {}))
     make_scheme(named.get("partition", {}))
     plans = {section: named.get(section, {}) for section in ("train", "aggregate")}
-    make_start(named.get("model", {}), plan_from(plans, case.name), run.get("seed", 0))
+    named_rule = {"reduce": own_reducer(case)}  # the sweep types it for the steps
+    aggregation = {key: value for key, value in named_rule.items() if value is not None}
+    plan = plan_from(plans, case.name, aggregation=aggregation)
+    make_start(named.get("model", {}), plan, run.get("seed", 0))
     Stopping(**sweep.of_run(case, Stopping))
     Execution(**sweep.of_run(case, Execution))
 

@@ -21,7 +21,8 @@ from fedcli.reporting.tables import shown_rounds
 from fedcli.text import printable
 
 FEW_CLIENTS = 50  # of which each is drawn
-_NAMED = 8  # clients with a curve of their own
+_EACH = 12  # clients, up to which each has a curve of its own
+_NAMED = 8  # clients of more that have one because they stand out
 _FAR = 8  # times the lowest loss, from which the axis is logarithmic
 _CLASSES = 10  # with a histogram each
 _PANELS = {
@@ -160,7 +161,7 @@ def _labels(
 def _norms(run: RunReport) -> list[Line]:
     """Return a curve for each of few clients; of many, those that stand out, and all others."""
     lines = _norm_lines(run)
-    if len(lines) <= _NAMED:
+    if len(lines) <= _EACH:
         return list(lines.values())
     standing_out = marks_over(run.complete_rounds())
     named = [client for client in lines if client in standing_out][:_NAMED]
@@ -192,6 +193,8 @@ def _deciles(values: Sequence[float]) -> list[float]:
 def _rest(norms: Sequence[Line]) -> str:
     if not any(line.lower for line in norms):
         return ""
+    if len(norms) == 1:
+        return " The band holds 80 % of them."
     return " Those that stand out are named; the band holds 80 % of all others."
 
 

@@ -130,6 +130,17 @@ def test_a_page_that_would_be_too_large_says_which_figures_it_lacks() -> None:
     assert len(page.encode()) < 2_000_000
 
 
+@pytest.mark.parametrize(
+    ("clients", "curves", "says"),
+    [(10, 10, ""), (20, 1, "The band holds 80 % of them."), (1, 0, "")],
+)
+def test_of_many_clients_the_norms_are_a_band(clients: int, curves: int, says: str) -> None:
+    page = to_html(made_report(clients=clients))
+    own = page.partition('<figure id="run-1-norms">')[2].split("</figure>")[0]
+    assert own.count('class="curve"') == curves
+    assert says in own
+
+
 def test_long_tables_of_clients_are_cut_and_say_so() -> None:
     page = to_html(made_report(clients=1000, rounds=2))
     assert page.count("900 more; --csv has all") == 2  # updates, clients

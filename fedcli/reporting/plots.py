@@ -1,20 +1,14 @@
-"""Plots by matplotlib, which is imported only when one is drawn.
-
-``svg`` turns the colours of a figure into CSS variables, so that a page shows the same plot in
-light and in dark.
-"""
+"""Plots in files by matplotlib, which is imported only when one is drawn."""
 
 from __future__ import annotations
 
-import html
 import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fedcli.errors import UsageError
-from fedcli.reporting.plot_style import GRID, INK, PAPER, SERIES, drawing, new_figure
+from fedcli.reporting.plot_style import INK, PAPER, SERIES, drawing, new_figure
 from fedcli.storage.atomic import write_bytes
 
 if TYPE_CHECKING:
@@ -244,28 +238,6 @@ def _encode(figure: Figure, kind: str, **options: Any) -> bytes:
     with drawing():
         figure.savefig(data, format=kind, dpi=150, metadata=volatile[kind], **options)
     return data.getvalue()
-
-
-def svg(figure: Figure, name: str, title: str) -> str:
-    """Return a figure as an SVG element for a page, in the page's colours and font.
-
-    ``name`` keeps the ids of several figures of a page apart; ``title`` is its text
-    alternative. The colours are the CSS variables --ink, --grid, --paper and --series-1 … -6.
-    """
-    text = _encode(figure, "svg", transparent=True).decode()
-    text = text[text.index("<svg ") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    variables = {INK: "ink", GRID: "grid", PAPER: "paper"}
-    variables |= {colour: f"series-{i}" for i, colour in enumerate(SERIES, 1)}
-    for colour, variable in variables.items():
-        text = text.replace(f": {colour}", f": var(--{variable})")
-    view = re.search(r'viewBox="[^"]*"', text)
-    label = html.escape(title)
-    opening = (
-        f'<svg role="img" aria-label="{label}" {view[0] if view else ""}><title>{label}</title>'
-    )
-    return opening + text[text.index(">") + 1 :].strip()
 
 
 def check_picture_path(path: Path) -> None:

@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from fedcli.reporting.charts import WIDTH, Chart
 from fedcli.reporting.documents import environment
-from fedcli.reporting.layout import Table, first_rows
+from fedcli.reporting.layout import Table, first_rows, thinned
 from fedcli.reporting.method_tables import (
     differences_table,
     method_rounds_tables,
@@ -24,7 +24,8 @@ from fedcli.text import printable
 
 _ROUNDS = 11  # of methods, side by side
 _OPTIONS = 12  # that differ, as columns
-_ROWS = 100  # of a table with a row for each client
+_ROWS = 100  # of a table
+_ROWS_OF_RUNS = 1600  # of one kind of table, those of all runs together
 _MOST_DRAWN = 700_000  # bytes of charts of single runs, after which a page has no more
 
 
@@ -84,6 +85,12 @@ def _tables(report: Report) -> list[Table]:
     return [table for table in (*tables, *shared_tables(report)) if table.rows]
 
 
+def _cut(table: Table, limit: int) -> Table:
+    """Keep the first rows; of rounds some of all, the last one among them."""
+    by_round = table.headings[0].text == "round"
+    return thinned(table, limit) if by_round else first_rows(table, limit)
+
+
 def _sections(report: Report) -> Iterator[RunSection]:
     room = _MOST_DRAWN
     for index, run in enumerate(report.runs, 1):
@@ -99,6 +106,6 @@ def _sections(report: Report) -> Iterator[RunSection]:
             name=name,
             run=run,
             pictures=pictures if room > 0 else [],
-            tables=[first_rows(table, _ROWS) for table in tables],
+            tables=[_cut(table, min(_ROWS, _ROWS_OF_RUNS // len(report.runs))) for table in tables],
             left_out=bool(pictures) and room <= 0,
         )

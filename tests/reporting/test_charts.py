@@ -110,7 +110,13 @@ def test_a_confusion_matrix_of_empty_rows_can_be_drawn() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"runs": 40, "rounds": 50}, {"clients": 10_000, "rounds": 2}], ids=str
+    "options",
+    [
+        {"runs": 40, "rounds": 50},
+        {"runs": 40, "rounds": 100, "clients": 30},
+        {"clients": 10_000, "rounds": 2},
+    ],
+    ids=str,
 )
 def test_a_page_is_small_and_written_soon(options: dict[str, int]) -> None:
     report = made_report(**options)
@@ -144,6 +150,9 @@ def test_of_many_clients_the_norms_are_a_band(clients: int, curves: int, says: s
 def test_long_tables_of_clients_are_cut_and_say_so() -> None:
     page = to_html(made_report(clients=1000, rounds=2))
     assert page.count("900 more; --csv has all") == 2  # updates, clients
+    rounds = to_html(made_report(clients=2, rounds=200))
+    assert "100 of 201 rounds; --csv has all" in rounds
+    assert '<th scope="row">200</th>' in rounds
     assert "how many of 1000 clients have which value" in page
 
 

@@ -12,13 +12,17 @@ from fedcli.text import printable
 _CLIENT = Heading("client", CellKind.TEXT)
 
 
-def clients_table(run: RunReport) -> Table:
-    """Return one row per client; in a centralised run it sends nothing."""
+def clients_table(run: RunReport, *, bars: bool = True) -> Table:
+    """Return one row per client; in a centralised run it sends nothing.
+
+    ``bars`` are drawn of characters that some fonts lack.
+    """
     clients = run.clients
     if run.centralised:
         clients = tuple(replace(client, bytes_up=0) for client in clients)
     rows = ((printable(client.client), client) for client in clients)
-    return tabulate("Clients", _CLIENT, CLIENTS, rows)
+    columns = [column for column in CLIENTS if bars or column.kind != CellKind.BARS]
+    return tabulate("Clients", _CLIENT, columns, rows)
 
 
 def updates_table(run: RunReport) -> Table:

@@ -6,8 +6,10 @@ value yet, add a field to its record in ``model``; ``collect`` fills in a field 
 lists every ``measure``.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 from fedcli.formats.evaluation import ClassScore, Score
 from fedcli.formats.partition import Heterogeneity
@@ -15,6 +17,7 @@ from fedcli.reporting.fairness import MethodFairness
 from fedcli.reporting.layout import (
     CellKind,
     Column,
+    Row,
     duration,
     megabytes,
     one_decimal,
@@ -57,6 +60,32 @@ SCORES = (
 )
 
 
+def best_by(metric: Metric, value: str | Callable[[Row], Any]) -> Callable[[Row], float | None]:
+    """Return the merit of rows by a metric, which is a number or a ``Spread`` in each."""
+    return _merit(value, metric.show, 1 if metric.gain(1) > 0 else -1)
+
+
+def _merit(
+    value: str | Callable[[Row], Any], show: Callable[[float], str], sign: int
+) -> Callable[[Row], float | None]:
+    """Judge a row by its value as it is shown: what reads the same is as good."""
+    find = attrgetter(value) if isinstance(value, str) else value
+
+    def merit(row: Row) -> float | None:
+        found = find(row)
+        number = found.mean if isinstance(found, Spread) else found
+        shown = math.nan if number is None else float(show(number))
+        return None if math.isnan(shown) else sign * shown
+
+    return merit
+
+
+def _least(
+    value: str | Callable[[Row], Any], show: Callable[[float], str]
+) -> Callable[[Row], float | None]:
+    return _merit(value, show, -1)
+
+
 def judging(metric: Metric) -> tuple[Column[Score], ...]:
     """Return the columns of a score that a run is judged by over its rounds."""
     return tuple(METRICS[name].column for name in dict.fromkeys((metric.name, "loss")))
@@ -93,9 +122,13 @@ def summary_columns(
     others = [METRICS[name] for name in names]
     return [
         Column("rounds", "round"),
-        Column(metric.axis, value, legend=explained),
-        *(Column(one.heading, one.name, one.show) for one in others if one != metric),
-        Column("best (%)" if metric.scale == 100 else "best", best),
+        Column(metric.axis, value, legend=explained, merit=best_by(metric, "value")),
+        *(
+            Column(one.heading, one.name, one.show, merit=best_by(one, one.name))
+            for one in others
+            if one != metric
+        ),
+        Column("best (%)" if metric.scale == 100 else "best", best, merit=best_by(metric, "best")),
         Column("communication (MB)", "bytes_total", megabytes),
     ]
 
@@ -118,11 +151,18 @@ def attainment_columns(metric: Metric) -> list[Column[Attainment]]:
         return missed if row.round is None else str(row.round)
 
     return [
-        Column("rounds", rounds, legend="rounds: the first evaluated one that reaches it"),
-        Column("communication (MB)", "bytes_total", megabytes),
-        Column("time (s)", "seconds", duration, legend=_TIME),
+        Column(
+            "rounds",
+            rounds,
+            legend="rounds: the first evaluated one that reaches it",
+            merit=_least("round", str),
+        ),
+        Column(
+            "communication (MB)", "bytes_total", megabytes, merit=_least("bytes_total", megabytes)
+        ),
+        Column("time (s)", "seconds", duration, legend=_TIME, merit=_least("seconds", duration)),
         Column(metric.heading, "value", metric.show),
-        Column("best", "best", metric.show),
+        Column("best", "best", metric.show, merit=best_by(metric, "best")),
     ]
 
 
@@ -147,13 +187,29 @@ def method_attainment_columns(metric: Metric) -> list[Column[MethodAttainment]]:
             return "not reached"
         return None if row.rounds is None else plus_minus(one_decimal)(row.rounds)
 
+    def least(
+        name: str, show: Callable[[float], str]
+    ) -> Callable[[MethodAttainment], float | None]:
+        return _least(lambda row: getattr(row, name) if row.reached == row.runs else None, show)
+
     note = "mean ± standard deviation of the runs that reach it"
     return [
         Column("runs", reached),
-        Column("rounds", rounds, legend=note),
-        Column("communication (MB)", "bytes_total", plus_minus(megabytes)),
-        Column("time (s)", "seconds", plus_minus(duration), legend=_TIME),
-        Column("best", "best", plus_minus(metric.show)),
+        Column("rounds", rounds, legend=note, merit=least("rounds", one_decimal)),
+        Column(
+            "communication (MB)",
+            "bytes_total",
+            plus_minus(megabytes),
+            merit=least("bytes_total", megabytes),
+        ),
+        Column(
+            "time (s)",
+            "seconds",
+            plus_minus(duration),
+            legend=_TIME,
+            merit=least("seconds", duration),
+        ),
+        Column("best", "best", plus_minus(metric.show), merit=best_by(metric, "best")),
     ]
 
 
@@ -163,10 +219,16 @@ def method_fairness_columns(metric: Metric) -> list[Column[MethodFairness]]:
     return [
         Column("data", "data", kind=CellKind.TEXT),
         Column("runs", "runs"),
-        Column("mean", "mean", shown),
-        Column("std", "std", shown, legend="std: over clients; ±: over runs"),
-        Column("worst 10 %", "worst_tenth", shown, legend="worst 10 %: their mean"),
-        Column("worst", "worst", shown),
+        Column("mean", "mean", shown, merit=best_by(metric, "mean")),
+        Column(
+            "std",
+            "std",
+            shown,
+            legend="std: over clients; ±: over runs",
+            merit=_least("std", metric.show),
+        ),
+        _worst_tenth(metric, shown),
+        Column("worst", "worst", shown, merit=best_by(metric, "worst")),
     ]
 
 
@@ -180,16 +242,33 @@ def fairness_columns(metric: Metric) -> list[Column[Fairness]]:
         Column("data", "data", kind=CellKind.TEXT),
         Column("round", "round"),
         Column("clients", "clients"),
-        Column("mean", "mean", metric.show),
-        Column("std", "std", metric.show, legend="std: over clients"),
-        Column("worst 10 %", "worst_tenth", metric.show, legend="worst 10 %: their mean"),
-        Column("worst", worst, legend="worst: the client is in brackets"),
+        Column("mean", "mean", metric.show, merit=best_by(metric, "mean")),
+        Column(
+            "std", "std", metric.show, legend="std: over clients", merit=_least("std", metric.show)
+        ),
+        _worst_tenth(metric, metric.show),
+        Column(
+            "worst",
+            worst,
+            legend="worst: the client is in brackets",
+            merit=best_by(metric, "worst"),
+        ),
         Column(
             "without",
             lambda row: row.without or None,
             legend=f"without: clients that have no {metric.title}",
         ),
     ]
+
+
+def _worst_tenth(metric: Metric, show: Callable[[Any], str]) -> Column[Any]:
+    return Column(
+        "worst 10 %",
+        "worst_tenth",
+        show,
+        legend="worst 10 %: their mean",
+        merit=best_by(metric, "worst_tenth"),
+    )
 
 
 def _accepted(round_: RoundReport) -> str:

@@ -120,7 +120,7 @@ def _named(groups: Sequence[Runs], group_by: Sequence[str]) -> list[Group]:
     if all(len(runs) == 1 for runs in groups):
         labels = [runs[0].label for runs in groups]
     else:
-        labels = _labels(groups, options, group_by or _telling(options, keys))
+        labels = _labels(groups, options, group_by or telling(options, keys))
     return [
         Group(label, runs, {key: one[key] for key in keys if key in one})
         for label, runs, one in zip(labels, groups, options, strict=True)
@@ -138,8 +138,8 @@ def _value(options: Options, key: str) -> str:
     return _text(options[key]) if key in options else ""
 
 
-def _telling(options: Sequence[Options], keys: Iterable[str]) -> list[str]:
-    """Return as few options as tell all of them apart, earlier ones first."""
+def telling(options: Sequence[Options], keys: Iterable[str]) -> list[str]:
+    """Return as few of the keys as tell all options apart, earlier ones first."""
     chosen: list[str] = []
     told_apart = 1
     for key in keys:

@@ -1,6 +1,6 @@
 """Tables of plain text: columns, cells, how numbers are written, and how rows are cut to fit."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from operator import attrgetter
@@ -20,6 +20,12 @@ class CellKind(Enum):
     FIGURE = "figure"
     TEXT = "text"
     BARS = "bars"
+
+
+class BestCell(str):
+    """A cell that is the best of its column, or as good."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class Column(Generic[Row]):
     kind: CellKind = CellKind.FIGURE
     side_by_side: str = ""
     summed: str = ""
+    merit: Callable[[Row], float | None] | None = None
 
     def find(self, row: Row) -> Any:
         """Return the value of a row, None if unknown."""
@@ -81,8 +88,12 @@ class Column(Generic[Row]):
             row = step(other)
             return None if row is None else self.find(row)
 
+        def merit(other: Other) -> float | None:
+            row = step(other)
+            return None if row is None or self.merit is None else self.merit(row)
+
         same: Column[Any] = self
-        return replace(same, value=value)
+        return replace(same, value=value, merit=merit)
 
 
 def tabulate(
@@ -95,12 +106,25 @@ def tabulate(
 ) -> Table:
     """Lay out named rows, without the columns that nothing is known of, and explain the others."""
     shown = [column for column in columns if column.heading]
-    cells = tuple((name, *(column.cell(row) for column in shown)) for name, row in rows)
-    table = Table(title, (first, *(column.head for column in shown)), cells)
+    names, found = zip(*named, strict=True) if (named := [*rows]) else ((), ())
+    cells = zip(names, *(_cells(column, found) for column in shown), strict=True)
+    table = Table(title, (first, *(column.head for column in shown)), tuple(cells))
     table = table if keep_empty else without_empty(table)
     left = [heading.text for heading in table.headings]
     legends = [column.legend for column in shown if column.legend and column.heading in left]
     return replace(table, note="; ".join([*legends, *notes]))
+
+
+def _cells(column: Column[Row], rows: Sequence[Row]) -> list[str]:
+    cells = [column.cell(row) for row in rows]
+    merits = [column.merit(row) if column.merit else None for row in rows]
+    known = [merit for merit in merits if merit is not None]
+    if len(known) < 2:
+        return cells
+    best = max(known)
+    return [
+        BestCell(cell) if merit == best else cell for cell, merit in zip(cells, merits, strict=True)
+    ]
 
 
 def percent(value: float) -> str:

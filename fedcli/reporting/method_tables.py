@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
-from fedcli.reporting.columns import plus_minus
-from fedcli.reporting.grouping import differing, short_value
+from fedcli.reporting.columns import best_by, plus_minus
+from fedcli.reporting.grouping import differing, short_value, telling
 from fedcli.reporting.layout import UNKNOWN, CellKind, Column, Heading, Table, megabytes, tabulate
 from fedcli.reporting.metric import METRICS, Metric
 from fedcli.reporting.model import Method, Recipe, Report, RunReport, Spread
@@ -30,17 +31,13 @@ def methods_table(report: Report) -> Table:
     columns = [
         Column[Method]("runs", "n"),
         Column[Method]("rounds", _rounds),
-        _mean(metric.axis, metric),
+        _mean(metric.axis, metric, attrgetter("final")),
         *(
-            _mean(METRICS[name].heading, METRICS[name])
+            _mean(METRICS[name].heading, METRICS[name], attrgetter("final"))
             for name in _others(report)
             if name != metric.name
         ),
-        Column[Method](
-            "best (%)" if metric.scale == 100 else "best",
-            lambda method: method.best.get(metric.name),
-            _shown(metric),
-        ),
+        _mean("best (%)" if metric.scale == 100 else "best", metric, attrgetter("best")),
         Column[Method]("communication (MB)", "bytes_total", _exchanged),
     ]
     rows = ((printable(method.label), method) for method in report.methods)
@@ -53,8 +50,13 @@ def _others(report: Report) -> Sequence[str]:
     return ("accuracy", "balanced_accuracy", "auc") if of_two else ("accuracy",)
 
 
-def _mean(heading: str, metric: Metric) -> Column[Method]:
-    return Column(heading, lambda method: method.final.get(metric.name), _shown(metric))
+def _mean(
+    heading: str, metric: Metric, scores: Callable[[Method], dict[str, Spread]]
+) -> Column[Method]:
+    def value(method: Method) -> Spread | None:
+        return scores(method).get(metric.name)
+
+    return Column(heading, value, _shown(metric), merit=best_by(metric, value))
 
 
 def _shown(metric: Metric) -> Callable[[Spread], str]:
@@ -230,6 +232,19 @@ def differences_table(report: Report, limit: int = _OPTIONS) -> Table:
     if more := [key.replace("_", " ") for key in keys[limit:]]:
         notes.insert(0, f"they differ in {', '.join(more)} too: see --json")
     return tabulate("How they were made", _METHOD, columns, rows, *notes)
+
+
+def telling_columns(report: Report) -> list[Column[Method]]:
+    """Return the options that tell methods apart, where methods are called by these.
+
+    Empty where each run is called by its own name, or where no options tell them apart.
+    """
+    options = [method.differs for method in report.methods]
+    keys = telling(options, differing(options)) if _is_repeated(report) else []
+    recipes = {run.label: run.recipe for run in report.runs}
+    columns = [_differing(key, recipes) for key in keys]
+    found = {tuple(one.cell(method) for one in columns) for method in report.methods}
+    return columns if len(found) == len(report.methods) else []
 
 
 def _asked_for_first(recipes: Sequence[Recipe]) -> list[str]:

@@ -23,7 +23,7 @@ from fedcli.reporting.fairness import fairness_of_method
 from fedcli.reporting.headline import subjects
 from fedcli.reporting.layout import UNKNOWN, CellKind, Column, Heading, Table, duration, tabulate
 from fedcli.reporting.metric import METRICS, Metric
-from fedcli.reporting.model import Report, RoundReport, RunReport, Subject
+from fedcli.reporting.model import Report, RoundReport, RunReport, Subject, Summary
 from fedcli.reporting.target import attainment_of_method
 from fedcli.text import printable
 
@@ -45,16 +45,22 @@ def summary_table(report: Report) -> Table:
 
 def intervals_table(report: Report) -> Table:
     """Return the scores of a single run with their 95 % intervals, one row per metric."""
+    table = scores_table(report.summary[0])
+    rows = tuple(row for row in table.rows if row[2] != UNKNOWN) if len(report.runs) == 1 else ()
+    return replace(table, title="95 % intervals", rows=rows)
+
+
+def scores_table(summary: Summary) -> Table:
+    """Return the last scores of a run, with the 95 % intervals that are known, a row per metric."""
     rows = tuple(
-        (metric.axis, *map(metric.show, (value, *bounds)))
-        for row in report.summary
+        (metric.axis, *map(metric.show, (value, *bounds)), *[UNKNOWN] * (2 - len(bounds)))
         for metric in METRICS.values()
-        if (bounds := row.intervals.get(metric.name))
-        and (value := getattr(row, metric.name)) is not None
+        if (value := getattr(summary, metric.name)) is not None
+        for bounds in (summary.intervals.get(metric.name, ()),)
     )
     headings = (Heading("score", CellKind.TEXT), *map(Heading, ("value", "low", "high")))
     note = "test examples drawn again, 1,000 times; the AUC by the method of DeLong"
-    return Table("95 % intervals", headings, rows, note)
+    return Table("Scores, with 95 % intervals", headings, rows, note if summary.intervals else "")
 
 
 def attainments_table(report: Report) -> Table:

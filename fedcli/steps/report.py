@@ -29,6 +29,7 @@ def report(
     details: bool = False,
     html: Path | None = None,
     markdown: Path | None = None,
+    latex: Path | None = None,
     csv: Path | None = None,
     parquet: Path | None = None,
     tensorboard: Path | None = None,
@@ -41,8 +42,8 @@ def report(
     Runs are called by ``labels``, in the same order, or else by their directories. The same runs
     give the same bytes in every file; a file that holds them already is left as it is. ``metric``
     is a name in ``METRICS``: what the runs are judged by, and ``target`` a value of it to reach.
-    ``group_by`` is as in ``methods_of``; with ``details``, the Markdown has a section on each run
-    also where many are compared.
+    ``group_by`` is as in ``methods_of``; with ``details``, the Markdown and the LaTeX have the
+    tables of each run also where many are compared.
 
     A file of a run that cannot be used is left out, and a note names it. Raises ``UsageError``
     unless there is one label per run, for an unknown metric or option to group by, and for an
@@ -66,7 +67,7 @@ def report(
             path=runs[0].root,
         )
     result = compare(collected, judged_by, target, group_by)
-    _write(result, html, markdown, csv, parquet, progress, details=details)
+    _write(result, html, markdown, latex, csv, parquet, progress, details=details)
     if trackers := [*_trackers(tensorboard, mlflow, wandb_offline)]:
         _track(result, trackers, progress)
     return result
@@ -98,6 +99,7 @@ def _write(
     report: Report,
     html: Path | None,
     markdown: Path | None,
+    latex: Path | None,
     csv: Path | None,
     parquet: Path | None,
     progress: Progress,
@@ -112,6 +114,10 @@ def _write(
         from fedcli.reporting.markdown import to_markdown
 
         _put(markdown, to_markdown(report, details=details).encode(), progress)
+    if latex:
+        from fedcli.reporting.latex import to_latex
+
+        _put(latex, to_latex(report, details=details).encode(), progress)
     if csv:
         from fedcli.reporting.tidy import to_csv
 

@@ -60,6 +60,13 @@ def report(
         metavar="FILE",
         rich_help_panel=_FILES,
     ),
+    latex: Path | None = typer.Option(
+        None,
+        "--latex",
+        help="Write the tables for LaTeX, with booktabs; - is standard output.",
+        metavar="FILE",
+        rich_help_panel=_FILES,
+    ),
     csv: Path | None = typer.Option(
         None,
         "--csv",
@@ -107,9 +114,11 @@ def report(
     source = context.get_parameter_source("run")
     if runs and source is not None and source.name == "COMMANDLINE":
         raise UsageError("--run: give the runs by name or with --run, not both")
-    to_stdout = [name for name, file in (("markdown", markdown), ("csv", csv)) if file == _STDOUT]
+    texts = {"markdown": markdown, "latex": latex, "csv": csv}
+    to_stdout = [name for name, file in texts.items() if file == _STDOUT]
     if len(to_stdout) + printing.json > 1:
-        raise UsageError("standard output takes one of --json, --markdown - and --csv -")
+        one = "--json, --markdown -, --latex - and --csv -"
+        raise UsageError(f"standard output takes one of {one}")
     if parquet == _STDOUT:
         raise UsageError("--parquet: expected the name of a file, found -")
     with Output("report", printing) as output:
@@ -122,6 +131,7 @@ def report(
             details=details,
             html=html,
             markdown=None if markdown == _STDOUT else markdown,
+            latex=None if latex == _STDOUT else latex,
             csv=None if csv == _STDOUT else csv,
             parquet=parquet,
             tensorboard=tensorboard,

@@ -1,4 +1,4 @@
-"""What ``fedcli report`` prints of its result: tables, JSON, Markdown or CSV."""
+"""What ``fedcli report`` prints of its result: tables, JSON, Markdown, LaTeX or CSV."""
 
 from functools import partial
 
@@ -7,7 +7,7 @@ from fedcli.reporting.model import Report
 
 
 def show(report: Report, text: str | None, output: Output, *, details: bool = False) -> None:
-    """Print a report: as ``text``, which is ``markdown`` or ``csv``, else as tables or JSON.
+    """Print a report: as ``text`` (``markdown``, ``latex`` or ``csv``), else as tables or JSON.
 
     ``details`` adds the tables of each run where runs are compared as methods.
     """
@@ -15,6 +15,10 @@ def show(report: Report, text: str | None, output: Output, *, details: bool = Fa
         from fedcli.reporting.markdown import to_markdown
 
         print(to_markdown(report, details=details), end="")
+    elif text == "latex":
+        from fedcli.reporting.latex import to_latex
+
+        print(to_latex(report, details=details), end="")
     elif text == "csv":
         from fedcli.reporting.tidy import to_csv
 

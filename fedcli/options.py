@@ -41,6 +41,7 @@ else:
 Value = TypeVar("Value")
 Given = Mapping[str, Any]  # the given options only, by name
 NONE: Given = MappingProxyType({})
+AUTO = "auto"
 _LARGEST = 10**9  # largest integer option, far above any real count
 
 
@@ -53,8 +54,9 @@ class Option:
     ``what``; ``choices`` are the allowed values. ``unset`` describes the effect of omitting the
     option if the default does not. In ``unset`` and ``help``, backticks mark typed text; the
     documentation shows them, a terminal does not. A ``flag`` has no ``--no-`` form; an option with
-    ``repeat`` is given once per item. ``word`` replaces ``--name`` on the command line, ``short``
-    abbreviates it, and ``envvar`` is an environment variable that sets it too.
+    ``repeat`` is given once per item, and ``auto`` is what None is called. ``word``
+    replaces ``--name`` on the command line, ``short`` abbreviates it, and ``envvar`` is an
+    environment variable that sets it too.
     """
 
     help: str
@@ -69,6 +71,7 @@ class Option:
     unset: str | None = None
     flag: bool = False
     repeat: bool = False
+    auto: bool = False
     word: str | None = None
     short: str | None = None
     envvar: str | None = None

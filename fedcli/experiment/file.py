@@ -1,6 +1,6 @@
 """An experiment in a TOML file: one table per section, whose keys are options."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,12 @@ from typing import Any
 from fedcli.errors import UsageError
 from fedcli.experiment.sections import SECTIONS
 from fedcli.experiment.values import typed_value, unknown
+from fedcli.options import Declared
 from fedcli.plan import read_toml
 from fedcli.text import brief
 
-_SWEEP = "sweep"
+SWEEP = "sweep"
+_NAMES = (*SECTIONS, SWEEP)
 
 
 @dataclass(frozen=True)
@@ -23,20 +25,69 @@ class Experiment:
 
 
 def read_experiment(path: Path) -> Experiment:
-    """Read a TOML file. Raises ``NotReadyError``, ``StorageError`` and ``UsageError``."""
-    tables = read_toml(path)
-    for name, table in tables.items():
-        if name not in (*SECTIONS, _SWEEP):
-            raise unknown("section", name, (*SECTIONS, _SWEEP), str(path))
-        if not isinstance(table, dict):
-            raise UsageError(f"{path}: expected a section [{name}], found {brief(table)}")
-    sweep = tables.pop(_SWEEP, {})
-    return Experiment({name: _section(path, name, table) for name, table in tables.items()}, sweep)
+    """Read a TOML file.
+
+    Raises ``NotReadyError``, ``StorageError``, and ``UsageError`` that names all faults at once.
+    """
+    tables, faults = read_toml(path), list[UsageError]()
+    read = _Reading(faults)
+    settings = {name: read.table(name, table) for name, table in tables.items()}
+    if faults:
+        raise _together(path, faults)
+    sweep = settings.pop(SWEEP, {})
+    return Experiment(settings, sweep)
 
 
-def _section(path: Path, name: str, table: Mapping[str, Any]) -> dict[str, Any]:
-    known, origin = SECTIONS[name](), f"{path}: [{name}]"
-    for key in table:
-        if key not in known:
-            raise unknown("key", key, known, origin)
-    return {k: typed_value(known[k], value, f"{origin} {k}") for k, value in table.items()}
+@dataclass(frozen=True)
+class _Reading:
+    """The reading of tables, which takes down every fault and goes on."""
+
+    faults: list[UsageError]
+
+    def table(self, name: str, table: Any) -> Mapping[str, Any]:
+        """Return a section with typed values."""
+        if name not in _NAMES:
+            self.faults.append(_unknown_section(name, table))
+        elif not isinstance(table, Mapping):
+            self.faults.append(UsageError(f"[{name}]: expected a section, found {brief(table)}"))
+        elif name == SWEEP:
+            return table
+        else:
+            return dict(self._values(name, table))
+        return {}
+
+    def _values(self, section: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        known = SECTIONS[section]()
+        for key, value in table.items():
+            try:
+                yield key, _typed(known, section, key, value)
+            except UsageError as fault:
+                self.faults.append(fault)
+
+
+def _typed(known: Mapping[str, Declared], section: str, key: str, value: Any) -> Any:
+    origin = f"[{section}]"
+    if key in known:
+        return typed_value(known[key], value, f"{origin} {key}")
+    error = unknown("key", key, known, origin)
+    places = _sections_with(key)
+    raise error.amended(hint=f"{key} belongs into {places}") if places else error
+
+
+def _sections_with(key: str) -> str:
+    return " or ".join(f"[{name}]" for name, options in SECTIONS.items() if key in options())
+
+
+def _unknown_section(name: str, table: Any) -> UsageError:
+    if not isinstance(table, Mapping) and (places := _sections_with(name)):
+        return UsageError(f"{name}: stands in no section", hint=f"{name} belongs into {places}")
+    error = unknown("section", name, _NAMES, "it")
+    return error.amended(message=f"unknown section {brief(name)}", hint=error.hint)
+
+
+def _together(path: Path, faults: list[UsageError]) -> UsageError:
+    """Return one error for all faults of a file."""
+    if len(faults) == 1:
+        return UsageError(faults[0].message, hint=faults[0].hint, path=path)
+    said = [f"{one.message}{f' ({one.hint})' if one.hint else ''}" for one in faults]
+    return UsageError(f"{len(said)} faults: {'; '.join(said)}", path=path)

@@ -5,35 +5,72 @@ A key is the option without dashes, with underscores: ``--batch-size`` is ``batc
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from fedcli.options import Declared, declared, option
+from fedcli.options import Declared, check, declared, option
 from fedcli.plan.execution import Execution
 from fedcli.plan.stopping import Stopping
 
 
 @dataclass(frozen=True)
-class RunSection:
-    """How many rounds a run has, and with whom."""
+class RunSeed:
+    """The seed that a run is made with."""
 
-    rounds: int = option(10, "Continue until round N is complete.", "N", at_least=1)
     seed: int = option(0, "The seed of the run.", "N", at_least=0)
-    jobs: int | None = option(
-        None, "Clients at a time.", "N", at_least=1, unset="as many as suit the machine"
-    )
-    evaluate: bool = option(True, "Score every round's global model.")
-    keep_updates: int | None = option(
-        None,
-        "After each round, remove updates and states of rounds before the last N.",
-        "N",
-        at_least=1,
-        unset="all are kept",
-    )
+
+
+@dataclass(frozen=True)
+class TakingPart:
+    """Which updates a round needs, and which it leaves out."""
+
     min_clients: int | None = option(
         None, "Continue with this many updates.", "N", at_least=1, unset="every client's is needed"
     )
     exclude: tuple[str, ...] = option(
-        (), "Leave clients out: an id, a list (0,3) or a range (0-9).", "ID", unset="nobody"
+        (),
+        "Leave clients out: an id, a list (0,3) or a range (0-9); can be repeated.",
+        "ID",
+        unset="nobody",
+        repeat=True,
     )
+
+    def __post_init__(self) -> None:
+        """Raise ``UsageError`` for values out of range."""
+        check(self)
+
+
+@dataclass(frozen=True)
+class Running:
+    """How many rounds a run has, and how they are run; ``jobs`` None suits the machine."""
+
+    rounds: int | None = option(
+        None,
+        "Continue until round N is complete.",
+        "N",
+        at_least=1,
+        unset="must be given, here or in `[run]` of the file",
+    )
+    jobs: int | None = option(
+        None,
+        "Clients at a time; `auto` suits the cores, or the GPU's memory.",
+        "N|auto",
+        at_least=1,
+        unset="`auto`",
+        short="-j",
+        auto=True,
+    )
+    evaluate: bool = option(True, "Score every round's global model.")
+    keep_updates: int | None = option(
+        None,
+        "After each round, remove updates and states of rounds before the last N, as gc does.",
+        "N",
+        at_least=1,
+        unset="all are kept",
+    )
+
+    def __post_init__(self) -> None:
+        """Raise ``UsageError`` for values out of range."""
+        check(self)
 
 
 def _keyed(options: Mapping[str, Declared]) -> dict[str, Declared]:
@@ -72,8 +109,20 @@ def _aggregate() -> Mapping[str, Declared]:
 
 
 def _run() -> Mapping[str, Declared]:
-    execution = {k: v for k, v in declared(Execution).items() if k not in ("stream", "num_workers")}
-    return _keyed({**declared(RunSection), **execution, **declared(Stopping)})
+    return _keyed(
+        {
+            **declared(Running),
+            **declared(RunSeed),
+            **declared(TakingPart),
+            **passed_on(),
+            **declared(Stopping),
+        }
+    )
+
+
+def passed_on() -> dict[str, Declared]:
+    """Return the options of execution that ``run`` passes on: clients have their data there."""
+    return {k: v for k, v in declared(Execution).items() if k not in ("stream", "num_workers")}
 
 
 SECTIONS: dict[str, Callable[[], Mapping[str, Declared]]] = {
@@ -84,3 +133,9 @@ SECTIONS: dict[str, Callable[[], Mapping[str, Declared]]] = {
     "aggregate": _aggregate,
     "run": _run,
 }
+
+
+def by_name(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a section by the names of their declarations."""
+    known = SECTIONS[section]() if values else {}
+    return {known[key].name: value for key, value in values.items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fedcli.errors import UsageError
-from fedcli.options import Declared
+from fedcli.options import AUTO, Declared
 from fedcli.plan.sections import convert
 from fedcli.text import brief
 
@@ -15,6 +15,8 @@ def typed_value(one: Declared, value: Any, origin: str) -> Any:
     """Return a value of TOML as its option takes it; errors (``UsageError``) name ``origin``."""
     if one.kind is Path and not one.many and isinstance(value, str):
         return Path(value)
+    if one.option.auto and value == AUTO:
+        return None
     typed = convert(one.hint, value, origin)
     try:
         one.check(typed)

@@ -1,10 +1,11 @@
 """Section ``aggregate`` of the plan."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fedcli.errors import UsageError
 from fedcli.options import Given, check, declared, option
-from fedcli.plan.sections import updated
+from fedcli.plan.sections import over_file, updated
 
 PARTS = ("reduce", "server_optimizer", "weighting")
 SAMPLING = ("clients_per_round", "fraction")
@@ -30,6 +31,7 @@ class AggregatePlan:
         "A reducer, a weighting and a server optimizer by one name; `fedcli aggregate --list`"
         " prints them all.",
         "NAME",
+        unset="`fedavg`, or that of the algorithm",
     )
     reduce: str | None = option(
         None,
@@ -167,6 +169,12 @@ class AggregatePlan:
         if given.get("strategy", self.strategy) != self.strategy:
             kept = AggregatePlan(**{name: getattr(kept, name) for name in _OF_EVERY_RULE})
         return updated(kept, given)
+
+
+def aggregation_over_file(file: Given, typed: Given) -> dict[str, Any]:
+    """Return typed options of aggregation over those of a file, without those they replace."""
+    of_rule = declared(AggregatePlan).keys() - {"strategy", *_OF_EVERY_RULE}
+    return over_file(file, typed, [SAMPLING], {"strategy": of_rule})
 
 
 SERVER_OPTIONS = tuple(

@@ -3,12 +3,12 @@
 import dataclasses
 import math
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, replace
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from fedcli.errors import UsageError
-from fedcli.options import Given, option_of
+from fedcli.options import NONE, Given, option_of
 from fedcli.text import brief
 
 if TYPE_CHECKING:
@@ -79,6 +79,29 @@ def convert(expected: Any, value: Any, origin: str) -> Any:
     if expected is float and not math.isfinite(value):
         raise UsageError(f"{origin}: expected a finite number, found {value}")
     return value
+
+
+def over_file(
+    file: Given,
+    typed: Given,
+    rivals: Iterable[Collection[str]] = (),
+    owned: Mapping[str, Collection[str]] = NONE,
+) -> dict[str, Any]:
+    """Return typed options over those of a file, without those that a typed one replaces.
+
+    ``rivals`` are options of which only one is given. ``owned`` lists what belongs to the value of
+    an option, such as the options of an algorithm: another value starts from its own defaults.
+    """
+    replaced = {name for group in rivals if not typed.keys().isdisjoint(group) for name in group}
+    for name, its in owned.items():
+        if {name} <= typed.keys() & file.keys() and _kind(typed[name]) != _kind(file[name]):
+            replaced |= set(its)
+    return {**{key: value for key, value in file.items() if key not in replaced}, **typed}
+
+
+def _kind(value: Any) -> str:
+    """Return the name in a value such as ``imagefolder:PATH``."""
+    return str(value).partition(":")[0]
 
 
 def option_words(options: Given) -> list[str]:

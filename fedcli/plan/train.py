@@ -10,7 +10,7 @@ from fedcli.errors import UsageError
 from fedcli.options import Declared, Given, check, declared, option, option_of, owned
 from fedcli.plan.choices import AUGMENTATIONS, OPTIMIZERS, PRECISIONS
 from fedcli.plan.schedules import SCHEDULES, check_schedule, learning_rate
-from fedcli.plan.sections import convert, section_of, updated
+from fedcli.plan.sections import convert, over_file, section_of, updated
 
 _RATE = "Learning rate over rounds"
 _ALGORITHM = "Local algorithm"
@@ -68,6 +68,7 @@ class TrainPlan:
         False,
         "Record the loss of the starting model on all of the client's examples; the strategy"
         " `qfedavg` needs it.",
+        unset="off, unless the strategy needs it",
     )
     lr_schedule: str = option(
         "constant",
@@ -135,6 +136,7 @@ class TrainPlan:
         " `'*,!fc'` for all but one, or `none`.",
         "PATTERNS",
         _LAYERS,
+        unset="none; with `--lora`, all that it does not train",
     )
 
     def __post_init__(self) -> None:
@@ -219,6 +221,12 @@ class TrainPlan:
 
 _SCHEDULE_OPTIONS = ("lr_rounds", "lr_every", "lr_decay")
 NOT_RECORDED = ("lr_schedule", "lr_warmup", *_SCHEDULE_OPTIONS, "initial_loss")
+
+
+def training_over_file(file: Given, typed: Given) -> dict[str, Any]:
+    """Return typed options of training over those of a file, without those they replace."""
+    owned = {"algorithm": _ALGORITHM_OPTIONS, "lr_schedule": _SCHEDULE_OPTIONS}
+    return over_file(file, typed, [("epochs", "steps")], owned)
 
 
 def _checked(own: Given, named: Callable[[str], str]) -> dict[str, Any]:

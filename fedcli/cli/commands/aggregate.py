@@ -8,10 +8,11 @@ from pathlib import Path
 import typer
 
 from fedcli.cli.options.sections import AggregationOptions
-from fedcli.cli.options.shared import EXCLUDE, FORCE, KEY, MIN_CLIENTS, ROUND, RUN, OutputOptions
+from fedcli.cli.options.shared import FORCE, KEY, ROUND, RUN, OutputOptions
 from fedcli.cli.render.aggregate import render, render_partial
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
+from fedcli.experiment.sections import TakingPart
 from fedcli.options import NONE, Given, option_of
 from fedcli.run import Run
 
@@ -32,14 +33,13 @@ def aggregate(
         False, "--list", help="Print every rule with its options and its paper."
     ),
     aggregation: AggregationOptions = NONE,
-    min_clients: int | None = MIN_CLIENTS,
+    taking_part: TakingPart = TakingPart(),
     wait: float | None = typer.Option(
         None,
         min=0,
         help="Wait this long for missing clients; continue as soon as all are there.",
         metavar="SECONDS",
     ),
-    exclude: list[str] | None = EXCLUDE,
     strict: bool = typer.Option(
         False,
         "--strict",
@@ -74,9 +74,9 @@ def aggregate(
 
             show(rules(), output)
             return
-        asked = _Asked(members or (), round_number, aggregation, exclude or (), force)
+        asked = _Asked(members or (), round_number, aggregation, taking_part.exclude, force)
         if (file := _partial_file(partial, output_file)) is not None:
-            _check_only_adds_up(aggregation, min_clients, wait, diagnostics, key)
+            _check_only_adds_up(aggregation, taking_part.min_clients, wait, diagnostics, key)
             _add_up(Run.open(run), asked, file, output)
             return
         from fedcli.cli.render.next import next_here
@@ -87,7 +87,7 @@ def aggregate(
         result = step(
             opened,
             **vars(asked),
-            min_clients=min_clients,
+            min_clients=taking_part.min_clients,
             wait=wait or 0,
             diagnostics=diagnostics,
             strict=strict,

@@ -4,14 +4,22 @@ from pathlib import Path
 
 import typer
 
-from fedcli.cli.options.building import make_plan, make_start
+from fedcli.cli.options.building import make_start
 from fedcli.cli.options.groups import comma_list
 from fedcli.cli.options.parsing import parse_classes, parse_members
-from fedcli.cli.options.sections import AggregationOptions, ModelOptions, TrainingOptions
-from fedcli.cli.options.shared import FORCE, NEW_SEED, PLAN, RUN, OutputOptions
+from fedcli.cli.options.plan_file import PlanFile
+from fedcli.cli.options.sections import (
+    AggregationOptions,
+    ModelOptions,
+    SeedOptions,
+    TrainingOptions,
+)
+from fedcli.cli.options.shared import FORCE, PLAN, RUN, OutputOptions
 from fedcli.cli.render.output import Output
-from fedcli.options import NONE
+from fedcli.options import NONE, Given
 from fedcli.run import Run
+
+_OF_PICTURES = {"image_size", "window"}  # of [data]
 
 
 def init(
@@ -38,8 +46,12 @@ def init(
         help="The coordinator's private key (fedcli keygen), which signs global models.",
         metavar="FILE",
     ),
-    image_size: int = typer.Option(
-        32, min=4, max=4096, help="Each client scales its pictures to N×N.", metavar="N"
+    image_size: int | None = typer.Option(
+        None,
+        min=4,
+        max=4096,
+        help="Each client scales its pictures to N×N. (default: 32)",
+        metavar="N",
     ),
     channels: int = typer.Option(
         3, help="Channels of the pictures: 3 (RGB) or 1 (grey).", metavar="N"
@@ -54,7 +66,7 @@ def init(
     plan: Path | None = PLAN,
     training: TrainingOptions = NONE,
     aggregation: AggregationOptions = NONE,
-    seed: int = NEW_SEED,
+    seed: SeedOptions = NONE,
     force: bool = FORCE,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
@@ -62,19 +74,34 @@ def init(
     from fedcli.cli.render.init import render
     from fedcli.steps.init import init as step
 
-    start = make_start(model, make_plan(plan, training, aggregation), seed)
+    file = PlanFile.read(plan)
+    asked = file.plan(training, aggregation)
+    start = make_start(file.model(model), asked, file.seed(seed))
     with Output("init", printing) as output:
+        for line in _unused(file):
+            output.say(line)
         result = step(
             run,
             parse_classes(num_classes, classes),
             clients=comma_list(clients or ""),
             members=parse_members(members or ()),
             key=key,
-            image_size=image_size,
             channels=channels,
-            window=window,
+            **_pictures(file, image_size, window),
             start=start,
             force=force,
         )
         opened = Run.open(run)
         output.result(result, lambda result: render(result, opened))
+
+
+def _pictures(file: PlanFile, image_size: int | None, window: str | None) -> Given:
+    """Return how clients read their pictures, which the data of a file may say."""
+    typed = {"image_size": image_size, "window": window}
+    of_file = {key: value for key, value in file.of("data").items() if key in _OF_PICTURES}
+    return {**of_file, **{key: value for key, value in typed.items() if value is not None}}
+
+
+def _unused(file: PlanFile) -> list[str]:
+    unused = [name for name in ("data", "partition") if file.of(name).keys() - _OF_PICTURES]
+    return file.unused(unused, "clients bring their own data")

@@ -4,15 +4,17 @@ from pathlib import Path
 
 import typer
 
-from fedcli.cli.options.building import check_nothing_cut, make_plan, make_scheme, make_start
+from fedcli.cli.options.building import check_nothing_cut, make_scheme, make_start
+from fedcli.cli.options.plan_file import PlanFile
 from fedcli.cli.options.sections import (
     AggregationOptions,
     DataOptions,
     ModelOptions,
     SchemeOptions,
+    SeedOptions,
     TrainingOptions,
 )
-from fedcli.cli.options.shared import FORCE, NEW_SEED, PLAN, RUN, OutputOptions
+from fedcli.cli.options.shared import FORCE, PLAN, RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.options import NONE
 from fedcli.run import Run
@@ -38,7 +40,7 @@ def partition(
     plot: Path | None = typer.Option(
         None, help="Draw the label distribution, as .png, .svg or .pdf.", metavar="FILE"
     ),
-    seed: int = NEW_SEED,
+    seed: SeedOptions = NONE,
     force: bool = FORCE,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
@@ -55,10 +57,15 @@ def partition(
         from fedcli.steps.partition import partition as step
         from fedcli.steps.partition import partition_like
 
-        source, scheme = DataSource.of(data), make_scheme(cutting)
-        start = make_start(model, make_plan(plan, training, aggregation), seed)
+        file = PlanFile.read(plan)
+        source, scheme = DataSource.of(file.data(data)), make_scheme(file.cutting(cutting))
+        asked = file.plan(training, aggregation)
+        start = make_start(file.model(model), asked, file.seed(seed))
         if plot is not None:
             check_picture_path(plot)
+        left_out = () if data_of is None else ("data", "partition")
+        for line in file.unused(left_out, "--data-of takes those of another run"):
+            output.say(line)
         if data_of is None:
             result = step(run, source, scheme, start, force=force, progress=output)
         else:

@@ -7,7 +7,7 @@ import typer
 
 from fedcli.cli import streams
 from fedcli.cli.options.alternatives import Alternatives, alternatives
-from fedcli.cli.options.parsing import parse_jobs
+from fedcli.cli.options.groups import number_or_auto
 from fedcli.cli.options.shared import OutputOptions
 from fedcli.cli.render.output import Output, plain
 from fedcli.errors import ExitStatus
@@ -72,7 +72,7 @@ def sweep(
         "run": running,
     }
     asked = checked_sweep(file, out, typed)
-    at_a_time = asked.jobs if jobs is None else parse_jobs(jobs)
+    at_a_time = asked.jobs if jobs is None else number_or_auto(SECTIONS["run"]()["jobs"], jobs)
     streams.stop_like_an_interrupt()  # which stops the steps, and keeps the rest
     with Output("sweep", printing) as output:
         if dry_run or print_array:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedcli.errors import UsageError
@@ -48,23 +47,12 @@ def make_start(typed: Given, plan: "Plan", seed: int) -> "Start":
     return Start(ModelInfo(**network), plan=plan, seed=seed, **others)
 
 
-def make_plan(file: Path | None, training: Given, aggregation: Given) -> "Plan":
-    """Build the run's plan: the built-in one, then the file's, then what options say.
-
-    Raises ``UsageError``, also for a rule of aggregation that does not exist.
-    """
-    from fedcli.plan import read_toml
-
-    values = {} if file is None else read_toml(file)
-    return plan_from(values, str(file), training, aggregation)
-
-
 def plan_from(
     values: Mapping[str, Any], origin: str, training: Given = NONE, aggregation: Given = NONE
 ) -> "Plan":
     """Build a plan of the tables of a file, and options that win over them.
 
-    Raises what ``make_plan`` does.
+    Raises ``UsageError``, also for a rule of aggregation that does not exist.
     """
     from fedcli.plan import Plan, asks_for_rule, check_halves
     from fedcli.plan.rule import resolve

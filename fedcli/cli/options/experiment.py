@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from fedcli.cli.options.alternatives import Alternatives
 from fedcli.cli.options.building import make_scheme, make_start, plan_from
 from fedcli.errors import UsageError
 from fedcli.experiment.cases import Case
+from fedcli.experiment.sections import by_name
 from fedcli.experiment.sweep import Sweep, own_reducer, read_sweep
 from fedcli.plan.execution import Execution
 from fedcli.plan.stopping import Stopping
@@ -48,7 +48,7 @@ def _check(sweep: Sweep) -> None:
 
 def _check_case(sweep: Sweep, case: Case) -> None:
     """Build what the steps of a case will build. Raises ``UsageError``."""
-    named = {section: _by_name(sweep, section, values) for section, values in case.settings.items()}
+    named = {section: by_name(section, values) for section, values in case.settings.items()}
     run = named.get("run", {})
     for key, value in case.settings["run"].items():
         sweep.sections["run"][key].check(value)
@@ -61,8 +61,3 @@ def _check_case(sweep: Sweep, case: Case) -> None:
     make_start(named.get("model", {}), plan, run.get("seed", 0))
     Stopping(**sweep.of_run(case, Stopping))
     Execution(**sweep.of_run(case, Execution))
-
-
-def _by_name(sweep: Sweep, section: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    known = sweep.sections[section]
-    return {known[key].name: value for key, value in values.items()}

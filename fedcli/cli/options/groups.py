@@ -17,7 +17,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 
 from fedcli.errors import UsageError
-from fedcli.options import Declared, declared, help_text
+from fedcli.options import AUTO, Declared, declared, help_text
 from fedcli.text import brief
 
 
@@ -83,7 +83,7 @@ def _parameter(one: Declared, takes: Takes) -> Parameter:
     words = [one.words, *([option.short] if option.short else [])]
     if one.kind is bool and not option.flag:
         words = [f"{one.words}/--no-{one.words.removeprefix('--')}"]
-    kind: Any = (list[str] if option.repeat else str) if one.many else one.kind
+    kind: Any = str if one.many or option.auto else one.kind
     declaration = typer.Option(
         *words,
         help=help_text(one),
@@ -91,7 +91,7 @@ def _parameter(one: Declared, takes: Takes) -> Parameter:
         envvar=option.envvar,
         rich_help_panel=option.panel or takes.panel,
     )
-    hint: Any = Annotated[kind | None, declaration]
+    hint: Any = Annotated[(list[str] if option.repeat else kind) | None, declaration]
     return Parameter(_key(one), Parameter.KEYWORD_ONLY, default=None, annotation=hint)
 
 
@@ -107,14 +107,34 @@ def typed(options: Mapping[str, Declared], values: dict[str, Any]) -> dict[str, 
     """
     found = {name: values.pop(_key(one), None) for name, one in options.items()}
     return {
-        name: _items(options[name], value) if options[name].many else value
+        name: _value(options[name], value)
         for name, value in found.items()
         if value is not None and value != []
     }
 
 
+def _value(one: Declared, typed: Any) -> Any:
+    if one.many:
+        return _items(one, typed)
+    return number_or_auto(one, typed) if one.option.auto else typed
+
+
+def number_or_auto(one: Declared, typed: str) -> int | None:
+    """Read a number, or ``auto``, which is None. Raises ``UsageError``."""
+    if typed == AUTO:
+        return None
+    least = int(one.option.at_least or 0)
+    if not re.fullmatch(r"\d{1,18}", typed) or int(typed) < least:
+        raise UsageError(
+            f"{one.words}: expected {AUTO} or a number of at least {least}, found {typed!r}"
+        )
+    return int(typed)
+
+
 def _items(one: Declared, typed: Any) -> tuple[Any, ...]:
     """Read a list: one text with commas, in which ``none`` is the empty list, or one a time."""
+    if one.option.repeat and one.kind is str:
+        return tuple(typed)
     if one.option.repeat:  # an empty name is left in, so that it is refused as none
         return tuple(map(names_with_commas, typed))
     parts = comma_list("" if typed == "none" else typed)

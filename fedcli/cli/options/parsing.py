@@ -1,4 +1,4 @@
-"""What is typed as one word and means more: rounds, classes, members, jobs."""
+"""What is typed as one word and means more: rounds, classes, members."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
@@ -31,15 +31,6 @@ def parse_rounds(text: str) -> "Rounds":
     if text.isdecimal():
         return int(text)
     raise UsageError(f"--round: expected a number, latest or all, found {text!r}")
-
-
-def parse_jobs(text: str) -> int | None:
-    """Read how many clients train at a time, or None for ``auto``."""
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--jobs: expected auto or a number of at least 1, found {text!r}")
-    return int(text)
 
 
 def parse_members(texts: Sequence[str]) -> dict[str, str]:

@@ -35,8 +35,33 @@ def _execution() -> Mapping[str, Declared]:
 
 
 def _passed_on() -> Mapping[str, Declared]:
-    """Return the options of execution that ``run`` passes on: clients have their data there."""
-    return {k: v for k, v in _execution().items() if k not in ("stream", "num_workers")}
+    from fedcli.experiment.sections import passed_on
+
+    return passed_on()
+
+
+def _running() -> Mapping[str, Declared]:
+    from fedcli.experiment.sections import Running
+
+    return declared(Running)
+
+
+def _taking_part() -> Mapping[str, Declared]:
+    from fedcli.experiment.sections import TakingPart
+
+    return declared(TakingPart)
+
+
+def _stopping() -> Mapping[str, Declared]:
+    from fedcli.plan.stopping import Stopping
+
+    return declared(Stopping)
+
+
+def _seed() -> Mapping[str, Declared]:
+    from fedcli.experiment.sections import RunSeed
+
+    return declared(RunSeed)
 
 
 def _machine() -> Mapping[str, Declared]:
@@ -93,3 +118,7 @@ ReadingOptions = Annotated[Given, Takes(_reading, "Data")]
 CheckOptions = Annotated[Given, Takes(_checked, "Data")]
 SchemeOptions = Annotated[Given, Takes(_scheme, "Cutting")]
 ModelOptions = Annotated[Given, Takes(_model, "Model")]
+RunningOptions = Annotated[Given, Takes(_running)]
+TakingPartOptions = Annotated[Given, Takes(_taking_part)]
+StoppingOptions = Annotated[Given, Takes(_stopping)]
+SeedOptions = Annotated[Given, Takes(_seed)]

@@ -21,19 +21,6 @@ KEY = typer.Option(
 SEED = typer.Option(
     None, "--seed", min=0, help="The seed; by default that of the run.", metavar="N"
 )
-MIN_CLIENTS = typer.Option(
-    None,
-    "--min-clients",
-    min=1,
-    help="Continue with this many updates; by default every client's is needed.",
-    metavar="N",
-)
-EXCLUDE = typer.Option(
-    None,
-    "--exclude",
-    help="Leave clients out: an id, a list (0,3) or a range (0-9); can be repeated.",
-    metavar="ID",
-)
 OWN_MODEL = typer.Option(
     None,
     "--model",
@@ -41,8 +28,12 @@ OWN_MODEL = typer.Option(
     help="package.module:factory, for a run with a model of your own: the run's name for it.",
     metavar="NAME",
 )
-PLAN = typer.Option(None, "--plan", help="Read the run's plan from a TOML file.", metavar="FILE")
-NEW_SEED = typer.Option(0, "--seed", min=0, help="The seed of the run.", metavar="N")
+PLAN = typer.Option(
+    None,
+    "--plan",
+    help="Take what is not typed from a TOML file, as fedcli plan prints one.",
+    metavar="FILE",
+)
 
 
 @dataclass(frozen=True)

@@ -157,10 +157,23 @@ def attainment_columns(metric: Metric) -> list[Column[Attainment]]:
             legend="rounds: the first evaluated one that reaches it",
             merit=_least("round", str),
         ),
+        Column("", lambda row: int(row.round is not None), measure="target_reached"),
+        Column("", "round", measure="rounds_to_target"),
         Column(
-            "communication (MB)", "bytes_total", megabytes, merit=_least("bytes_total", megabytes)
+            "communication (MB)",
+            "bytes_total",
+            megabytes,
+            "bytes_to_target",
+            merit=_least("bytes_total", megabytes),
         ),
-        Column("time (s)", "seconds", duration, legend=_TIME, merit=_least("seconds", duration)),
+        Column(
+            "time (s)",
+            "seconds",
+            duration,
+            "seconds_to_target",
+            legend=_TIME,
+            merit=_least("seconds", duration),
+        ),
         Column(metric.heading, "value", metric.show),
         Column("best", "best", metric.show, merit=best_by(metric, "best")),
     ]
@@ -242,9 +255,14 @@ def fairness_columns(metric: Metric) -> list[Column[Fairness]]:
         Column("data", "data", kind=CellKind.TEXT),
         Column("round", "round"),
         Column("clients", "clients"),
-        Column("mean", "mean", metric.show, merit=best_by(metric, "mean")),
+        Column("mean", "mean", metric.show, f"{metric.name}_mean", merit=best_by(metric, "mean")),
         Column(
-            "std", "std", metric.show, legend="std: over clients", merit=_least("std", metric.show)
+            "std",
+            "std",
+            metric.show,
+            f"{metric.name}_std",
+            legend="std: over clients",
+            merit=_least("std", metric.show),
         ),
         _worst_tenth(metric, metric.show),
         Column(
@@ -253,6 +271,7 @@ def fairness_columns(metric: Metric) -> list[Column[Fairness]]:
             legend="worst: the client is in brackets",
             merit=best_by(metric, "worst"),
         ),
+        Column("", "worst", measure=f"{metric.name}_worst"),
         Column(
             "without",
             lambda row: row.without or None,
@@ -266,6 +285,7 @@ def _worst_tenth(metric: Metric, show: Callable[[Any], str]) -> Column[Any]:
         "worst 10 %",
         "worst_tenth",
         show,
+        f"{metric.name}_worst_tenth",
         legend="worst 10 %: their mean",
         merit=best_by(metric, "worst_tenth"),
     )

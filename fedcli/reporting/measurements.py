@@ -9,9 +9,18 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from fedcli.formats.evaluation import Score
-from fedcli.reporting.columns import CLASSES, HETEROGENEITY, ROUNDS, SCORES, UPDATES, UpdateRow
+from fedcli.reporting.columns import (
+    CLASSES,
+    HETEROGENEITY,
+    ROUNDS,
+    SCORES,
+    UPDATES,
+    UpdateRow,
+    attainment_columns,
+    fairness_columns,
+)
 from fedcli.reporting.layout import Column, Row
-from fedcli.reporting.model import RoundReport, RunReport
+from fedcli.reporting.model import Report, RoundReport, RunReport
 
 PARTITION, ROUND, UPDATE, PARTICIPATION = "partition", "round", "update", "participation"
 
@@ -21,8 +30,9 @@ class Measurement(NamedTuple):
 
     ``subject`` is ``partition`` (how the examples were cut, in round 0), ``round``, ``update`` or
     ``participation`` (of ``client``), or, for a score, the kind of model and the data in words:
-    ``global on test``. Then ``client`` is whose model was scored, or whose data. ``class_name`` is
-    the class that the value is about. Both are None for a value of all together.
+    ``global on test``. What a target took is about ``target accuracy 0.8``. ``client`` is whose
+    model was scored, or whose data; ``class_name`` is the class that the value is about. Both are
+    None for a value of all together.
     """
 
     round: int
@@ -38,6 +48,24 @@ def measurements(run: RunReport) -> Iterator[Measurement]:
     yield from _partition(run)
     for round_ in run.rounds:
         yield from _round(round_)
+
+
+def judgements(report: Report, run: RunReport) -> Iterator[Measurement]:
+    """Yield what one run of a report needed to reach the target, and how fair it is to clients.
+
+    A target that is not reached is of the last round that was evaluated.
+    """
+    metric, target = report.judged_by, report.target
+    last = next((row.round for row in report.summary if row.label == run.label), None)
+    for attained in (one for one in report.attainments if one.label == run.label):
+        if attained.best is None or last is None or target is None:
+            continue
+        number = last if attained.round is None else attained.round
+        for measure, value in _measured(attainment_columns(metric), attained):
+            yield Measurement(number, f"target {metric.name} {target:g}", measure, value)
+    for fairness in (one for one in report.fairness if one.label == run.label):
+        for measure, value in _measured(fairness_columns(metric), fairness):
+            yield Measurement(fairness.round, f"global on {fairness.data}", measure, value)
 
 
 def _measured(columns: Iterable[Column[Row]], row: Row) -> Iterator[tuple[str, float]]:

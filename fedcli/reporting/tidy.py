@@ -20,11 +20,12 @@ Text is printable and no formula (``spreadsheet_text``).
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fedcli.errors import MissingDependencyError
-from fedcli.reporting.measurements import Measurement, measurements
-from fedcli.reporting.model import Report
+from fedcli.reporting.measurements import Measurement, judgements, measurements
+from fedcli.reporting.model import Report, RunReport
 from fedcli.reporting.settings import Setting, settings
 from fedcli.text import spreadsheet_text
 
@@ -53,7 +54,7 @@ def to_csv(report: Report) -> str:
     writer.writerow([*(column.name for column in columns), *MEASURED])
     for index, run in enumerate(report.runs):
         fixed = ["" if column.values[index] is None else column.values[index] for column in columns]
-        writer.writerows([*fixed, *_cells(one)] for one in measurements(run))
+        writer.writerows([*fixed, *cells] for cells in _rows(report, run))
     return text.getvalue()
 
 
@@ -72,8 +73,7 @@ def to_parquet(report: Report) -> bytes:
         ) from None
     columns = [*_run_columns(report)]
     tables = [
-        _arrow_table(columns, index, [_cells(one) for one in measurements(run)])
-        for index, run in enumerate(report.runs)
+        _arrow_table(columns, index, [*_rows(report, run)]) for index, run in enumerate(report.runs)
     ]
     file = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.concat_tables(tables), file)
@@ -104,6 +104,10 @@ def _arrow_type(column: SettingColumn) -> "pyarrow.DataType":
     types = {bool: pyarrow.bool_(), int: pyarrow.int64(), float: pyarrow.float64()}
     kind = next(type(value) for value in column.values if value is not None)
     return types.get(kind, pyarrow.string())
+
+
+def _rows(report: Report, run: RunReport) -> Iterator[tuple[Any, ...]]:
+    return map(_cells, chain(measurements(run), judgements(report, run)))
 
 
 def _cells(one: Measurement) -> tuple[Any, ...]:

@@ -167,3 +167,44 @@ def test_what_is_off_is_false_and_not_missing(tmp_path: Path, read: Any) -> None
     table = read(report(runs)).drop_duplicates("run").set_index("run")
     assert table.centralised.dtype.kind == "b"
     assert dict(table.centralised) == {"one": True, "many": False}
+
+
+@each_format
+def test_what_the_target_took_is_there_and_whether_it_was_reached(
+    tmp_path: Path, read: Any
+) -> None:
+    runs = [make_run(tmp_path / "a", accuracies=(0.4, 0.6, 0.7)), make_run(tmp_path / "b")]
+    found = report(runs, target=0.6)
+    table = read(found)
+    rows = table[table.subject == "target accuracy 0.6"]
+    values = rows.pivot(index="run", columns="measure", values="value")
+    assert values.target_reached.to_dict() == {"a": 1, "b": 0}
+    one = found.attainments[0]
+    assert values.loc["a"].to_dict() == {
+        "target_reached": 1,
+        "rounds_to_target": 2,
+        "bytes_to_target": one.bytes_total,
+        "seconds_to_target": pytest.approx(one.seconds),
+    }
+    assert values.loc["b"].count() == 1
+    assert rows.groupby("run")["round"].first().to_dict() == {"a": 2, "b": 3}
+    assert not read(report(runs)).subject.str.startswith("target").any()
+
+
+@each_format
+def test_fairness_is_about_all_clients(trapped: Run, read: Any) -> None:
+    values = {"007": 0.2, "NA": 0.4, "1e5": 0.6, "None": 0.8}
+    of_clients = [score(trapped, v, data="client-test", data_client=c) for c, v in values.items()]
+    write_evaluation(trapped.round(3), [score(trapped, 0.5), *of_clients])
+    for metric in ("accuracy", "balanced_accuracy"):
+        table = read(report([trapped], metric=metric))
+        table = table.query("subject == 'global on client-test' and client == 'all'")
+        assert set(table["round"]) == {3}
+        assert table.set_index("measure").value.to_dict() == pytest.approx(
+            {
+                f"{metric}_mean": 0.5,
+                f"{metric}_std": 0.05**0.5,
+                f"{metric}_worst_tenth": 0.2,
+                f"{metric}_worst": 0.2,
+            }
+        )

@@ -1,6 +1,7 @@
 """Data sets by name, and a user's own pictures or arrays."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,16 @@ def load_dataset(spec: str, options: DataOptions, own: Mapping[str, Any] | None 
         if option not in reader.declared:
             why = reader.refuses.get(option, f"{name} has none")
             raise UsageError(f"{option_of(option)} {value}: it is for {_owners(option)}; {why}")
-    return reader.load(argument, options, **(own or {}))
+    dataset = reader.load(argument, options, **(own or {}))
+    return replace(dataset, options=_recorded(own or {}, dataset.identity))
+
+
+def _recorded(own: Mapping[str, Any], identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        option: value
+        for option, value in own.items()
+        if value not in (None, False) and not isinstance(value, Path) and option not in identity
+    }
 
 
 def _prefixed(path: Path) -> str | None:

@@ -52,7 +52,8 @@ class Dataset:
 
     ``identity`` identifies the data by content, not by path. It needs the files to be read but not
     decoded. ``group_names`` are the real origins of the examples, such as hospitals; empty if
-    unknown. ``skipped`` are files that were left out because they cannot be decoded.
+    unknown. ``skipped`` are files that were left out because they cannot be decoded. ``options``
+    are those of its kind alone that were given, without files and what ``identity`` has.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Dataset:
     identity: dict[str, Any]
     group_names: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

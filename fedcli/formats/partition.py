@@ -57,8 +57,8 @@ class PartitionFile(FileRecord):
 
     ``groups`` names the groups of each client in a partition by groups. ``repaired`` counts the
     examples moved to give every client its minimum size. ``skipped`` names the files that were left
-    out because they cannot be decoded. ``heterogeneity`` is None in runs of older
-    versions.
+    out because they cannot be decoded. ``data_options`` are the options of this kind of data that
+    were given, without files. ``heterogeneity`` is None in runs of older versions.
     """
 
     run: str
@@ -75,6 +75,7 @@ class PartitionFile(FileRecord):
     repaired: Count = 0
     skipped: tuple[str, ...] = ()
     heterogeneity: Heterogeneity | None = None
+    data_options: dict[str, Any] = field(default_factory=dict, metadata={"sparse": True})
 
     def __post_init__(self) -> None:
         """Require one count per class (``ValueError``)."""

@@ -24,12 +24,14 @@ def command_lines(
     shared: Mapping[str, Any],
     last: RoundReport | None,
     *,
+    data_options: Mapping[str, Any],
     evaluated: bool,
 ) -> tuple[str, ...]:
     """Return the command that makes a run called ``name``, and those of each of its rounds.
 
     ``shared`` are the options in which all clients left the plan; ``last`` is the latest round,
-    whose rule may have. Words in capitals stand for what a run does not know: where files are.
+    whose rule may have; ``data_options`` are as in ``PartitionFile``. Words in capitals stand for
+    what a run does not know: where files are.
     """
     data = [] if _has_data(info) else ["--data", "PATH"]
     model = ["--model", info.model.name] if info.model.is_users_own else []
@@ -40,7 +42,20 @@ def command_lines(
         ["aggregate", *_rule(info, last), *(["--key", "FILE"] if info.coordinator else [])],
         *([["evaluate", *data, *model]] if evaluated else []),
     )
-    return tuple(_line(words, name) for words in (_make(info), *rounds))
+    return tuple(
+        _line(words, name) for words in ([*_make(info), *_reading(info, data_options)], *rounds)
+    )
+
+
+def _reading(info: RunInfo, given: Mapping[str, Any]) -> list[str]:
+    """Return the options of folders of pictures; runs of older versions do not say which."""
+    data = info.origin.get("data")
+    data = data if isinstance(data, Mapping) else {}
+    by_table = "labels" in data
+    group = "group_column" if by_table else "group"
+    has_groups = info.dataset.name == "imagefolder" and "groups" in data
+    options = {"labels_csv": "FILE" if by_table else None, group: "NAME" if has_groups else None}
+    return option_words({**options, **given})
 
 
 def _changed(shared: Mapping[str, Any]) -> Iterator[str]:

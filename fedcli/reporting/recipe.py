@@ -62,7 +62,14 @@ def recipe_of(
     return Recipe(
         versions=machines.versions,
         hardware=machines.hardware,
-        commands=command_lines(info, run.root.resolve().name, shared, last, evaluated=evaluated),
+        commands=command_lines(
+            info,
+            run.root.resolve().name,
+            shared,
+            last,
+            data_options=partition.data_options if partition else {},
+            evaluated=evaluated,
+        ),
         data=_known(_data(info)),
         model=_known(_model(info)),
         partition=_known(_partition(info, partition)),

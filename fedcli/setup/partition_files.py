@@ -70,6 +70,7 @@ def _described(run: Run, division: Division, shards: dict[str, ShardFile]) -> Pa
         client_test_label_counts=counts(test_labels, lambda one: one.test),
         test_label_counts=tuple(tested),
         heterogeneity=heterogeneity(trained),
+        data_options=dict(division.dataset.options),
         shards=shards,
     )
 

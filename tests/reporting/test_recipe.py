@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from support.reports import terminal_text
 from support.sample_runs import edit_manifest, make_run
 from support.small_runs import small_run
@@ -48,6 +49,63 @@ def test_the_first_command_makes_the_same_run(line: str, tmp_path: Path, cli: Cl
     assert (program, again, option, place) == ("fedcli", step, "--run", "one")
     assert cli(again, "--run", tmp_path / "two", *words)[0] == 0
     assert Run.open(tmp_path / "two").id == run.id
+
+
+FOLDERS = [
+    "--group folder --scheme natural",
+    "--group none --skip-bad --clients 2",
+    "--labels-csv FILE --image-column shot --label-column kind --group-column site",
+    "--labels-csv FILE --image-column shot --label-column ill,well --image-size 8 --window 0,90",
+]
+
+
+@pytest.fixture(scope="module")
+def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of two classes in two hospitals, and a table that cuts them otherwise."""
+    root = tmp_path_factory.mktemp("hospitals")
+    rows = ["shot,kind,site,ill,well"]
+    for number in range(24):
+        name = f"{('north', 'south')[number % 2]}/{('a', 'b')[number // 2 % 2]}/{number}.png"
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (6, 6), (10 * number, 0, 0)).save(root / name)
+        ill = number // 4 % 2
+        rows.append(f"{name},{('no', 'yes')[ill]},{('x', 'y')[number % 2]},{ill},{1 - ill}")
+    (root / "table.csv").write_text("\n".join(rows))
+    return root
+
+
+@pytest.mark.parametrize("options", FOLDERS)
+def test_the_command_reads_a_folder_as_it_was_read(
+    options: str, hospitals: Path, tmp_path: Path, cli: Cli
+) -> None:
+    files = {"FILE": str(hospitals / "table.csv"), "imagefolder:PATH": f"imagefolder:{hospitals}"}
+
+    def made(name: str, words: list[str]) -> Run:
+        words = [files.get(word, word) for word in words]
+        status, _, err = cli("partition", "--run", tmp_path / name, *words)
+        assert status == 0, err
+        return Run.open(tmp_path / name)
+
+    own = shlex.split(options)
+    run = made("one", ["--dataset", "imagefolder:PATH", "--model", "linear", *own])
+    make_sayable(run)
+    words = shlex.split(report([run]).runs[0].recipe.commands[0])[4:]
+    assert {*own} <= {*words}
+    assert str(hospitals) not in run.partition_file.read_text()
+    assert made("two", words).id == run.id
+
+
+def test_a_run_that_does_not_say_how_it_was_read_says_that_it_has_groups(
+    hospitals: Path, tmp_path: Path, cli: Cli
+) -> None:
+    dataset = ("--dataset", f"imagefolder:{hospitals}", "--group", "folder")
+    cli("partition", "--run", tmp_path / "r", *dataset, "--model", "linear")
+    run = Run.open(tmp_path / "r")
+    make_sayable(run)
+    values = read_json(run.partition_file)
+    assert values.pop("data_options") == {"group": "folder"}
+    write_json(run.partition_file, values)
+    assert " --group NAME" in report([run]).runs[0].recipe.commands[0]
 
 
 def make_sayable(run: Run) -> None:

@@ -192,10 +192,10 @@ def check(section: "DataclassInstance") -> None:
         one.check(getattr(section, name))
 
 
-def check_seed(seed: int) -> int:
+def check_seed(seed: int, option: str = "--seed") -> int:
     """Return a seed that files can hold; raise ``UsageError`` otherwise."""
     if not 0 <= seed < 2**63:
-        raise UsageError(f"--seed: expected a number from 0 to below 2^63, found {seed}")
+        raise UsageError(f"{option}: expected a number from 0 to below 2^63, found {seed}")
     return seed
 
 

@@ -16,7 +16,6 @@ from fedcli.plan.sections import option_words
 
 _MADE = ("data", "partition", "model", "train", "aggregate")  # what partition is told
 _CUT = ("data", "partition")
-_SEEDS = ("seed", "data_seed", "partition_seed")
 _UNNAMED = "sweep"  # the folder of the runs without a file
 _OF_ALL = ("jobs", "state")  # of [run], and not of single runs
 
@@ -68,10 +67,9 @@ class Sweep:
         return [tuple(group) for group in groups.values()]
 
     def _data_of(self, case: Case) -> str:
-        run = case.settings["run"]
-        seeds = [run.get(key, run.get("seed")) for key in ("data_seed", "partition_seed")]
-        cut = [case.settings.get(section, {}) for section in _CUT]
-        return json.dumps([*cut, *seeds], sort_keys=True, default=str)
+        seed = case.settings["run"].get("seed", 0)
+        cut = [{f"{name}_seed": seed, **case.settings.get(name, {})} for name in _CUT]
+        return json.dumps(cut, sort_keys=True, default=str)
 
     def partition_words(self, case: Case, source: Path | None = None) -> list[str]:
         """Return the words after ``fedcli partition --run DIR``.
@@ -82,12 +80,12 @@ class Sweep:
         for section in _MADE:
             if source is None or section not in _CUT:
                 words += self._words(section, case.settings.get(section, {}))
-        run, seeds = case.settings["run"], _SEEDS if source is None else _SEEDS[:1]
-        return words + self._words("run", {key: run[key] for key in seeds if key in run})
+        run = case.settings["run"]
+        return words + self._words("run", {key: run[key] for key in ("seed",) if key in run})
 
     def run_words(self, case: Case) -> list[str]:
         """Return the words after ``fedcli run --run DIR``."""
-        given = {k: v for k, v in case.settings["run"].items() if k not in _SEEDS}
+        given = {k: v for k, v in case.settings["run"].items() if k != "seed"}
         words = self._words("run", given)
         return words + option_words({"model": own_model(case), "reduce": own_reducer(case)})
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from fedcli.errors import UsageError
-from fedcli.options import Declared, Option, declared, one_of, option_of, owned
+from fedcli.options import Declared, Option, check_seed, declared, one_of, option_of, owned
 from fedcli.partitioning.features import Change, Place
 from fedcli.partitioning.labels import label_lists
 from fedcli.partitioning.natural import groups_of
@@ -22,11 +22,13 @@ _CLIENTS = 3  # by default
 class Scheme:
     """A partitioner's name, the number of clients, and the partitioner's options.
 
-    Options that are None, () or not given have the partitioner's defaults.
+    Options that are None, () or not given have the partitioner's defaults. ``partition_seed``
+    is in place of the run's seed.
     """
 
     name: str
     clients: int | None
+    partition_seed: int | None
     given: Mapping[str, Any]
 
     def __init__(
@@ -49,18 +51,31 @@ class Scheme:
                 unset="3, or the number of `--labels`, `--sizes` or groups",
             ),
         ] = None,
+        partition_seed: Annotated[
+            int | None,
+            Option(
+                "Seed of what a scheme, `--val-fraction` and `--test-split` draw, in place of"
+                " `--seed`.",
+                "N",
+                at_least=0,
+                unset="that of `--seed`",
+            ),
+        ] = None,
         **options: Any,
     ) -> None:
         """Raise ``UsageError`` for options that the scheme does not use, and for bad values."""
         known = PARTITIONERS[one_of("--scheme", name, PARTITIONERS)].declared
         given = {key: value for key, value in options.items() if value not in (None, ())}
-        for field, value in {"name": name, "clients": clients, "given": given}.items():
+        own = {"name": name, "clients": clients, "partition_seed": partition_seed}
+        for field, value in {**own, "given": given}.items():
             object.__setattr__(self, field, value)
         for option, value in given.items():
             if option not in known:
                 raise UsageError(f"{option_of(option)}: scheme {name} does not use it")
             known[option].check(value)
-        declared(Scheme.__init__)["clients"].check(clients)
+        for option in ("clients", "partition_seed"):
+            declared(Scheme.__init__)[option].check(own[option])
+        check_seed(partition_seed or 0, "--partition-seed")
         self._check_together()
 
     def _check_together(self) -> None:

@@ -87,7 +87,9 @@ def seeds_table(report: Report) -> Table:
     """Return the metric of every run of each method, by seed; of many runs, their range."""
     metric = report.judged_by
     values = {row.label: row.value for row in report.summary}
-    seeds = {run.label: _seed(run) for run in report.runs}
+    seeds = {run.label: f"seed {run.recipe.seeds.get('seed', UNKNOWN)}" for run in report.runs}
+    if not all(_apart(one, seeds) for one in report.methods):
+        seeds = {run.label: _all_seeds(run) for run in report.runs}
     names = list(dict.fromkeys(seeds[label] for one in report.methods for label in one.runs))
     title = f"{metric.axis[:1].upper()}{metric.axis[1:]} of the runs"
     if not _is_repeated(report):
@@ -101,7 +103,7 @@ def seeds_table(report: Report) -> Table:
     return tabulate(title, _METHOD, columns, rows, keep_empty=True)
 
 
-def _seed(run: RunReport) -> str:
+def _all_seeds(run: RunReport) -> str:
     seeds = run.recipe.seeds
     extra = [
         f"{key.removesuffix('_seed')} {value}" for key, value in seeds.items() if key != "seed"
@@ -266,7 +268,7 @@ def _seeds(method: Method, recipes: Mapping[str, Recipe]) -> str:
     seeds = [recipes[label].seeds for label in method.runs]
     parts = []
     for key in dict.fromkeys(key for one in seeds for key in one):
-        values = dict.fromkeys(str(one.get(key, UNKNOWN)) for one in seeds)
+        values = dict.fromkeys(str(one.get(key, one.get("seed", UNKNOWN))) for one in seeds)
         name = "" if key == "seed" else f"{key.removesuffix('_seed')} "
         parts.append(f"{name}{', '.join(values)}")
     return "; ".join(parts)

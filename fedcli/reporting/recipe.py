@@ -142,7 +142,7 @@ def _training(info: RunInfo, shared: Mapping[str, Any]) -> dict[str, Any]:
 
 def _seeds(info: RunInfo) -> dict[str, Any]:
     """Return the seeds; those of the data and of the partition only where they are others."""
-    own = {key: info.origin.get(key, getattr(info, key, None)) for key in SEEDS[1:]}
+    own = {key: info.origin.get(key) for key in SEEDS[1:]}
     return {"seed": info.seed, **own}
 
 

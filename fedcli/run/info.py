@@ -152,6 +152,16 @@ class RunInfo:
         """The id of a run with this content."""
         return run_id(self._content())
 
+    @property
+    def data_seed(self) -> int:
+        """The seed of what was drawn from the data set: the limit and the test split."""
+        return _number(self.origin.get("data_seed"), self.seed)
+
+    @property
+    def partition_seed(self) -> int:
+        """The seed of the partition: the cut, validation and test examples of clients."""
+        return _number(self.origin.get("partition_seed"), self.seed)
+
     def as_json(self) -> dict[str, Any]:
         """Return the JSON object of ``run.json``."""
         return {"id": self.id, **self._content()}
@@ -160,6 +170,10 @@ class RunInfo:
         model, dataset = _given(asdict(self.model)), _given(asdict(self.dataset))
         content = {**asdict(self), "dataset": dataset, "model": model, "plan": self.plan.as_json()}
         return {key: value for key, value in content.items() if value or key not in _KEYS}
+
+
+def _number(value: Any, usual: int) -> int:
+    return value if isinstance(value, int) else usual
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

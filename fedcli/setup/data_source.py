@@ -6,7 +6,7 @@ from typing import Any
 
 from fedcli.datasets import DATASETS
 from fedcli.datasets.base import DataOptions
-from fedcli.options import Declared, check, declared, option, owned
+from fedcli.options import Declared, check, check_seed, declared, option, owned
 
 # Who has test examples.
 TEST_SPLITS = {
@@ -51,10 +51,18 @@ class DataSource(DataOptions):
         at_least=0,
         below=1,
     )
+    data_seed: int | None = option(
+        None,
+        "Seed of what `--limit` and `--test-fraction` draw, in place of `--seed`.",
+        "N",
+        at_least=0,
+        unset="that of `--seed`",
+    )
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be used (``UsageError``)."""
         check(self)
+        check_seed(self.data_seed or 0, "--data-seed")
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> "DataSource":

@@ -110,6 +110,11 @@ class Start:
         return {"init_from": weights, "pretrained": self.pretrained}
 
 
+def other_seeds(seed: int, **seeds: int | None) -> dict[str, int]:
+    """Return those of ``data_seed`` and ``partition_seed`` that differ from the run's seed."""
+    return {name: one for name, one in seeds.items() if one is not None and one != seed}
+
+
 def existing(root: Path, info: RunInfo, *, force: bool) -> Run | None:
     """Return the run at ``root`` if ``info`` describes exactly this run.
 

@@ -60,7 +60,7 @@ def _described(run: Run, division: Division, shards: dict[str, ShardFile]) -> Pa
         run=run.id,
         scheme=run.info.origin["scheme"],
         parameters=run.info.origin["parameters"],
-        seed=run.info.seed,
+        seed=division.seed,
         classes=classes,
         groups={client: tuple(names) for client, names in division.groups.items()},
         repaired=division.repaired,

@@ -1,4 +1,4 @@
-"""The data of another run, for a run that differs from it in model, plan or seed alone."""
+"""The data of another run, for a run that differs from it in model, plan or seed."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from fedcli.formats.partition import PartitionFile, ShardFile
 from fedcli.progress import Progress
 from fedcli.run import Run
 from fedcli.run.info import RunInfo
-from fedcli.setup.new_run import Start, plan_of
+from fedcli.setup.new_run import Start, other_seeds, plan_of
 
 _WHOLE = "repeat the fedcli partition that made it, or take another run"
 
@@ -25,13 +25,16 @@ def info_like(run: Run, start: Start) -> RunInfo:
             "was not made by fedcli partition, so there is no data to take", path=run.root
         )
     mean, std = start.normalization(data.dtype, data.shape[0])
+    own = {"data_seed": run.info.data_seed, "partition_seed": run.info.partition_seed}
+    seeds = other_seeds(start.seed, **own)
+    cut = {key: value for key, value in origin.items() if key not in own}
     return RunInfo(
         dataset=replace(data, mean=mean, std=std),
         model=start.model,
         seed=start.seed,
         clients=run.info.clients,
         plan=plan_of(start, data.classes, data.shape),
-        origin={**origin, **start.origin()},
+        origin={**cut, **seeds, **start.origin()},
     )
 
 
@@ -47,7 +50,7 @@ def copy_data(source: Run, run: Run, progress: Progress) -> None:
         name: _copied(source, run, name, shard, described, progress)
         for name, shard in described.shards.items()
     }
-    replace(described, run=run.id, seed=run.info.seed, shards=shards).write(run.partition_file)
+    replace(described, run=run.id, shards=shards).write(run.partition_file)
 
 
 def read_partition(run: Run) -> PartitionFile:

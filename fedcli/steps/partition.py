@@ -25,6 +25,7 @@ from fedcli.setup.new_run import (
     existing,
     initial_model,
     inputs_of,
+    other_seeds,
     plan_of,
     write_round_zero,
 )
@@ -95,8 +96,9 @@ def partition(
     source, scheme = source or DataSource(), scheme or Scheme()
     start = (start or Start()).settled()
     progress = progress or Silence()
-    dataset = _dataset(source, start.seed, progress)
-    division = divide(dataset, scheme, source.val_fraction, source.test_split, start.seed)
+    dataset = _dataset(source, _or(source.data_seed, start.seed), progress)
+    seed = _or(scheme.partition_seed, start.seed)
+    division = divide(dataset, scheme, source.val_fraction, source.test_split, seed)
     info = _info(division, source, start)
     run = existing(root, info, force=force)
     if run is not None:
@@ -149,6 +151,10 @@ def _made(
     return _result(Run.open(root), already_done=False, report=model.report)
 
 
+def _or(own: int | None, seed: int) -> int:
+    return seed if own is None else own
+
+
 def _dataset(source: DataSource, seed: int, progress: Progress) -> Dataset:
     """Read the data set, reduced to ``--limit`` examples."""
     reading = replace(source, seed=seed, progress=progress)
@@ -193,6 +199,9 @@ def _info(division: Division, source: DataSource, start: Start) -> RunInfo:
             "parameters": scheme.parameters(pool_of(dataset)),
             "val_fraction": source.val_fraction,
             **({} if source.test_split == "server" else {"test_split": source.test_split}),
+            **other_seeds(
+                start.seed, data_seed=source.data_seed, partition_seed=scheme.partition_seed
+            ),
             **start.origin(),
         },
     )

@@ -34,7 +34,7 @@ def _compare(survey: Survey, path: Path, partition: PartitionFile) -> None:
     info = survey.run.info
     for what, expected, found in (
         ("run", survey.run.id, partition.run),
-        ("seed", info.seed, partition.seed),
+        ("seed", info.partition_seed, partition.seed),
         ("classes", info.dataset.classes, partition.classes),
         ("scheme", info.origin.get("scheme"), partition.scheme),
         ("parameters", info.origin.get("parameters"), partition.parameters),

@@ -71,6 +71,14 @@ def test_the_seeds_stand_side_by_side(product: list[Run]) -> None:
     assert rows[1] == ["fedavg, alpha 0.1", "47.0", "49.0", "51.0"]
 
 
+def test_a_test_set_in_common_is_named_once(tmp_path: Path) -> None:
+    fixed = [{}, {"data_seed": 0}, {"data_seed": 0}]
+    runs = [make_run(tmp_path / f"r{n}", seed=n, own_seeds=own) for n, own in enumerate(fixed)]
+    text = terminal_text(report(runs))
+    assert table(text, "Accuracy (%) of the runs")[0] == ["method", "seed 0", "seed 1", "seed 2"]
+    assert table(text, "How they were made")[1][-1] == "0, 1, 2; data 0"
+
+
 def test_rounds_are_thinned_from_the_first_to_the_last(product: list[Run]) -> None:
     text = terminal_text(report(product))
     rows = table(text, "Accuracy (%) by round")

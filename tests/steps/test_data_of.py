@@ -1,5 +1,6 @@
 """``partition --data-of``: the clients and examples of another run, not read again."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,17 @@ def test_it_is_the_run_that_partition_makes(
     assert not result.already_done
     assert verify(tmp_path / "copied").sound
     assert partition_like(tmp_path / "copied", source, OTHER).already_done
+
+
+def test_another_seed_leaves_clients_and_examples_as_they_are(source: Run, tmp_path: Path) -> None:
+    third = replace(OTHER, seed=3)
+    cut = DataSource(limit=60, val_fraction=0.2, test_split="both", data_seed=0)
+    partition(tmp_path / "cut", cut, Scheme("dirichlet", alpha=0.5, partition_seed=0), third)
+    partition_like(tmp_path / "copied", source, third)
+    assert contents(tmp_path / "copied") == contents(tmp_path / "cut")
+    partition_like(tmp_path / "back", Run.open(tmp_path / "copied"), LINEAR)
+    assert contents(tmp_path / "back") == contents(source.root)
+    assert verify(tmp_path / "copied").sound
 
 
 def test_a_lost_shard_is_copied_again(source: Run, tmp_path: Path) -> None:

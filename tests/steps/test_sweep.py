@@ -139,6 +139,18 @@ def test_the_commands_of_a_dry_run_are_those_that_are_executed(whole: Path, tmp_
     assert contents(tmp_path / "e") == contents(whole)
 
 
+def test_runs_with_other_seeds_of_training_share_a_partition(tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(
+        "[data]\ndata_seed = 5\n[partition]\npartition_seed = 6\n"
+        "[run]\nrounds = 1\n[sweep]\nseed = [5, 7]\n"
+    )
+    first, _, second, _ = fedcli("sweep", file, "--dry-run", cwd=tmp_path).out.splitlines()
+    assert "--data-seed 5 --partition-seed 6" in first
+    assert first.endswith("--seed 5")
+    assert second.endswith("--data-of s/seed5 --seed 7")
+
+
 def test_a_line_for_an_array_needs_no_other_line(whole: Path, tmp_path: Path) -> None:
     write(tmp_path)
     lines = fedcli("sweep", "e.toml", "--print-array", cwd=tmp_path).out.splitlines()

@@ -1,6 +1,7 @@
 """Runs written by hand, with everything that a report reads."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,11 @@ def make_run(
     plan: Plan | None = None,
     seed: int = 0,
     alpha: float = 0.5,
+    own_seeds: Mapping[str, int] | None = None,
 ) -> Run:
     """Write a run with one complete, evaluated round per accuracy."""
     info = replace(run_info(clients), seed=seed)
+    info = replace(info, origin={**info.origin, **(own_seeds or {})})
     dataset = replace(info.dataset, classes=classes)
     run = Run.create(root, replace(info, dataset=dataset, plan=plan or info.plan))
     _write_partition(run, run.info, alpha)

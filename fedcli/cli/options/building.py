@@ -21,7 +21,7 @@ def make_scheme(typed: Given) -> "Scheme":
     from fedcli.partitioning.schemes import Scheme, scheme_for
 
     given = dict(typed)
-    name = given.pop("name", None) or scheme_for(given.keys() - {"clients"})
+    name = given.pop("name", None) or scheme_for(given.keys() - declared(Scheme.__init__).keys())
     return Scheme(name, **given)
 
 

@@ -4,7 +4,9 @@
 several runs side by side, judged by what ``headline`` chooses. ``notes`` names what is missing,
 ``absences`` who was left out, ``standouts`` whose update is unlike the others. ``columns`` declares
 every column once; from there ``tables`` and ``client_tables`` make the tables that ``terminal``,
-``markdown``, ``latex`` and ``page`` (HTML) show. ``measurements`` walks every value of a run and
-``settings`` says how it was made: ``tidy`` makes one table of both, as CSV and Parquet. Nothing
-here imports torch; only ``plots`` imports matplotlib, only ``page`` jinja2, only ``tidy`` pyarrow.
+``markdown``, ``latex`` and ``page`` (HTML) show. ``figures`` chooses the figures, which are
+``diagrams``: ``charts`` draws them for the page, ``plots`` for files. ``measurements`` walks every
+value of a run and ``settings`` says how it was made: ``tidy`` makes one table of both, as CSV and
+Parquet. Nothing here imports torch; only ``plots``, with what it draws by, imports matplotlib, only
+``page`` jinja2, and only ``tidy`` pyarrow.
 """

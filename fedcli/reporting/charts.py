@@ -11,7 +11,20 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from fedcli.reporting.plots import Counts, Line
+from fedcli.reporting.diagrams import (
+    Bars,
+    Counts,
+    Curves,
+    Diagram,
+    DrawnLine,
+    HeatMap,
+    Line,
+    can_be_drawn,
+    confusion_map,
+    drawable,
+    histogram,
+    label_map,
+)
 from fedcli.reporting.svg import (
     FONT,
     LINE,
@@ -23,6 +36,7 @@ from fedcli.reporting.svg import (
     shortened,
     text,
     text_width,
+    tick_text,
 )
 
 WIDTH = 420.0
@@ -30,7 +44,6 @@ COLOURS = 6
 _DASHES = 4
 _TALL = 190.0  # of the area with the curves
 _TOP, _RIGHT = 22.0, 10.0
-_LARGEST, _SMALLEST = 1e30, 1e-30  # files may claim anything
 _MARKED = 26  # points, up to which each has a marker
 _SWATCH = 26.0
 _ROW = 13.0  # of a heat map, for a name beside it
@@ -49,6 +62,25 @@ class Chart:
     data: Mapping[str, Any]
 
 
+def chart_of(diagram: Diagram) -> Chart:
+    """Draw what a figure shows."""
+    if isinstance(diagram, Curves):
+        return line_chart(
+            diagram.lines,
+            x=diagram.x,
+            y=diagram.y,
+            whole_x=diagram.whole_x,
+            log_y=diagram.log_y,
+            chance=diagram.chance,
+            limits=diagram.limits,
+        )
+    if isinstance(diagram, HeatMap):
+        return _heat_map(diagram)
+    if isinstance(diagram, Bars):
+        return bar_chart(diagram.panels, diagram.clients)
+    return distribution_chart(diagram.panels, diagram.noun)
+
+
 def line_chart(
     lines: Sequence[Line],
     *,
@@ -64,8 +96,8 @@ def line_chart(
     ``x`` and ``y`` name the axes; the axis of y stays within ``limits``. A line that is a level,
     such as that of a centralised run, is drawn over the whole width.
     """
-    drawn = [_drawable(line, log=log_y) for line in lines]
-    heights = [v for line in drawn for v in (*_known(line.y), *_known(line.lower + line.upper))]
+    drawn = [drawable(line, log=log_y) for line in lines]
+    heights = [v for line in drawn for v in line.heights]
     heights += _known(chance.y) if chance else []
     widths = [v for line in drawn if not line.level for v in line.x]
     bottom = _TOP + _TALL
@@ -73,11 +105,11 @@ def line_chart(
         y_axis, y_ticks = log_axis(heights, bottom, _TOP)
     else:
         y_axis, y_ticks = linear_axis(heights, bottom, _TOP, limits=limits)
-    left = _LEFT + max(text_width(_value(tick)) for tick in y_ticks)
+    left = _LEFT + max(text_width(tick_text(tick)) for tick in y_ticks)
     x_axis, x_ticks = linear_axis(widths, left, WIDTH - _RIGHT - 8, whole=whole_x)
     parts = [*_frame(x_axis, x_ticks, y_axis, y_ticks, x, y)]
     if chance:
-        parts.append(_chance(_drawable(chance, log=log_y), x_axis, y_axis))
+        parts.append(_chance(drawable(chance, log=log_y), x_axis, y_axis))
     parts += [_curve(line, i, x_axis, y_axis) for i, line in enumerate(drawn)]
     names = [*(line.label for line in drawn), *([chance.label] if chance else [])]
     legend, height = _legend(names, bottom + 2 * LINE + 20, chance=chance is not None)
@@ -90,51 +122,11 @@ def line_chart(
     return Chart("".join(parts) + legend, height, data)
 
 
-@dataclass(frozen=True)
-class _Drawn:
-    """A line without the points that cannot be drawn."""
-
-    label: str
-    x: list[float]
-    y: list[float]
-    lower: list[float | None]
-    upper: list[float | None]
-    level: bool
-
-
-def _drawable(line: Line, *, log: bool) -> _Drawn:
-    lower, upper = (side or [None] * len(line.x) for side in (line.lower, line.upper))
-    points = [
-        (a, max(b, _SMALLEST) if log else b, low, high)
-        for a, b, low, high in zip(line.x, line.y, lower, upper, strict=True)
-        if b is not None and _can_be_drawn(a) and _can_be_drawn(b)
-    ]
-    banded = [(low, high) for _, _, low, high in points]
-    return _Drawn(
-        line.label,
-        [a for a, _, _, _ in points],
-        [b for _, b, _, _ in points],
-        [_bounded(low, log=log) for low, _ in banded],
-        [_bounded(high, log=log) for _, high in banded],
-        line.level,
-    )
-
-
-def _can_be_drawn(value: float) -> bool:
-    return math.isfinite(value) and abs(value) <= _LARGEST
-
-
-def _bounded(value: float | None, *, log: bool) -> float | None:
-    if value is None or not _can_be_drawn(value):
-        return None
-    return max(value, _SMALLEST) if log else value
-
-
 def _known(values: Sequence[float | None]) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def _series(line: _Drawn) -> dict[str, Any]:
+def _series(line: DrawnLine) -> dict[str, Any]:
     series: dict[str, Any] = {"name": line.label, "x": line.x, "y": [*map(_short, line.y)]}
     if any(value is not None for value in line.lower):
         series["low"] = [None if v is None else _short(v) for v in line.lower]
@@ -147,11 +139,7 @@ def _short(value: float) -> float:
 
 
 def _shown(value: float | None) -> float | None:
-    return None if value is None or not _can_be_drawn(value) else _short(value)
-
-
-def _value(value: float) -> str:
-    return f"{value:g}" if abs(value) < 1e5 else f"{value:.3g}".replace("e+0", "e").replace("+", "")
+    return None if value is None or not can_be_drawn(value) else _short(value)
 
 
 def _frame(
@@ -162,12 +150,12 @@ def _frame(
     for tick in y_ticks:
         place = y_axis.place(tick)
         parts.append(element("path", kind="grid", d=_move(x_axis.start, place, x_axis.end, place)))
-        parts.append(text(_value(tick), x_axis.start - 5, place + 4, text_anchor="end"))
-    widest = max((text_width(_value(tick)) for tick in x_ticks), default=0.0) + 6
+        parts.append(text(tick_text(tick), x_axis.start - 5, place + 4, text_anchor="end"))
+    widest = max((text_width(tick_text(tick)) for tick in x_ticks), default=0.0) + 6
     apart = abs(x_axis.place(x_ticks[1]) - x_axis.place(x_ticks[0])) if len(x_ticks) > 1 else WIDTH
     for tick in x_ticks[:: max(1, math.ceil(widest / apart))]:
         parts.append(
-            text(_value(tick), x_axis.place(tick), y_axis.start + LINE, text_anchor="middle")
+            text(tick_text(tick), x_axis.place(tick), y_axis.start + LINE, text_anchor="middle")
         )
     middle = (x_axis.start + x_axis.end) / 2
     named = text(x, middle, y_axis.start + 2 * LINE, text_anchor="middle", kind="axis")
@@ -183,7 +171,7 @@ def _across(y: float, left: float, kind: str) -> str:
     return element("path", kind=kind, d=_move(left, y, WIDTH - _RIGHT, y))
 
 
-def _chance(line: _Drawn, x_axis: Axis, y_axis: Axis) -> str:
+def _chance(line: DrawnLine, x_axis: Axis, y_axis: Axis) -> str:
     if line.level:
         return _across(y_axis.place(line.y[-1]), x_axis.start, "chance")
     points = zip(map(x_axis.place, line.x), map(y_axis.place, line.y), strict=True)
@@ -194,7 +182,7 @@ def _style(index: int) -> str:
     return f"line s{index % COLOURS + 1} d{index // COLOURS % _DASHES}"
 
 
-def _curve(line: _Drawn, index: int, x_axis: Axis, y_axis: Axis) -> str:
+def _curve(line: DrawnLine, index: int, x_axis: Axis, y_axis: Axis) -> str:
     """Draw one line with its band and markers, as a group that the script can bring forward."""
     if not line.y:
         return ""
@@ -215,7 +203,7 @@ def _group(index: int, content: str) -> str:
     return element("g", content, kind="curve", data_series=index)
 
 
-def _band(line: _Drawn, index: int, x_axis: Axis, y_axis: Axis) -> str:
+def _band(line: DrawnLine, index: int, x_axis: Axis, y_axis: Axis) -> str:
     known = [
         (x_axis.place(a), y_axis.place(low), y_axis.place(high))
         for a, low, high in zip(line.x, line.lower, line.upper, strict=True)
@@ -265,24 +253,17 @@ def _entry(index: int, name: str, x: float, y: float, wide: float, *, chance: bo
 
 def label_chart(counts: Counts, classes: Sequence[str]) -> Chart:
     """Draw how many examples of each class every client has; darker is more."""
-    rows = [list(row) for row in counts.values()]
-    return _heat_map(rows, list(counts), classes, "client", "class")
+    return _heat_map(label_map(counts, classes))
 
 
 def confusion_chart(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Chart:
     """Draw predicted over true classes; shades are shares of a row, so that rows compare."""
-    return _heat_map(matrix, classes, classes, "true class", "predicted class", by_row=True)
+    return _heat_map(confusion_map(matrix, classes))
 
 
-def _heat_map(
-    values: Sequence[Sequence[int]],
-    rows: Sequence[str],
-    columns: Sequence[str],
-    y: str,
-    x: str,
-    *,
-    by_row: bool = False,
-) -> Chart:
+def _heat_map(shown: HeatMap) -> Chart:
+    values, rows, columns, y, x = shown.values, shown.rows, shown.columns, shown.y, shown.x
+    by_row = shown.by_row
     left = 6 + min(110.0, max(map(text_width, rows), default=0.0))
     comfortable = max(44.0, 8 + max(map(text_width, columns), default=0.0))
     wide = min(comfortable, (WIDTH - _RIGHT - left) / max(1, len(columns)))
@@ -372,13 +353,13 @@ def bar_chart(panels: Mapping[str, Sequence[float | None]], clients: Sequence[st
     wide = (WIDTH - _RIGHT - 44) / len(clients)
     parts, data, top = [], [], LINE
     for title, values in panels.items():
-        known = [value for value in _known(values) if _can_be_drawn(value) and value >= 0]
+        known = [value for value in _known(values) if can_be_drawn(value) and value >= 0]
         axis = Axis(0, max(known, default=0) or 1, top + 62.0, top + 6.0)
-        parts.append(_panel(title, axis, top, _value(_short(axis.high)) if known else ""))
+        parts.append(_panel(title, axis, top, tick_text(_short(axis.high)) if known else ""))
         bars = "".join(
             _bar(44 + wide * i, wide, axis, value)
             for i, value in enumerate(values)
-            if value is not None and _can_be_drawn(value) and value > 0
+            if value is not None and can_be_drawn(value) and value > 0
         )
         parts.append(element("path", kind="bar", d=bars) if bars else "")
         data.append(_panel_data(title, top, [*map(_shown, values)]))
@@ -416,30 +397,19 @@ def distribution_chart(panels: Mapping[str, Sequence[float | None]], noun: str) 
     wide = (WIDTH - _RIGHT - 44) / _BINS
     parts, data, top = [], [], LINE
     for title, values in panels.items():
-        known = [value for value in _known(values) if _can_be_drawn(value)]
+        known = [value for value in _known(values) if can_be_drawn(value)]
         if not known:
             continue
-        edges, counts = _histogram(known)
+        edges, counts = histogram(known, _BINS)
         axis = Axis(0, max(counts), top + 62.0, top + 6.0)
         parts.append(_panel(title, axis, top, str(max(counts))))
         bars = "".join(_bar(44 + wide * i, wide, axis, n) for i, n in enumerate(counts) if n)
         parts.append(element("path", kind="bar", d=bars))
         for i, anchor in ((0, "start"), (_BINS // 2, "middle"), (_BINS, "end")):
             place = (44 + wide * i, axis.start + LINE - 1)
-            parts.append(text(_value(_short(edges[i])), *place, text_anchor=anchor))
-        between = [f"{_value(_short(a))} to {_value(_short(b))}" for a, b in pairwise(edges)]
+            parts.append(text(tick_text(_short(edges[i])), *place, text_anchor=anchor))
+        between = [f"{tick_text(_short(a))} to {tick_text(_short(b))}" for a, b in pairwise(edges)]
         data.append({**_panel_data(title, top, counts), "names": between})
         top += 62 + 3 * LINE
     labels = {"kind": "bars", "box": [44, wide], "names": [], "noun": "", "of": noun}
     return Chart("".join(parts), top - LINE, {**labels, "panels": data})
-
-
-def _histogram(values: Sequence[float]) -> tuple[list[float], list[int]]:
-    low, high = min(values), max(values)
-    if high <= low:
-        low, high = low - (abs(low) / 10 or 0.5), high + (abs(high) / 10 or 0.5)
-    width = (high - low) / _BINS
-    counts = [0] * _BINS
-    for value in values:
-        counts[min(_BINS - 1, int((value - low) / width))] += 1
-    return [low + width * i for i in range(_BINS + 1)], counts

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from fedcli.formats.evaluation import Score
+from fedcli.reporting.diagrams import Line
 from fedcli.reporting.grouping import Group, grouped
 from fedcli.reporting.metric import METRICS, Metric
 from fedcli.reporting.model import Method, MethodRound, Report, RunReport, Spread, Subject
-from fedcli.reporting.plots import Line
 from fedcli.reporting.tables import shown_rounds
 from fedcli.text import printable
 

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.resources import files
 
-from fedcli.reporting.charts import WIDTH, Chart
+from fedcli.reporting.charts import WIDTH, Chart, chart_of
 from fedcli.reporting.documents import environment
+from fedcli.reporting.figures import comparison_figures, run_figures
 from fedcli.reporting.layout import Table, first_rows, thinned
 from fedcli.reporting.method_tables import (
     differences_table,
@@ -18,7 +19,6 @@ from fedcli.reporting.method_tables import (
     seeds_table,
 )
 from fedcli.reporting.model import Report, RunReport
-from fedcli.reporting.page_charts import comparison_charts, run_charts
 from fedcli.reporting.tables import run_tables, shared_tables, summary_table
 from fedcli.text import printable
 
@@ -70,7 +70,10 @@ def to_html(report: Report) -> str:
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         summary=summary_table(report) if report.in_detail else methods_table(report),
-        pictures=[Picture(*found) for found in comparison_charts(report)],
+        pictures=[
+            Picture(name, chart_of(shown), caption)
+            for name, shown, caption in comparison_figures(report)
+        ],
         tables=[first_rows(table, _ROWS) for table in _tables(report)],
         sections=list(_sections(report)),
     )
@@ -96,8 +99,8 @@ def _sections(report: Report) -> Iterator[RunSection]:
     for index, run in enumerate(report.runs, 1):
         name = f"run-{index}"
         pictures = [
-            Picture(f"{name}-{kind}", chart, caption)
-            for kind, chart, caption in run_charts(run, report.headline)
+            Picture(f"{name}-{kind}", chart_of(shown), caption)
+            for kind, shown, caption in run_figures(run, report.headline)
         ]
         room -= sum(len(picture.chart.drawing) + len(picture.values) for picture in pictures)
         tables = run_tables(run, report.headline, report.judged_by)

@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcli.formats.evaluation import RocCurve
+from fedcli.reporting.diagrams import Line
 from fedcli.reporting.metric import METRICS
 from fedcli.reporting.model import Method, Report
-from fedcli.reporting.plots import Line
 from fedcli.text import printable
 
 Floats = NDArray[np.float64]

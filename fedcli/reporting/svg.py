@@ -6,7 +6,7 @@ in dark and in print. Lengths are in units of the drawing, in which text is ``FO
 
 import math
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -58,13 +58,18 @@ def _width(character: str) -> float:
     return _EM["upper"] if character.isupper() else _EM["other"]
 
 
-def shortened(content: str, width: float) -> str:
+def tick_text(value: float) -> str:
+    """Write the number at a tick of an axis."""
+    return f"{value:g}" if abs(value) < 1e5 else f"{value:.3g}".replace("e+0", "e").replace("+", "")
+
+
+def shortened(content: str, width: float, measure: Callable[[str], float] = text_width) -> str:
     """Cut text in its middle to a width: names of runs differ at both ends."""
-    if text_width(content) <= width:
+    if measure(content) <= width:
         return content
     for kept in range(len(content) - 1, 1, -1):
         short = f"{content[: kept - kept // 2]}…{content[len(content) - kept // 2 :]}"
-        if text_width(short) <= width:
+        if measure(short) <= width:
             return short
     return "…"
 

@@ -14,9 +14,12 @@ from fedcli.reporting.model import Report, RunReport
 from fedcli.reporting.target import check_target
 from fedcli.run import Run
 from fedcli.storage.atomic import storage_errors, write_bytes
+from fedcli.text import brief
 
 if TYPE_CHECKING:
     from fedcli.trackers.tracker import Tracker
+
+_SAID = 12  # figures, of which each is said
 
 
 def report(
@@ -32,6 +35,9 @@ def report(
     latex: Path | None = None,
     csv: Path | None = None,
     parquet: Path | None = None,
+    figures: Path | None = None,
+    figure_format: str = "pdf",
+    figure_width: str = "one",
     tensorboard: Path | None = None,
     mlflow: str | None = None,
     wandb_offline: Path | None = None,
@@ -45,16 +51,23 @@ def report(
     ``group_by`` is as in ``methods_of``; with ``details``, the Markdown and the LaTeX have the
     tables of each run also where many are compared.
 
+    ``figures`` is a directory: each figure of the page becomes a file in it, as ``figure_format``
+    (``pdf``, ``svg``, ``png``), ``figure_width`` (``one``, ``two``) columns of a paper wide.
+
     A file of a run that cannot be used is left out, and a note names it. Raises ``UsageError``
-    unless there is one label per run, for an unknown metric or option to group by, and for an
-    impossible target; ``NotReadyError`` if no run has anything to report yet; and
-    ``MissingDependencyError`` for ``parquet`` without pyarrow, and a
-    tracker without its library. ``tensorboard`` and ``wandb_offline`` are directories, ``mlflow``
-    is a URI; each has a run once, by its id and label.
+    unless there is one label per run, for an unknown metric or option to group by, for an
+    impossible target, and for figures that cannot be; ``NotReadyError`` if no run has anything to
+    report yet; and ``MissingDependencyError`` for ``parquet`` without pyarrow, figures without
+    matplotlib, and a tracker without its library. ``tensorboard`` and ``wandb_offline`` are
+    directories, ``mlflow`` is a URI; each has a run once, by its id and label.
     """
     progress, judged_by = progress or Silence(), metric_named(metric)
     if target is not None:
         check_target(target, judged_by)
+    if figures is not None:
+        from fedcli.reporting.figure_files import check_figures
+
+        check_figures(figures, figure_format, figure_width)
     progress.start("reading", len(runs))
     collected = []
     for run, label in zip(runs, _labels(runs, labels), strict=True):
@@ -68,6 +81,8 @@ def report(
         )
     result = compare(collected, judged_by, target, group_by)
     _write(result, html, markdown, latex, csv, parquet, progress, details=details)
+    if figures is not None:
+        _draw(result, figures, figure_format, figure_width, progress)
     if trackers := [*_trackers(tensorboard, mlflow, wandb_offline)]:
         _track(result, trackers, progress)
     return result
@@ -128,6 +143,23 @@ def _write(
         _put(parquet, to_parquet(report), progress)
 
 
+def _draw(report: Report, directory: Path, kind: str, columns: str, progress: Progress) -> None:
+    from fedcli.reporting.figure_files import drawn_files, named_figures, summary
+
+    found = named_figures(report)
+    progress.start("drawing", len(found))
+    each, old, lacking = (progress if len(found) <= _SAID else Silence()), 0, set[str]()
+    for file in drawn_files(found, directory, kind, columns):
+        old += not _put(file.path, file.data, each)
+        lacking |= file.lacking
+        progress.advance()
+    if len(found) > _SAID or not found:
+        progress.say(summary(found, directory, old))
+    if lacking:
+        font = f"the font of {kind} files lacks {brief(''.join(sorted(lacking)))}"
+        progress.say(f"{font}: choose --format svg, where the reader's fonts have them")
+
+
 def _trackers(
     tensorboard: Path | None, mlflow: str | None, wandb_offline: Path | None
 ) -> Iterator["Tracker"]:
@@ -152,11 +184,13 @@ def _track(report: Report, trackers: Sequence["Tracker"], progress: Progress) ->
         track(report.runs, tracker, progress)
 
 
-def _put(path: Path, data: bytes, progress: Progress) -> None:
+def _put(path: Path, data: bytes, progress: Progress) -> bool:
+    """Write a file unless it holds the data already; return whether it was written."""
     with storage_errors("read", path):
         is_there = path.is_file() and path.read_bytes() == data
     if is_there:
         progress.say(f"{path}: already done, nothing changed")
-        return
+        return False
     write_bytes(path, data)
     progress.say(f"wrote {path}")
+    return True

@@ -42,6 +42,16 @@ def test_writes_what_is_asked_for_and_nothing_else(run: Run) -> None:
     assert "communication (MB)" in result.out
 
 
+def test_writes_figures_as_pdf_for_one_column_or_as_told(run: Run) -> None:
+    here = run.root.parent
+    for options, name in (([], "a"), (["--format", "svg", "--width", "two"], "b")):
+        result = fedcli("report", "--figures", name, *options, cwd=here)
+        assert result.status == 0, result.err
+        assert f"wrote {name}/confusion-matrix.{'svg' if options else 'pdf'}" in result.err
+    assert b"/MediaBox [ 0 0 244.8 " in (here / "a" / "confusion-matrix.pdf").read_bytes()
+    assert 'width="504pt"' in (here / "b" / "confusion-matrix.svg").read_text()
+
+
 def test_shows_names_as_they_are_and_commands_in_one_piece(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a directory whose name is so long that it needs a line of its own")
     run.round(3).evaluation.unlink()
@@ -68,6 +78,10 @@ def test_a_dash_is_standard_output(run: Run) -> None:
         (["fedrun", "--run", "fedrun"], 2, "not both"),
         (["fedrun", "--label", "a", "--label", "b"], 2, "--label: expected one for each of 1 run"),
         (["--csv", "-", "--json"], 2, "standard output takes one of"),
+        (["--format", "svg"], 2, "--format: has no meaning without --figures"),
+        (["--width", "two"], 2, "--width: has no meaning without --figures"),
+        (["--figures", "fedrun/run.json"], 2, "--figures: expected a directory, found a file"),
+        (["--figures", "-"], 2, "--figures: expected the name of a directory, found -"),
     ],
 )
 def test_wrong_use_is_one_line(run: Run, arguments: list[str], status: int, message: str) -> None:

@@ -19,8 +19,8 @@ from fedcli.reporting.charts import (
     line_chart,
 )
 from fedcli.reporting.compare import compare
+from fedcli.reporting.diagrams import Line
 from fedcli.reporting.page import to_html
-from fedcli.reporting.plots import Line
 from fedcli.reporting.svg import linear_axis, log_axis, shortened, text_width
 
 ANY = st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=6)

@@ -81,6 +81,28 @@ def report(
         metavar="FILE",
         rich_help_panel=_FILES,
     ),
+    figures: Path | None = typer.Option(
+        None,
+        "--figures",
+        help="Write each figure of the page as a file for a paper. Needs matplotlib.",
+        metavar="DIR",
+        rich_help_panel=_FILES,
+    ),
+    figure_format: str | None = typer.Option(
+        None,
+        "--format",
+        help="Of --figures: pdf, svg or png (default: pdf).",
+        metavar="NAME",
+        rich_help_panel=_FILES,
+    ),
+    figure_width: str | None = typer.Option(
+        None,
+        "--width",
+        help="Of --figures, in columns of a paper: one (3.4 inches, the default) or two"
+        " (7 inches).",
+        metavar="NAME",
+        rich_help_panel=_FILES,
+    ),
     tensorboard: Path | None = typer.Option(
         None,
         "--tensorboard",
@@ -121,6 +143,11 @@ def report(
         raise UsageError(f"standard output takes one of {one}")
     if parquet == _STDOUT:
         raise UsageError("--parquet: expected the name of a file, found -")
+    for option, value in (("--format", figure_format), ("--width", figure_width)):
+        if value is not None and figures is None:
+            raise UsageError(f"{option}: has no meaning without --figures, which draws files")
+    if figures == _STDOUT:
+        raise UsageError("--figures: expected the name of a directory, found -")
     with Output("report", printing) as output:
         result = step(
             [Run.open(path) for path in runs or [run]],
@@ -134,6 +161,9 @@ def report(
             latex=None if latex == _STDOUT else latex,
             csv=None if csv == _STDOUT else csv,
             parquet=parquet,
+            figures=figures,
+            figure_format=figure_format or "pdf",
+            figure_width=figure_width or "one",
             tensorboard=tensorboard,
             mlflow=mlflow,
             wandb_offline=wandb_offline,

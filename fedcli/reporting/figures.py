@@ -1,20 +1,22 @@
-"""Which charts the page has: of all runs together, and of each run."""
+"""Which figures a report has, on its page and as files: of all runs together, and of each run."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import quantiles
 
-from fedcli.reporting.charts import (
-    Chart,
-    bar_chart,
-    confusion_chart,
-    distribution_chart,
-    label_chart,
-    line_chart,
+from fedcli.reporting.diagrams import (
+    Bars,
+    Curves,
+    Diagram,
+    Histograms,
+    Line,
+    Panels,
+    confusion_map,
+    label_map,
 )
 from fedcli.reporting.methods import method_lines
 from fedcli.reporting.metric import METRICS, Metric
 from fedcli.reporting.model import Report, RunReport, Subject
-from fedcli.reporting.plots import Line
 from fedcli.reporting.roc_lines import CHANCE, X, Y, roc_lines
 from fedcli.reporting.standouts import marks_over
 from fedcli.reporting.tables import shown_rounds
@@ -24,6 +26,7 @@ FEW_CLIENTS = 50  # of which each is drawn
 _EACH = 12  # clients, up to which each has a curve of its own
 _NAMED = 8  # clients of more that have one because they stand out
 _FAR = 8  # times the lowest loss, from which the axis is logarithmic
+_MOST, _ABOVE = 0.85, 10  # share of losses below a limit, and how many times as high that is
 _CLASSES = 10  # with a histogram each
 _PANELS = {
     "examples": ("examples", 1),
@@ -35,10 +38,10 @@ _PANELS = {
     "personal_accuracy": ("personal model on its examples (%)", 100),
 }
 
-Named = tuple[str, Chart, str]  # the name of a chart, the chart, and what stands below it
+Named = tuple[str, Diagram, str]  # the name of a figure, what it shows, and what stands below it
 
 
-def comparison_charts(report: Report) -> Iterator[Named]:
+def comparison_figures(report: Report) -> Iterator[Named]:
     """Yield the curves of all methods: by round, by MB, their loss, and their ROC curves."""
     subject, metric = report.headline, report.judged_by
     if subject is None:
@@ -47,25 +50,27 @@ def comparison_charts(report: Report) -> Iterator[Named]:
     spread = _bands(report)
     lines = _lines(report, metric, subject)
     if _has_points(lines):
-        chart = _metric_chart(report, lines, "round")
-        yield metric.name, chart, f"{title} over rounds ({subject.name}), as measured.{spread}"
+        shown = _metric_curves(report, lines, "round")
+        yield metric.name, shown, f"{title} over rounds ({subject.name}), as measured.{spread}"
     if any(summary.bytes_total for summary in report.summary):
-        chart = _metric_chart(report, _lines(report, metric, subject, over_bytes=True), "MB")
+        shown = _metric_curves(report, _lines(report, metric, subject, over_bytes=True), "MB")
         level = any(run.centralised for run in report.runs)
         flat = f" A level line is the final {metric.title} of a centralised run." if level else ""
-        yield "bytes", chart, f"{title} over what had been exchanged by then.{flat}"
+        yield "bytes", shown, f"{title} over what had been exchanged by then.{flat}"
     loss = _lines(report, METRICS["loss"], subject)
     if metric.name != "loss" and _has_points(loss):
-        chart = line_chart(loss, x="round", y="loss", whole_x=True, log_y=_falls_far(loss))
-        yield "loss", chart, f"Loss over rounds ({subject.name}).{spread}"
+        shown = Curves(
+            loss, "round", "loss", whole_x=True, log_y=_falls_far(loss), ceiling=_ceiling(loss)
+        )
+        yield "loss", shown, f"Loss over rounds ({subject.name}).{spread}"
     if roc := roc_lines(report):
-        chart = line_chart(roc, x=X, y=Y, chance=CHANCE)
-        yield "roc", chart, f"ROC curve of the latest round ({subject.name}).{spread}"
+        shown = Curves(roc, x=X, y=Y, chance=CHANCE)
+        yield "roc", shown, f"ROC curve of the latest round ({subject.name}).{spread}"
 
 
-def _metric_chart(report: Report, lines: Sequence[Line], over: str) -> Chart:
+def _metric_curves(report: Report, lines: Sequence[Line], over: str) -> Curves:
     metric, chance = report.judged_by, report.chance
-    return line_chart(
+    return Curves(
         lines,
         x="round" if over == "round" else "communication (MB)",
         y=metric.axis,
@@ -73,6 +78,7 @@ def _metric_chart(report: Report, lines: Sequence[Line], over: str) -> Chart:
         log_y=metric.name == "loss" and _falls_far(lines),
         chance=None if chance is None else _chance(metric, chance),
         limits=(0, float("inf")) if metric.lowest_is_best else (0, metric.scale),
+        ceiling=_ceiling(lines) if metric.lowest_is_best else math.inf,
     )
 
 
@@ -109,6 +115,13 @@ def _falls_far(lines: Sequence[Line]) -> bool:
     return min(values) > 0 and max(values) > _FAR * min(values)
 
 
+def _ceiling(lines: Sequence[Line]) -> float:
+    """Return a limit that few losses lie far above; infinity if there are none such."""
+    losses = sorted(v for line in lines for v in line.y if v is not None)
+    limit = _ABOVE * losses[int(_MOST * (len(losses) - 1))]
+    return limit if 0 < _ABOVE * limit < losses[-1] else math.inf
+
+
 def _line(run: RunReport, subject: Subject, metric: Metric, *, over_bytes: bool) -> Line:
     rounds = shown_rounds(run, subject)
     if over_bytes:
@@ -119,43 +132,44 @@ def _line(run: RunReport, subject: Subject, metric: Metric, *, over_bytes: bool)
     return Line(printable(run.label), x, y, over_bytes and run.centralised)
 
 
-def run_charts(run: RunReport, headline: Subject | None) -> Iterator[Named]:
-    """Yield the charts of one run: labels, confusion, norms of updates, and its clients."""
+def run_figures(run: RunReport, headline: Subject | None) -> Iterator[Named]:
+    """Yield the figures of one run: labels, confusion, norms of updates, and its clients."""
     classes = [printable(c) for c in run.classes]
     label = printable(run.label)
     counts = {printable(c.client): c.label_counts for c in run.clients if c.label_counts}
     if counts:
         yield "labels", *_labels(counts, classes, label)
+    shown: Diagram
     latest = run.latest(headline) if headline else None
     if latest and len(latest[1].confusion) == len(classes):
-        chart = confusion_chart(latest[1].confusion, classes)
+        shown = confusion_map(latest[1].confusion, classes)
         shaded = f"confusion matrix, round {latest[0].number}; shaded by shares of a row."
-        yield "confusion", chart, f"{label}: {shaded}"
+        yield "confusion", shown, f"{label}: {shaded}"
     if norms := _norms(run):
-        chart = line_chart(norms, x="round", y="norm of the update", whole_x=True, log_y=True)
-        yield "norms", chart, f"{label}: how much each client's training changed.{_rest(norms)}"
+        shown = Curves(norms, x="round", y="norm of the update", whole_x=True, log_y=True)
+        yield "norms", shown, f"{label}: how much each client's training changed.{_rest(norms)}"
     panels = _client_panels(run)
     if panels and len(run.clients) > FEW_CLIENTS:
-        chart = distribution_chart(panels, "clients")
-        yield "clients", chart, f"{label}: how many of {len(run.clients)} clients have which value."
+        shown = Histograms(panels, "clients")
+        yield "clients", shown, f"{label}: how many of {len(run.clients)} clients have which value."
     elif panels and len(run.clients) > 1:
-        chart = bar_chart(panels, [printable(c.client) for c in run.clients])
-        yield "clients", chart, f"{label}: the clients compared."
+        shown = Bars(panels, [printable(c.client) for c in run.clients])
+        yield "clients", shown, f"{label}: the clients compared."
 
 
 def _labels(
     counts: Mapping[str, Sequence[int]], classes: Sequence[str], label: str
-) -> tuple[Chart, str]:
+) -> tuple[Diagram, str]:
     if len(counts) <= FEW_CLIENTS:
-        return label_chart(counts, classes), f"{label}: examples of each class per client."
-    panels: dict[str, Sequence[float | None]] = {
+        return label_map(counts, classes), f"{label}: examples of each class per client."
+    panels: Panels = {
         f"examples of {name}": [float(row[i]) for row in counts.values()]
         for i, name in enumerate(classes[:_CLASSES])
     }
     which = f"the first {_CLASSES} of {len(classes)} classes" if len(classes) > _CLASSES else ""
     about = f": {which}" if which else ""
     text = f"{label}: how many of {len(counts)} clients have how many examples of a class{about}."
-    return distribution_chart(panels, "clients"), text
+    return Histograms(panels, "clients"), text
 
 
 def _norms(run: RunReport) -> list[Line]:

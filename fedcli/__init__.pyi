@@ -53,6 +53,8 @@ from fedcli.steps.partial import PartialResult as PartialResult
 from fedcli.steps.partial import partial as partial
 from fedcli.steps.partition import Partition as Partition
 from fedcli.steps.partition import partition as partition
+from fedcli.steps.plan import PlanTemplate as PlanTemplate
+from fedcli.steps.plan import plan_template as plan_template
 from fedcli.steps.report import report as report
 from fedcli.steps.run import RunResult as RunResult
 from fedcli.steps.run import run_rounds as run_rounds

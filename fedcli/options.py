@@ -118,7 +118,8 @@ def option(
 class Declared:
     """One declared option; ``kind`` is its type, or the type of its items if it takes ``many``.
 
-    ``hint`` is the whole type as written; ``default`` is MISSING without a default.
+    ``hint`` is the whole type as written; ``default`` is MISSING without a default. ``usual`` is
+    then the default of the first of its owners, if there are any.
     """
 
     name: str
@@ -127,6 +128,7 @@ class Declared:
     many: bool
     default: Any
     option: Option
+    usual: Any = None
 
     @property
     def words(self) -> str:
@@ -249,7 +251,8 @@ def owned(owners: Mapping[str, Declared]) -> Declared:
     if len(defaults) == 1:
         (unset,) = defaults
     one = next(iter(owners.values()))
-    return replace(one, default=MISSING, option=replace(one.option, help=f"{text}.", unset=unset))
+    option = replace(one.option, help=f"{text}.", unset=unset)
+    return replace(one, default=MISSING, option=option, usual=one.default)
 
 
 def _names_by(text_of: Callable[[Declared], str], owners: Mapping[str, Declared]) -> dict[str, str]:

@@ -21,6 +21,7 @@ from fedcli.text import printable
 COMMANDS = (
     "partition",
     "init",
+    "plan",
     "check",
     "train-client",
     "aggregate",

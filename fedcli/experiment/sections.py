@@ -78,18 +78,21 @@ def _keyed(options: Mapping[str, Declared]) -> dict[str, Declared]:
 
 
 def _data() -> Mapping[str, Declared]:
+    """Which data, and how much of it."""
     from fedcli.setup.data_source import data_options
 
     return _keyed(data_options())
 
 
 def _partition() -> Mapping[str, Declared]:
+    """How the data is cut into clients."""
     from fedcli.partitioning.schemes import scheme_options
 
     return _keyed(scheme_options())
 
 
 def _model() -> Mapping[str, Declared]:
+    """The network, and the weights that it starts from."""
     from fedcli.run.info import ModelInfo
     from fedcli.setup.new_run import Start
 
@@ -97,18 +100,21 @@ def _model() -> Mapping[str, Declared]:
 
 
 def _train() -> Mapping[str, Declared]:
+    """How each client trains."""
     from fedcli.plan.train import TRAIN_OPTIONS
 
     return _keyed(TRAIN_OPTIONS)
 
 
 def _aggregate() -> Mapping[str, Declared]:
+    """How updates are combined, and who takes part."""
     from fedcli.plan.rule import aggregate_options
 
     return _keyed(aggregate_options())
 
 
 def _run() -> Mapping[str, Declared]:
+    """The seed, and how rounds are run."""
     return _keyed(
         {
             **declared(Running),
@@ -125,6 +131,7 @@ def passed_on() -> dict[str, Declared]:
     return {k: v for k, v in declared(Execution).items() if k not in ("stream", "num_workers")}
 
 
+# What a section is for stands in its function, and from there in templates.
 SECTIONS: dict[str, Callable[[], Mapping[str, Declared]]] = {
     "data": _data,
     "model": _model,

@@ -2,20 +2,18 @@
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from fedcli.options import option_of
-from fedcli.plan import Plan, TrainPlan
 from fedcli.plan.aggregate import PARTS
 from fedcli.plan.sections import option_words
 from fedcli.plan.train import TRAIN_OPTIONS
 from fedcli.reporting.model import RoundReport
 from fedcli.reporting.rules import planned_rule
-from fedcli.run.info import ModelInfo, RunInfo
+from fedcli.run.info import RunInfo
+from fedcli.run.inputs import has_data, settings_of
 
-_BY_PATH = ("imagefolder", "npz")  # data sets whose name is followed by a place
-_HALF = (0.5,)  # mean of pixels, if nothing else is asked for
+_SEEDS = (("data_seed", "data"), ("partition_seed", "partition"))  # after the run's own
 
 
 def command_lines(
@@ -33,29 +31,16 @@ def command_lines(
     whose rule may have; ``data_options`` are as in ``PartitionFile``. Words in capitals stand for
     what a run does not know: where files are.
     """
-    data = [] if _has_data(info) else ["--data", "PATH"]
+    data = [] if has_data(info) else ["--data", "PATH"]
     model = ["--model", info.model.name] if info.model.is_users_own else []
-    who = ["--id", "all" if _has_data(info) else "ID"]
+    who = ["--id", "all" if has_data(info) else "ID"]
     signed = ["--key", "FILE"] if info.members else []
     rounds = (
         ["train-client", *who, *data, *model, *_changed(shared), *signed],
         ["aggregate", *_rule(info, last), *(["--key", "FILE"] if info.coordinator else [])],
         *([["evaluate", *data, *model]] if evaluated else []),
     )
-    return tuple(
-        _line(words, name) for words in ([*_make(info), *_reading(info, data_options)], *rounds)
-    )
-
-
-def _reading(info: RunInfo, given: Mapping[str, Any]) -> list[str]:
-    """Return the options of folders of pictures; runs of older versions do not say which."""
-    data = info.origin.get("data")
-    data = data if isinstance(data, Mapping) else {}
-    by_table = "labels" in data
-    group = "group_column" if by_table else "group"
-    has_groups = info.dataset.name == "imagefolder" and "groups" in data
-    options = {"labels_csv": "FILE" if by_table else None, group: "NAME" if has_groups else None}
-    return option_words({**options, **given})
+    return tuple(_line(words, name) for words in ([*_make(info, data_options)], *rounds))
 
 
 def _changed(shared: Mapping[str, Any]) -> Iterator[str]:
@@ -82,39 +67,17 @@ def _line(words: Sequence[str], name: str) -> str:
     return shlex.join(["fedcli", step, "--run", name, *rest])
 
 
-def _has_data(info: RunInfo) -> bool:
-    return info.origin.get("step") != "init"
+def _make(info: RunInfo, data_options: Mapping[str, Any]) -> Iterator[str]:
+    found = settings_of(info, data_options)
+    seeds = {**found.pop("run"), **{key: found[part].pop(key, None) for key, part in _SEEDS}}
+    yield from ("partition",) if has_data(info) else ("init", *_init(info))
+    for section in found.values():
+        yield from _words(section)
+    yield from option_words(seeds)
 
 
-def _make(info: RunInfo) -> list[str]:
-    made = ["partition", *_partition(info)] if _has_data(info) else ["init", *_init(info)]
-    seeds = {"seed": info.seed, **{k: info.origin.get(k) for k in ("data_seed", "partition_seed")}}
-    return [*made, *_start(info), *_plan(info.plan), *option_words(seeds)]
-
-
-def _partition(info: RunInfo) -> Iterator[str]:
-    origin, name = info.origin, info.dataset.name
-    data = origin.get("data")
-    data = data if isinstance(data, Mapping) else {}
-    yield from ("--dataset", f"{name}:PATH" if name in _BY_PATH else name)
-    side = info.dataset.shape[-1]
-    fixed = name == "synthetic" or info.dataset.dtype != "uint8"
-    options = {
-        "image_size": None if fixed or name == "npz" else side,
-        "limit": data.get("limit"),
-        "test_fraction": data.get("test_fraction"),
-        "val_fraction": origin.get("val_fraction") or None,
-        "test_split": origin.get("test_split"),
-        "window": _commas(info.dataset.window),
-        "layout": data.get("layout"),
-        "scheme": origin.get("scheme"),
-    }
-    yield from option_words(options)
-    yield from _scheme(origin.get("parameters"))
-
-
-def _scheme(parameters: Any) -> Iterator[str]:
-    for name, value in (parameters if isinstance(parameters, Mapping) else {}).items():
+def _words(section: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in section.items():
         lists = isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple)
         for one in value if lists else [value]:
             yield from option_words({name: tuple(one) if isinstance(one, list) else one})
@@ -127,38 +90,7 @@ def _init(info: RunInfo) -> Iterator[str]:
     clients = "" if info.members else ",".join(info.clients)
     options = {
         "clients": clients or None,
-        "image_size": info.dataset.shape[-1],
         "channels": info.dataset.shape[0],
-        "window": _commas(info.dataset.window),
         "key": "FILE" if info.coordinator else None,
     }
     yield from option_words(options)
-
-
-def _commas(values: Sequence[float] | None) -> str | None:
-    return None if values is None else ",".join(f"{value:g}" for value in values)
-
-
-def _start(info: RunInfo) -> Iterator[str]:
-    model, usual = asdict(info.model), asdict(ModelInfo())
-    yield from ("--model", model.pop("name"))
-    yield from option_words({k: v for k, v in model.items() if v != usual[k]})
-    given = info.origin.get("init_from")
-    yield from ("--init-from", "FILE") if given else ()
-    yield from ("--pretrained",) if info.origin.get("pretrained") else ()
-    if info.dataset.dtype == "uint8" and info.dataset.mean != _HALF:
-        yield from () if info.origin.get("pretrained") else ("--normalize", "imagenet")
-
-
-def _plan(plan: Plan) -> Iterator[str]:
-    usual = TrainPlan().as_json()
-    training = plan.train.as_json()
-    yield from option_words({k: _tuple(v) for k, v in training.items() if v != usual.get(k)})
-    rule = {key: value for key, value in asdict(plan.aggregate).items() if value is not None}
-    if rule.get("strategy") == plan.train.local.strategy:
-        rule.pop("strategy")
-    yield from option_words(rule)
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

@@ -21,8 +21,8 @@ LIGHT = ("status", "aggregate", "report", "verify", "inspect")
 
 
 def test_the_commands_are_those_of_the_design() -> None:
-    design = """aggregate check evaluate export gc init inspect keygen partition report run status
-        sweep train-client verify"""
+    design = """aggregate check evaluate export gc init inspect keygen partition plan report run
+        status sweep train-client verify"""
     assert design.split() == COMMANDS
 
 
@@ -30,7 +30,7 @@ def test_the_commands_are_those_of_the_design() -> None:
 def test_every_command_has_the_common_options(command: str) -> None:
     parameters = command_of(command).params
     options = {name for parameter in parameters for name in parameter.opts}
-    one_run = set() if command == "sweep" else {"--run", "-r"}
+    one_run = set() if command in ("sweep", "plan") else {"--run", "-r"}
     assert {*one_run, "--json", "--quiet", "--debug"} <= options
     assert all(parameter.help for parameter in parameters)
 

@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import fedcli
+
 
 def _module_if_any(name: str) -> Any:
     try:
@@ -29,6 +31,17 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the programs that every step depends on."""
+    import numpy as np  # here, as --help does without
+
+    return {
+        "fedcli": fedcli.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
 
 
 @cache

@@ -37,6 +37,7 @@ from fedcli.storage.atomic import storage_errors
 from fedcli.storage.commit import locked
 from fedcli.strategies.claims import Claims
 from fedcli.strategies.decision import Decision, LinearDecision, Step
+from fedcli.system import processor_name, versions
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ class OpenRound:
             unlisted=unlisted,
             bounded=(*self.claims.bounded, *self.limits.bounded),
             remarks=self._remarks(),
+            versions=versions(),
+            processor=processor_name(),
         )
 
     def _remarks(self) -> tuple[str, ...]:

@@ -1,14 +1,12 @@
 """The telemetry of a training, written next to its update: times, device, memory, losses."""
 
-import platform
 import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import numpy as np
 import torch
 
-import fedcli
+from fedcli import system
 from fedcli.client.local_training import Trained
 from fedcli.client.session import Session
 from fedcli.formats.telemetry import EpochFigures, Telemetry
@@ -43,12 +41,7 @@ def telemetry(
 
 def versions() -> dict[str, str]:
     """Return the versions of the programs that an update depends on."""
-    return {
-        "fedcli": fedcli.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-    }
+    return {**system.versions(), "torch": torch.__version__}
 
 
 def images_per_second(epochs: Sequence[Epoch]) -> float:

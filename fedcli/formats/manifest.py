@@ -83,8 +83,9 @@ class Manifest(FileRecord):
     ``server_state`` is the digest of the state kept for the next round. ``sampled`` is None if all
     clients were to take part. ``accepted`` is in the order of summation. ``unlisted`` is how many
     more updates and clients are missing, late or rejected than are listed. ``bounded`` lists what
-    counted less than clients claim, ``remarks`` what else a person should know. Only ``seconds``
-    differs between two aggregations of the same inputs.
+    counted less than clients claim, ``remarks`` what else a person should know. ``versions``
+    are those of the programs that aggregated, ``processor`` is the model that they ran on. Only
+    ``seconds`` differs between two aggregations of the same inputs by them.
     """
 
     round: Count
@@ -107,3 +108,5 @@ class Manifest(FileRecord):
     unlisted: Count = 0
     bounded: tuple[BoundedClaim, ...] = field(default=(), metadata={"sparse": True})
     remarks: tuple[str, ...] = field(default=(), metadata={"sparse": True})
+    versions: dict[str, str] = field(default_factory=dict, metadata={"sparse": True})
+    processor: str | None = field(default=None, metadata={"sparse": True})

@@ -70,6 +70,8 @@ def _rounds(
     for round_ in run.rounds():
         manifest = _manifest(round_, files)
         clients, without = _clients(run, round_, manifest, files, machines)
+        if manifest:
+            machines.note_aggregation(manifest)
         scores, outdated = _scores(run, round_, manifest, files)
         report = RoundReport(
             number=round_.number,

@@ -193,8 +193,8 @@ class Recipe:
 
     ``data`` holds as ``content`` what identifies the examples. ``seeds`` has ``data_seed`` and
     ``partition_seed`` only if they differ from ``seed``. ``versions`` and ``hardware`` are those of
-    all training, as far as its telemetry says; ``commands`` make such a run and each of its rounds.
-    ``departures`` says which clients left what all others did, and how.
+    all training and aggregation, as far as files say; ``commands`` make such a run and each of its
+    rounds. ``departures`` says which clients left what all others did, and how.
     """
 
     data: dict[str, Any] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from fedcli.formats.manifest import Manifest
 from fedcli.formats.partition import PartitionFile
 from fedcli.formats.telemetry import Telemetry
 from fedcli.plan.aggregate import LIMITS, SAMPLING
@@ -23,21 +24,31 @@ _AS_PLANNED = object()
 
 
 class Machines:
-    """The programs and devices that the telemetry of a run names."""
+    """The programs and devices that a run was trained and aggregated with, as its files say."""
 
     def __init__(self) -> None:
         self._versions = defaultdict[str, dict[str, None]](dict)
         self._hardware: dict[str, None] = {}
+        self._processors: set[str | None] = set()
+        self._servers: dict[str, None] = {}
 
     def note(self, telemetry: Telemetry) -> None:
         """Take down what one update was trained with."""
         for name, version in telemetry.versions.items():
             self._versions[name][version] = None
+        self._processors.add(telemetry.processor)
         device, threads = telemetry.device, telemetry.threads
         if device is not None:
             model = f" ({telemetry.processor})" if telemetry.processor else ""
             own = "" if threads is None else f", {counted(threads, 'thread')}"
             self._hardware[f"{device}{model}{own}"] = None
+
+    def note_aggregation(self, manifest: Manifest) -> None:
+        """Take down what one round was aggregated with, where that is another machine."""
+        for name, version in manifest.versions.items():
+            self._versions[name][version] = None
+        if manifest.processor:
+            self._servers[manifest.processor] = None
 
     @property
     def versions(self) -> dict[str, tuple[str, ...]]:
@@ -46,8 +57,12 @@ class Machines:
 
     @property
     def hardware(self) -> tuple[str, ...]:
-        """The devices in words, such as ``cpu (AMD EPYC), 1 thread``."""
-        return tuple(self._hardware)
+        """The devices in words, such as ``cpu (AMD EPYC), 1 thread``.
+
+        A processor that only aggregated stands last.
+        """
+        servers = [one for one in self._servers if one not in self._processors]
+        return (*self._hardware, *(f"aggregated on {one}" for one in servers))
 
 
 def recipe_of(

@@ -142,6 +142,11 @@ def test_versions_and_devices_are_those_of_the_training(tmp_path: Path) -> None:
     assert found.recipe.versions["numpy"] == (np.__version__,)
     (hardware,) = found.recipe.hardware
     assert hardware.startswith("cpu (")
+    assert read_json(run.round(1).manifest)["processor"] in hardware
+    edit_manifest(run.round(1), processor="a server", versions={"numpy": "1.0"})
+    (found,) = report([run]).runs
+    assert found.recipe.hardware == (hardware, "aggregated on a server")
+    assert found.recipe.versions["numpy"] == (np.__version__, "1.0")
     telemetry = run.round(1).telemetry("0")
     write_json(telemetry, {**read_json(telemetry), "versions": {"torch": "9"}})
     (found,) = report([run]).runs

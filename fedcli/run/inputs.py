@@ -7,12 +7,12 @@ from typing import Any
 
 from fedcli.plan import Plan, TrainPlan
 from fedcli.run.info import ModelInfo, RunInfo
+from fedcli.run.normalization import normalization_named
 
 PLACE = "PATH"  # of data, which a run does not know
 FILE = "FILE"
 NAME = "NAME"  # of a group
 _BY_PATH = ("imagefolder", "npz")  # data sets whose name is followed by a place
-_HALF = (0.5,)  # mean of pixels, if nothing else is asked for
 
 
 def has_data(info: RunInfo) -> bool:
@@ -59,7 +59,8 @@ def _reading(info: RunInfo) -> dict[str, Any]:
 
 def _data(info: RunInfo) -> dict[str, Any]:
     origin, name, data = info.origin, info.dataset.name, _identity(info)
-    fixed = name in ("synthetic", "npz") or info.dataset.dtype != "uint8"
+    height, width = info.dataset.shape[-2:] if len(info.dataset.shape) > 1 else (0, 1)
+    fixed = name == "synthetic" or info.dataset.dtype != "uint8" or height != width
     return {
         "dataset": f"{name}:{PLACE}" if name in _BY_PATH else name,
         "image_size": None if fixed else info.dataset.shape[-1],
@@ -96,8 +97,17 @@ def _model(info: RunInfo) -> Iterator[tuple[str, Any]]:
     pretrained = info.origin.get("pretrained") or None
     yield "init_from", FILE if info.origin.get("init_from") else None
     yield "pretrained", pretrained
-    if info.dataset.dtype == "uint8" and info.dataset.mean != _HALF and not pretrained:
-        yield "normalize", "imagenet"
+    yield "normalize", _normalization(info)
+
+
+def _normalization(info: RunInfo) -> str | None:
+    """Return the name of the constants; None where they are those that the start implies."""
+    if info.dataset.dtype != "uint8":
+        return None
+    name = normalization_named(info.dataset.mean, info.dataset.std)
+    has_weights = info.origin.get("init_from") or info.origin.get("pretrained")
+    usual = "half" if not has_weights else "imagenet" if info.origin.get("pretrained") else None
+    return None if name == usual else name
 
 
 def _plan(plan: Plan) -> dict[str, dict[str, Any]]:

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING, Any, Self
 
 from fedcli.errors import BadInputError, ConflictError, OvertakenError, StorageError, UsageError
@@ -14,17 +13,16 @@ from fedcli.options import check, check_seed, option, option_of
 from fedcli.plan import Plan
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo, RunInfo
+from fedcli.run.normalization import NORMALIZATIONS, Constants, for_channels
 from fedcli.run.sampling import sampled_clients
 from fedcli.security.keys import SigningKey
 from fedcli.security.signatures import sign_global
-from fedcli.setup.preprocessing import IMAGENET, Constants, preprocessing_of
+from fedcli.setup.preprocessing import preprocessing_of
 from fedcli.setup.replacement import take_place
 from fedcli.storage.atomic import temporary_directory
 
 if TYPE_CHECKING:
     from fedcli.models.weights import InitialModel
-
-NORMALIZATIONS: dict[str, Constants] = {"half": ((0.5,), (0.25,)), "imagenet": IMAGENET}
 
 
 @dataclass(frozen=True)
@@ -89,8 +87,7 @@ class Start:
         mean, std = self.constants or NORMALIZATIONS["half"]
         if self.normalize is not None:
             mean, std = NORMALIZATIONS[self.normalize]
-        if channels == 1:
-            mean, std = ((round(fmean(values), 3),) for values in (mean, std))
+        mean, std = for_channels((mean, std), channels)
         if len(mean) not in (1, channels):
             option = f"--normalize {self.normalize}" if self.normalize else "--pretrained"
             raise UsageError(

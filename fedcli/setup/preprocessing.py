@@ -5,10 +5,8 @@ from pathlib import Path
 
 from fedcli.errors import UsageError
 from fedcli.run.info import ModelInfo
+from fedcli.run.normalization import IMAGENET, Constants
 
-Constants = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std per channel
-
-IMAGENET: Constants = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _IMAGENET_CLASSES = 1000
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from support.reports import terminal_text
 from support.sample_runs import edit_manifest, make_run
@@ -57,6 +58,42 @@ FOLDERS = [
     "--labels-csv FILE --image-column shot --label-column kind --group-column site",
     "--labels-csv FILE --image-column shot --label-column ill,well --image-size 8 --window 0,90",
 ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--layout NHW --image-size 8 --normalize imagenet",
+        "--init-from FILE --normalize half",
+        "--init-from FILE",
+    ],
+)
+def test_the_command_has_what_arrays_and_weights_do_not_imply(
+    options: str, tmp_path: Path, cli: Cli
+) -> None:
+    x = np.random.default_rng(0).integers(0, 255, (30, 12, 12), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(30) % 3)
+    torch.save(torchvision.models.resnet18(num_classes=1000).state_dict(), tmp_path / "w.pth")
+    files = {"FILE": str(tmp_path / "w.pth"), "npz:PATH": f"npz:{tmp_path / 'a.npz'}"}
+    words = [
+        "--dataset",
+        "npz:PATH",
+        "--model",
+        "resnet18",
+        "--clients",
+        "2",
+        *shlex.split(options),
+    ]
+    ids = []
+    for name in ("one", "two"):
+        given = [files.get(word, word) for word in words]
+        status, _, err = cli("partition", "--run", tmp_path / name, *given)
+        assert status == 0, err
+        run = Run.open(tmp_path / name)
+        ids.append(run.id)
+        make_sayable(run)
+        words = shlex.split(report([run]).runs[0].recipe.commands[0])[4:]
+    assert ids[0] == ids[1]
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ _WIDEST = 0.4  # share of the figure that these names may take
 _EDGE = 0.04
 _TOP = 0.09
 _BELOW = 0.4  # for numbers and name of the x axis
-_LEADER, _SAMPLE = 0.14, 0.24  # from a curve to its name, and the piece of line before the name
+_LEADER, _SAMPLE = 0.14, 0.32  # from a curve to its name, and the piece of line before the name
 _GAP = 0.06
 _MARKS = 8  # on a curve of many points
 _REACHES = 0.98  # share of the width, from which a curve ends at the right edge
@@ -164,11 +164,16 @@ def _draw(
         _band(axes, index, line, max(0.05, min(0.2, 1.2 / len(drawn))))
     for index, line in enumerate(drawn):
         if line.level and line.y:
-            axes.axhline(line.y[-1], **{**line_style(index), "marker": ""})
+            axes.axhline(line.y[-1], **_style(index, line))
         elif line.y:
             every = max(1, len(line.x) // _MARKS)
-            (curve,) = axes.plot(line.x, line.y, **line_style(index), clip_on=clipped)
+            (curve,) = axes.plot(line.x, line.y, **_style(index, line), clip_on=clipped)
             curve.set_markevery((index * 3 % every, every))
+
+
+def _style(index: int, line: DrawnLine) -> dict[str, Any]:
+    """Return the style of a curve; a level has no points to mark."""
+    return {**line_style(index), "marker": ""} if line.level else line_style(index)
 
 
 def _band(axes: Axes, index: int, line: DrawnLine, alpha: float) -> None:
@@ -179,7 +184,9 @@ def _band(axes: Axes, index: int, line: DrawnLine, alpha: float) -> None:
 
 
 def _entries(frame: Frame, drawn: Sequence[DrawnLine], chance: DrawnLine | None) -> list[Entry]:
-    entries = [Entry(line.label, line_style(i), _end(frame, line)) for i, line in enumerate(drawn)]
+    entries = [
+        Entry(line.label, _style(i, line), _end(frame, line)) for i, line in enumerate(drawn)
+    ]
     if chance:
         entries.append(Entry(chance.label, chance_style(), _end(frame, chance)))
     return entries

@@ -127,15 +127,23 @@ def _name_rows(axes: Axes, names: Sequence[str], high: float, room: float) -> No
 
 
 def _name_columns(axes: Axes, names: Sequence[str], pitch: float) -> None:
-    """Name columns, upright if they have no room, and then as many as there is room for."""
+    """Name as many columns as there is room for, upright if far more of them fit so."""
     flat = _are_flat(names, pitch)
-    places = range(0, len(names), 1 if flat else max(1, math.ceil(LINE / pitch)))
+    places = range(0, len(names), _flat_step(names, pitch) if flat else _upright_step(pitch))
     shown = [fitted(names[i], _LONGEST) for i in places]
     axes.set_xticks(list(places), shown, rotation=0 if flat else 90)
 
 
 def _are_flat(names: Sequence[str], pitch: float) -> bool:
-    return max(map(text_width, names), default=0.0) + _GAP <= pitch
+    return _flat_step(names, pitch) <= 1.5 * _upright_step(pitch)
+
+
+def _flat_step(names: Sequence[str], pitch: float) -> int:
+    return max(1, math.ceil((max(map(text_width, names), default=0.0) + _GAP) / pitch))
+
+
+def _upright_step(pitch: float) -> int:
+    return max(1, math.ceil(LINE / pitch))
 
 
 def _names_height(names: Sequence[str], pitch: float) -> float:

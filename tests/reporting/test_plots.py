@@ -74,7 +74,7 @@ def texts(figure: Figure) -> dict[str, list[Bbox]]:
     """Where each text that is seen stands, in pixels."""
     with drawing():
         renderer = FigureCanvasAgg(figure).get_renderer()
-        figure.draw(renderer)
+        figure.draw_without_rendering()
         boxes: dict[str, list[Bbox]] = {}
         for found in figure.findobj(Text):
             assert isinstance(found, Text)
@@ -83,26 +83,28 @@ def texts(figure: Figure) -> dict[str, list[Bbox]]:
         return boxes
 
 
-def overlaps(figure: Figure) -> Iterator[tuple[str, str]]:
+def overlaps(found: dict[str, list[Bbox]]) -> Iterator[tuple[str, str]]:
     """Pairs of texts that stand over each other, by more than rounding."""
-    found = [(name, box) for name, boxes in texts(figure).items() for box in boxes]
-    for (one, a), (other, b) in combinations(found, 2):
+    each = [(name, box) for name, boxes in found.items() for box in boxes]
+    for (one, a), (other, b) in combinations(each, 2):
         common = Bbox.intersection(a, b)
         if common is not None and common.width > 0.5 and common.height > 0.5:
             yield one, other
 
 
-def check_geometry(figure: Figure, *, over_data: bool) -> None:
+def check_geometry(figure: Figure, *, over_data: bool) -> dict[str, list[Bbox]]:
     """No text over another, or outside the figure, or (``over_data`` false) over the axes."""
-    assert not list(overlaps(figure))
+    found = texts(figure)
+    assert not list(overlaps(found))
     whole = figure.bbox.padded(1)
-    for name, boxes in texts(figure).items():
+    for name, boxes in found.items():
         for box in boxes:
             assert whole.x0 <= box.x0 <= box.x1 <= whole.x1, name
             assert whole.y0 <= box.y0 <= box.y1 <= whole.y1, name
             for axes in figure.axes:
                 inside = Bbox.intersection(box, axes.bbox)
                 assert over_data or inside is None or min(inside.size) < 1, name
+    return found
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 18, 40])
@@ -112,15 +114,15 @@ def test_every_curve_has_its_name_outside_the_data(count: int, width: str) -> No
         shown = curves(count, label=label)
         figure = plot(shown, COLUMNS[width])
         assert figure.get_figwidth() == COLUMNS[width]
-        check_geometry(figure, over_data=False)
-        assert {line.label for line in shown.lines} | {CHANCE.label} <= texts(figure).keys()
+        found = check_geometry(figure, over_data=False)
+        assert {line.label for line in shown.lines} | {CHANCE.label} <= found.keys()
 
 
 @pytest.mark.parametrize("width", COLUMNS)
 def test_names_that_are_too_long_are_cut_where_they_are_alike(width: str) -> None:
     figure = plot(curves(3, label="{0} " + 1000 * "long" + " {0}"), COLUMNS[width])
-    check_geometry(figure, over_data=False)
-    assert sum("…" in name for name in texts(figure)) == 3
+    found = check_geometry(figure, over_data=False)
+    assert sum("…" in name for name in found) == 3
 
 
 @pytest.mark.parametrize("width", COLUMNS)
@@ -182,8 +184,7 @@ def test_a_loss_that_diverged_leaves_the_axis_with_an_arrow_and_the_others_are_s
     figure = plot(Curves([*sound, lost], "round", "loss", log_y=True, ceiling=23), 3.4)
     (axes,) = figure.axes
     assert axes.get_ylim()[1] < 100
-    assert {"lost ↑", "0", "7"} <= texts(figure).keys()
-    check_geometry(figure, over_data=False)
+    assert {"lost ↑", "0", "7"} <= check_geometry(figure, over_data=False).keys()
 
 
 def test_only_far_losses_leave_an_axis() -> None:
@@ -195,6 +196,28 @@ def test_only_far_losses_leave_an_axis() -> None:
         values = [y for line in shown.lines for y in line.y if y is not None]
         assert low <= min(values) <= max(values) <= high
         assert high < 3 * max(values)
+
+
+def test_a_level_is_named_at_its_height_and_what_costs_less_beside_the_axes() -> None:
+    lines = [
+        Line("short", [0, 10, 20], [10.0, 40.0, 50.0]),
+        Line("long", [0, 20, 40], [10.0, 55.0, 65.0]),
+        Line("centralised", [0, 0], [30.0, 75.0], level=True),
+    ]
+    figure = plot(Curves(lines, "communication (MB)", "accuracy (%)"), COLUMNS["two"])
+    found = check_geometry(figure, over_data=False)
+    (axes,) = figure.axes
+    for name, end in (("short", 50), ("long", 65), ("centralised", 75)):
+        _, height = axes.transData.transform((0, end))
+        (box,) = found[name]
+        assert box.y0 <= height <= box.y1
+        assert box.x0 > axes.bbox.x1
+
+
+def test_short_names_of_many_clients_lie_flat_and_long_ones_stand() -> None:
+    for names, turn in (([str(i) for i in range(50)], 0), ([f"site {i}" for i in range(50)], 90)):
+        (axes,) = plot(Bars({"seconds": [1.0] * 50}, names), 3.4).axes
+        assert {label.get_rotation() for label in axes.get_xticklabels()} == {turn}
 
 
 LINEAR = np.array(  # linear RGB to LMS; Viénot, Brettel and Mollon 1999

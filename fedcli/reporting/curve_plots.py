@@ -34,9 +34,10 @@ _WIDEST = 0.4  # share of the figure that these names may take
 _EDGE = 0.04
 _TOP = 0.09
 _BELOW = 0.4  # for numbers and name of the x axis
-_LEADER, _SAMPLE = 0.14, 0.32  # from a curve to its name, and the piece of line before the name
+_LEADER, _SAMPLE = 0.14, 0.3  # from a curve to its name, and the piece of line before the name
 _GAP = 0.06
 _MARKS = 8  # on a curve of many points
+_TURNS = 3  # curves that have their markers at different points, of few
 _REACHES = 0.98  # share of the width, from which a curve ends at the right edge
 
 
@@ -97,7 +98,7 @@ def _height(width: float) -> float:
 
 def _grid(names: Sequence[str], width: float) -> tuple[int, int]:
     """Return rows and columns of a legend whose columns hold the widest name."""
-    widest = max(map(text_width, names), default=0.0) + _SAMPLE + 3 * _GAP
+    widest = max(map(text_width, names), default=0.0) + _SAMPLE + 2 * _GAP
     columns = max(1, min(len(names), int((width - 2 * _EDGE) / widest)))
     return -(-len(names) // columns), columns
 
@@ -166,9 +167,20 @@ def _draw(
         if line.level and line.y:
             axes.axhline(line.y[-1], **_style(index, line))
         elif line.y:
-            every = max(1, len(line.x) // _MARKS)
-            (curve,) = axes.plot(line.x, line.y, **_style(index, line), clip_on=clipped)
-            curve.set_markevery((index * 3 % every, every))
+            style, marks = line_style(index), _marks(index, len(line.x), len(drawn))
+            axes.plot(line.x, line.y, **{**style, "marker": ""}, clip_on=clipped)
+            points = {**style, "linestyle": "", "markevery": marks, "zorder": 3}
+            axes.plot(line.x, line.y, **points, clip_on=clipped)
+
+
+def _marks(index: int, points: int, curves: int) -> tuple[int, int]:
+    """Return the first marker of a curve and how many points lie between its markers.
+
+    Markers of neighbours are at different points and above all lines: so two curves are seen where
+    one hides the other.
+    """
+    step = max(min(curves, _TURNS), points // _MARKS)
+    return index % min(step, points), step
 
 
 def _style(index: int, line: DrawnLine) -> dict[str, Any]:

@@ -264,12 +264,26 @@ def test_a_curve_is_drawn_in_the_style_that_stands_before_its_name() -> None:
     for count in (3, 40):
         figure = plot(curves(count), COLUMNS["two"])
         (axes,) = figure.axes
-        in_axes = [line for line in axes.lines if line.get_marker() not in ("", "None", None)]
+        pairs = zip(axes.lines[1::2], axes.lines[2::2], strict=True)  # after that of chance
+        in_axes = [(*look(line)[:1], look(marks)[1], look(line)[2]) for line, marks in pairs]
         samples = [line for line in figure.findobj(Line2D) if line in figure.artists]
         marked = [
             line for line in samples if isinstance(line, Line2D) and len(line.get_xdata()) > 2
         ]
-        assert [look(line) for line in in_axes] == [look(line) for line in marked][:count]
+        assert in_axes == [look(line) for line in marked][:count]
+
+
+def test_a_curve_that_another_one_hides_is_seen_by_its_markers() -> None:
+    for points in (1, 2, 4, 11, 101):
+        hidden = [Line(name, list(range(points)), [50.0] * points) for name in "abc"]
+        (axes,) = plot(Curves(hidden, "round", "accuracy (%)"), 3.4).axes
+        marked = []
+        for line in axes.lines[1::2]:
+            first, step = line.get_markevery()
+            marked.append(set(range(points)[first::step]))
+            assert marked[-1]
+            assert line.get_zorder() > max(line.get_zorder() for line in axes.lines[::2])
+        assert points < 3 or not marked[0] & marked[1] | marked[1] & marked[2]
 
 
 def look(line: Any) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
 """An experiment in a TOML file: one table per section, whose keys are options."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def read_experiment(path: Path) -> Experiment:
     read = _Reading(faults)
     settings = {name: read.table(name, table) for name, table in tables.items()}
     if faults:
-        raise _together(path, faults)
+        raise together(path, faults)
     sweep = settings.pop(SWEEP, {})
     return Experiment(settings, sweep)
 
@@ -85,7 +85,7 @@ def _unknown_section(name: str, table: Any) -> UsageError:
     return error.amended(message=f"unknown section {brief(name)}", hint=error.hint)
 
 
-def _together(path: Path, faults: list[UsageError]) -> UsageError:
+def together(path: Path, faults: Sequence[UsageError]) -> UsageError:
     """Return one error for all faults of a file."""
     if len(faults) == 1:
         return UsageError(faults[0].message, hint=faults[0].hint, path=path)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fedcli.options import Declared, check, declared, option
+from fedcli.options import Declared, Given, check, declared, option
 from fedcli.plan.execution import Execution
 from fedcli.plan.stopping import Stopping
 
@@ -129,6 +129,16 @@ def _run() -> Mapping[str, Declared]:
 def passed_on() -> dict[str, Declared]:
     """Return the options of execution that ``run`` passes on: clients have their data there."""
     return {k: v for k, v in declared(Execution).items() if k not in ("stream", "num_workers")}
+
+
+def execution_of(run: Given) -> dict[str, Any]:
+    """Return the options of execution in ``[run]``; a flag that is off is not given."""
+    known = passed_on()
+    return {
+        key: value
+        for key, value in run.items()
+        if key in known and not (known[key].option.flag and value is False)
+    }
 
 
 # What a section is for stands in its function, and from there in templates.

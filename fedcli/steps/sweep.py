@@ -14,8 +14,8 @@ from fedcli.execution.step_arguments import StepOptions
 from fedcli.execution.workers import Workers
 from fedcli.experiment.cases import Case
 from fedcli.experiment.queue import Queue
+from fedcli.experiment.sections import execution_of
 from fedcli.experiment.sweep import Sweep, own_model, own_reducer
-from fedcli.plan.execution import Execution
 from fedcli.plan.stopping import Stopping
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
@@ -188,7 +188,7 @@ class _Execution:
         reducer = own_reducer(case)
         options = StepOptions(
             aggregation={} if reducer is None else {"reduce": reducer},
-            execution=self.sweep.of_run(case, Execution),
+            execution=execution_of(given),
             min_clients=given.get("min_clients"),
             exclude=given.get("exclude", ()),
             own_model=own_model(case),

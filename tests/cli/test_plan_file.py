@@ -156,3 +156,48 @@ def test_all_faults_are_said_at_once_by_every_command(folder: Path, command: str
         "error: e.toml: 2 faults: [train] has an unknown key 'alpha' (alpha belongs into"
         " [partition]); [train] has an unknown key 'epoch' (did you mean epochs?)\n"
     )
+
+
+def test_what_is_wrong_together_is_said_of_the_file(folder: Path) -> None:
+    text = '[partition]\nscheme = "iid"\nalpha = 1.0\n[train]\nmu = 3.0\n'
+    (folder / "e.toml").write_text(text)
+    found = fedcli("partition", "--plan", "e.toml", cwd=folder)
+    assert found.status == 2
+    assert found.err == (
+        "error: e.toml: 2 faults: --alpha: scheme iid does not use it;"
+        " --mu: is not an option of fedavg; it belongs to fedprox, moon\n"
+    )
+    typed = fedcli("partition", "--plan", "e.toml", "--scheme", "iid", "--alpha", 3, cwd=folder)
+    assert typed.err == "error: --alpha: scheme iid does not use it\n"
+    done(fedcli("init", "--classes", "a,b", cwd=folder))
+    of_run = fedcli("run", "--plan", "e.toml", "--rounds", 1, cwd=folder)
+    assert of_run.err.startswith("error: e.toml: --mu: is not an option of fedavg")
+
+
+def test_run_says_where_the_run_was_made_otherwise(folder: Path) -> None:
+    done(fedcli("partition", "--plan", "e.toml", cwd=folder))
+    assert "as it was made" not in done(fedcli("run", "--plan", "e.toml", cwd=folder)).err
+    text = FILE.replace("seed = 3", "seed = 4").replace("alpha = 0.3", "alpha = 0.5")
+    text = text.replace("limit = 60", "limit = 70\nval_fraction = 0.1\nskip_bad = false")
+    text = text.replace('"linear"', '"linear"\nstem = "cifar"\nlora = 2')
+    (folder / "e.toml").write_text(text.replace('"synthetic"', '"npz:x"'))
+    assert done(fedcli("run", "--plan", "e.toml", cwd=folder)).err.splitlines()[0] == (
+        "e.toml: the run stays as it was made, with --dataset synthetic, not npz:x;"
+        " --limit 60, not 70; --val-fraction 0, not 0.1; --stem imagenet, not cifar;"
+        " --lora none, not 2; --alpha 0.3, not 0.5; --seed 3, not 4"
+    )
+
+
+@pytest.mark.parametrize("command", [("plan",), ("plan", "--of", "fedrun")], ids=" ".join)
+def test_the_template_runs(folder: Path, command: tuple[str, ...]) -> None:
+    small = ("--limit", 60, "--model", "linear", "--epochs", 1, "--clients", 2)
+    done(fedcli("partition", *small, cwd=folder))
+    file = folder / "t.toml"
+    file.write_text(done(fedcli(*command, cwd=folder)).out, encoding="utf-8")
+    once = ("--epochs", 1, "--rounds", 1)
+    done(fedcli("run", "--plan", "t.toml", *once, cwd=folder))
+    again = done(fedcli("run", "--plan", "t.toml", *once, "--json", cwd=folder))
+    assert json.loads(again.out)["rounds"] == []
+    done(fedcli("sweep", "t.toml", *small, "--rounds", 1, cwd=folder))
+    models = [folder / name / "rounds/0001/global.safetensors" for name in ("fedrun", "t/run")]
+    assert models[0].read_bytes() == models[1].read_bytes()

@@ -75,8 +75,11 @@ def init(
     from fedcli.steps.init import init as step
 
     file = PlanFile.read(plan)
-    asked = file.plan(training, aggregation)
-    start = make_start(file.model(model), asked, file.seed(seed))
+    (start,) = file.build(
+        lambda file: make_start(
+            file.model(model), file.plan(training, aggregation), file.seed(seed)
+        )
+    )
     with Output("init", printing) as output:
         for line in _unused(file):
             output.say(line)

@@ -58,9 +58,13 @@ def partition(
         from fedcli.steps.partition import partition_like
 
         file = PlanFile.read(plan)
-        source, scheme = DataSource.of(file.data(data)), make_scheme(file.cutting(cutting))
-        asked = file.plan(training, aggregation)
-        start = make_start(file.model(model), asked, file.seed(seed))
+        source, scheme, start = file.build(
+            lambda file: DataSource.of(file.data(data)),
+            lambda file: make_scheme(file.cutting(cutting)),
+            lambda file: make_start(
+                file.model(model), file.plan(training, aggregation), file.seed(seed)
+            ),
+        )
         if plot is not None:
             check_picture_path(plot)
         left_out = () if data_of is None else ("data", "partition")

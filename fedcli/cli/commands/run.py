@@ -32,17 +32,21 @@ def run(
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Run many rounds with one command, from where the run stands, by launching the same steps."""
-    from fedcli.cli.options.running import how_to_run
+    from fedcli.cli.options.running import how_to_run, made_otherwise
     from fedcli.cli.render.run import render
     from fedcli.steps.run import run_rounds
 
     opened = Run.open(run)
     file = PlanFile.read(plan)
     typed = {**running, **stopping, **taking_part, **execution}
-    asked = how_to_run(file, typed, training, aggregation, own_model=own_model, seed=seed)
+    (asked,) = file.build(
+        lambda file: how_to_run(
+            opened, file, typed, training, aggregation, own_model=own_model, seed=seed
+        )
+    )
     streams.stop_like_an_interrupt()  # which stops the steps, and keeps the rest
     with Output("run", printing) as output:
-        for line in file.unused((), ""):
+        for line in (*made_otherwise(opened, file), *file.unused((), "")):
             output.say(line)
         result = run_rounds(opened, progress=output, **asked)
         output.result(result, lambda result: render(result, opened.command("report")))

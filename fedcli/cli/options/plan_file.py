@@ -1,10 +1,11 @@
 """The file of ``--plan``, and the typed options, which win over it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedcli.errors import UsageError
 from fedcli.options import NONE, Given, declared
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PlanFile:
-    """The options of a file by section and name; without a file there are none."""
+    """The options of a file by section and key; without a file there are none."""
 
     path: Path | None = None
     sections: Mapping[str, Given] = field(default_factory=dict)
@@ -23,17 +24,38 @@ class PlanFile:
     def read(cls, path: Path | None) -> "PlanFile":
         """Read a file, if there is one. Raises what ``read_experiment`` does."""
         from fedcli.experiment.file import read_experiment
-        from fedcli.experiment.sections import by_name
 
         if path is None:
             return cls()
         found = read_experiment(path)
-        named = {section: by_name(section, values) for section, values in found.settings.items()}
-        return cls(path, named, bool(found.sweep))
+        return cls(path, found.settings, bool(found.sweep))
 
     def of(self, section: str) -> Given:
-        """Return the options of a section."""
-        return self.sections.get(section, NONE)
+        """Return the options of a section by the names of their declarations."""
+        from fedcli.experiment.sections import by_name
+
+        return by_name(section, self.sections.get(section, NONE))
+
+    def build(self, *parts: Callable[["PlanFile"], Any]) -> list[Any]:
+        """Build what a command needs of the file and of typed options.
+
+        Raises ``UsageError`` that names the file and all its faults, unless what is typed is wrong
+        by itself.
+        """
+        built, faults = [], []
+        for part in parts:
+            try:
+                built.append(part(self))
+            except UsageError as fault:
+                faults.append(fault)
+                if self.path is None:
+                    raise
+                _raise_if_typed(part, fault)
+        if self.path is not None and faults:
+            from fedcli.experiment.file import together
+
+            raise together(self.path, faults)
+        return built
 
     def data(self, typed: Given) -> Given:
         """Return the options of data. Another data set has none of the file's own ones."""
@@ -106,3 +128,12 @@ class PlanFile:
         if self.has_sweep:
             lines.append(f"{self.path}: [sweep] not used: fedcli sweep {self.path} runs its cases")
         return lines
+
+
+def _raise_if_typed(part: Callable[[PlanFile], Any], fault: UsageError) -> None:
+    """Raise the fault if it is there without a file too."""
+    try:
+        part(PlanFile())
+    except UsageError as same:
+        if same.message == fault.message:
+            raise

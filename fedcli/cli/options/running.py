@@ -1,21 +1,30 @@
 """From the typed options of ``run`` and a plan file to what its step takes."""
 
+from dataclasses import MISSING
+from pathlib import Path
 from typing import Any
 
 from fedcli.cli.options.plan_file import PlanFile
 from fedcli.errors import UsageError
 from fedcli.execution.step_arguments import StepOptions
-from fedcli.experiment.sections import Running, TakingPart, passed_on
-from fedcli.options import Given
+from fedcli.experiment.sections import SECTIONS, Running, TakingPart, execution_of
+from fedcli.formats.partition import PartitionFile
+from fedcli.options import NONE, Declared, Given
 from fedcli.plan.aggregate import aggregation_over_file
+from fedcli.plan.comparison import OtherOption, other_options
 from fedcli.plan.stopping import Stopping
 from fedcli.plan.train import training_over_file
+from fedcli.run import Run
+from fedcli.run.inputs import settings_of
 
 # Where these are off, making the run may have set them: for its rule, and with --lora.
 _COMPLETED = ("initial_loss", "freeze")
+_SAID_IN_SEVERAL_WAYS = ("--labels", "--download", "--test-fraction")
+_UNKNOWN = object()
 
 
 def how_to_run(
+    run: Run,
     file: PlanFile,
     typed: Given,
     training: Given,
@@ -26,7 +35,8 @@ def how_to_run(
 ) -> dict[str, Any]:
     """Return the arguments of ``run_rounds``; ``typed`` are options of ``[run]``.
 
-    Raises ``UsageError`` for values out of range, and if nobody says how many rounds.
+    Raises ``UsageError`` for values that are out of range or exclude each other, and if nobody
+    says how many rounds.
     """
     running = file.section(Running, typed)
     if running.rounds is None:
@@ -40,12 +50,13 @@ def how_to_run(
     options = StepOptions(
         training=training_over_file(planned, training),
         aggregation=aggregation_over_file(file.of("aggregate"), aggregation),
-        execution=_execution(file, typed),
+        execution=execution_of({**file.of("run"), **typed}),
         min_clients=taking_part.min_clients,
         exclude=taking_part.exclude,
         seed=seed,
         own_model=own_model or file.own_model,
     )
+    run.info.plan.with_options(options.training, options.aggregation)  # do they go together?
     return {
         "rounds": running.rounds,
         "options": options,
@@ -56,6 +67,43 @@ def how_to_run(
     }
 
 
-def _execution(file: PlanFile, typed: Given) -> Given:
-    given, known = {**file.of("run"), **typed}, passed_on()
-    return {key: given[key] for key in known if key in given}
+def made_otherwise(run: Run, file: PlanFile) -> list[str]:
+    """Say where the run was made otherwise than the file says, which nothing changes any more."""
+    if file.path is None:
+        return []
+    partition = PartitionFile.try_read(run.partition_file)
+    made = settings_of(run.info, {} if partition is None else partition.data_options)
+    found = [
+        str(one)
+        for section in ("data", "model", "partition", "run")
+        for one in _others(section, made[section], file.sections.get(section, NONE))
+    ]
+    said = f"{file.path}: the run stays as it was made, with {'; '.join(found)}"
+    return [said] if found else []
+
+
+def _others(section: str, made: Given, asked: Given) -> list[OtherOption]:
+    known = SECTIONS[section]()
+    then = {**{key: _if_not_said(section, known[key]) for key in asked}, **made}
+    names = [key for key in asked if then[key] is not _UNKNOWN and not _is_place(known[key])]
+    different = other_options(then, asked, names)
+    return [one for one in different if one.name != "dataset" or _kind(one.then) != _kind(one.now)]
+
+
+def _is_place(one: Declared) -> bool:
+    return one.kind is Path or one.words in _SAID_IN_SEVERAL_WAYS
+
+
+def _kind(dataset: str) -> str:
+    return dataset.partition(":")[0]
+
+
+def _if_not_said(section: str, one: Declared) -> Any:
+    """Return the value of an option that a run does not record: its default, or off."""
+    if section == "run":
+        return _UNKNOWN
+    if section == "partition" and one.default is MISSING:
+        return False if one.kind is bool else None
+    if one.default is MISSING or one.option.unset is not None:
+        return _UNKNOWN
+    return one.default

@@ -10,7 +10,7 @@ from typing import Any
 
 from fedcli.errors import UsageError
 from fedcli.experiment.names import case_names
-from fedcli.experiment.values import typed_value, unknown
+from fedcli.experiment.values import noted, raise_together, typed_value, unknown
 from fedcli.options import Declared
 from fedcli.text import brief
 
@@ -47,9 +47,7 @@ def expand(
     values of an option are a list. Raises ``UsageError`` that names ``origin`` and the key.
     """
     keys = _Keys(sections, f"{origin}: [sweep]")
-    explicit = [keys.case(number, table) for number, table in _tables(sweep, keys.origin)]
-    listed = keys.full({key: value for key, value in sweep.items() if key != _CASES})
-    lists = {key: keys.values(key, value) for key, value in listed.items()}
+    explicit, lists = _read(sweep, keys, origin)
     fixed: dict[str, Any] = {}
     for full, values in _by_full_key(typed):
         if full in lists or len(values) > 1:
@@ -71,6 +69,22 @@ def expand(
         Case(name, _merged(settings, {**fixed, **one}), one)
         for name, one in zip(names, chosen, strict=True)
     )
+
+
+def _read(
+    sweep: Mapping[str, Any], keys: "_Keys", origin: str
+) -> tuple[list[dict[str, Any]], dict[str, list[Any]]]:
+    """Return the explicit cases and the lists. Raises ``UsageError`` that names all faults."""
+    explicit, lists, faults = list[dict[str, Any]](), dict[str, list[Any]](), list[UsageError]()
+    for number, table in _tables(sweep, keys.origin):
+        with noted(faults):
+            explicit.append(keys.case(number, table))
+    for key, value in keys.flat({k: v for k, v in sweep.items() if k != _CASES}):
+        with noted(faults):
+            full = keys.new(key, lists)
+            lists[full] = keys.values(full, value)
+    raise_together(origin, faults)
+    return explicit, lists
 
 
 def _by_full_key(typed: Typed) -> Iterator[tuple[str, Sequence[Any]]]:
@@ -128,14 +142,18 @@ class _Keys:
     def full(self, table: Mapping[str, Any]) -> dict[str, Any]:
         """Return a table by ``section.key``."""
         found: dict[str, Any] = {}
-        for key, value in self._flat(table):
-            full = self._resolve(key)
-            if full in found:
-                raise UsageError(f"{self.origin}: {full} is there twice")
-            found[full] = value
+        for key, value in self.flat(table):
+            found[self.new(key, found)] = value
         return found
 
-    def _flat(self, table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    def new(self, key: str, found: Collection[str]) -> str:
+        """Return a key with its section, which is not among those that were found before."""
+        full = self._resolve(key)
+        if full in found:
+            raise UsageError(f"{self.origin}: {full} is there twice")
+        return full
+
+    def flat(self, table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         """Yield keys and values; ``train.lr = …`` is a table in a table."""
         for key, value in table.items():
             if key in self.sections and isinstance(value, Mapping):

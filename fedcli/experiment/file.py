@@ -1,13 +1,13 @@
 """An experiment in a TOML file: one table per section, whose keys are options."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedcli.errors import UsageError
 from fedcli.experiment.sections import SECTIONS
-from fedcli.experiment.values import typed_value, unknown
+from fedcli.experiment.values import noted, raise_together, typed_value, unknown
 from fedcli.options import Declared
 from fedcli.plan import read_toml
 from fedcli.text import brief
@@ -32,8 +32,7 @@ def read_experiment(path: Path) -> Experiment:
     tables, faults = read_toml(path), list[UsageError]()
     read = _Reading(faults)
     settings = {name: read.table(name, table) for name, table in tables.items()}
-    if faults:
-        raise together(path, faults)
+    raise_together(path, faults)
     sweep = settings.pop(SWEEP, {})
     return Experiment(settings, sweep)
 
@@ -59,10 +58,8 @@ class _Reading:
     def _values(self, section: str, table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         known = SECTIONS[section]()
         for key, value in table.items():
-            try:
+            with noted(self.faults):
                 yield key, _typed(known, section, key, value)
-            except UsageError as fault:
-                self.faults.append(fault)
 
 
 def _typed(known: Mapping[str, Declared], section: str, key: str, value: Any) -> Any:
@@ -83,11 +80,3 @@ def _unknown_section(name: str, table: Any) -> UsageError:
         return UsageError(f"{name}: stands in no section", hint=f"{name} belongs into {places}")
     error = unknown("section", name, _NAMES, "it")
     return error.amended(message=f"unknown section {brief(name)}", hint=error.hint)
-
-
-def together(path: Path, faults: Sequence[UsageError]) -> UsageError:
-    """Return one error for all faults of a file."""
-    if len(faults) == 1:
-        return UsageError(faults[0].message, hint=faults[0].hint, path=path)
-    said = [f"{one.message}{f' ({one.hint})' if one.hint else ''}" for one in faults]
-    return UsageError(f"{len(said)} faults: {'; '.join(said)}", path=path)

@@ -1,7 +1,8 @@
 """Values and keys of a file, checked against the declarations of options."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,29 @@ def typed_value(one: Declared, value: Any, origin: str) -> Any:
         what = error.message.removeprefix(f"{one.words}: ")
         raise error.amended(message=f"{origin}: {what}", hint=error.hint) from None
     return typed
+
+
+@contextmanager
+def noted(faults: list[UsageError]) -> Iterator[None]:
+    """Take down a fault, so that the others are found too."""
+    try:
+        yield
+    except UsageError as fault:
+        faults.append(fault)
+
+
+def raise_together(origin: Path | str, faults: Sequence[UsageError]) -> None:
+    """Raise one error for all faults of a file, or of what has another ``origin``, if any."""
+    path = origin if isinstance(origin, Path) else None
+    if len(faults) == 1:
+        raise UsageError(faults[0].message, hint=faults[0].hint, path=path)
+    said = [
+        f"{one.message.removeprefix(f'{origin}: ')}{f' ({one.hint})' if one.hint else ''}"
+        for one in faults
+    ]
+    if said:
+        where = "" if path else f"{origin}: "
+        raise UsageError(f"{where}{len(said)} faults: {'; '.join(said)}", path=path)
 
 
 def unknown(what: str, name: str, known: Iterable[str], origin: str) -> UsageError:

@@ -90,7 +90,7 @@ def _init(info: RunInfo) -> Iterator[str]:
     clients = "" if info.members else ",".join(info.clients)
     options = {
         "clients": clients or None,
-        "channels": info.dataset.shape[0],
+        "channels": info.dataset.shape[0] if info.dataset.shape else None,
         "key": "FILE" if info.coordinator else None,
     }
     yield from option_words(options)

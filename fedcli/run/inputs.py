@@ -63,7 +63,7 @@ def _data(info: RunInfo) -> dict[str, Any]:
     fixed = name == "synthetic" or info.dataset.dtype != "uint8" or height != width
     return {
         "dataset": f"{name}:{PLACE}" if name in _BY_PATH else name,
-        "image_size": None if fixed else info.dataset.shape[-1],
+        "image_size": None if fixed else _side(info),
         "limit": data.get("limit"),
         "test_fraction": data.get("test_fraction"),
         "val_fraction": origin.get("val_fraction") or None,
@@ -74,9 +74,13 @@ def _data(info: RunInfo) -> dict[str, Any]:
     }
 
 
+def _side(info: RunInfo) -> int | None:
+    return info.dataset.shape[-1] if info.dataset.shape else None
+
+
 def _pictures(info: RunInfo) -> dict[str, Any]:
     window = _words(info.dataset.window)
-    return {"image_size": info.dataset.shape[-1], "window": window}
+    return {"image_size": _side(info), "window": window}
 
 
 def _words(window: Sequence[float] | None) -> str | None:

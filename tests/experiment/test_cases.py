@@ -111,6 +111,17 @@ def test_what_cannot_be_meant_is_refused_by_name(sweep: dict[str, Any], said: st
     assert said in refused(sweep)
 
 
+def test_all_faults_are_said_at_once() -> None:
+    said = refused({"lr": [], "see": [1], "mu": ["x"], "case": [{"q": 1, "clents": 2}, {}]})
+    assert said == (
+        "e.toml: 5 faults: [sweep]: case 1 has an unknown key 'clents' (did you mean clients?);"
+        " [sweep]: case 2 is empty;"
+        " [sweep] lr: expected at least one value, found an empty list;"
+        " [sweep] has an unknown key 'see' (did you mean seed?);"
+        " [sweep] mu: expected float, found 'x' [None]"
+    )
+
+
 def test_an_option_for_all_contradicts_a_case() -> None:
     assert "case 1 has mu" in refused(
         {"case": [{"algorithm": "fedprox", "mu": 1}]}, {"train": {"mu": [0.1]}}

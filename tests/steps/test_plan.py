@@ -100,6 +100,7 @@ def test_what_a_stranger_wrote_is_left_out_and_said(tmp_path: Path) -> None:
         "partition_seed": [],
     }
     values = {**run.info.as_json(), "origin": origin}
+    values["dataset"] = {**values["dataset"], "shape": []}
     write_json(run.root / "run.json", {**values, "id": run_id(values)})
     text = "\n".join(plan_template(Run.open(run.root)).lines)
     assert tomllib.loads(text)["data"]["val_fraction"] == 0.0

@@ -51,10 +51,10 @@ class PlanFile:
                 if self.path is None:
                     raise
                 _raise_if_typed(part, fault)
-        if self.path is not None and faults:
-            from fedcli.experiment.file import together
+        if self.path is not None:
+            from fedcli.experiment.values import raise_together
 
-            raise together(self.path, faults)
+            raise_together(self.path, faults)
         return built
 
     def data(self, typed: Given) -> Given:

@@ -13,17 +13,14 @@ from typing import Any
 
 from fedcli.reporting.diagrams import (
     Bars,
-    Counts,
     Curves,
     Diagram,
     DrawnLine,
     HeatMap,
-    Line,
+    Histograms,
     can_be_drawn,
-    confusion_map,
     drawable,
     histogram,
-    label_map,
 )
 from fedcli.reporting.svg import (
     FONT,
@@ -65,38 +62,21 @@ class Chart:
 def chart_of(diagram: Diagram) -> Chart:
     """Draw what a figure shows."""
     if isinstance(diagram, Curves):
-        return line_chart(
-            diagram.lines,
-            x=diagram.x,
-            y=diagram.y,
-            whole_x=diagram.whole_x,
-            log_y=diagram.log_y,
-            chance=diagram.chance,
-            limits=diagram.limits,
-        )
+        return _line_chart(diagram)
     if isinstance(diagram, HeatMap):
         return _heat_map(diagram)
     if isinstance(diagram, Bars):
-        return bar_chart(diagram.panels, diagram.clients)
-    return distribution_chart(diagram.panels, diagram.noun)
+        return _bar_chart(diagram)
+    return _distribution_chart(diagram)
 
 
-def line_chart(
-    lines: Sequence[Line],
-    *,
-    x: str,
-    y: str,
-    whole_x: bool = False,
-    log_y: bool = False,
-    chance: Line | None = None,
-    limits: tuple[float, float] = (-math.inf, math.inf),
-) -> Chart:
-    """Draw curves with their bands, and dotted what a model scores that sees nothing (``chance``).
+def _line_chart(curves: Curves) -> Chart:
+    """Draw curves with their bands, and dotted what a model scores that sees nothing.
 
-    ``x`` and ``y`` name the axes; the axis of y stays within ``limits``. A line that is a level,
-    such as that of a centralised run, is drawn over the whole width.
+    A line that is a level, such as that of a centralised run, is drawn over the whole width.
     """
-    drawn = [drawable(line, log=log_y) for line in lines]
+    chance, log_y = curves.chance, curves.log_y
+    drawn = [drawable(line, log=log_y) for line in curves.lines]
     heights = [v for line in drawn for v in line.heights]
     heights += _known(chance.y) if chance else []
     widths = [v for line in drawn if not line.level for v in line.x]
@@ -104,10 +84,10 @@ def line_chart(
     if log_y and heights:
         y_axis, y_ticks = log_axis(heights, bottom, _TOP)
     else:
-        y_axis, y_ticks = linear_axis(heights, bottom, _TOP, limits=limits)
+        y_axis, y_ticks = linear_axis(heights, bottom, _TOP, limits=curves.limits)
     left = _LEFT + max(text_width(tick_text(tick)) for tick in y_ticks)
-    x_axis, x_ticks = linear_axis(widths, left, WIDTH - _RIGHT - 8, whole=whole_x)
-    parts = [*_frame(x_axis, x_ticks, y_axis, y_ticks, x, y)]
+    x_axis, x_ticks = linear_axis(widths, left, WIDTH - _RIGHT - 8, whole=curves.whole_x)
+    parts = [*_frame(x_axis, x_ticks, y_axis, y_ticks, curves.x, curves.y)]
     if chance:
         parts.append(_chance(drawable(chance, log=log_y), x_axis, y_axis))
     parts += [_curve(line, i, x_axis, y_axis) for i, line in enumerate(drawn)]
@@ -116,7 +96,7 @@ def line_chart(
     data = {
         "kind": "lines",
         "x": [x_axis.low, x_axis.high, left, x_axis.end],
-        "axes": [x, y],
+        "axes": [curves.x, curves.y],
         "series": [_series(line) for line in drawn],
     }
     return Chart("".join(parts) + legend, height, data)
@@ -251,16 +231,6 @@ def _entry(index: int, name: str, x: float, y: float, wide: float, *, chance: bo
     return "".join(parts) + text(shortened(name, wide), x + _SWATCH, y)
 
 
-def label_chart(counts: Counts, classes: Sequence[str]) -> Chart:
-    """Draw how many examples of each class every client has; darker is more."""
-    return _heat_map(label_map(counts, classes))
-
-
-def confusion_chart(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Chart:
-    """Draw predicted over true classes; shades are shares of a row, so that rows compare."""
-    return _heat_map(confusion_map(matrix, classes))
-
-
 def _heat_map(shown: HeatMap) -> Chart:
     values, rows, columns, y, x = shown.values, shown.rows, shown.columns, shown.y, shown.x
     by_row = shown.by_row
@@ -348,11 +318,11 @@ def _column_names(
     return "".join(parts), bottom + 8 + min(110.0, widest)
 
 
-def bar_chart(panels: Mapping[str, Sequence[float | None]], clients: Sequence[str]) -> Chart:
-    """Draw one row of bars per quantity, one bar per client; None has no bar."""
+def _bar_chart(shown: Bars) -> Chart:
+    clients = shown.clients
     wide = (WIDTH - _RIGHT - 44) / len(clients)
     parts, data, top = [], [], LINE
-    for title, values in panels.items():
+    for title, values in shown.panels.items():
         known = [value for value in _known(values) if can_be_drawn(value) and value >= 0]
         axis = Axis(0, max(known, default=0) or 1, top + 62.0, top + 6.0)
         parts.append(_panel(title, axis, top, tick_text(_short(axis.high)) if known else ""))
@@ -392,11 +362,10 @@ def _bar(x: float, wide: float, axis: Axis, value: float) -> str:
     return f"M{number(x + gap)} {number(axis.start)}V{number(top)}h{side}V{number(axis.start)}z"
 
 
-def distribution_chart(panels: Mapping[str, Sequence[float | None]], noun: str) -> Chart:
-    """Draw one histogram per quantity: how many of the ``noun`` have a value in each interval."""
+def _distribution_chart(shown: Histograms) -> Chart:
     wide = (WIDTH - _RIGHT - 44) / _BINS
     parts, data, top = [], [], LINE
-    for title, values in panels.items():
+    for title, values in shown.panels.items():
         known = [value for value in _known(values) if can_be_drawn(value)]
         if not known:
             continue
@@ -411,5 +380,5 @@ def distribution_chart(panels: Mapping[str, Sequence[float | None]], noun: str) 
         between = [f"{tick_text(_short(a))} to {tick_text(_short(b))}" for a, b in pairwise(edges)]
         data.append({**_panel_data(title, top, counts), "names": between})
         top += 62 + 3 * LINE
-    labels = {"kind": "bars", "box": [44, wide], "names": [], "noun": "", "of": noun}
+    labels = {"kind": "bars", "box": [44, wide], "names": [], "noun": "", "of": shown.noun}
     return Chart("".join(parts), top - LINE, {**labels, "panels": data})

@@ -65,12 +65,8 @@ def plot_curves(curves: Curves, width: float) -> Figure:
     drawn = [_marked(drawable(line, log=curves.log_y), curves) for line in curves.lines]
     chance = drawable(curves.chance, log=curves.log_y) if curves.chance else None
     names = [line.label for line in (*drawn, *([chance] if chance else []))]
-    high = _height(width)
-    widest = max(map(text_width, names), default=0.0)
-    room = _LEADER + _SAMPLE + _GAP + widest + _EDGE
+    high, room = _height(width), _room_beside(names)
     beside = len(names) <= min(_MOST_BESIDE, int(high / LINE)) and room <= _WIDEST * width
-    if len(names) == 1 and not chance:
-        beside = room <= _WIDEST * width
     rows, columns = (0, 1) if beside else _grid(names, width)
     bottom = _BELOW + (rows * LINE + _EDGE if rows else 0)
     right = width - (room if beside else 2 * _GAP)
@@ -94,6 +90,10 @@ def _marked(line: DrawnLine, curves: Curves) -> DrawnLine:
 
 def _height(width: float) -> float:
     return 2.0 if width < 5 else 2.9
+
+
+def _room_beside(names: Sequence[str]) -> float:
+    return _LEADER + _SAMPLE + _GAP + max(map(text_width, names), default=0.0) + _EDGE
 
 
 def _grid(names: Sequence[str], width: float) -> tuple[int, int]:

@@ -95,7 +95,7 @@ def drawn_files(
 def summary(figures: Mapping[str, Diagram], directory: Path, old: int) -> str:
     """Return one line on figures of which ``old`` were there already."""
     if not figures:
-        return f"{directory}: nothing to draw yet: no scores, and no counts of labels"
+        return f"{directory}: nothing to draw yet: no scores, no label counts"
     shared = ", ".join(name for name in figures if "/" not in name)
     folders = len({name.partition("/")[0] for name in figures if "/" in name})
     there = f", of which {old} were there" if old else ""

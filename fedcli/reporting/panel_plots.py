@@ -51,8 +51,7 @@ def plot_heat_map(shown: HeatMap, width: float) -> Figure:
     start = left + (width - left - _EDGE - cell * count[1]) / 2
     bottom = below + _NAME + _EDGE
     axes = new_axes(figure, start, bottom, cell * count[1], high * count[0])
-    axes.set_xlim(-0.5, count[1] - 0.5)
-    axes.set_ylim(count[0] - 0.5, -0.5)
+    axes.set(xlim=(-0.5, count[1] - 0.5), ylim=(count[0] - 0.5, -0.5))
     _draw_cells(axes, shown, (cell, high))
     _name_rows(axes, shown.rows, high, beside)
     _name_columns(axes, shown.columns, cell)
@@ -253,13 +252,7 @@ def _plot_panels(
     figure = new_figure(grid.width, grid.height)
     for index, (panel, place) in enumerate(zip(panels, grid.places, strict=True)):
         axes = new_axes(figure, *place, grid.wide, _PANEL)
-        known = [(x, value) for x, value in enumerate(panel.heights) if value]
-        wide = 0.96 if noun else 0.8
-        axes.bar([x for x, _ in known], [v for _, v in known], wide, color=SERIES[0])
-        top = _top(panel)
-        axes.set_ylim(0, top)
-        axes.set_yticks([0, top], ["0", tick_text(top)])
-        axes.grid(True, axis="y")
+        _draw_bars(axes, panel, 0.96 if noun else 0.8)
         title = fitted(panel.title, grid.wide)
         axes.text(0, 1 + 0.05 / _PANEL, title, size=TEXT, transform=axes.transAxes)
         if noun:
@@ -267,3 +260,12 @@ def _plot_panels(
             axes.yaxis.set_label_coords((_NAME - grid.left) / grid.wide, 0.5)
         name(axes, index)
     return figure
+
+
+def _draw_bars(axes: Axes, panel: Panel, wide: float) -> None:
+    known = [(x, value) for x, value in enumerate(panel.heights) if value]
+    axes.bar([x for x, _ in known], [v for _, v in known], wide, color=SERIES[0])
+    top = _top(panel)
+    axes.set_ylim(0, top)
+    axes.set_yticks([0, top], ["0", tick_text(top)])
+    axes.grid(True, axis="y")

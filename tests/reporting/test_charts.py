@@ -10,16 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.made_reports import made_report
 
-from fedcli.reporting.charts import (
-    Chart,
-    bar_chart,
-    confusion_chart,
-    distribution_chart,
-    label_chart,
-    line_chart,
-)
+from fedcli.reporting.charts import Chart, chart_of
 from fedcli.reporting.compare import compare
-from fedcli.reporting.diagrams import Line
+from fedcli.reporting.diagrams import Bars, Curves, Histograms, Line, confusion_map, label_map
 from fedcli.reporting.page import to_html
 from fedcli.reporting.svg import linear_axis, log_axis, shortened, text_width
 
@@ -37,14 +30,14 @@ def is_sound(chart: Chart) -> bool:
 @given(ANY, st.booleans())
 def test_curves_of_any_values_are_drawn(values: list[float], log_y: bool) -> None:
     line = Line("a", list(range(len(values))), [v if v == v else None for v in values])
-    assert is_sound(line_chart([line], x="round", y="norm", log_y=log_y))
+    assert is_sound(chart_of(Curves([line], x="round", y="norm", log_y=log_y)))
 
 
 @given(ANY)
 def test_clients_of_any_values_are_drawn(values: list[float]) -> None:
     panels = {"seconds": values}
-    assert is_sound(bar_chart(panels, [str(i) for i in range(len(values))]))
-    assert is_sound(distribution_chart(panels, "clients"))
+    assert is_sound(chart_of(Bars(panels, [str(i) for i in range(len(values))])))
+    assert is_sound(chart_of(Histograms(panels, "clients")))
 
 
 @given(st.lists(st.floats(-1e30, 1e30), min_size=1, max_size=5), st.booleans())
@@ -75,11 +68,11 @@ def test_a_name_is_cut_in_its_middle(name: str, width: float) -> None:
 def test_names_are_escaped() -> None:
     evil = "<script>\"'&"
     charts = [
-        line_chart([Line(evil, [0, 1], [1, 2])], x=evil, y=evil),
-        label_chart({evil: [1, 2]}, [evil, "b"]),
-        confusion_chart([[1, 0], [0, 1]], [evil, "b"]),
-        bar_chart({evil: [1.0]}, [evil]),
-        distribution_chart({evil: [1.0, 2.0]}, evil),
+        chart_of(Curves([Line(evil, [0, 1], [1, 2])], x=evil, y=evil)),
+        chart_of(label_map({evil: [1, 2]}, [evil, "b"])),
+        chart_of(confusion_map([[1, 0], [0, 1]], [evil, "b"])),
+        chart_of(Bars({evil: [1.0]}, [evil])),
+        chart_of(Histograms({evil: [1.0, 2.0]}, evil)),
     ]
     for chart in charts:
         assert is_sound(chart)
@@ -88,7 +81,7 @@ def test_names_are_escaped() -> None:
 
 def test_forty_curves_have_forty_looks_and_a_legend_below() -> None:
     lines = [Line(f"run {i}", [0, 1], [i, i + 1.0]) for i in range(40)]
-    drawing = line_chart(lines, x="round", y="loss").drawing
+    drawing = chart_of(Curves(lines, x="round", y="loss")).drawing
     looks = re.findall(r'<g class="entry"[^>]*><path class="(.*?)".*?d="M[\d. ]+(m.*?)"', drawing)
     assert len(set(looks)) == 40
     lowest = max(float(y) for y in re.findall(r'class="curve".*?d="M[\d.]+ ([\d.]+)', drawing))
@@ -99,14 +92,14 @@ def test_forty_curves_have_forty_looks_and_a_legend_below() -> None:
 def test_a_level_and_chance_go_across() -> None:
     chance = Line("chance: 10 %", [0.0], [10.0], level=True)
     central = Line("central", [0.0], [80.0], level=True)
-    chart = line_chart([central, Line("a", [0, 5], [10, 70])], x="MB", y="%", chance=chance)
+    chart = chart_of(Curves([central, Line("a", [0, 5], [10, 70])], x="MB", y="%", chance=chance))
     assert re.search(r'class="chance" d="M[\d.]+ ([\d.]+)L410 \1"', chart.drawing)
     assert re.search(r'class="line s1 d0" d="M[\d.]+ ([\d.]+)L410 \1"', chart.drawing)
     assert chart.data["x"][:2] == [0, 5]
 
 
 def test_a_confusion_matrix_of_empty_rows_can_be_drawn() -> None:
-    assert is_sound(confusion_chart([[0, 0], [1, 3]], ("a", "b")))
+    assert is_sound(chart_of(confusion_map([[0, 0], [1, 3]], ("a", "b"))))
 
 
 @pytest.mark.parametrize(
@@ -171,5 +164,5 @@ def test_an_axis_of_losses_that_fall_far_is_logarithmic(last: float, ticks: list
 
 
 def test_values_close_together_have_ticks_on_a_logarithmic_axis() -> None:
-    chart = line_chart([Line("a", [0, 1], [3.1, 3.4])], x="round", y="norm", log_y=True)
+    chart = chart_of(Curves([Line("a", [0, 1], [3.1, 3.4])], x="round", y="norm", log_y=True))
     assert re.findall(r'text-anchor="end">([\d.]+)<', chart.drawing) == ["3.1", "3.2", "3.3", "3.4"]

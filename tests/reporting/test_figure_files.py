@@ -108,6 +108,17 @@ def test_of_many_runs_are_said_in_one_line(tmp_path: Path) -> None:
     assert (folder / "prox-2" / "confusion-matrix.svg").is_file()
 
 
+def test_of_a_run_without_scores_or_labels_are_none_and_it_says_so(tmp_path: Path) -> None:
+    run, said = make_run(tmp_path / "run", clients=("0",), accuracies=(0.5,)), Said()
+    run.round(1).evaluation.unlink()
+    run.partition_file.unlink()
+    report([run], figures=tmp_path / "figures", progress=said)
+    assert said.lines == [
+        f"{tmp_path / 'figures'}: nothing to draw yet: no scores, no label counts"
+    ]
+    assert not (tmp_path / "figures").exists()
+
+
 def test_characters_that_a_font_lacks_are_said(tmp_path: Path) -> None:
     files = drawn_files(named_figures(made_report(clients=HOSPITALS)), tmp_path, "pdf", "one")
     assert "院" in {character for file in files for character in file.lacking}

@@ -1,13 +1,14 @@
 """``report --figures``: every figure of the page as a file."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from support.made_reports import HOSPITALS, made_report
 from support.sample_runs import make_run
 
-from fedcli.errors import UsageError
+from fedcli.errors import MissingDependencyError, UsageError
 from fedcli.plan import Plan, TrainPlan
 from fedcli.progress import Silence
 from fedcli.reporting.diagrams import Curves
@@ -128,6 +129,16 @@ def test_characters_that_a_font_lacks_are_said(tmp_path: Path) -> None:
     report([run], figures=tmp_path / "s", figure_format="svg", progress=said)
     assert "lacks" not in said.lines[-1]
     assert "猫" in (tmp_path / "s" / "confusion-matrix.svg").read_text(encoding="utf-8")
+
+
+def test_need_matplotlib_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "run", accuracies=(0.5,))
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingDependencyError, match="matplotlib, which is not installed"):
+        report([run], figures=tmp_path / "figures", csv=tmp_path / "values.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_what_cannot_be_drawn_is_refused_before_anything_is_read(tmp_path: Path) -> None:

@@ -189,6 +189,13 @@ def plus_minus(show: Callable[[float], str]) -> Callable[[Spread], str]:
     return shown
 
 
+def megabytes_spread(spread: Spread) -> str:
+    """Write bytes in MB with their deviation, unless it is 0 with the decimals of the mean."""
+    mean = megabytes(round(spread.mean))
+    std = f"{(spread.std or 0) / 1e6:.{len(mean.partition('.')[2])}f}"
+    return f"{mean} ± {std}" if float(std) else mean
+
+
 def method_attainment_columns(metric: Metric) -> list[Column[MethodAttainment]]:
     """Return the columns of what the runs of methods needed to reach a target."""
 
@@ -212,7 +219,7 @@ def method_attainment_columns(metric: Metric) -> list[Column[MethodAttainment]]:
         Column(
             "communication (MB)",
             "bytes_total",
-            plus_minus(megabytes),
+            megabytes_spread,
             merit=least("bytes_total", megabytes),
         ),
         Column(

@@ -5,9 +5,9 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
-from fedcli.reporting.columns import best_by, plus_minus
+from fedcli.reporting.columns import best_by, megabytes_spread, plus_minus
 from fedcli.reporting.grouping import differing, short_value, telling
-from fedcli.reporting.layout import UNKNOWN, CellKind, Column, Heading, Table, megabytes, tabulate
+from fedcli.reporting.layout import UNKNOWN, CellKind, Column, Heading, Table, tabulate
 from fedcli.reporting.metric import METRICS, Metric
 from fedcli.reporting.model import Method, Recipe, Report, RunReport, Spread
 from fedcli.reporting.recipe import SEEDS
@@ -38,7 +38,7 @@ def methods_table(report: Report) -> Table:
             if name != metric.name
         ),
         _mean("best (%)" if metric.scale == 100 else "best", metric, attrgetter("best")),
-        Column[Method]("communication (MB)", "bytes_total", _exchanged),
+        Column[Method]("communication (MB)", "bytes_total", megabytes_spread),
     ]
     rows = ((printable(method.label), method) for method in report.methods)
     note = "mean ± sample standard deviation of the runs" if _is_repeated(report) else ""
@@ -61,15 +61,6 @@ def _mean(
 
 def _shown(metric: Metric) -> Callable[[Spread], str]:
     return plus_minus(metric.show)
-
-
-def _exchanged(found: Spread) -> str:
-    """Write bytes with their deviation, unless all runs exchanged the same."""
-    return plus_minus(_megabytes)(found) if found.std else _megabytes(found.mean)
-
-
-def _megabytes(value: float) -> str:
-    return megabytes(round(value))
 
 
 def _is_repeated(report: Report) -> bool:

@@ -9,7 +9,9 @@ from support.reports import terminal_text
 from support.sample_runs import edit_manifest, make_run
 
 from fedcli.plan import Plan, TrainPlan
+from fedcli.reporting.columns import megabytes_spread
 from fedcli.reporting.markdown import to_markdown
+from fedcli.reporting.model import Spread
 from fedcli.run import Run
 from fedcli.steps.report import report
 
@@ -63,6 +65,13 @@ def test_the_main_table_has_mean_deviation_and_number_of_runs(product: list[Run]
     )
     markdown = to_markdown(report(product))
     assert "| fedprox, alpha 0.5 | 3 | 8 | 49.0 ± 2.0 | 49.0 ± 2.0 |" in markdown
+
+
+def test_bytes_that_hardly_differ_have_no_deviation() -> None:
+    assert megabytes_spread(Spread(7_400_000.0, 210.0, 3)) == "7.4"
+    assert megabytes_spread(Spread(7_400_000.0, 210_000.0, 3)) == "7.4 ± 0.2"
+    assert megabytes_spread(Spread(43_000.4, 21_000.0, 3)) == "0.043 ± 0.021"
+    assert megabytes_spread(Spread(43_000.0, None, 1)) == "0.043"
 
 
 def test_the_seeds_stand_side_by_side(product: list[Run]) -> None:

@@ -2,7 +2,8 @@
 
     python docs/make_terminal_picture.py RUN...
 
-The picture shows the command as it was typed, so call it from the directory that holds the runs.
+The picture shows the command with the words that are given, so call it from the directory that
+holds the runs; a pattern in quotes, such as 'compare/*', stays one.
 Only the beginning of the report is drawn, without its long tables. The SVG uses no font and no file
 from elsewhere.
 """
@@ -58,13 +59,26 @@ def output_of(command: list[str]) -> str:
     return finished.stdout
 
 
+def found(word: str) -> list[str]:
+    """Return what a pattern matches, as a shell does, or the word itself."""
+    if "*" not in word:
+        return [word]
+    return sorted(str(path) for path in Path().glob(word) if not path.name.startswith("."))
+
+
+def is_shown(line: str) -> bool:
+    """Return whether a line is above the curves of the loss, and the tables below them."""
+    return "by round" not in line and Text.from_ansi(line).plain.strip() != "loss"
+
+
 def main() -> None:
     """Draw the report of the runs that the command line names."""
     if not sys.argv[1:]:
         sys.exit("usage: python docs/make_terminal_picture.py RUN...")
     command = ["fedcli", "report", *sys.argv[1:]]
-    lines = output_of([*command, "--quiet"]).splitlines()
-    shown = itertools.takewhile(lambda line: "by round" not in line, lines)
+    runs = [run for word in sys.argv[1:] for run in found(word)]
+    lines = output_of(["fedcli", "report", *runs, "--quiet"]).splitlines()
+    shown = itertools.takewhile(is_shown, lines)
     with Path(os.devnull).open("w") as nowhere:
         console = Console(record=True, width=80, file=nowhere, force_terminal=True)
         console.print(Text(f"$ {' '.join(command)}", style="bold"))

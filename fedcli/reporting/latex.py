@@ -33,8 +33,7 @@ _LAST_OF_T1 = "\u017f"  # of the Latin letters that pdfLaTeX knows
 
 _ROWS = 20
 _COLUMNS = 4  # runs side by side in one table
-_OPTIONS = 12  # columns
-_HEADING = 13  # characters in a line of the head of a column of figures
+_HEADING = 13  # characters in a line of the head of a column
 # Characters that fit a line of 345 pt, which articles have, in letters of 10 pt and of 8 pt.
 _LINE, _SMALL_LINE = 66, 84
 _GAP = 2  # between columns, in characters
@@ -121,7 +120,7 @@ def _comparison(report: Report) -> Iterator[tuple[str, Table]]:
     else:
         yield "methods", _main(_by_options(methods_table(report), report), report)
     yield "seeds", _by_options(seeds_table(report), report)
-    yield "options", differences_table(report, _OPTIONS)
+    yield "options", differences_table(report)
 
 
 def _main(table: Table, report: Report) -> Table:
@@ -215,9 +214,8 @@ def _parts(column: tuple[Heading, tuple[str, ...]]) -> list[str]:
 
 
 def _lines(heading: Heading) -> list[str]:
-    """Break the head of a column of figures that is wider than they are."""
-    is_text = heading.kind == CellKind.TEXT
-    return [heading.text] if is_text else wrap(heading.text, _HEADING, break_long_words=False)
+    """Break the head of a column that is wider than figures are."""
+    return wrap(heading.text, _HEADING, break_long_words=False)
 
 
 def _columns(table: Table) -> Iterator[str]:
@@ -240,7 +238,8 @@ def _heading(heading: Heading) -> str:
     """Write the head of a column, over several lines if it is wider than figures are."""
     lines = _lines(heading)
     text = r"\\".join(_protected(escape(line)) for line in lines)
-    return rf"\shortstack[r]{{{text}}}" if len(lines) > 1 else text
+    side = "l" if heading.kind == CellKind.TEXT else "r"
+    return rf"\shortstack[{side}]{{{text}}}" if len(lines) > 1 else text
 
 
 def _protected(line: str) -> str:

@@ -177,14 +177,18 @@ def test_what_is_wrong_together_is_said_of_the_file(folder: Path) -> None:
 def test_run_says_where_the_run_was_made_otherwise(folder: Path) -> None:
     done(fedcli("partition", "--plan", "e.toml", cwd=folder))
     assert "as it was made" not in done(fedcli("run", "--plan", "e.toml", cwd=folder)).err
-    text = FILE.replace("seed = 3", "seed = 4").replace("alpha = 0.3", "alpha = 0.5")
-    text = text.replace("limit = 60", "limit = 70\nval_fraction = 0.1\nskip_bad = false")
+    text = FILE.replace("seed = 3", "seed = 4").replace(
+        "alpha = 0.3", "alpha = 0.5\npartition_seed = 9"
+    )
+    text = text.replace(
+        "limit = 60", "limit = 70\nval_fraction = 0.1\ndata_seed = 3\nskip_bad = false"
+    )
     text = text.replace('"linear"', '"linear"\nstem = "cifar"\nlora = 2')
     (folder / "e.toml").write_text(text.replace('"synthetic"', '"npz:x"'))
     assert done(fedcli("run", "--plan", "e.toml", cwd=folder)).err.splitlines()[0] == (
         "e.toml: the run stays as it was made, with --dataset synthetic, not npz:x;"
         " --limit 60, not 70; --val-fraction 0, not 0.1; --stem imagenet, not cifar;"
-        " --lora none, not 2; --alpha 0.3, not 0.5; --seed 3, not 4"
+        " --lora none, not 2; --alpha 0.3, not 0.5; --partition-seed 3, not 9; --seed 3, not 4"
     )
 
 

@@ -22,6 +22,7 @@ SMALL = "partition --limit 60 --model linear"
 MAKINGS = [
     "partition --limit 60",
     f"{SMALL} --seed 3 --alpha 0.3 --clients 2 --val-fraction 0.1",
+    f"{SMALL} --seed 3 --data-seed 4 --partition-seed 5",
     f"{SMALL} --labels disc,ring --labels 2,3 --test-split both",
     f"{SMALL} --sizes 10,20 --normalize imagenet --steps 3",
     f"{SMALL} --algorithm fedprox --mu 0.3 --lr-schedule step --lr-every 2 --lr-decay 0.5"

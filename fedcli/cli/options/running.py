@@ -73,18 +73,19 @@ def made_otherwise(run: Run, file: PlanFile) -> list[str]:
         return []
     partition = PartitionFile.try_read(run.partition_file)
     made = settings_of(run.info, {} if partition is None else partition.data_options)
+    seeds = {"data_seed": run.info.data_seed, "partition_seed": run.info.partition_seed}
     found = [
         str(one)
         for section in ("data", "model", "partition", "run")
-        for one in _others(section, made[section], file.sections.get(section, NONE))
+        for one in _others(section, made[section], file.sections.get(section, NONE), seeds)
     ]
     said = f"{file.path}: the run stays as it was made, with {'; '.join(found)}"
     return [said] if found else []
 
 
-def _others(section: str, made: Given, asked: Given) -> list[OtherOption]:
+def _others(section: str, made: Given, asked: Given, seeds: Given) -> list[OtherOption]:
     known = SECTIONS[section]()
-    then = {**{key: _if_not_said(section, known[key]) for key in asked}, **made}
+    then = {**{key: _if_not_said(section, known[key]) for key in asked}, **seeds, **made}
     names = [key for key in asked if then[key] is not _UNKNOWN and not _is_place(known[key])]
     different = other_options(then, asked, names)
     return [one for one in different if one.name != "dataset" or _kind(one.then) != _kind(one.now)]

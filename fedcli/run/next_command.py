@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 from fedcli.errors import NotReadyError
 from fedcli.plan import AggregatePlan
@@ -109,9 +110,10 @@ def _is_number(client: str) -> bool:
     return client.isdecimal() and str(int(client)) == client
 
 
-def run_command(run: Run, rounds: int = _ROUNDS) -> str:
-    """Return the command that runs many rounds of a simulation."""
-    return run.command(f"run --rounds {rounds}{_own_rule(run)}{_own_model(run)}")
+def run_command(run: Run, plan: Path | None = None) -> str:
+    """Return the command that runs many rounds of a simulation, as ``plan`` says, if given."""
+    words = f"--rounds {_ROUNDS}" if plan is None else f"--plan {shlex.quote(str(plan))}"
+    return run.command(f"run {words}{_own_rule(run)}{_own_model(run)}")
 
 
 def aggregate_command(run: Run, words: str = "") -> str:

@@ -88,7 +88,8 @@ def test_a_data_set_has_no_options_of_another(folder: Path) -> None:
 
 
 def test_run_takes_how_to_run_from_the_file(folder: Path) -> None:
-    done(fedcli("partition", "--plan", "e.toml", cwd=folder))
+    made = done(fedcli("partition", "--plan", "e.toml", cwd=folder))
+    assert "for several rounds: fedcli run --plan e.toml\n" in made.out
     done(fedcli("partition", *TYPED.split(), "--run", "typed", cwd=folder))
     found = done(fedcli("run", "--plan", "e.toml", cwd=folder))
     done(fedcli("run", "--rounds", 1, "--run", "typed", cwd=folder))

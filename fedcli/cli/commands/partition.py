@@ -1,5 +1,6 @@
 """``fedcli partition``: cut a data set into clients."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -53,6 +54,7 @@ def partition(
             return
         from fedcli.cli.render.partition import render
         from fedcli.reporting.plots import check_picture_path, label_distribution, save_figure
+        from fedcli.run.next_command import run_command
         from fedcli.setup.data_source import DataSource
         from fedcli.steps.partition import partition as step
         from fedcli.steps.partition import partition_like
@@ -78,4 +80,6 @@ def partition(
             result = partition_like(run, other, start, force=force, progress=output)
         if plot is not None:
             save_figure(label_distribution(result.label_counts, result.classes), plot)
+        if "rounds" in file.of("run"):
+            result = replace(result, all_rounds=run_command(Run.open(run), plan))
         output.result(result, render)

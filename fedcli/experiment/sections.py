@@ -48,7 +48,7 @@ class Running:
         "Continue until round N is complete.",
         "N",
         at_least=1,
-        unset="must be given, here or in `[run]` of the file",
+        unset="must be given, here or in a plan file",
     )
     jobs: int | None = option(
         None,

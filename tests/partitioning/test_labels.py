@@ -191,7 +191,7 @@ def test_balance_evens_the_sizes_out():
 
 
 def test_the_partition_of_the_published_results_can_be_made_again():
-    """Ten clients of CIFAR-10, alpha 0.5, as examples/niid-bench.sh cuts it."""
+    """Ten clients of CIFAR-10, alpha 0.5, as examples/niid-bench.toml cuts it."""
     labels = np.repeat(np.arange(10), 5000)
     scheme = Scheme("dirichlet", 10, alpha=0.5, min_size=10, balance=True)
     parts = cut(Pool(labels, tuple("abcdefghij")), scheme, 0).clients

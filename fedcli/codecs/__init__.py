@@ -1,0 +1,64 @@
+"""Encodings of updates and global models, one a file; see ``docs/compression.md``."""
+
+from dataclasses import fields
+
+from fedcli.codecs.base import CHUNK, Chunk, Codec, Encoded, Vector
+from fedcli.codecs.floats import FLOATS, Float16
+from fedcli.codecs.int8 import Int8
+from fedcli.codecs.randk import RandK
+from fedcli.codecs.round import Round
+from fedcli.codecs.sign import Sign
+from fedcli.codecs.topk import TopK
+from fedcli.errors import UsageError
+
+__all__ = ["CHUNK", "CODECS", "PLAIN", "Chunk", "Codec", "Encoded", "Vector", "parse_codec"]
+
+PLAIN = "float32"  # no encoding
+CODECS: dict[str, type[Codec]] = {
+    codec.name: codec for codec in (Float16, Int8, Round, TopK, RandK, Sign)
+}
+
+
+def parse_codec(spec: str, option: str) -> Codec | None:
+    """Return the codec that a text such as ``topk=0.03,float16`` names; None for ``float32``.
+
+    Raises ``UsageError`` that names ``option``.
+    """
+    name, _, rest = spec.partition("=")
+    if spec == PLAIN:
+        return None
+    if name not in CODECS:
+        known = ", ".join([PLAIN, *map(_spelled, CODECS.values())])
+        raise UsageError(f"{option}: unknown encoding {spec!r}; known: {known}")
+    takes = [field.name for field in fields(CODECS[name])]  # type: ignore[arg-type]
+    words = rest.split(",") if rest else []
+    if ("=" in spec) != bool(takes) or len(words) > max(1, len(takes)):
+        raise UsageError(f"{option}: expected {_spelled(CODECS[name])}, found {spec!r}")
+    values: dict[str, float | str] = {}
+    if takes:
+        values["share"] = _share(words[0] if words else "", spec, option)
+    if len(words) > 1:
+        values["dtype"] = _dtype(words[1], spec, option)
+    return CODECS[name](**values)
+
+
+def _share(text: str, spec: str, option: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 < share <= 1:
+        raise UsageError(f"{option} {spec}: expected a share above 0, at most 1, found {text!r}")
+    return share
+
+
+def _dtype(text: str, spec: str, option: str) -> str:
+    if text not in FLOATS:
+        raise UsageError(f"{option} {spec}: expected {' or '.join(FLOATS)}, found {text!r}")
+    return text
+
+
+def _spelled(codec: type[Codec]) -> str:
+    takes = [field.name for field in fields(codec)]  # type: ignore[arg-type]
+    text = codec.name + ("=SHARE" if "share" in takes else "")
+    return text + ("[,float16]" if "dtype" in takes else "")

@@ -1,0 +1,120 @@
+"""``round=F``: the largest steps, rounded to multiples of twice the smallest of them.
+
+A uniform quantiser with a dead zone: sparse, ternary and of few bits in one, with the indices and
+levels entropy-coded. Sullivan (1996), "Efficient scalar quantization of exponential and Laplacian
+random variables"; Sattler et al. (2019) for sparse ternary updates.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcli.codecs.base import (
+    CHUNK,
+    Chunk,
+    Codec,
+    Encoded,
+    Positions,
+    Steps,
+    Table,
+    Vector,
+    check_finite,
+    check_scales,
+    largest,
+    split,
+)
+from fedcli.codecs.bits import fixed, read_fixed, read_unary, unary
+from fedcli.codecs.sparse import COLUMNS, code_places, place_lengths, read_places
+
+_MEANS = 3  # levels that decode to the mean of their steps
+_MOST_LEVEL = 2**15 - 1
+_MOST_LEVEL_BYTES = 8 * CHUNK  # of a chunk, so that a reader needs little memory
+
+
+@dataclass(frozen=True)
+class Round(Codec):
+    """Send the ``share`` of the coordinates with the largest steps, as integer levels.
+
+    τ is the smallest magnitude sent and Δ = 2τ; a level is max(1, rint(|p| / Δ)). Levels 1 to 3
+    decode to the mean magnitude of their steps, higher ones to multiples of Δ.
+    """
+
+    share: float
+
+    name: ClassVar[str] = "round"
+    sparse: ClassVar[bool] = True
+    columns: ClassVar[int] = COLUMNS + 1  # and the bytes of the levels
+
+    def encode(self, steps: Steps, vector: Vector) -> Encoded:
+        """See ``Codec``."""
+        check_finite(steps)
+        positions = largest(steps, vector.share(self.share))
+        sent = steps[positions]
+        least = np.abs(sent).min()
+        if least == 0:
+            positions, sent = positions[:0], sent[:0]
+        levels, scales = _levels(np.abs(sent), np.float32(2) * least)
+        rows, pieces = [], []
+        for index, part in enumerate(split(positions, vector)):
+            places = code_places(positions[part], index * CHUNK)
+            heights = unary(levels[part] - 1)
+            if len(heights) > _MOST_LEVEL_BYTES:
+                raise _too_uneven(self.share)
+            rows.append((*places.row, len(heights)))
+            pieces += [places.data, heights, fixed(np.signbit(sent[part]).astype(np.int64), 1)]
+        table = np.array(rows, np.int32).reshape(vector.chunks, self.columns)
+        return Encoded(table, np.concatenate(pieces), scales)
+
+    def lengths(self, table: Table, vector: Vector) -> NDArray[np.int64]:
+        """See ``Codec``."""
+        counts, levels = table[:, 0].astype(np.int64), table[:, COLUMNS].astype(np.int64)
+        if ((levels < 0) | (levels > _MOST_LEVEL_BYTES)).any():
+            raise ValueError("a row of the table of its encoding is impossible")
+        return place_lengths(table, vector) + levels + -(-counts // 8)
+
+    def scale_count(self, vector: Vector) -> int:
+        """Return the number of scales: Δ and the means."""
+        return 1 + _MEANS
+
+    def decode(self, chunk: Chunk, into: Steps) -> None:
+        """See ``Codec``."""
+        check_scales(chunk.scales)
+        places, rest = read_places(chunk)
+        heights = int(chunk.row[COLUMNS])
+        levels = read_unary(rest[:heights], len(places)) + 1
+        if (levels > _MOST_LEVEL).any():
+            raise ValueError(f"a level of its encoding is above {_MOST_LEVEL}")
+        signs = read_fixed(rest[heights:], len(places), 1).astype(bool)
+        values = _values(levels, chunk.scales)
+        into[...] = 0
+        into[places] = np.where(signs, -values, values)
+
+
+def _levels(magnitudes: Steps, step: np.float32) -> tuple[Positions, Steps]:
+    """Return the levels of magnitudes, and Δ with the mean magnitude of each low level."""
+    scales = np.zeros(1 + _MEANS, np.float32)
+    if not len(magnitudes):
+        return np.zeros(0, np.int64), scales
+    if not np.isfinite(step):
+        raise ValueError("the steps are too large to be rounded")
+    levels = np.maximum(1, np.rint(magnitudes / step)).astype(np.int64)
+    if levels.max() > _MOST_LEVEL:
+        raise ValueError(
+            f"its largest value is more than {_MOST_LEVEL} times the smallest that is sent"
+        )
+    scales[0] = step
+    for level in range(1, _MEANS + 1):
+        its = magnitudes[levels == level]
+        scales[level] = its.mean(dtype=np.float64) if len(its) else level * step
+    return levels, scales
+
+
+def _values(levels: Positions, scales: Steps) -> Steps:
+    exact = levels.astype(np.float32) * scales[0]
+    return np.where(levels <= _MEANS, scales[np.minimum(levels, _MEANS)], exact)
+
+
+def _too_uneven(share: float) -> ValueError:
+    return ValueError(f"its values are too uneven for round={share:g}; a smaller share may do")

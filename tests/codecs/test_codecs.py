@@ -1,0 +1,217 @@
+"""Codecs against plain definitions, value by value."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedcli.codecs import CHUNK, CODECS, Chunk, Codec, Encoded, Vector, parse_codec
+from fedcli.errors import UsageError
+
+SPECS = (
+    "float16",
+    "int8",
+    "sign",
+    *(
+        "round=0.07",
+        "round=0.2",
+        "topk=0.03",
+        "topk=0.1,float16",
+        "randk=0.05",
+        "randk=0.2,float16",
+    ),
+)
+SIZES = (70_000, 1, 0, 64_999, 300)
+
+
+def codec(spec: str) -> Codec:
+    found = parse_codec(spec, "--encode")
+    assert found is not None
+    return found
+
+
+def heavy(size: int, seed: int = 1) -> Any:
+    """Steps as training makes them: most are small, a few are large."""
+    rng = np.random.default_rng(seed)
+    return (rng.standard_normal(size) * rng.exponential(size=size) ** 2).astype(np.float32)
+
+
+def chunks(one: Codec, encoded: Encoded, vector: Vector) -> Iterator[Chunk]:
+    ends = np.cumsum(one.lengths(encoded.table, vector)).tolist()
+    sizes = vector.chunk_sizes.tolist()
+    for i, (end, size) in enumerate(zip(ends, sizes, strict=True)):
+        data = encoded.data[ends[i - 1] if i else 0 : end]
+        yield Chunk(vector, i * CHUNK, size, encoded.table[i], data, encoded.scales)
+
+
+def decode(one: Codec, encoded: Encoded, vector: Vector) -> Any:
+    values = np.full(vector.size, np.nan, np.float32)
+    for chunk in chunks(one, encoded, vector):
+        one.read(chunk, values[chunk.first : chunk.first + chunk.size])
+    return values
+
+
+def reference(spec: str, p: Any, vector: Vector) -> Any:
+    """What an encoding stands for, by its definition and without any bits."""
+    name, _, rest = spec.partition("=")
+    if name == "float16":
+        return p.astype(np.float16).astype(np.float32)
+    if name == "sign":
+        pieces = np.split(p, np.cumsum(vector.sizes)[:-1])
+        means = [np.float32(np.abs(x).astype(np.float64).sum() / max(1, len(x))) for x in pieces]
+        return np.concatenate([np.copysign(m, x) for m, x in zip(means, pieces, strict=True)])
+    if name == "int8":
+        result = []
+        for first in range(0, len(p), 2048):
+            group = p[first : first + 2048]
+            scale = np.abs(group).max() / np.float32(127)
+            result.append(np.rint(group / (scale or 1)).astype(np.int8) * scale)
+        return np.concatenate(result)
+    share, _, dtype = rest.partition(",")
+    k = ceil(Fraction(share) * len(p))
+    if name == "randk":
+        ones = codec(spec).encode(np.ones_like(p), vector)
+        kept = np.flatnonzero(decode(codec(spec), ones, vector))
+        assert len(kept) == k
+    else:
+        kept = np.sort(np.argsort(-np.abs(p), kind="stable")[:k])
+    result = np.zeros_like(p)
+    if name != "round":
+        result[kept] = p[kept].astype(dtype or np.float32)
+        return result
+    tau = np.abs(p[kept]).min()
+    if tau == 0:
+        return result
+    step = np.float32(2 * tau)
+    levels = {i: max(1, int(np.rint(abs(p[i]) / step))) for i in kept.tolist()}
+    for level in sorted(set(levels.values())):
+        its = [i for i in levels if levels[i] == level]
+        mean = np.float32(np.abs(p[its]).astype(np.float64).mean())
+        value = mean if level <= 3 else np.float32(level) * step
+        result[its] = np.copysign(value, p[its])
+    return result
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_decodes_to_what_the_definition_says_bit_for_bit(spec):
+    vector, p = Vector(SIZES, 7), heavy(sum(SIZES))
+    encoded = codec(spec).encode(p, vector)
+    found = decode(codec(spec), encoded, vector)
+    expected = reference(spec, p, vector)
+    assert found.tobytes() == expected.tobytes()
+    assert codec(spec).encode(p, vector).data.tobytes() == encoded.data.tobytes()
+
+
+CASES = {
+    "zero": np.zeros(500, np.float32),
+    "equal": np.full(500, 0.25, np.float32),
+    "minus zero": np.full(500, -0.0, np.float32),
+    "denormal": (np.arange(500) % 7 - 3).astype(np.float32) * np.float32(1e-45),
+    "one": np.eye(1, 500, 200, dtype=np.float32)[0],
+    "one value": np.array([-3.5], np.float32),
+    "two chunks": heavy(CHUNK + 3),
+}
+
+
+@pytest.mark.parametrize("spec", [*SPECS, "round=1", "topk=1", "topk=0.001", "round=0.001"])
+@pytest.mark.parametrize("case", CASES)
+def test_odd_vectors(spec, case):
+    p = CASES[case]
+    vector = Vector((len(p),), 3)
+    if spec == "round=1" and case == "two chunks":
+        with pytest.raises(ValueError, match="times the smallest"):
+            codec(spec).encode(p, vector)
+        return
+    found = decode(codec(spec), codec(spec).encode(p, vector), vector)
+    assert np.array_equal(found, reference(spec, p, vector))
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_refuses_what_is_nan_or_infinite(spec, bad):
+    p = heavy(100)
+    p[40] = bad
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        codec(spec).encode(p, Vector((100,), 1))
+
+
+def test_a_level_that_is_too_high_is_refused_and_so_is_a_float_that_overflows():
+    p = np.ones(1000, np.float32)
+    p[3] = 1e6
+    with pytest.raises(ValueError, match="32767 times the smallest"):
+        codec("round=0.1").encode(p, Vector((1000,), 1))
+    for spec in ("float16", "topk=0.1,float16"):
+        with pytest.raises(ValueError, match="does not fit float16"):
+            codec(spec).encode(p, Vector((1000,), 1))
+
+
+def test_encoding_what_was_decoded_changes_nothing():
+    vector, p = Vector((5000,), 1), heavy(5000)
+    once = decode(codec("round=0.1"), codec("round=0.1").encode(p, vector), vector)
+    twice = decode(codec("round=0.1"), codec("round=0.1").encode(once, vector), vector)
+    assert np.count_nonzero(once) == np.count_nonzero(twice) == 500
+
+
+def test_round_is_small():
+    vector, p = Vector((300_000,), 1), heavy(300_000)
+    for share, most in ((0.01, 0.11), (0.07, 0.6), (0.2, 1.4)):
+        encoded = codec(f"round={share}").encode(p, vector)
+        assert 8 * len(encoded.data) / vector.size < most
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_a_changed_bit_is_found_or_changes_a_value_within_bounds(spec):
+    """No byte of a stranger's file makes decoding fail other than by ``ValueError``."""
+    vector, p = Vector((3000,), 5), heavy(3000)
+    one, rng = codec(spec), np.random.default_rng(3)
+    encoded = one.encode(p, vector)
+    for _ in range(300):
+        table, data = encoded.table.copy(), encoded.data.copy()
+        scales = encoded.scales.copy()
+        parts = [x for x in (table, data, scales) if x.size]
+        raw = parts[rng.integers(len(parts))].view(np.uint8).reshape(-1)
+        raw[rng.integers(len(raw))] ^= 1 << rng.integers(8)
+        changed = Encoded(table, data, scales)
+        try:
+            if int(one.lengths(table, vector).sum()) != len(data):
+                continue
+            found = decode(one, changed, vector)
+        except ValueError:
+            continue
+        assert found.shape == p.shape
+        assert np.isfinite(found).all()
+
+
+def test_padding_that_is_not_zero_is_refused():
+    vector, one = Vector((13,), 1), codec("sign")
+    encoded = one.encode(heavy(13), vector)
+    encoded.data[-1] |= 1
+    with pytest.raises(ValueError, match="padding"):
+        decode(one, encoded, vector)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("zip", "unknown encoding 'zip'; known: float32, float16, int8, round=SHARE"),
+        ("round", "expected round=SHARE, found 'round'"),
+        ("round=0", "expected a share above 0, at most 1, found '0'"),
+        ("round=nan", "expected a share above 0, at most 1, found 'nan'"),
+        ("topk=0.1,int8", "expected float32 or float16, found 'int8'"),
+        ("topk=0.1,float16,x", r"expected topk=SHARE\[,float16\]"),
+        ("sign=1", "expected sign, found 'sign=1'"),
+    ],
+)
+def test_a_text_that_names_no_encoding_is_refused(spec, words):
+    with pytest.raises(UsageError, match=words):
+        parse_codec(spec, "--encode")
+
+
+def test_every_codec_is_its_json():
+    for spec in SPECS:
+        values = codec(spec).as_json()
+        assert CODECS[values.pop("name")](**values) == codec(spec)
+    assert parse_codec("float32", "--encode") is None

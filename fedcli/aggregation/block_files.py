@@ -86,8 +86,8 @@ class BlockFile:
     def read_unhashed(self, name: str, first: int, into: Array) -> None:
         """Fill ``into`` with a tensor's values from ``first`` on; it counts as no read in order."""
         info = self._tensors.layout[name]
-        start = self._tensors.data_start + info.start + first * info.dtype.itemsize
-        self._tensors.file.read_into(into.view(np.uint8).data, start)
+        start = info.start + first * info.dtype.itemsize
+        self._tensors.read_unhashed(into.view(np.uint8).data, start)
         self._close_unless_kept()
 
     def digest(self) -> str:

@@ -1,6 +1,8 @@
 """Encodings of updates and global models, one a file; see ``docs/compression.md``."""
 
+from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 from fedcli.codecs.base import CHUNK, Chunk, Codec, Encoded, Vector
 from fedcli.codecs.floats import FLOATS, Float16
@@ -10,8 +12,19 @@ from fedcli.codecs.round import Round
 from fedcli.codecs.sign import Sign
 from fedcli.codecs.topk import TopK
 from fedcli.errors import UsageError
+from fedcli.text import brief
 
-__all__ = ["CHUNK", "CODECS", "PLAIN", "Chunk", "Codec", "Encoded", "Vector", "parse_codec"]
+__all__ = [
+    "CHUNK",
+    "CODECS",
+    "PLAIN",
+    "Chunk",
+    "Codec",
+    "Encoded",
+    "Vector",
+    "codec_from",
+    "parse_codec",
+]
 
 PLAIN = "float32"  # no encoding
 CODECS: dict[str, type[Codec]] = {
@@ -40,6 +53,22 @@ def parse_codec(spec: str, option: str) -> Codec | None:
     if len(words) > 1:
         values["dtype"] = _dtype(words[1], spec, option)
     return CODECS[name](**values)
+
+
+def codec_from(values: Mapping[str, Any] | None) -> Codec | None:
+    """Build a codec from its JSON; None for None. Raises ``ValueError`` for other values."""
+    if values is None:
+        return None
+    spec = str(values.get("name"))
+    if "share" in values:
+        spec += f"={values['share']}" + (f",{values['dtype']}" if "dtype" in values else "")
+    try:
+        codec = parse_codec(spec, "encoding")
+    except UsageError as error:
+        raise ValueError(error.message) from None
+    if codec is None or codec.as_json() != dict(values):
+        raise ValueError(f"encoding: found {brief(dict(values))}, which is no encoding")
+    return codec
 
 
 def _share(text: str, spec: str, option: str) -> float:

@@ -74,6 +74,14 @@ class TensorFile:
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill ``buffer`` (bytes) from the tensors, starting ``offset`` bytes into them."""
+        self.read_stored(buffer, offset)
+
+    def read_unhashed(self, buffer: memoryview, offset: int) -> None:
+        """Fill ``buffer`` like ``read_into``; it counts as no read in order."""
+        self.file.read_into(buffer, self.data_start + offset)
+
+    def read_stored(self, buffer: memoryview, offset: int) -> None:
+        """Fill ``buffer`` from the bytes of the file after its header."""
         self.file.read_into(buffer, self.data_start + offset)
         if self._sha256 is not None and offset == self._hashed:
             self._sha256.update(buffer)
@@ -97,19 +105,26 @@ class TensorFile:
         buffer, end = memoryview(bytearray(_PIECE)), self.size - self.data_start
         for start in range(0, end, _PIECE):
             piece = buffer[: end - start]
-            self.read_into(piece, start)
+            self.read_stored(piece, start)
             if see is not None:
                 see(piece, start)
         return self.digest()
 
     def tensor(self, name: str) -> Array:
         """Read one tensor."""
+        return self._tensor(name, self.read_into)
+
+    def stored(self, name: str) -> Array:
+        """Read one tensor as it is in the file."""
+        return self._tensor(name, self.read_stored)
+
+    def _tensor(self, name: str, read: Callable[[memoryview, int], None]) -> Array:
         info = self.layout[name]
         try:
             values = np.empty(info.shape, info.dtype)
         except (ValueError, MemoryError) as error:  # too many dimensions; a sparse file
             raise CheckpointError(f"tensor {brief(name)}: {error}", path=self.path) from None
-        self.read_into(values.reshape(-1).view(np.uint8).data, info.start)
+        read(values.reshape(-1).view(np.uint8).data, info.start)
         return values
 
     def tensors(self) -> dict[str, Array]:

@@ -43,7 +43,9 @@ class Metadata(Sparse):
 
     ``tied`` maps second names of a tensor to its first one: a global model holds a tied tensor
     under all of its names, an update only once. ``updates`` are the SHA-256s of the updates that a
-    model was made from, ``late`` the rounds of those that were trained for an earlier round. Server
+    model was made from, ``late`` the rounds of those that were trained for an earlier round.
+    ``encoding`` describes the codec of an encoded update, whose ``roles`` are only those of control
+    variates: the others are those of its base model. Server
     states have ``server`` in place of ``training``, and training checkpoints have ``interrupted``;
     all three use the key ``training`` in the file.
     """
@@ -65,6 +67,7 @@ class Metadata(Sparse):
     partials: Mapping[str, str] | None = None
     weighting: str | None = None
     steps: Count | None = None
+    encoding: Mapping[str, Any] | None = None
     format: int = FORMAT
 
     def as_json(self) -> dict[str, Any]:

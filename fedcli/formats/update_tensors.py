@@ -1,18 +1,21 @@
 """Updates and partial means as the values that they represent.
 
 Aggregation, scoring, comparing, inspecting and verifying read the tensors of updates through
-``UpdateTensors``. Any encoding of updates is to be decoded there, so that layouts, tensors and
-pieces always describe values.
+``UpdateTensors``. After ``decode``, layout, tensors and pieces of an encoded update are those
+of the model that the client trained.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from fedcli.codecs import Codec, codec_from
 from fedcli.errors import CheckpointError
 from fedcli.formats.checkpoint import Checkpoint, TensorFile
-from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.encoded import Decoder
+from fedcli.formats.metadata import Kind, Metadata, Role
+from fedcli.formats.safetensors import Layout
 
 _KINDS = (Kind.UPDATE, Kind.PARTIAL)
 
@@ -25,7 +28,45 @@ class UpdateTensors(Checkpoint):
     ) -> None:
         """Open ``path``. Raises what ``Checkpoint`` does."""
         super().__init__(path, kind, follow=follow, most=most)
+        self._decoder: Decoder | None = None
         self.hash_as_read()
+
+    @property
+    def codec(self) -> Codec | None:
+        """How it is encoded; None if it is not. Raises ``ValueError`` for an unknown encoding."""
+        return codec_from(self.metadata.encoding)
+
+    def decode(
+        self, layout: Layout, roles: Mapping[str, Role], base: TensorFile, seed: int
+    ) -> None:
+        """Read an encoded update as tensors of this layout, steps from an open base model.
+
+        ``seed`` is that of the run. Raises ``ValueError`` for a file that is no such update.
+        """
+        codec, number = self.codec, self.metadata.round or 0
+        assert codec is not None
+        decoder = Decoder(self, codec, layout, roles, base, (seed, number))
+        if not decoder.in_order:
+            self.read_through()  # hash it now: its vectors are read by turns
+        self._decoder, self.layout = decoder, layout
+        self.metadata = replace(self.metadata, roles=dict(roles))
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill ``buffer`` (bytes) from the decoded tensors, ``offset`` bytes into their layout."""
+        if self._decoder is None:
+            self.read_stored(buffer, offset)
+            return
+        try:
+            self._decoder.fill(buffer, offset)
+        except ValueError as error:
+            raise CheckpointError(str(error), path=self.path) from None
+
+    def read_unhashed(self, buffer: memoryview, offset: int) -> None:
+        """See ``TensorFile``."""
+        if self._decoder is None:
+            super().read_unhashed(buffer, offset)
+            return
+        self.read_into(buffer, offset)
 
     def share(self, other: "UpdateTensors") -> None:
         """Keep one copy of equal layouts and roles: thousands of updates may be open at once."""

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from fedcli.aggregation.base_model import Agreement, Base, Contents, read_base
+from fedcli.aggregation.encodings import OpenBases
 from fedcli.aggregation.remedies import Mend, Remedies, UnusableError
 from fedcli.aggregation.updates import Update, check_tensors
 from fedcli.errors import BadInputError, CheckpointError, UpdateError
@@ -74,6 +75,7 @@ class _Opening:
         self._whole = bases
         self._now = now
         self._files = files
+        self._models = OpenBases(files)
         self._opened: list[UpdateTensors] = []
         self._remedies = 0
 
@@ -91,6 +93,7 @@ class _Opening:
             try:
                 with self._refusing(header.whole, header.name):
                     base = self._base_of(header)
+                    self._models.decode(header.tensors, base)
                     check_tensors(base, base.layout, header.tensors)
             except UpdateError as error:
                 errors[place] = error
@@ -200,6 +203,8 @@ def _partial_again() -> str:
 def _check_partial(found: Metadata, weighting: str) -> None:
     if not found.updates:
         raise ValueError("names no update")
+    if found.encoding is not None:
+        raise ValueError("is encoded, but partial means are not")
     if found.weighting != weighting:
         raise ValueError(f"was made with --weighting {found.weighting}, not {weighting}")
 

@@ -32,8 +32,9 @@ def check_suited(base: Base, updates: Sequence[Update], rule: Rule) -> dict[str,
     """Return the recorded values that the rule's server optimizer needs, the same in all updates.
 
     Raises ``UpdateError`` if the values differ, if the updates lack controls that it adds up,
-    or if they bring controls that it would ignore.
+    if they bring controls that it would ignore, or if they are too sparse for it.
     """
+    _check_encodings(base, updates, rule)
     name, slots = rule.server_optimizer, rule.slots()
     controls = base.controls()
     if controls and CONTROL not in slots:
@@ -55,6 +56,19 @@ def check_suited(base: Base, updates: Sequence[Update], rule: Rule) -> dict[str,
         key: recorded_alike(name, contributors, key, how)
         for key, how in rule.optimizer.records.items()
     }
+
+
+def _check_encodings(base: Base, updates: Sequence[Update], rule: Rule) -> None:
+    sparse = [u for u in updates if u.codec is not None and u.codec.sparse]
+    if sparse and rule.reducer.coordinate_wise:
+        raise UpdateError(
+            f"the update of client {sparse[0].name} is encoded as {sparse[0].codec}, without the"
+            f" steps of most coordinates, and {rule.reduce} combines each coordinate alone: most"
+            " would not move",
+            hint=f"{base.run.command('aggregate --strategy rfa')} weighs whole updates; or train"
+            " with an encoding of every coordinate, such as --encode int8",
+            path=base.round.path,
+        )
 
 
 def _sender() -> type[LocalAlgorithm]:

@@ -9,9 +9,10 @@ from fedcli.aggregation.admission import open_updates, refusals
 from fedcli.aggregation.existing_round import Inputs, digest_if_readable
 from fedcli.aggregation.nonfinite import nonfinite_reason
 from fedcli.aggregation.updates import Update, source_error
-from fedcli.errors import BadInputError, FedcliError, StorageError, UpdateError
+from fedcli.errors import BadInputError, CheckpointError, FedcliError, StorageError, UpdateError
 from fedcli.formats.dtypes import as_float, is_float
 from fedcli.formats.manifest import Absence
+from fedcli.formats.update_tensors import UpdateTensors
 from fedcli.progress import Progress
 from fedcli.run.participation import LISTED, Quorum
 from fedcli.text import printable
@@ -84,13 +85,20 @@ def bad_headers(inputs: Inputs) -> UpdateError | None:
 def _content_error(update: Update) -> UpdateError | None:
     """Return what is wrong with an update's values or its SHA-256, or None."""
     with update.reopened() as tensors:
-        for name, info in tensors.layout.items():
-            if not is_float(info.dtype):
-                continue
-            values = as_float(tensors.tensor(name))
-            if count := values.size - np.count_nonzero(np.isfinite(values)):
-                return update.error(nonfinite_reason(name, int(count), values.size))
-        return source_error(update, tensors.read_through())
+        try:
+            return _nonfinite(update, tensors) or source_error(update, tensors.read_through())
+        except CheckpointError as error:
+            return update.damaged(error)
+
+
+def _nonfinite(update: Update, tensors: UpdateTensors) -> UpdateError | None:
+    for name, info in tensors.layout.items():
+        if not is_float(info.dtype):
+            continue
+        values = as_float(tensors.tensor(name))
+        if count := values.size - np.count_nonzero(np.isfinite(values)):
+            return update.error(nonfinite_reason(name, int(count), values.size))
+    return None
 
 
 def _is_of_update(error: FedcliError) -> bool:

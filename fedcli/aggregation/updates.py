@@ -1,16 +1,17 @@
 """The updates of a round: check that each fits, and describe it to a rule."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from fedcli.aggregation.base_model import PARTIAL_DTYPE, Base
 from fedcli.aggregation.block_files import BlockFile
+from fedcli.aggregation.blocks import Block
 from fedcli.aggregation.remedies import Mend, Remedies
-from fedcli.errors import BadInputError, StorageError, UpdateError
+from fedcli.errors import BadInputError, CheckpointError, StorageError, UpdateError
 from fedcli.formats.checkpoint import Checkpoint
-from fedcli.formats.dtypes import DTYPE_NAMES
+from fedcli.formats.dtypes import DTYPE_NAMES, Array
 from fedcli.formats.metadata import Kind
 from fedcli.formats.safetensors import Layout
 from fedcli.formats.telemetry import Telemetry
@@ -37,19 +38,21 @@ class Update:
         self.name = name
         self.base = base
         self.path = tensors.path
+        self.codec = tensors.codec
+        self._tensors = tensors
         self.bytes = tensors.size
         self.kind = tensors.metadata.kind
         self.members = (tensors.metadata.updates or {}) if self.kind == Kind.PARTIAL else {}
         self.num_examples = tensors.metadata.num_examples or 0
         self.training = tensors.metadata.training
         self.staleness = now - base.round.number
-        self.values = BlockFile(
-            tensors, base.layout, floats=_partial_dtype if self.members else None
+        self.values = _Values(
+            tensors, base.layout, self.damaged, floats=_partial_dtype if self.members else None
         )
 
     def reopened(self) -> UpdateTensors:
         """Open its file a second time, to read single tensors."""
-        return UpdateTensors(self.path, self.kind)
+        return self._tensors.reopened()
 
     @property
     def contributor(self) -> Contributor:
@@ -72,6 +75,10 @@ class Update:
         """What to do when it cannot be used."""
         return Remedies(self.base, self.name, self.base.round.number + self.staleness)
 
+    def damaged(self, error: CheckpointError) -> UpdateError:
+        """Return the error of an update whose encoded values cannot be read."""
+        return self.error(error.about(self.path), Remedies.copy)
+
     def error(self, what: str, mend: Mend | None = None) -> UpdateError:
         """Return the error of an update that cannot be used.
 
@@ -80,6 +87,28 @@ class Update:
         if self.members:
             return UpdateError(what, path=self.path)
         return self.remedies.error(what, mend)
+
+
+class _Values(BlockFile):
+    """The values of an update; ``damaged`` makes the error of an encoding that nobody can read."""
+
+    def __init__(
+        self,
+        tensors: UpdateTensors,
+        layout: Layout,
+        damaged: Callable[[CheckpointError], UpdateError],
+        *,
+        floats: Callable[[np.dtype[Any]], np.dtype[Any]] | None,
+    ) -> None:
+        super().__init__(tensors, layout, floats=floats)
+        self._damaged = damaged
+
+    def read(self, block: Block, into: Array) -> None:
+        """See ``BlockFile``."""
+        try:
+            super().read(block, into)
+        except CheckpointError as error:
+            raise self._damaged(error) from None
 
 
 def check_tensors(base: Base, expected: Layout, checkpoint: Checkpoint) -> None:

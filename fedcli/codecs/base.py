@@ -115,6 +115,11 @@ class Codec(ABC):
     def decode(self, chunk: Chunk, into: Steps) -> None:
         """Fill ``into`` with the steps of a chunk. Raises ``ValueError`` for most bad bytes."""
 
+    def __str__(self) -> str:
+        """Return how ``--encode`` names it, such as ``topk=0.03,float16``."""
+        values = [str(value) for key, value in self.as_json().items() if key != "name"]
+        return self.name + ("=" + ",".join(values) if values else "")
+
     def as_json(self) -> dict[str, Any]:
         """Return the JSON object that describes it."""
         return {"name": self.name, **asdict(self)}  # type: ignore[call-overload]

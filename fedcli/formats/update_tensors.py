@@ -5,7 +5,7 @@ Aggregation, scoring, comparing, inspecting and verifying read the tensors of up
 of the model that the client trained.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +29,7 @@ class UpdateTensors(Checkpoint):
         """Open ``path``. Raises what ``Checkpoint`` does."""
         super().__init__(path, kind, follow=follow, most=most)
         self._decoder: Decoder | None = None
+        self._reopen: Callable[[UpdateTensors], None] = _as_it_is
         self.hash_as_read()
 
     @property
@@ -49,7 +50,21 @@ class UpdateTensors(Checkpoint):
         if not decoder.in_order:
             self.read_through()  # hash it now: its vectors are read by turns
         self._decoder, self.layout = decoder, layout
-        self.metadata = replace(self.metadata, roles=dict(roles))
+        self.metadata = replace(self.metadata, roles=roles)
+        self._reopen = lambda again: again.decode(layout, roles, base, seed)
+
+    def reopened(self) -> "UpdateTensors":
+        """Open its file a second time, decoded like this one.
+
+        Raises what ``Checkpoint`` does, and ``CheckpointError`` for a file that is now another.
+        """
+        again = UpdateTensors(self.path, self.metadata.kind)
+        try:
+            self._reopen(again)
+        except ValueError as error:
+            again.close()
+            raise CheckpointError(str(error), path=self.path) from None
+        return again
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill ``buffer`` (bytes) from the decoded tensors, ``offset`` bytes into their layout."""
@@ -74,6 +89,10 @@ class UpdateTensors(Checkpoint):
             self.layout = other.layout
         if self.metadata.roles == other.metadata.roles:
             self.metadata = replace(self.metadata, roles=other.metadata.roles)
+
+
+def _as_it_is(_: UpdateTensors) -> None:
+    """Read a plain update."""
 
 
 def open_checkpoint(path: Path, kind: Kind, *, most: int | None = None) -> Checkpoint:

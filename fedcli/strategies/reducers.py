@@ -38,7 +38,8 @@ class Reducer:
     ``prepare`` takes the number of updates and the options, fills in the options that depend on
     the number, and raises ``NotReadyError`` for too few. ``weightings`` names those that the rule
     is defined for, the default first, which does not rest on what clients claim; empty means all.
-    With ``keeps_center``, the result is kept for the next round.
+    With ``keeps_center``, the result is kept for the next round. A ``coordinate_wise`` rule looks
+    at the values of one coordinate at a time, so that it has no use for sparse updates.
     """
 
     summary: str
@@ -49,6 +50,7 @@ class Reducer:
     measures: Measures = Measures.NOTHING
     weightings: tuple[str, ...] = ("uniform",)
     keeps_center: bool = False
+    coordinate_wise: bool = False
 
 
 def _needs(rule: str, count: int, needed: int, inequality: str, hint: str) -> None:
@@ -214,13 +216,16 @@ def of_function(rule: Callable[[Array, Values], Any], name: str) -> Reducer:
 
 REDUCERS: dict[str, Reducer] = {
     "mean": Reducer("the weighted mean", "McMahan et al. 2017, algorithm 1", _mean, weightings=()),
-    "median": Reducer("the coordinate-wise median", "Yin et al. 2018, definition 1", _median),
+    "median": Reducer(
+        "the coordinate-wise median", "Yin et al. 2018, definition 1", _median, coordinate_wise=True
+    ),
     "trimmed-mean": Reducer(
         "the mean of each coordinate without its lowest and highest values",
         "Yin et al. 2018, definition 2",
         _trimmed_mean,
         {"trim": 0.2},
         _prepare_trimmed_mean,
+        coordinate_wise=True,
     ),
     "krum": Reducer(
         "the update that is closest to its n - f - 2 nearest neighbours",
@@ -245,6 +250,7 @@ REDUCERS: dict[str, Reducer] = {
         {"byzantine": None},
         _prepare_bulyan,
         Measures.GRAM,
+        coordinate_wise=True,
     ),
     "rfa": Reducer(
         "the geometric median, by the smoothed Weiszfeld algorithm",

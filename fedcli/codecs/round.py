@@ -55,7 +55,9 @@ class Round(Codec):
         least = np.abs(sent).min()
         if least == 0:
             positions, sent = positions[:0], sent[:0]
-        levels, scales = _levels(np.abs(sent), np.float32(2) * least)
+        with np.errstate(over="ignore"):  # refused below
+            step = np.float32(2) * least
+        levels, scales = _levels(np.abs(sent), step)
         rows, pieces = [], []
         for index, part in enumerate(split(positions, vector)):
             places = code_places(positions[part], index * CHUNK)

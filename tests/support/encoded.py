@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fedcli.codecs import CHUNK, Chunk, Codec, Encoded, Vector, parse_codec
+from fedcli.codecs import Codec, parse_codec
+from fedcli.codecs.feedback import decode_all
 from fedcli.formats.checkpoint import Checkpoint, save
 from fedcli.formats.dtypes import as_float, from_float
 from fedcli.formats.encoded import Parts, flat, others_of, tensors_of, vector_of
@@ -20,17 +21,6 @@ def codec_of(spec: str) -> Codec:
     found = parse_codec(spec, "--encode")
     assert found is not None
     return found
-
-
-def steps_of(codec: Codec, encoded: Encoded, vector: Vector) -> Any:
-    """All steps that an encoded vector stands for, in float32."""
-    values = np.empty(vector.size, np.float32)
-    ends = [0, *np.cumsum(codec.lengths(encoded.table, vector)).tolist()]
-    for i, size in enumerate(vector.chunk_sizes.tolist()):
-        data = encoded.data[ends[i] : ends[i + 1]]
-        chunk = Chunk(vector, i * CHUNK, size, encoded.table[i], data, encoded.scales)
-        codec.read(chunk, values[chunk.first : chunk.first + size])
-    return values
 
 
 def encode_update(run: Run, path: Path, spec: str) -> Tensors:
@@ -50,7 +40,7 @@ def encode_update(run: Run, path: Path, spec: str) -> Tensors:
                 steps = steps - flat(base, names)
         encoded = codec.encode(steps, vector)
         tensors |= tensors_of(encoded, prefix)
-        meant |= _moved(layout, names, base, steps_of(codec, encoded, vector))
+        meant |= _moved(layout, names, base, decode_all(codec, encoded, vector))
     if parts.buffers:
         meant |= _moved(layout, parts.buffers, base, tensors["encoded/buffers"])
     controls = {name: role for name, role in metadata.roles.items() if role == Role.CONTROL}

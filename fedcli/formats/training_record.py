@@ -21,6 +21,7 @@ class TrainingRecord(Sparse):
     loss of the base model on the client's examples, ``normalized_steps`` the sum of the steps if
     every gradient were 1. ``examples`` is the SHA-256 of labels and examples; ``state`` and
     ``server_state`` are those of the client states and the server state that training started from.
+    ``encode`` and ``feedback`` say how the update is encoded, and what share of the loss is kept.
 
     ``options`` holds all other keys unchanged: hyper-parameters of one algorithm, values meant only
     for people, and whatever another program records.
@@ -45,6 +46,8 @@ class TrainingRecord(Sparse):
     examples: str | None = None
     state: str | tuple[str, ...] | None = None
     server_state: str | None = None
+    encode: str | None = None
+    feedback: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict, metadata={"rest": True})
 
     def get(self, key: str) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 from fedcli.errors import UsageError
 from fedcli.options import Declared, declared, one_of, option_of, owned
 from fedcli.plan.aggregate import LIMITS, PARTS, SAMPLING, AggregatePlan
+from fedcli.plan.train import TrainPlan
 from fedcli.strategies import STRATEGIES, Rule
 from fedcli.strategies.reducers import REDUCERS, Reducer, of_function
 from fedcli.strategies.server_optimizers import SERVER_OPTIMIZERS
@@ -82,6 +83,25 @@ def _weighting(plan: AggregatePlan, usual: str, reduce: str, reducer: Reducer) -
             f"{option}: {reduce} is defined for {' or '.join(allowed)}, not for {weighting}{whose}"
         )
     return weighting
+
+
+def check_encoding(train: TrainPlan, plan: AggregatePlan) -> None:
+    """Raise ``UsageError`` for an encoding that the planned rule has no use for.
+
+    A user's own function, which is named and not imported here, is taken to know what it gets.
+    """
+    strategy = STRATEGIES.get(plan.strategy)
+    reduce = plan.reduce or (strategy.reduce if strategy else "")
+    reducer = REDUCERS.get(reduce)
+    if train.codec is None or not train.codec.sparse:
+        return
+    if reducer is not None and reducer.coordinate_wise:
+        raise UsageError(
+            f"--encode {train.encode}: leaves most coordinates 0, and {reduce} looks at each"
+            " coordinate alone",
+            hint="use an encoding of every coordinate, such as --encode int8, or a rule that weighs"
+            " whole updates, such as --strategy rfa",
+        )
 
 
 def aggregate_options() -> dict[str, Declared]:

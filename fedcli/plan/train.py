@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Self
 
 from fedcli.algorithms import ALGORITHMS, LocalAlgorithm, owners_of
+from fedcli.codecs import PLAIN, Codec, parse_codec
 from fedcli.errors import UsageError
 from fedcli.options import Declared, Given, check, declared, option, option_of, owned
 from fedcli.plan.choices import AUGMENTATIONS, OPTIMIZERS, PRECISIONS
@@ -15,6 +16,7 @@ from fedcli.plan.sections import convert, over_file, section_of, updated
 _RATE = "Learning rate over rounds"
 _ALGORITHM = "Local algorithm"
 _LAYERS = "Layers"
+_ENCODING = "Encoding of updates"
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class TrainPlan:
 
     None turns a value off, and so does 0 where the range starts at 0. ``steps``, if given,
     replaces ``epochs``. ``freeze`` and ``local_layers`` are patterns of
-    ``fedcli.plan.layer_patterns``. ``algorithm_options`` are the algorithm's options that are set;
+    ``fedcli.plan.layer_patterns``. ``encode`` is None for ``float32``, and else spelled as
+    its codec spells it. ``algorithm_options`` are the algorithm's options that are set;
     plan files and the command line list them with all others.
     """
 
@@ -138,10 +141,33 @@ class TrainPlan:
         _LAYERS,
         unset="none; with `--lora`, all that it does not train",
     )
+    encode: str | None = option(
+        None,
+        "How updates are encoded: `float16`, `int8`, `round=F`, `topk=F`, `randk=F` or `sign`; F is"
+        " the share of the parameters that is sent.",
+        "SPEC",
+        _ENCODING,
+        unset="`float32`, which is no encoding",
+    )
+    feedback: float | None = option(
+        None,
+        "Error feedback: the share of what an encoding loses that is added to the client's next"
+        " update.",
+        "LAMBDA",
+        _ENCODING,
+        at_least=0,
+        at_most=1,
+        what="share",
+    )
 
     def __post_init__(self) -> None:
         """Raise ``UsageError`` for values out of range and combinations that make no sense."""
         check(self)
+        if self.encode is not None:  # one spelling, so that equal plans are equal
+            spec = None if self.codec is None else str(self.codec)
+            object.__setattr__(self, "encode", spec)
+        if self.feedback and self.encode is None:
+            raise UsageError("--feedback: needs --encode, because float32 loses nothing")
         check_schedule(self.lr_schedule, self._schedule_options)
         _check_algorithm_options(self.algorithm, self.algorithm_options)
         _check_algorithm(self)
@@ -163,6 +189,11 @@ class TrainPlan:
     def local(self) -> LocalAlgorithm:
         """The algorithm with its options."""
         return ALGORITHMS[self.algorithm](**self.algorithm_options)
+
+    @cached_property
+    def codec(self) -> Codec | None:
+        """The encoding of updates; None without one."""
+        return None if self.encode is None else parse_codec(self.encode, "--encode")
 
     @property
     def _schedule_options(self) -> dict[str, Any]:
@@ -203,7 +234,7 @@ class TrainPlan:
         """Return the plan updated with the typed values that are not None.
 
         Another algorithm or schedule starts from its own defaults; ``steps`` and ``epochs``
-        replace each other. Raises ``UsageError``.
+        replace each other, and ``float32`` needs no feedback. Raises ``UsageError``.
         """
         given = {key: value for key, value in typed.items() if value is not None}
         if {"steps", "epochs"} <= given.keys():
@@ -214,6 +245,8 @@ class TrainPlan:
             own = {**self.algorithm_options, **own}
         if given.get("lr_schedule", self.lr_schedule) != self.lr_schedule:
             dropped += _SCHEDULE_OPTIONS
+        if given.get("encode") == PLAIN:
+            dropped += ("feedback",)
         # All at once: old values may conflict with only some of the new ones.
         checked = _checked(own, option_of)
         return updated(self, given, without=dropped, algorithm_options=checked)

@@ -10,7 +10,7 @@ from fedcli.execution.pace import Pace
 from fedcli.execution.scheduler import Capacity, ClientScheduler
 from fedcli.execution.step_arguments import StepOptions
 from fedcli.plan import check_halves
-from fedcli.plan.rule import resolve
+from fedcli.plan.rule import check_encoding, resolve
 from fedcli.plan.stopping import Stopping
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
@@ -190,6 +190,7 @@ def _checked_rule(run: Run, options: StepOptions) -> Rule:
     plan = run.info.plan.with_options(options.training, options.aggregation)
     rule = resolve(plan.aggregate, options.aggregation.keys())
     check_halves(plan.train, rule.server_optimizer)
+    check_encoding(plan.train, plan.aggregate)
     if not run.info.clients:
         raise UsageError(
             "this run was made without a list of clients: train each where its data is",

@@ -147,6 +147,7 @@ OTHERS = [
     TrainPlan.of(algorithm="feddyn", feddyn_alpha=0.5, optimizer="adamw"),
     TrainPlan.of(algorithm="ditto", ditto_lambda=0.5, lr_schedule="step", lr_every=3, lr_decay=0.5),
     TrainPlan(local_layers=("fc.bias",), head_epochs=1),
+    TrainPlan(encode="topk=0.25,float16", feedback=0.5),
 ]
 RULES = [
     AggregatePlan(

@@ -55,13 +55,14 @@ def plan_from(
     Raises ``UsageError``, also for a rule of aggregation that does not exist.
     """
     from fedcli.plan import Plan, asks_for_rule, check_halves
-    from fedcli.plan.rule import resolve
+    from fedcli.plan.rule import check_encoding, resolve
 
     asked = asks_for_rule(values.get("aggregate", {}))
     plan = Plan.from_mapping(values, origin)
     plan = plan.with_options(training, aggregation, rule_asked_for=asked)
     rule = resolve(plan.aggregate, aggregation.keys())
     check_halves(plan.train, rule.server_optimizer)
+    check_encoding(plan.train, plan.aggregate)
     if rule.weigher.needs_initial_loss and "initial_loss" not in training:
         plan = replace(plan, train=replace(plan.train, initial_loss=True))
     return plan

@@ -11,7 +11,7 @@ from fedcli.client.session import Session
 from fedcli.client.telemetry import telemetry
 from fedcli.errors import OvertakenError
 from fedcli.formats.checkpoint import Checkpoint, prepare
-from fedcli.formats.metadata import Kind, Metadata, Role
+from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.telemetry import Telemetry
 from fedcli.run.late_updates import is_late
 from fedcli.security.signatures import sign_update, signature_fault
@@ -68,8 +68,6 @@ def deliver(
     unchanged.
     """
     client = metadata.client or ""
-    roles = dict.fromkeys(trained.sent.keys() - session.base.values.keys(), Role.CONTROL)
-    metadata = replace(metadata, roles={**metadata.roles, **roles})
     examples = metadata.num_examples or 0
     measured = telemetry(session, client, examples, trained, elapsed)
     measured = replace(measured, skipped=len(skipped) or None)

@@ -113,6 +113,8 @@ def _differences(session: "Session", found: Metadata, expected: Metadata) -> lis
     old = _facts(found, with_loss=found.training.initial_loss is not None)
     new = _facts(expected, with_loss=session.plan.initial_loss)
     undecided = session.undecided | {"training"}
+    if old.get("encode") != new.get("encode"):
+        undecided |= {"encoding", "roles"}  # they follow from it
     if (old.get("micro_batch") or math.inf) <= (new.get("micro_batch") or 0):
         undecided |= {"micro_batch"}  # out of memory, training shrinks the requested one
     return [

@@ -22,9 +22,10 @@ from fedcli.models import build
 from fedcli.options import check_seed
 from fedcli.plan import TrainPlan
 from fedcli.plan.execution import Execution
+from fedcli.plan.rule import check_encoding
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
-from fedcli.run.client_state import LOCAL, NOTHING, StateStore
+from fedcli.run.client_state import LOCAL, NOTHING, RESIDUAL, StateStore
 from fedcli.run.round import Round
 from fedcli.security.global_model import check_global_model
 from fedcli.security.keys import SigningKey
@@ -112,25 +113,27 @@ class Session:
     @property
     def keeps_state(self) -> bool:
         """Whether clients keep something from round to round."""
-        return self.plan.local.keeps is not None or bool(self.tensors.local)
+        row, layers, feedback = self.plan.local, self.tensors.local, self.plan.feedback
+        return row.keeps is not None or bool(layers) or bool(feedback)
 
 
 @dataclass(frozen=True)
 class StartingState:
-    """A client's state before training: its algorithm's arrays and its own layers, by tensor name.
+    """A client's state before training: arrays of its algorithm, own layers, residual, by name.
 
     ``sha256s`` are those of their files.
     """
 
     kept: Mapping[str, Array]
     local: Mapping[str, Array]
+    residual: Mapping[str, Array]
     sha256s: tuple[str, ...]
 
 
 def starting_state(session: Session, client: str) -> StartingState:
     """Read a client's state. Raises what ``StateStore.before`` raises."""
     number, row = session.round.number, session.plan.local
-    state = layers = None
+    state = layers = left = None
     if row.keeps is not None:
         other_half = row.strategy if row.needs_strategy else None
         state = session.states.before(number, client, row.keeps, server_optimizer=other_half)
@@ -140,10 +143,13 @@ def starting_state(session: Session, client: str) -> StartingState:
         state = None
     if session.tensors.local:
         layers = session.states.before(number, client, LOCAL)
+    if session.plan.feedback:
+        left = session.states.before(number, client, RESIDUAL)
     return StartingState(
         NOTHING if state is None or row.keeps is None else state.slot(row.keeps),
         NOTHING if layers is None else layers.slot(LOCAL),
-        tuple(dict.fromkeys(one.sha256 for one in (state, layers) if one is not None)),
+        NOTHING if left is None else left.slot(RESIDUAL),
+        tuple(dict.fromkeys(one.sha256 for one in (state, layers, left) if one is not None)),
     )
 
 
@@ -196,6 +202,7 @@ def open_session(
     plan = run.info.plan.train.with_options(options).resolved()
     if plan.augment and len(run.info.dataset.shape) != 3:
         raise UsageError("--augment: needs pictures, which this run's examples are not")
+    check_encoding(plan, run.info.plan.aggregate)
     if execution.compile:
         _check_compile(plan)
     device = choose_device(execution.device)

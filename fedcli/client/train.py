@@ -9,6 +9,7 @@ from typing import Any
 
 from fedcli.client.data import ClientData, open_data
 from fedcli.client.deliver import ClientResult, deliver, existing_result
+from fedcli.client.encoding import encoded
 from fedcli.client.existing_update import (
     check_not_used,
     check_replaceable,
@@ -27,7 +28,7 @@ from fedcli.client.session import (
 )
 from fedcli.errors import UsageError
 from fedcli.formats.client_ids import check_distinct
-from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.metadata import Kind, Metadata, Role
 from fedcli.formats.records import encode
 from fedcli.models import build, takes_rgb
 from fedcli.models.ties import check_ties
@@ -162,7 +163,9 @@ def _train_one(session: Session, client: str, data: str | None, reading: Given) 
         initial_loss=trained.initial_loss,
         micro_batch=trained.micro_batch or metadata.training.micro_batch,
     )
-    metadata = replace(metadata, training=training)
+    controls = dict.fromkeys(trained.sent.keys() - session.base.values.keys(), Role.CONTROL)
+    metadata = replace(metadata, training=training, roles={**metadata.roles, **controls})
+    trained = encoded(session, metadata, start, trained)
     again = session.force or done is not None
     result = deliver(session, metadata, trained, elapsed, again=again, skipped=examples.skipped)
     interrupted.remove()
@@ -173,7 +176,8 @@ def _metadata(
     session: Session, client: str, examples: ClientData, start: StartingState
 ) -> Metadata:
     """Describe the update and its inputs, which include the state that the client starts from."""
-    withheld = session.tensors.withheld
+    codec, withheld = session.plan.codec, session.tensors.withheld
+    roles = {name: role for name, role in session.base.roles.items() if name not in withheld}
     steps = steps_of(session.plan, examples.count)
     training = replace(
         session.training,
@@ -190,10 +194,11 @@ def _metadata(
         client=client,
         num_examples=examples.count,
         base=session.base.sha256,
-        roles={name: role for name, role in session.base.roles.items() if name not in withheld},
+        roles=roles if codec is None else {},
         tied=session.base.tied,
         training=training,
         seed=session.seed,
+        encoding=None if codec is None else codec.as_json(),
     )
 
 

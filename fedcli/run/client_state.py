@@ -1,4 +1,4 @@
-"""Client state between rounds: the state of an algorithm, and layers that stay with the client.
+"""Client state between rounds: state of an algorithm, local layers, residuals of encodings.
 
 The state of a round is the one at its end. It is stored in the round's directory, or in a folder of
 the client's own. A round starts from the newest earlier state that has the slot it needs. A state
@@ -18,6 +18,7 @@ from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.training_record import TrainingRecord
 from fedcli.run.directory import Run
 from fedcli.run.info import client_order, is_client_id
+from fedcli.run.late_updates import was_left_out
 from fedcli.run.next_command import train_command
 from fedcli.run.round import Round
 from fedcli.run.used_updates import header_of
@@ -25,6 +26,7 @@ from fedcli.storage.atomic import storage_errors
 from fedcli.text import brief
 
 LOCAL = "local"  # layers that stay with the client
+RESIDUAL = "residual"  # what the encodings of its updates have lost so far
 NOTHING: Mapping[str, Array] = {}
 
 
@@ -92,8 +94,9 @@ class StateStore:
         It is the newest earlier round that has it. If ``server_optimizer`` keeps the other half of
         an algorithm, the halves have to match: a state counts only if its update went into the
         global model, and if that optimizer made all models since; rounds of which the files say
-        nothing are assumed to match. The state itself may be missing: its update records that it
-        existed.
+        nothing are assumed to match. So does a residual count only if its update was not left out:
+        else what it was made from is still to be sent. The state itself may be missing: its update
+        records that it existed.
 
         Raises ``CheckpointError`` for an update or a state that cannot be read.
         """
@@ -104,6 +107,8 @@ class StateStore:
                     return None
                 if not _has(round_, client):
                     continue
+            if slot == RESIDUAL and was_left_out(self.run, number, client, round_number):
+                continue
             if self._kept(number, client, slot):
                 return number
         return None
@@ -258,7 +263,8 @@ def slots_kept(training: TrainingRecord) -> set[str]:
     """Return the slots of the state that a client keeps after this training."""
     row = ALGORITHMS.get(training.algorithm or "")
     kept = {row.keeps} if row is not None and row.keeps is not None else set()
-    return kept | {LOCAL} if training.local_layers else kept
+    kept |= {LOCAL} if training.local_layers else set()
+    return kept | {RESIDUAL} if training.feedback else kept
 
 
 def _has(round_: Round, client: str) -> bool:

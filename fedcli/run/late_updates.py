@@ -9,6 +9,7 @@ from fedcli.plan.rule import resolve
 from fedcli.run.directory import Run
 from fedcli.run.next_command import train_command
 from fedcli.run.round import Round
+from fedcli.run.used_updates import header_of, round_of
 
 
 def is_late(run: Run, round_: Round, client: str, sha256: str) -> bool:
@@ -28,6 +29,21 @@ def _made_from(round_: Round, client: str, sha256: str) -> bool:
             return (model.metadata.updates or {}).get(client) == sha256
     except BadInputError:
         return False
+
+
+def was_left_out(run: Run, number: int, client: str, now: int) -> bool:
+    """Return whether an update of an earlier round is in no model before round ``now``, for good.
+
+    Where the headers of the models do not tell, it is assumed to be in one.
+    """
+    for between in range(number, now):
+        model = header_of(run.round(between))
+        if model is None or model.updates is None or model.partials:
+            return False
+        if client in model.updates and round_of(model, client) == number:
+            return False
+    most = _max_staleness(run)
+    return most is None or now - number > most
 
 
 def late_advice(run: Run, number: int, clients: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from fedcli.errors import BadInputError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind
-from fedcli.run.client_state import LOCAL, StateStore, slots_kept
+from fedcli.run.client_state import LOCAL, RESIDUAL, StateStore, slots_kept
 from fedcli.run.directory import Run
 from fedcli.run.info import is_client_id
 from fedcli.run.participation import unreported
@@ -29,6 +29,7 @@ from fedcli.strategies.weightings import WEIGHTINGS
 # Slots of client states, each with the server optimizer that keeps its other half.
 _SLOTS: Mapping[str, str | None] = {
     LOCAL: None,
+    RESIDUAL: None,
     **{row.keeps: row.strategy if row.needs_strategy else None
        for row in ALGORITHMS.values() if row.keeps is not None},
 }  # fmt: skip

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -81,24 +82,56 @@ class Block:
         return Block(self.dtype, self.counters, start, stop, (alone,))
 
 
-def blocks_of(layout: Layout, roles: Mapping[str, Role], size: int = BLOCK_BYTES) -> list[Block]:
-    """Cut a layout into blocks of at most ``size`` bytes, in order."""
+def blocks_of(
+    layout: Layout, roles: Mapping[str, Role], size: int = BLOCK_BYTES, chunk: int | None = None
+) -> list[Block]:
+    """Cut a layout into blocks of at most ``size`` bytes, in order.
+
+    With ``chunk``, blocks start where parameters of a multiple of that number do instead, and have
+    at most twice the size: encoded updates are decoded in such chunks.
+    """
     stretches: list[list[str]] = []
     for name, info in layout.items():
         if stretches and layout[stretches[-1][0]].dtype == info.dtype:
             stretches[-1].append(name)
         else:
             stretches.append([name])
-    return [block for names in stretches for block in _cut(layout, roles, names, size)]
+    edges = [] if chunk is None else _chunk_starts(layout, roles, chunk)
+    return [block for names in stretches for block in _cut(layout, roles, names, size, edges)]
+
+
+def _chunk_starts(layout: Layout, roles: Mapping[str, Role], chunk: int) -> list[int]:
+    """Return at which bytes of a layout the chunks of its parameters start."""
+    starts, count = [], 0
+    for name, info in layout.items():
+        if is_float(info.dtype) and roles.get(name, Role.PARAMETER) == Role.PARAMETER:
+            width = info.dtype.itemsize
+            size = (info.stop - info.start) // width
+            starts += [info.start + first * width for first in range(-count % chunk, size, chunk)]
+            count += size
+    return starts
+
+
+def _places(start: int, end: int, size: int, edges: Sequence[int]) -> list[tuple[int, int]]:
+    """Cut bytes at the edges, which are ascending, or else into pieces of one size."""
+    within = [edge for edge in edges if start < edge < end]
+    if not within:
+        return [(first, min(first + size, end)) for first in range(start, end, size)]
+    pairs = pairwise([start, *within, end])
+    return [
+        (first, min(first + size, stop) if stop - low > 2 * size else stop)
+        for low, stop in pairs
+        for first in (range(low, stop, size) if stop - low > 2 * size else [low])
+    ]
 
 
 def _cut(
-    layout: Layout, roles: Mapping[str, Role], names: Sequence[str], size: int
+    layout: Layout, roles: Mapping[str, Role], names: Sequence[str], size: int, edges: Sequence[int]
 ) -> Iterable[Block]:
     dtype = layout[names[0]].dtype
     end, index = layout[names[-1]].stop, 0
-    for start in range(layout[names[0]].start, end, size):
-        stop, parts = min(start + size, end), []
+    for start, stop in _places(layout[names[0]].start, end, size, edges):
+        parts = []
         while index < len(names) and layout[names[index]].start < stop:
             info = layout[names[index]]
             first, last = max(info.start, start), min(info.stop, stop)
@@ -172,14 +205,17 @@ class Reader:
             np.copyto(row, as_float(self.read(source)), casting="same_kind")
 
     def _fill(self, source: BlockSource, into: Array) -> None:
+        self.take(source, lambda block: source.read(block, into))
+
+    def take(self, source: BlockSource, read: Callable[[Block], Result]) -> Result:
+        """Return what ``read`` finds in the block of a source, in place of its values."""
         if source not in self._after:
-            source.read(self._block, into)
-            return
+            return read(self._block)
         if source not in self._before:
             raise ValueError("a source that is hashed while it is read was read twice in a block")
         self._before.pop(source).acquire()
         try:
-            source.read(self._block, into)
+            return read(self._block)
         finally:
             self._after[source].release()
 

@@ -22,7 +22,14 @@ from fedcli.aggregation.gram import open_base_models, read_base_values
 from fedcli.aggregation.nonfinite import nonfinite_error
 from fedcli.aggregation.server_state import ServerState, write_state
 from fedcli.aggregation.updates import Update
-from fedcli.aggregation.weighted_sums import BaseValues, LinearSum, dropped, largest, values_of
+from fedcli.aggregation.weighted_sums import (
+    BaseValues,
+    LinearSum,
+    chunk_of,
+    dropped,
+    largest,
+    values_of,
+)
 from fedcli.formats.checkpoint import CheckpointWriter
 from fedcli.formats.dtypes import Array, Values, as_float, from_float
 from fedcli.progress import Progress
@@ -91,7 +98,8 @@ def reduce_updates(
             return _optimize(work, block, reduced, base_values, before)
 
         sources = [*work.sources, *bases.values(), *work.state.sources.values()]
-        blocks = blocks_of(work.base.layout, work.base.roles, size)
+        chunk = chunk_of(work.updates) if linear else None
+        blocks = blocks_of(work.base.layout, work.base.roles, size, chunk)
         _copy_withheld(work.base, model)
         progress.start(f"combining {len(work.kept)} updates", len(blocks))
         with closing(reduce_blocks(sources, blocks, reduce, threads)) as done:

@@ -11,6 +11,7 @@ from fedcli.aggregation.blocks import Block
 from fedcli.aggregation.remedies import Mend, Remedies
 from fedcli.errors import BadInputError, CheckpointError, StorageError, UpdateError
 from fedcli.formats.checkpoint import Checkpoint
+from fedcli.formats.decoder import Moved
 from fedcli.formats.dtypes import DTYPE_NAMES, Array
 from fedcli.formats.metadata import Kind
 from fedcli.formats.safetensors import Layout
@@ -46,8 +47,8 @@ class Update:
         self.num_examples = tensors.metadata.num_examples or 0
         self.training = tensors.metadata.training
         self.staleness = now - base.round.number
-        self.values = _Values(
-            tensors, base.layout, self.damaged, floats=_partial_dtype if self.members else None
+        self.values = UpdateValues(
+            tensors, base, self.damaged, floats=_partial_dtype if self.members else None
         )
 
     def reopened(self) -> UpdateTensors:
@@ -89,18 +90,21 @@ class Update:
         return self.remedies.error(what, mend)
 
 
-class _Values(BlockFile):
-    """The values of an update; ``damaged`` makes the error of an encoding that nobody can read."""
+class UpdateValues(BlockFile):
+    """The values of an update, which was trained from the model before round ``number``."""
 
     def __init__(
         self,
         tensors: UpdateTensors,
-        layout: Layout,
+        base: Base,
         damaged: Callable[[CheckpointError], UpdateError],
         *,
         floats: Callable[[np.dtype[Any]], np.dtype[Any]] | None,
     ) -> None:
-        super().__init__(tensors, layout, floats=floats)
+        """``damaged`` makes the error of an encoded update that cannot be decoded."""
+        super().__init__(tensors, base.layout, floats=floats)
+        self.number = base.round.number
+        self._update = tensors
         self._damaged = damaged
 
     def read(self, block: Block, into: Array) -> None:
@@ -109,6 +113,20 @@ class _Values(BlockFile):
             super().read(block, into)
         except CheckpointError as error:
             raise self._damaged(error) from None
+
+    @property
+    def sparse(self) -> bool:
+        """Whether ``moved`` tells what an update changes, which is little."""
+        return self._update.sparse
+
+    def moved(self, block: Block) -> Moved:
+        """Return what a sparse update moves in a float32 block without controls."""
+        try:
+            found = self._update.moved(block.start, block.stop - block.start)
+        except CheckpointError as error:
+            raise self._damaged(error) from None
+        self._close_unless_kept()
+        return found
 
 
 def check_tensors(base: Base, expected: Layout, checkpoint: Checkpoint) -> None:

@@ -18,7 +18,8 @@ from fedcli.aggregation.blocks import (
 )
 from fedcli.aggregation.buffer_limits import NO_LIMITS, BufferLimits
 from fedcli.aggregation.nonfinite import nonfinite_error
-from fedcli.aggregation.updates import Update
+from fedcli.aggregation.updates import Update, UpdateValues
+from fedcli.codecs import CHUNK
 from fedcli.formats.checkpoint import CheckpointWriter
 from fedcli.formats.dtypes import Array, Values, as_float
 from fedcli.progress import Progress
@@ -31,14 +32,27 @@ BaseValues = Mapping[int, Values]
 def weighted_sum(
     block: Block,
     reader: Reader,
-    sources: Sequence[BlockSource],
+    sources: Sequence[UpdateValues],
     factors: Sequence[float],
     watch: Callable[[Array], None] | None = None,
 ) -> Values:
-    """Return Σ f_i y_i over the sources in order, in float64; ``watch`` receives each y_i."""
+    """Return Σ f_i y_i over the sources in order, in float64; ``watch`` receives each y_i.
+
+    Of sparse updates, f_i (y_i - x) is added where they move the base model x, and at the end x
+    once for all of them.
+    """
     total = reader.scratch.array("total", block.size, np.float64)
     term = reader.scratch.array("term", block.size, np.float64)
+    few: list[tuple[int, float, Array]] = []
+    movable = watch is None and block.dtype == np.float32 and not block.controls
     for index, (source, factor) in enumerate(zip(sources, factors, strict=True)):
+        if movable and source.sparse:
+            if not index:
+                total[...] = 0
+            moved = reader.take(source, source.moved)
+            total[moved.at] += factor * moved.by
+            few.append((source.number, factor, moved.base))
+            continue
         values = as_float(reader.read(source))
         # Widening before multiplying is faster than letting numpy do both at once. The first
         # product is not added to 0, which would turn -0 into 0.
@@ -50,7 +64,20 @@ def weighted_sum(
             np.add(total, term, out=total)
         if watch is not None:
             watch(values)
+    _add_once(total, term, few)
     return total
+
+
+def _add_once(total: Values, term: Values, terms: Sequence[tuple[int, float, Array]]) -> None:
+    """Add Σ f x, with equal x, which have equal keys, multiplied only once."""
+    factors: dict[int, float] = {}
+    for key, factor, _ in terms:
+        factors[key] = factors.get(key, 0.0) + factor
+    values = {key: x for key, _, x in terms}
+    for key, factor in factors.items():
+        np.copyto(term, values[key])
+        np.multiply(term, factor, out=term)
+        np.add(total, term, out=total)
 
 
 def largest(reader: Reader, sources: Sequence[BlockSource]) -> Array:
@@ -104,12 +131,17 @@ def add_up(
             raise nonfinite_error(base, updates, block, total)
         return total.copy()
 
-    blocks = blocks_of(base.layout, base.roles)
+    blocks = blocks_of(base.layout, base.roles, chunk=chunk_of(updates))
     progress.start(f"adding up {len(updates)} updates", len(blocks))
     with closing(reduce_blocks(sources, blocks, reduce)) as done:
         for block, values in done:
             write_block(writer, block, values)
             progress.advance()
+
+
+def chunk_of(updates: Sequence[Update]) -> int | None:
+    """Return how many parameters an update decodes at a time, if there is such an update."""
+    return CHUNK if any(update.codec is not None for update in updates) else None
 
 
 def _lowest_terms(shares: Shares) -> Shares:

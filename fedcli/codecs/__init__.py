@@ -10,6 +10,7 @@ from fedcli.codecs.int8 import Int8
 from fedcli.codecs.randk import RandK
 from fedcli.codecs.round import Round
 from fedcli.codecs.sign import Sign
+from fedcli.codecs.sparse import SparseCodec
 from fedcli.codecs.topk import TopK
 from fedcli.errors import UsageError
 from fedcli.text import brief
@@ -21,6 +22,7 @@ __all__ = [
     "Chunk",
     "Codec",
     "Encoded",
+    "SparseCodec",
     "Vector",
     "codec_from",
     "parse_codec",

@@ -105,7 +105,7 @@ class Codec(ABC):
     def read(self, chunk: Chunk, into: Steps) -> None:
         """Fill ``into`` with the steps of a chunk, which are finite.
 
-        Raises ``ValueError`` for bad bytes.
+        The scales have been checked. Raises ``ValueError`` for bad bytes.
         """
         with np.errstate(over="ignore"):
             self.decode(chunk, into)

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcli.codecs.base import Bytes, Positions
+from fedcli.codecs.base import CHUNK, Bytes, Positions
 
 Numbers = NDArray[np.int64]
 _LN_2 = 0.6931
+_BYTE = 8
+_ORDER = np.arange(CHUNK)
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,22 @@ def unary(numbers: Numbers) -> Bytes:
 
 def read_unary(data: Bytes, count: int) -> Numbers:
     """Read ``count`` numbers that fill ``data``. Raises ``ValueError`` for anything else."""
-    ends = np.flatnonzero(np.unpackbits(data))
+    ends = _ends(data, count)
+    numbers = ends.copy()
+    numbers[1:] -= ends[:-1] + 1
+    return numbers
+
+
+def _ends(data: Bytes, count: int) -> Numbers:
+    """Return the places of the ones in a stream of ``count`` unary numbers."""
+    ends = _bits(data).nonzero()[0]
     if len(ends) != count or len(data) != -(-int(ends[-1] + 1 if count else 0) // 8):
         raise ValueError("a stream of its encoding is damaged")
-    return np.diff(ends, prepend=-1) - 1
+    return ends
+
+
+def _bits(data: Bytes) -> NDArray[np.bool_]:
+    return np.unpackbits(data).view(np.bool_)  # of which numpy finds the ones much faster
 
 
 def fixed(numbers: Numbers, width: int) -> Bytes:
@@ -50,11 +64,42 @@ def fixed(numbers: Numbers, width: int) -> Bytes:
 
 def read_fixed(data: Bytes, count: int, width: int) -> Numbers:
     """Read ``count`` numbers of ``width`` bits. Raises ``ValueError`` if padding is not zero."""
-    bits = np.unpackbits(data)
-    if bits[count * width :].any():
+    _check_padding(data, count * width)
+    if not width:
+        return np.zeros(count, np.int64)
+    if width <= _BYTE:
+        return _narrow(data, count, width)
+    numbers = np.zeros(count, np.int64)
+    for column in np.unpackbits(data)[: count * width].reshape(count, width).T:
+        np.left_shift(numbers, 1, out=numbers)
+        np.bitwise_or(numbers, column, out=numbers)
+    return numbers
+
+
+def _narrow(data: Bytes, count: int, width: int) -> Numbers:
+    """Read numbers of at most eight bits, eight at a time: they fill ``width`` bytes."""
+    groups, size = -(-count // _BYTE), 4 if 2 * width <= _BYTE else _BYTE
+    padded = np.zeros(groups * width, np.uint8)
+    padded[: len(data)] = data
+    words = np.zeros((groups, size), np.uint8)
+    words[:, size - width :] = padded.reshape(groups, width)
+    shifts = (np.arange(_BYTE - 1, -1, -1) * width).astype(f"u{size}")
+    numbers = words.view(f">u{size}").astype(f"u{size}") >> shifts
+    numbers &= (1 << width) - 1
+    found: Numbers = numbers.reshape(-1)[:count].astype(np.int64)
+    return found
+
+
+def read_signs(data: Bytes, count: int) -> NDArray[np.bool_]:
+    """Read ``count`` bits. Raises ``ValueError`` if padding is not zero."""
+    _check_padding(data, count)
+    return _bits(data)[:count]
+
+
+def _check_padding(data: Bytes, used: int) -> None:
+    spare = 8 * len(data) - used
+    if spare and int(data[-1]) & ((1 << spare) - 1):
         raise ValueError("the padding of its encoding is not zero")
-    weights = np.int64(1) << np.arange(width - 1, -1, -1, dtype=np.int64)
-    return bits[: count * width].reshape(count, width).astype(np.int64) @ weights
 
 
 def gaps_of(places: Positions) -> Gaps:
@@ -67,8 +112,12 @@ def gaps_of(places: Positions) -> Gaps:
 
 def read_gaps(gaps: Gaps, count: int, size: int) -> Positions:
     """Return ``count`` places below ``size``. Raises ``ValueError`` for others."""
-    high = read_unary(gaps.unary, count) << gaps.parameter
-    places = np.cumsum(high + read_fixed(gaps.low, count, gaps.parameter) + 1) - 1
+    ends, order = _ends(gaps.unary, count), _ORDER[:count]
+    # ends - order are the sums of the quotients so far
+    places = ends - order
+    places <<= gaps.parameter
+    places += order
+    places += np.cumsum(read_fixed(gaps.low, count, gaps.parameter))
     if count and places[-1] >= size:
         raise ValueError("a position of its encoding is outside its chunk")
     return places

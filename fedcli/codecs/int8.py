@@ -6,16 +6,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcli.codecs.base import (
-    Chunk,
-    Codec,
-    Encoded,
-    Steps,
-    Table,
-    Vector,
-    check_finite,
-    check_scales,
-)
+from fedcli.codecs.base import Chunk, Codec, Encoded, Steps, Table, Vector, check_finite
 
 _GROUP = 2_048  # coordinates; a chunk is a whole number of groups
 _MOST = 127
@@ -51,7 +42,6 @@ class Int8(Codec):
         """See ``Codec``."""
         first = chunk.first // _GROUP
         scales = chunk.scales[first : first + -(-chunk.size // _GROUP)]
-        check_scales(scales)
         levels = chunk.data.view(np.int8)
         if (levels < -_MOST).any():
             raise ValueError("a level of its encoding is out of range")

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from fedcli.codecs.base import (
     CHUNK,
     Chunk,
-    Codec,
     Encoded,
     Positions,
     Steps,
@@ -25,18 +24,18 @@ from fedcli.codecs.base import (
     split,
 )
 from fedcli.codecs.floats import dtype_of, read_floats, write_floats
+from fedcli.codecs.sparse import SparseCodec
 from fedcli.randomness import stream
 
 
 @dataclass(frozen=True)
-class RandK(Codec):
+class RandK(SparseCodec):
     """Send a ``share`` of the coordinates, drawn anew in every round, in ``dtype``."""
 
     share: float
     dtype: str = "float32"
 
     name: ClassVar[str] = "randk"
-    sparse: ClassVar[bool] = True
 
     def encode(self, steps: Steps, vector: Vector) -> Encoded:
         """See ``Codec``."""
@@ -55,12 +54,13 @@ class RandK(Codec):
         """Return 0: values are sent as they are."""
         return 0
 
-    def decode(self, chunk: Chunk, into: Steps) -> None:
-        """See ``Codec``."""
+    def sent(self, chunk: Chunk) -> tuple[Positions, Steps]:
+        """See ``SparseCodec``."""
         drawn = _drawn(chunk.vector, chunk.vector.share(self.share))
         part = split(drawn, chunk.vector)[chunk.first // CHUNK]
-        into[...] = 0
-        into[drawn[part] - chunk.first] = read_floats(chunk.data, self.dtype)
+        steps = read_floats(chunk.data, self.dtype)
+        check_finite(steps)
+        return drawn[part] - chunk.first, steps
 
 
 @lru_cache(maxsize=2)

@@ -14,27 +14,27 @@ from numpy.typing import NDArray
 from fedcli.codecs.base import (
     CHUNK,
     Chunk,
-    Codec,
     Encoded,
     Positions,
     Steps,
     Table,
     Vector,
     check_finite,
-    check_scales,
     largest,
     split,
 )
-from fedcli.codecs.bits import fixed, read_fixed, read_unary, unary
-from fedcli.codecs.sparse import COLUMNS, code_places, place_lengths, read_places
+from fedcli.codecs.bits import fixed, read_signs, read_unary, unary
+from fedcli.codecs.sparse import COLUMNS, SparseCodec, code_places, place_lengths, read_places
 
 _MEANS = 3  # levels that decode to the mean of their steps
 _MOST_LEVEL = 2**15 - 1
+_LEVELS = np.repeat(np.arange(1, _MOST_LEVEL + 1, dtype=np.float32), 2)
+_LEVELS[1::2] *= -1
 _MOST_LEVEL_BYTES = 8 * CHUNK  # of a chunk, so that a reader needs little memory
 
 
 @dataclass(frozen=True)
-class Round(Codec):
+class Round(SparseCodec):
     """Send the ``share`` of the coordinates with the largest steps, as integer levels.
 
     τ is the smallest magnitude sent and Δ = 2τ; a level is max(1, rint(|p| / Δ)). Levels 1 to 3
@@ -44,7 +44,6 @@ class Round(Codec):
     share: float
 
     name: ClassVar[str] = "round"
-    sparse: ClassVar[bool] = True
     columns: ClassVar[int] = COLUMNS + 1  # and the bytes of the levels
 
     def encode(self, steps: Steps, vector: Vector) -> Encoded:
@@ -80,18 +79,16 @@ class Round(Codec):
         """Return the number of scales: Δ and the means."""
         return 1 + _MEANS
 
-    def decode(self, chunk: Chunk, into: Steps) -> None:
-        """See ``Codec``."""
-        check_scales(chunk.scales)
+    def sent(self, chunk: Chunk) -> tuple[Positions, Steps]:
+        """See ``SparseCodec``."""
         places, rest = read_places(chunk)
         heights = int(chunk.row[COLUMNS])
-        levels = read_unary(rest[:heights], len(places)) + 1
-        if (levels > _MOST_LEVEL).any():
+        above = read_unary(rest[:heights], len(places))  # how far levels are above 1
+        most = int(above.max(initial=0)) + 1
+        if most > _MOST_LEVEL:
             raise ValueError(f"a level of its encoding is above {_MOST_LEVEL}")
-        signs = read_fixed(rest[heights:], len(places), 1).astype(bool)
-        values = _values(levels, chunk.scales)
-        into[...] = 0
-        into[places] = np.where(signs, -values, values)
+        signs = read_signs(rest[heights:], len(places)).view(np.uint8)
+        return places, _values(most, chunk.scales)[2 * above + signs]
 
 
 def _levels(magnitudes: Steps, step: np.float32) -> tuple[Positions, Steps]:
@@ -113,9 +110,13 @@ def _levels(magnitudes: Steps, step: np.float32) -> tuple[Positions, Steps]:
     return levels, scales
 
 
-def _values(levels: Positions, scales: Steps) -> Steps:
-    exact = levels.astype(np.float32) * scales[0]
-    return np.where(levels <= _MEANS, scales[np.minimum(levels, _MEANS)], exact)
+def _values(most: int, scales: Steps) -> Steps:
+    """Return what the levels 1 to ``most`` stand for, each followed by its negative."""
+    values: Steps = _LEVELS[: 2 * max(most, _MEANS)] * scales[0]
+    values[: 2 * _MEANS : 2] = scales[1:]
+    values[1 : 2 * _MEANS : 2] = -scales[1:]
+    check_finite(values)
+    return values
 
 
 def _too_uneven(share: float) -> ValueError:

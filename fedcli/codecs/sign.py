@@ -9,18 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcli.codecs.base import (
-    CHUNK,
-    Chunk,
-    Codec,
-    Encoded,
-    Steps,
-    Table,
-    Vector,
-    check_finite,
-    check_scales,
-)
-from fedcli.codecs.bits import fixed, read_fixed
+from fedcli.codecs.base import CHUNK, Chunk, Codec, Encoded, Steps, Table, Vector, check_finite
+from fedcli.codecs.bits import fixed, read_signs
 
 
 @dataclass(frozen=True)
@@ -49,8 +39,7 @@ class Sign(Codec):
 
     def decode(self, chunk: Chunk, into: Steps) -> None:
         """See ``Codec``."""
-        check_scales(chunk.scales)
-        signs = read_fixed(chunk.data, chunk.size, 1).astype(bool)
+        signs = read_signs(chunk.data, chunk.size)
         coordinates = np.arange(chunk.first, chunk.first + chunk.size)
         # of several tensors that start there, all but the last are empty
         tensors = np.searchsorted(chunk.vector.starts, coordinates, side="right") - 1

@@ -1,15 +1,36 @@
 """What the codecs that send chosen coordinates share: the table, and the coded positions."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcli.codecs.base import Bytes, Chunk, Positions, Table, Vector
+from fedcli.codecs.base import Bytes, Chunk, Codec, Positions, Steps, Table, Vector
 from fedcli.codecs.bits import Gaps, gaps_of, read_gaps
 
 COLUMNS = 3  # values of the chunk, Rice parameter, bytes of the unary stream
 _MOST_PARAMETER = 16  # a gap is below 2^16
+
+
+class SparseCodec(Codec):
+    """A codec that sends chosen coordinates; the steps of the others are 0."""
+
+    sparse: ClassVar[bool] = True
+
+    @abstractmethod
+    def sent(self, chunk: Chunk) -> tuple[Positions, Steps]:
+        """Return the places within a chunk that were sent, ascending, and their finite steps.
+
+        Raises ``ValueError`` for bad bytes.
+        """
+
+    def decode(self, chunk: Chunk, into: Steps) -> None:
+        """See ``Codec``."""
+        places, steps = self.sent(chunk)
+        into[...] = 0
+        into[places] = steps
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from fedcli.codecs.base import (
     CHUNK,
     Chunk,
-    Codec,
     Encoded,
+    Positions,
     Steps,
     Table,
     Vector,
@@ -19,18 +19,17 @@ from fedcli.codecs.base import (
     split,
 )
 from fedcli.codecs.floats import dtype_of, read_floats, write_floats
-from fedcli.codecs.sparse import COLUMNS, code_places, place_lengths, read_places
+from fedcli.codecs.sparse import COLUMNS, SparseCodec, code_places, place_lengths, read_places
 
 
 @dataclass(frozen=True)
-class TopK(Codec):
+class TopK(SparseCodec):
     """Send the ``share`` of the coordinates with the largest steps, in ``dtype``."""
 
     share: float
     dtype: str = "float32"
 
     name: ClassVar[str] = "topk"
-    sparse: ClassVar[bool] = True
     columns: ClassVar[int] = COLUMNS
 
     def encode(self, steps: Steps, vector: Vector) -> Encoded:
@@ -54,8 +53,9 @@ class TopK(Codec):
         """Return 0: values are sent as they are."""
         return 0
 
-    def decode(self, chunk: Chunk, into: Steps) -> None:
-        """See ``Codec``."""
+    def sent(self, chunk: Chunk) -> tuple[Positions, Steps]:
+        """See ``SparseCodec``."""
         places, values = read_places(chunk)
-        into[...] = 0
-        into[places] = read_floats(values, self.dtype)
+        steps = read_floats(values, self.dtype)
+        check_finite(steps)
+        return places, steps

@@ -13,7 +13,7 @@ from pathlib import Path
 from fedcli.codecs import Codec, codec_from
 from fedcli.errors import CheckpointError
 from fedcli.formats.checkpoint import Checkpoint, TensorFile
-from fedcli.formats.encoded import Decoder
+from fedcli.formats.decoder import Decoder, Moved
 from fedcli.formats.metadata import Kind, Metadata, Role
 from fedcli.formats.safetensors import Layout
 
@@ -27,8 +27,8 @@ class UpdateTensors(Checkpoint):
         self, path: Path, kind: Kind = Kind.UPDATE, *, follow: bool = False, most: int | None = None
     ) -> None:
         """Open ``path``. Raises what ``Checkpoint`` does."""
-        super().__init__(path, kind, follow=follow, most=most)
         self._decoder: Decoder | None = None
+        super().__init__(path, kind, follow=follow, most=most)
         self._reopen: Callable[[UpdateTensors], None] = _as_it_is
         self.hash_as_read()
 
@@ -66,6 +66,25 @@ class UpdateTensors(Checkpoint):
             raise CheckpointError(str(error), path=self.path) from None
         return again
 
+    @property
+    def sparse(self) -> bool:
+        """Whether only some of the parameters may differ from those of its base model."""
+        return self._decoder is not None and self._decoder.sparse
+
+    def moved(self, offset: int, size: int) -> Moved:
+        """Return what a sparse update moves among ``size`` bytes of float32, without controls.
+
+        Raises ``CheckpointError`` for a file that cannot be decoded.
+        """
+        assert self._decoder is not None
+        try:
+            return self._decoder.moved(offset, size)
+        except ValueError as error:
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: ValueError) -> CheckpointError:
+        return CheckpointError(str(error), path=self.path)
+
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill ``buffer`` (bytes) from the decoded tensors, ``offset`` bytes into their layout."""
         if self._decoder is None:
@@ -74,7 +93,7 @@ class UpdateTensors(Checkpoint):
         try:
             self._decoder.fill(buffer, offset)
         except ValueError as error:
-            raise CheckpointError(str(error), path=self.path) from None
+            raise self._damaged(error) from None
 
     def read_unhashed(self, buffer: memoryview, offset: int) -> None:
         """See ``TensorFile``."""
@@ -82,6 +101,12 @@ class UpdateTensors(Checkpoint):
             super().read_unhashed(buffer, offset)
             return
         self.read_into(buffer, offset)
+
+    def close(self) -> None:
+        """Close the file, until it is read again."""
+        if self._decoder is not None:
+            self._decoder.forget()
+        super().close()
 
     def share(self, other: "UpdateTensors") -> None:
         """Keep one copy of equal layouts and roles: thousands of updates may be open at once."""

@@ -224,7 +224,7 @@ def test_the_chain_of_digests(tmp_path: Path) -> None:
 class InMemory:
     """Values that blocks are read from, as if they were a file's."""
 
-    in_order = False
+    in_order = sparse = False
 
     def __init__(self, values: Any) -> None:
         self.values = values

@@ -43,7 +43,8 @@ def replay_training(run: Run, round_: Round, client: str, own: UserCode) -> None
         raise
     except FedcliError as error:
         raise CannotReplayError(error.about(path)) from None
-    with sandbox(run, round_, path, {"train": _plan(found.training)}, ["data"]) as copy:
+    plan = {**run.info.plan.as_json(), "train": _plan(found.training)}
+    with sandbox(run, round_, path, plan, ["data"]) as copy:
         _train(copy, round_, client, found, own)
         made = copy.round(round_.number)
         compare(path, made.update(client), Kind.UPDATE)

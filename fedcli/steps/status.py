@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fedcli.aggregation.admission import refusals
-from fedcli.errors import NotReadyError, UsageError
+from fedcli.errors import BadInputError, NotReadyError, UsageError
 from fedcli.formats.manifest import Absence
 from fedcli.plan import AggregatePlan
 from fedcli.plan.rule import resolve
@@ -25,6 +25,7 @@ from fedcli.run.next_command import (
 from fedcli.run.participation import Invitation, Participation, Quorum, participation
 from fedcli.run.round import Round
 from fedcli.run.sampling import sampled_clients
+from fedcli.run.traffic import Traffic, traffic
 from fedcli.strategies import Rule
 
 
@@ -57,7 +58,8 @@ class Status:
     ``active`` the last ``fedcli run`` that did not end by itself, ``evaluated`` rounds with scores,
     without round 0. ``next`` is the command to type; None while ``fedcli run`` is active. If
     clients train where their data is, ``at_clients`` has their commands, and ``at_coordinator``
-    what to type meanwhile where the updates arrive.
+    what to type meanwhile where the updates arrive. ``traffic`` is what the first round will
+    exchange; None afterwards, when the report knows.
     """
 
     run: Path
@@ -78,6 +80,7 @@ class Status:
     next: str | None
     at_clients: tuple[ClientStep, ...]
     at_coordinator: str | None
+    traffic: Traffic | None
 
 
 def status(
@@ -118,7 +121,14 @@ def status(
         next=None if waits else _next(now),
         at_clients=() if waits else _at_clients(now),
         at_coordinator=None if waits or run.is_simulation else _at_coordinator(now),
+        traffic=_traffic(run) if open_round.number == 1 else None,
     )
+
+
+def _traffic(run: Run) -> Traffic | None:
+    with suppress(BadInputError):  # whoever reads the starting model says what is wrong with it
+        return traffic(run)
+    return None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from support.codec_oracle import reference, round_tensors
 
 from fedcli.codecs import CHUNK, CODECS, Codec, Encoded, Vector, parse_codec
 from fedcli.codecs.feedback import decode_all, residual
+from fedcli.codecs.sizes import expected_size
 from fedcli.errors import UsageError
 
 SPECS = (
@@ -179,3 +180,26 @@ def test_every_codec_is_its_json():
         values = codec(spec).as_json()
         assert CODECS[values.pop("name")](**values) == codec(spec)
     assert parse_codec("float32", "--encode") is None
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_size_is_known_or_estimated_before_there_are_values(spec):
+    vector = Vector((70_000, 1, 0, 130_000), 2)
+    encoded = codec(spec).encode(heavy(vector.size), vector)
+    found = expected_size(codec(spec), vector)
+    size = encoded.data.nbytes + encoded.table.nbytes + encoded.scales.nbytes
+    assert found.exact == spec.startswith(("float16", "int8", "randk", "sign"))
+    assert found.bytes == (size if found.exact else pytest.approx(size, rel=0.25))
+
+
+@pytest.mark.parametrize(
+    ("share", "measured"),
+    [(0.01, 98_818), (0.03, 282_742), (0.07, 604_875), (0.1, 820_753), (0.2, 1_492_048)],
+)
+def test_the_estimate_for_a_resnet18_is_near_what_its_updates_take(share, measured):
+    found = expected_size(codec(f"round={share}"), Vector((11_181_642,)))
+    assert found.bytes == pytest.approx(measured, rel=0.1)
+
+
+def test_steps_that_a_codec_cannot_hold_have_no_size():
+    assert expected_size(codec("round=1"), Vector((200_000,))) is None

@@ -7,6 +7,7 @@ from fedcli.cli.render.next import next_of
 from fedcli.cli.render.output import figures_table, size_of
 from fedcli.execution.pace import in_words
 from fedcli.run.heartbeat import Training
+from fedcli.run.traffic import Traffic
 from fedcli.steps.status import Refusal, Status
 
 _MOST = 10  # refused updates
@@ -26,6 +27,8 @@ def render(status: Status) -> list[RenderableType]:
     table.add_row("clients", _names(status.clients) or "any (no list was given)")
     table.add_row("complete", _rounds(status))
     table.add_row("open round", str(status.open_round))
+    if status.traffic is not None:
+        table.add_row("exchange", _exchange(status.traffic))
     if status.round != status.open_round:
         table.add_row("in round", str(status.round))
     if status.sampled != status.clients:
@@ -40,6 +43,14 @@ def render(status: Status) -> list[RenderableType]:
     training = [_training_table(status.training)] if status.training else []
     refused = [line for one in status.refused[:_MOST] for line in _refusal(one)]
     return [table, *training, *refused, *next_of(status)]
+
+
+def _exchange(traffic: Traffic) -> str:
+    """Say what a client receives and sends in a round."""
+    sent = "an update of unknown size"
+    if traffic.sent is not None:
+        sent = f"{'' if traffic.exact else 'about '}{size_of(traffic.sent)}"
+    return f"each client receives {size_of(traffic.received)} a round and sends {sent}"
 
 
 def _activity(status: Status) -> str:

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from fedcli.aggregation.base_model import Base, Contents, read_base
+from fedcli.codecs import PLAIN
 from fedcli.errors import CheckpointError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.metadata import Role
 from fedcli.formats.update_tensors import UpdateTensors
 from fedcli.run import Run
+from fedcli.text import brief
 
 
 class OpenBases:
@@ -19,28 +21,41 @@ class OpenBases:
         self._models: dict[int, Checkpoint] = {}
 
     def decode(self, update: UpdateTensors, base: Base) -> None:
-        """Read an encoded update as one that holds what ``base`` says; leave a plain one as it is.
+        """Read an encoded update as the plain one; leave a plain one as it is.
 
-        Raises ``ValueError`` for an update that is not one of this base, and what ``Base.open``
-        raises.
+        Raises what ``decode`` and ``Base.open`` raise.
         """
-        if update.metadata.encoding is None:
-            return
-        if update.metadata.base != base.sha256:
-            raise ValueError(
-                f"was trained from another base model than {base.path}: SHA-256"
-                f" {update.metadata.base}, expected {base.sha256}"
-            )
-        roles = dict(update.metadata.roles)
-        if roles != dict.fromkeys(base.controls(), Role.CONTROL):
-            raise ValueError(f"is encoded, and has tensor roles {roles}; only controls have one")
-        update.decode(base.layout, base.roles, self._model(base), base.run.info.seed)
-
-    def _model(self, base: Base) -> Checkpoint:
         number = base.round.number
-        if number not in self._models:
+        if update.metadata.encoding is not None and number not in self._models:
             self._models[number] = self._files.enter_context(base.open())
-        return self._models[number]
+        decode(update, base, self._models.get(number))
+
+
+def decode(update: UpdateTensors, base: Base, model: Checkpoint | None) -> None:
+    """Read an encoded update as the plain one that holds what ``base`` says, of an open model.
+
+    A plain update is left as it is, and needs no model. Raises ``ValueError`` for an update that
+    is not one of this base.
+    """
+    _check_record(update)
+    if update.metadata.encoding is None or model is None:
+        return
+    if update.metadata.base != base.sha256:
+        raise ValueError(
+            f"was trained from another base model than {base.path}: SHA-256"
+            f" {update.metadata.base}, expected {base.sha256}"
+        )
+    roles = dict(update.metadata.roles)
+    if roles != dict.fromkeys(base.controls(), Role.CONTROL):
+        raise ValueError(f"is encoded, and has tensor roles {roles}; only controls have one")
+    update.decode(base.layout, base.roles, model, base.run.info.seed)
+
+
+def _check_record(update: UpdateTensors) -> None:
+    """Refuse an encoding that the update's training record does not name: reports go by that."""
+    said, found = update.metadata.training.encode or PLAIN, str(update.codec or PLAIN)
+    if said != found:
+        raise ValueError(f"is encoded as {found}, but records that it is encoded as {brief(said)}")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from fedcli.aggregation.base_model import Contents
+from fedcli.aggregation.encodings import decoded
 from fedcli.algorithms import ALGORITHMS
 from fedcli.errors import BadInputError, CheckpointError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, digest
@@ -79,7 +80,7 @@ def update_models(store: StateStore, rounds: Rounds, clients: Sequence[str]) -> 
 
 
 def _read_update(store: StateStore, round_: Round, client: str, sha256: str) -> Tensors:
-    with UpdateTensors(round_.update(client)) as update:
+    with UpdateTensors(round_.update(client)) as update, decoded(update, store.run):
         whole, found = update.tensors_and_digest()
         if found != sha256:
             raise BadInputError("was replaced while in use; repeat the command", path=update.path)

@@ -1,18 +1,23 @@
 """Inspect and compare checkpoints: their metadata and their tensors."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fedcli.aggregation.encoding_figures import EncodingFigures, encoding_figures, run_of
+from fedcli.aggregation.encodings import decoded
+from fedcli.errors import CheckpointError, NotReadyError
+from fedcli.formats.checkpoint import TensorFile
 from fedcli.formats.diff import Difference, difference
 from fedcli.formats.dtypes import DTYPE_NAMES, Array, is_float
 from fedcli.formats.metadata import Kind, Metadata, Role
 from fedcli.formats.tensor_stats import Figures, figures
-from fedcli.formats.update_tensors import open_tensors
+from fedcli.formats.update_tensors import UpdateTensors, open_tensors
 
 _TIED = "tied"  # another name of a tensor that is counted already
 _MOST_CLASSES = 100_000  # labels above are not counted
@@ -34,6 +39,8 @@ class Inspected:
     """An inspected file; ``metadata`` is None in a file of another program.
 
     ``labels`` are the label counts of a shard, ``norm`` the norm of all parameters together.
+    ``encoding`` is that of an encoded update, whose tensors are those of the model that it stands
+    for, if it lies in its run beside its base model, and else those of the file.
     """
 
     path: Path
@@ -43,6 +50,7 @@ class Inspected:
     tensors: tuple[Tensor, ...]
     norm: float | None
     labels: tuple[int, ...] | None
+    encoding: EncodingFigures | None = None
 
 
 @dataclass(frozen=True)
@@ -81,14 +89,14 @@ def inspect(path: Path) -> Inspected:
 
     Raises ``NotReadyError``, ``StorageError`` and ``CheckpointError``.
     """
-    with open_tensors(path) as (file, metadata):
+    with open_tensors(path) as (file, metadata), _decoded(file) as encoding:
         file.hash_as_read()
         labels = _Labels()
         tensors, squares = [], 0.0
         for name, info in file.layout.items():  # in the order of the file, which has no gaps
             is_labels = name == "y" and metadata is not None and metadata.kind == Kind.SHARD
             found = figures(file, name, labels.count if is_labels else None)
-            role = _role(name, metadata)
+            role = _role(name, _metadata(file, metadata))
             dtype = DTYPE_NAMES[info.dtype]
             tensors.append(Tensor(name, dtype, info.shape, role, found))
             if is_float(info.dtype) and role in (None, Role.PARAMETER):
@@ -102,7 +110,30 @@ def inspect(path: Path) -> Inspected:
         tensors=tuple(tensors),
         norm=math.sqrt(squares) if math.isfinite(squares) else None,
         labels=labels.counts(),
+        encoding=encoding,
     )
+
+
+@contextmanager
+def _decoded(file: TensorFile) -> Iterator[EncodingFigures | None]:
+    """Decode an encoded update, if its base model is in the run that it lies in."""
+    if not isinstance(file, UpdateTensors) or file.metadata.encoding is None:
+        yield None
+        return
+    encoding, run = EncodingFigures(_codec(file)), run_of(file.path)
+    with ExitStack() as base:
+        if run is not None and run.id == file.metadata.run:
+            with suppress(NotReadyError):  # without the base model
+                base.enter_context(decoded(file, run))
+                encoding = encoding_figures(file, run)
+        yield encoding
+
+
+def _codec(file: UpdateTensors) -> str:
+    try:
+        return str(file.codec)
+    except ValueError as error:
+        raise CheckpointError(str(error), path=file.path) from None
 
 
 def compare(one: Path, other: Path) -> Comparison:
@@ -110,7 +141,12 @@ def compare(one: Path, other: Path) -> Comparison:
 
     Raises ``NotReadyError``, ``StorageError`` and ``CheckpointError``.
     """
-    with open_tensors(one) as (first, said), open_tensors(other) as (second, also_said):
+    with (
+        open_tensors(one) as (first, said),
+        open_tensors(other) as (second, also_said),
+        _decoded(first),
+        _decoded(second),
+    ):
         sha256s = first.digest(), second.digest()
         common = [name for name in first.layout if name in second.layout]
         alike = [n for n in common if first.layout[n].shape == second.layout[n].shape]
@@ -118,7 +154,8 @@ def compare(one: Path, other: Path) -> Comparison:
         parameters = [
             found[name]
             for name in alike
-            if _role(name, said) in (None, Role.PARAMETER) and is_float(first.layout[name].dtype)
+            if _role(name, _metadata(first, said)) in (None, Role.PARAMETER)
+            and is_float(first.layout[name].dtype)
         ]
         return Comparison(
             paths=(one, other),
@@ -131,6 +168,11 @@ def compare(one: Path, other: Path) -> Comparison:
             tensors=tuple(_compared(name, of) for name, of in found.items()),
             cosine=_cosine(parameters),
         )
+
+
+def _metadata(file: TensorFile, metadata: Metadata | None) -> Metadata | None:
+    """Return the metadata with the roles of the tensors as they are read."""
+    return file.metadata if isinstance(file, UpdateTensors) else metadata
 
 
 def _role(name: str, metadata: Metadata | None) -> str | None:

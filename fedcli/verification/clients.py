@@ -1,9 +1,16 @@
 """Checks of clients' files in a round: updates, telemetry, and client states."""
 
+from dataclasses import replace
+
+from fedcli.aggregation.base_model import Base
+from fedcli.aggregation.encodings import decode
 from fedcli.aggregation.updates import check_tensors
+from fedcli.errors import BadInputError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.telemetry import Telemetry
+from fedcli.formats.tensor_stats import pieces
+from fedcli.formats.update_tensors import UpdateTensors
 from fedcli.run.client_state import belong_together, slots_kept
 from fedcli.run.info import client_order, is_client_id
 from fedcli.run.round import Round
@@ -40,7 +47,7 @@ def _check_update(survey: Survey, round_: Round, client: str) -> Metadata | None
             raise ValueError(f"num_examples: expected 1 or more, found {count}")
         base = survey.holding(found.metadata)
         if base is not None:
-            check_tensors(base, base.layout, found)
+            _check_values(survey, round_, found, base)
 
     missing = survey.deleted("was deleted; a model was made from it")
     most = run.largest_update(round_.number)
@@ -48,6 +55,27 @@ def _check_update(survey: Survey, round_: Round, client: str) -> Metadata | None
     if survey.is_rejected(path) and path.exists():
         survey.add(Problem.NOTE, path, "is in no model")
     return found
+
+
+def _check_values(survey: Survey, round_: Round, found: Checkpoint, base: Base) -> None:
+    """Check the tensors of an update; those of an encoded one against its own base model."""
+    if found.metadata.encoding is None or not isinstance(found, UpdateTensors):
+        check_tensors(base, base.layout, found)
+        return
+    before = survey.run.round(round_.number - 1).global_model
+    try:
+        model = Checkpoint(before, Kind.GLOBAL)
+    except (NotReadyError, BadInputError):
+        message = f"is encoded, and cannot be decoded without {survey.name(before)}"
+        survey.add(Problem.UNCHECKED, found.path, message)
+        return
+    with model:
+        sha256 = survey.read[before].sha256 if before in survey.read else model.digest()
+        decode(found, replace(base, round=round_, sha256=sha256), model)
+        check_tensors(base, base.layout, found)
+        for name in found.layout:
+            for _ in pieces(found, name):
+                pass
 
 
 def _claim_origin(survey: Survey, round_: Round, client: str, found: Metadata) -> None:

@@ -189,6 +189,10 @@ FAULTS: dict[str, tuple[Any, str]] = {
     "base": (another(base="0" * 64), "was trained from another base model"),
     "encoding": (another(encoding={"name": "zip"}), "unknown encoding 'zip'"),
     "share": (another(encoding={"name": "round", "share": 2.0}), "share above 0, at most 1"),
+    "another than recorded": (
+        another(encoding={"name": "float16"}),
+        "is encoded as float16, but records that it is encoded as 'round=0.1'",
+    ),
     "more keys": (
         another(encoding={"name": "int8", "share": 0.5}),
         "expected int8, found 'int8=0.5'",

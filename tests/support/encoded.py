@@ -44,7 +44,9 @@ def encode_update(run: Run, path: Path, spec: str) -> Tensors:
     if parts.buffers:
         meant |= _moved(layout, parts.buffers, base, tensors["encoded/buffers"])
     controls = {name: role for name, role in metadata.roles.items() if role == Role.CONTROL}
-    save(path, tensors, replace(metadata, encoding=codec.as_json(), roles=controls))
+    training = replace(metadata.training, encode=str(codec))
+    said = replace(metadata, encoding=codec.as_json(), roles=controls, training=training)
+    save(path, tensors, said)
     return meant
 
 

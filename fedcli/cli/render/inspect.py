@@ -7,6 +7,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fedcli.aggregation.encoding_figures import EncodingFigures
 from fedcli.cli.render.output import figures_table, size_of
 from fedcli.steps.inspect import Comparison, Inspected, Tensor
 from fedcli.text import printable
@@ -56,6 +57,7 @@ def _heading(file: Inspected) -> Table:
         rows.append(("kind", "safetensors, not written by fedcli"))
     else:
         rows += _facts(file.metadata)
+    rows += _encoding(file.encoding)
     if file.norm is not None and file.labels is None:
         rows.append(("norm", f"{file.norm:.6g}, of all parameters"))
     if file.labels is not None:
@@ -63,6 +65,20 @@ def _heading(file: Inspected) -> Table:
     for name, value in rows:
         table.add_row(name, Text(printable(value), overflow="fold"))
     return table
+
+
+def _encoding(found: EncodingFigures | None) -> list[tuple[str, str]]:
+    if found is None:
+        return []
+    if found.bits is None:
+        why = "tensors are as in the file, because its base model is not in a run around it"
+        return [("encoding", f"{found.spec}; {why}")]
+    rows = [("encoding", f"{found.spec}, {found.bits:.3g} bits per parameter")]
+    if found.norm is not None:
+        rows.append(("step", f"norm {found.norm:.6g}, as it was sent"))
+    if found.nmse is not None:
+        rows.append(("lost", f"NMSE {found.nmse:.3g}, of the step that was to be sent"))
+    return rows
 
 
 def _facts(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:

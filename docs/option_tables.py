@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from fedcli.cli.options import sections
 from fedcli.options import Declared, declared, default_text, inner_text
-from fedcli.plan.aggregate import LIMITS, SAMPLING
+from fedcli.plan.aggregate import DOWNLINK, LIMITS, SAMPLING
 from fedcli.plan.stopping import Stopping
 
 PAGES = Path(__file__).parent / "commands"
@@ -46,9 +46,10 @@ TABLES: dict[str, Callable[[], Options]] = {
     "training": of(sections.TrainingOptions),
     "execution": but(STREAMING, sections.ExecutionOptions),
     "streaming": only(STREAMING, sections.ExecutionOptions),
-    "aggregation": but((*SAMPLING, *LIMITS), sections.AggregationOptions),
+    "aggregation": but((*SAMPLING, *LIMITS, *DOWNLINK), sections.AggregationOptions),
     "sampling": only(SAMPLING, sections.AggregationOptions),
     "limits": only(LIMITS, sections.AggregationOptions),
+    "downlink": only(DOWNLINK, sections.AggregationOptions),
     "data": of(sections.DataOptions),
     "reading": of(sections.ReadingOptions),
     "checking": of(sections.CheckOptions),

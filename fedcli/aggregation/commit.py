@@ -17,6 +17,7 @@ from fedcli.aggregation.decide import (
     weights_of,
 )
 from fedcli.aggregation.diagnostics import Diagnosis, diagnose
+from fedcli.aggregation.downlink import RESIDUAL, Downlink, EncodedStep, encode_step
 from fedcli.aggregation.existing_round import Inputs, check_free
 from fedcli.aggregation.provenance import (
     combined_metadata,
@@ -25,9 +26,16 @@ from fedcli.aggregation.provenance import (
     partial_contributions,
 )
 from fedcli.aggregation.reduce import Work, reduce_updates
-from fedcli.aggregation.server_state import ServerState, open_state, state_layout, state_metadata
+from fedcli.aggregation.server_state import (
+    ServerState,
+    open_state,
+    read_slot,
+    state_layout,
+    state_metadata,
+)
 from fedcli.aggregation.updates import Update, check_sources
-from fedcli.formats.checkpoint import CheckpointWriter, create
+from fedcli.formats.checkpoint import CheckpointWriter, create, prepare
+from fedcli.formats.delta import delta_metadata
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.progress import Progress
@@ -79,6 +87,11 @@ class OpenRound:
         return Step(self.state.steps + 1, present / everybody if everybody else 1.0)
 
     @property
+    def downlink(self) -> Downlink | None:
+        """How the step to the model is encoded."""
+        return Downlink.of(self.inputs.downlink)
+
+    @property
     def clients(self) -> list[Update]:
         """The updates without the partial means, which come last."""
         return [update for update in self.updates if not update.members]
@@ -121,6 +134,8 @@ class OpenRound:
             remarks=self._remarks(),
             versions=versions(),
             processor=processor_name(),
+            downlink=dict(self.inputs.downlink),
+            delta=outputs.delta.sha256 if outputs.delta else None,
         )
 
     def _remarks(self) -> tuple[str, ...]:
@@ -152,10 +167,14 @@ def _open(inputs: Inputs, progress: Progress) -> Iterator[OpenRound]:
 
 @dataclass(frozen=True)
 class RoundFiles:
-    """The unpublished files; ``state`` is None if the server keeps nothing."""
+    """The unpublished files; ``state`` is None if the server keeps nothing.
+
+    ``delta`` is None if the model is sent as it is, and until the model is finished.
+    """
 
     model: CheckpointWriter
     state: CheckpointWriter | None
+    delta: CheckpointWriter | None = None
 
     def finish(self, opened: OpenRound) -> None:
         """Write the headers, which name the updates that were read."""
@@ -171,7 +190,8 @@ def _create(opened: OpenRound, *, replace: bool) -> Iterator[RoundFiles]:
     round_, rule, base = opened.inputs.round, opened.inputs.rule, opened.base
     metadata = opened.metadata(digest_placeholder)
     with create(round_.global_model, base.whole, metadata, replace=replace) as model:
-        if not (layout := state_layout(rule, base)):
+        left = {} if opened.downlink is None else opened.downlink.kept(base)
+        if not (layout := state_layout(rule, base, left)):
             yield RoundFiles(model, None)
             return
         described = opened.state_metadata(metadata)
@@ -196,12 +216,40 @@ def write_round(
     with _open(inputs, progress) as opened, _create(opened, replace=force) as outputs:
         reduce_updates(opened.work, outputs.model, outputs.state, progress)
         check_sources(opened.clients)
+        step = _encoded(opened, outputs)
         measured = diagnostics and opened.clients
         figures = diagnose(opened.base, opened.clients, outputs.model, progress) if measured else []
         outputs.finish(opened)
-        manifest = opened.manifest(figures, outputs, time.perf_counter() - started)
-        _commit(opened, outputs, manifest, signing, force=force)
+        with _with_delta(opened, outputs, step) as files:
+            manifest = opened.manifest(figures, files, time.perf_counter() - started)
+            _commit(opened, files, manifest, signing, force=force)
     return manifest
+
+
+def _encoded(opened: OpenRound, outputs: RoundFiles) -> EncodedStep | None:
+    """Encode the step to the model, if the plan says so; the model becomes the decoded one."""
+    base, downlink = opened.base, opened.downlink
+    if downlink is None:
+        return None
+    before, _ = read_slot(base.run, base.round.number, RESIDUAL) if downlink.feedback else ({}, "")
+    step = encode_step(downlink, base, outputs.model, before)
+    for name, values in step.residual.items():
+        assert outputs.state is not None
+        outputs.state.write(values, outputs.state.layout[name].start)
+    return step
+
+
+@contextmanager
+def _with_delta(
+    opened: OpenRound, outputs: RoundFiles, step: EncodedStep | None
+) -> Iterator[RoundFiles]:
+    """Add the delta of the finished model."""
+    if step is None:
+        yield outputs
+        return
+    metadata = delta_metadata(opened.metadata(Update.digest), step.codec, outputs.model.sha256)
+    with prepare(opened.inputs.round.delta, step.tensors, metadata) as delta:
+        yield replace(outputs, delta=delta)
 
 
 def _commit(
@@ -221,14 +269,16 @@ def _commit(
         manifest.write(round_.manifest)
         if signing is not None:
             sign_global(run, round_, manifest.global_model, manifest.server_state, signing)
-        if outputs.state is not None:
-            outputs.state.publish()
-        else:
-            with storage_errors("remove", round_.server_state):
-                round_.server_state.unlink(missing_ok=True)
+        for path, file in ((round_.delta, outputs.delta), (round_.server_state, outputs.state)):
+            if file is not None:
+                file.publish()
+                continue
+            with storage_errors("remove", path):
+                path.unlink(missing_ok=True)
 
     outputs.model.flush()  # so that publishing is quick
     with locked(round_.path):  # else two writers could mix their files
         replaces = check_free(opened.inputs, manifest.global_model, force=force)
-        companions = (round_.server_state, round_.global_signature, round_.manifest)
+        beside = (round_.delta, round_.server_state)
+        companions = (*beside, round_.global_signature, round_.manifest)
         outputs.model.commit(companions, write, replaces=replaces)

@@ -1,14 +1,15 @@
 """Check whether a round already has a global model, and whether the same inputs made it."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from fedcli.errors import ConflictError, FedcliError, LostError, OvertakenError
 from fedcli.formats.checkpoint import digest
 from fedcli.formats.manifest import Absence, Manifest
 from fedcli.formats.update_tensors import UpdateTensors
-from fedcli.plan.aggregate import LIMITS, PARTS
+from fedcli.plan.aggregate import DOWNLINK, LIMITS, PARTS
 from fedcli.plan.comparison import OtherOption, other_options
 from fedcli.run import Run
 from fedcli.run.info import client_order
@@ -21,7 +22,7 @@ from fedcli.strategies import Rule
 
 @dataclass(frozen=True)
 class Inputs:
-    """The inputs of a round's global model; ``limits`` are as in ``AggregatePlan``."""
+    """The inputs of a round's global model; ``limits`` and ``downlink`` as in ``AggregatePlan``."""
 
     run: Run
     round: Round
@@ -29,6 +30,7 @@ class Inputs:
     taking_part: Participation
     partials: Mapping[str, Path]
     limits: Mapping[str, float]
+    downlink: Mapping[str, Any] = field(default_factory=dict)
 
     def prepared_rule(self) -> Rule:
         """Return the rule with the options that follow from the number of updates.
@@ -90,7 +92,7 @@ def check_options(inputs: Inputs) -> Manifest:
     manifest = _read_intact(run, round_)
     if manifest.base != digest(run.round(round_.number - 1).global_model):
         raise _conflict(round_, "was made from another base model")
-    if others := other_rule(manifest, inputs.rule, inputs.limits):
+    if others := other_rule(manifest, inputs.rule, inputs.limits, inputs.downlink):
         raise _conflict(round_, f"was made with {'; '.join(map(str, others))}")
     if manifest.server_state is not None and not _is(round_.server_state, manifest.server_state):
         raise LostError(
@@ -115,12 +117,15 @@ def _read_intact(run: Run, round_: Round) -> Manifest:
     return manifest
 
 
-def other_rule(manifest: Manifest, rule: Rule, limits: Mapping[str, float]) -> list[OtherOption]:
-    """Return the options of the rule, and the limits, in which a round was made otherwise.
+def other_rule(
+    manifest: Manifest, rule: Rule, limits: Mapping[str, float], downlink: Mapping[str, Any]
+) -> list[OtherOption]:
+    """Return the options of rule, limits and encoding in which a round was made otherwise.
 
     Raises ``NotReadyError`` for a rule that needs more updates than the round had.
     """
     others = other_options(manifest.limits, limits, LIMITS)
+    others += other_options(manifest.downlink, downlink, DOWNLINK)
     others += other_options(vars(manifest), vars(rule), PARTS)
     if others:
         return others

@@ -8,6 +8,7 @@ before it.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -192,18 +193,20 @@ def _check_tensors(state: Checkpoint, round_: Round) -> None:
             )
 
 
-def state_layout(rule: Rule, base: Base) -> Layout:
-    """Return the layout of the state that a round ends with."""
+Kinds = Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]  # dtype and shape by tensor name
+
+
+def state_layout(rule: Rule, base: Base, more: Kinds) -> Layout:
+    """Return the layout of the state that a round ends with; ``more`` are further tensors."""
     names = {slot: base.parameters() for slot in rule.slots()}
     if CONTROL in names:
         names[CONTROL] = base.controls()
-    return layout_of(
-        {
-            _prefix(slot) + name: (slot_dtype(base.layout[name].dtype), base.layout[name].shape)
-            for slot in names
-            for name in names[slot]
-        }
-    )
+    kinds = {
+        _prefix(slot) + name: (slot_dtype(base.layout[name].dtype), base.layout[name].shape)
+        for slot in names
+        for name in names[slot]
+    }
+    return layout_of({**kinds, **more})
 
 
 def state_metadata(

@@ -53,7 +53,10 @@ class ServerSlot:
 
 @dataclass(frozen=True)
 class Session:
-    """Everything that is the same for all clients of one call."""
+    """Everything that is the same for all clients of one call.
+
+    ``drawn`` says that the starting model of the run was drawn here, and is the run's.
+    """
 
     run: Run
     round: Round
@@ -70,6 +73,7 @@ class Session:
     tensors: Tensors
     states: StateStore
     progress: Progress
+    drawn: bool = False
 
     @property
     def lr(self) -> float:

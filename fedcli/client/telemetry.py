@@ -32,6 +32,7 @@ def telemetry(
         peak_memory_bytes=peak_memory(session.device),
         device_memory_bytes=device_memory(session.device),
         micro_batch=trained.micro_batch,
+        drawn=session.drawn,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions=versions(),
         epochs=_figures(trained.epochs),

@@ -17,6 +17,7 @@ from fedcli.client.existing_update import (
     why_unfinished,
 )
 from fedcli.client.local_training import Assignment, Trained, train_locally
+from fedcli.client.rebuild import is_drawn, rebuild_models
 from fedcli.client.resume import Resume, TrainingCheckpoint, seconds_before
 from fedcli.client.session import (
     Session,
@@ -99,6 +100,7 @@ def train_client(
     if data is not None and len(ids) != 1:
         raise UsageError(f"--data: belongs to one client, found {len(ids)} in --id")
     signing = member_key(run, ids, key)
+    rebuild_models(run, own_model, progress)
     round_ = round_to_train(run, round_number, ids)
     session = open_session(
         run,
@@ -112,6 +114,7 @@ def train_client(
         progress=progress,
     )
     check_state_is_own(session)
+    session = replace(session, drawn=_drew_start(run, ids, own_model))
     results = tuple(_train_one(session, client, data, reading) for client in ids)
     training = encode(session.training)
     if session.plan.initial_loss:
@@ -126,6 +129,18 @@ def train_client(
         may_send=tuple(path for client in away if (path := round_.telemetry(client)).exists()),
         awaits=files_of_round(run, round_) if away else (),
     )
+
+
+def _drew_start(run: Run, ids: Sequence[str], own_model: str | None) -> bool:
+    """Return whether clients that have trained nothing yet can draw the starting model here.
+
+    It is only needed in a run with deltas, whose clients receive no whole model.
+    """
+    before = run.round(0)
+    if not (before.delta.exists() and before.global_model.exists()):
+        return False
+    seen = {client for round_ in run.rounds() for client in round_.delivered()}
+    return not seen.issuperset(ids) and is_drawn(run, own_model)
 
 
 def _train_one(session: Session, client: str, data: str | None, reading: Given) -> ClientResult:

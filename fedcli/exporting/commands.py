@@ -182,8 +182,9 @@ def _rule(plan: Plan, history: RoundHistory) -> dict[str, Any]:
     except UsageError:  # a user's own function, which must not be run here
         return {**typed, "reduce": manifest.reduce}
     typed |= {k: v for k, v in manifest.options.items() if k in options and options[k] != v}
-    limits = plan.aggregate.limits
-    return typed | {k: v for k, v in manifest.limits.items() if limits.get(k) != v}
+    planned = {**plan.aggregate.limits, **plan.aggregate.downlink}
+    used = {**manifest.limits, **manifest.downlink}
+    return typed | {k: v for k, v in used.items() if planned.get(k) != v}
 
 
 def _remarks(stretch: Sequence[RoundHistory]) -> list[str]:

@@ -133,9 +133,11 @@ class Decoder:
         roles: Mapping[str, Role],
         base: TensorFile,
         seed: tuple[int, int],
+        also: tuple[str, ...] = (),
     ) -> None:
         """``layout`` and ``roles`` are those of the update decoded; ``seed`` is run seed and round.
 
+        ``also`` names tensors of the file that the caller reads.
         Raises ``ValueError`` for a file whose tensors are not those of such an update.
         """
         self._layout, self._roles, self._base = layout, roles, base
@@ -152,7 +154,7 @@ class Decoder:
             for names in (*parts.groups.values(), parts.buffers, parts.counters)
             for name, first in zip(names, _firsts(layout, names), strict=True)
         }
-        self._check_all_known(file)
+        self._check_all_known(file, also)
 
     @property
     def in_order(self) -> bool:
@@ -168,11 +170,11 @@ class Decoder:
         check_tensor(file, name, dtypes, (size,))
         return file.stored(name)
 
-    def _check_all_known(self, file: TensorFile) -> None:
+    def _check_all_known(self, file: TensorFile, also: tuple[str, ...]) -> None:
         known = {
             f"{prefix}/{end}" for prefix in self._vectors for end in ("table", "scales", "data")
         }
-        if other := sorted(file.layout.keys() - known - {BUFFERS, COUNTERS}):
+        if other := sorted(file.layout.keys() - known - {BUFFERS, COUNTERS, *also}):
             raise ValueError(f"has a tensor {other[0]!r} that its encoding does not have")
 
     def fill(self, buffer: memoryview, offset: int) -> None:

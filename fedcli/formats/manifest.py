@@ -80,6 +80,7 @@ class Manifest(FileRecord):
     """What a global model was made from. The digests are SHA-256s, hex.
 
     ``options`` are the rule's options as used, ``limits`` the bounds on every update.
+    ``downlink`` is how the model's step was encoded, ``delta`` the digest of the file with it.
     ``server_state`` is the digest of the state kept for the next round. ``sampled`` is None if all
     clients were to take part. ``accepted`` is in the order of summation. ``unlisted`` is how many
     more updates and clients are missing, late or rejected than are listed. ``bounded`` lists what
@@ -110,3 +111,5 @@ class Manifest(FileRecord):
     remarks: tuple[str, ...] = field(default=(), metadata={"sparse": True})
     versions: dict[str, str] = field(default_factory=dict, metadata={"sparse": True})
     processor: str | None = field(default=None, metadata={"sparse": True})
+    downlink: dict[str, Any] = field(default_factory=dict, metadata={"sparse": True})
+    delta: str | None = field(default=None, metadata={"sparse": True})

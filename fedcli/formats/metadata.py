@@ -20,6 +20,7 @@ class Kind(StrEnum):
     CLIENT_STATE = "client-state"
     SERVER_STATE = "server-state"
     SHARD = "shard"
+    DELTA = "delta"
     TRAINING = "training"
 
 
@@ -45,7 +46,8 @@ class Metadata(Sparse):
     under all of its names, an update only once. ``updates`` are the SHA-256s of the updates that a
     model was made from, ``late`` the rounds of those that were trained for an earlier round.
     ``encoding`` describes the codec of an encoded update, whose ``roles`` are only those of control
-    variates: the others are those of its base model. Server
+    variates: the others are those of its base model. ``result`` is the SHA-256 of the model that a
+    delta leads to. Server
     states have ``server`` in place of ``training``, and training checkpoints have ``interrupted``;
     all three use the key ``training`` in the file.
     """
@@ -68,6 +70,7 @@ class Metadata(Sparse):
     weighting: str | None = None
     steps: Count | None = None
     encoding: Mapping[str, Any] | None = None
+    result: str | None = None
     format: int = FORMAT
 
     def as_json(self) -> dict[str, Any]:

@@ -23,7 +23,8 @@ class Telemetry(Sparse, FileRecord):
     ``peak_memory_bytes`` is GPU memory, or that of the process on a CPU. ``micro_batch`` is the
     final number of examples per forward pass; None if that is the whole batch and no other was
     asked for. ``skipped`` is the number of files that could not be decoded and were left out.
-    ``processor`` is the model of the device, ``versions`` are those of the programs.
+    ``drawn`` says that the client drew the starting model from the run's seed, and got the same
+    values. ``processor`` is the model of the device, ``versions`` are those of the programs.
     """
 
     sha256: str
@@ -42,6 +43,7 @@ class Telemetry(Sparse, FileRecord):
     micro_batch: Count | None = None
     skipped: Count | None = None
     created: str | None = None
+    drawn: bool = False
     versions: dict[str, str] = field(default_factory=dict, metadata={"sparse": True})
     epochs: tuple[EpochFigures, ...] = ()
     personal_epochs: tuple[EpochFigures, ...] = ()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fedcli.codecs import parse_codec
 from fedcli.errors import UsageError
 from fedcli.options import Given, check, declared, option
 from fedcli.plan.sections import over_file, updated
@@ -10,11 +11,13 @@ from fedcli.plan.sections import over_file, updated
 PARTS = ("reduce", "server_optimizer", "weighting")
 SAMPLING = ("clients_per_round", "fraction")
 LIMITS = ("max_norm", "max_examples")
-_OF_EVERY_RULE = (*SAMPLING, *LIMITS)
+DOWNLINK = ("encode_global", "feedback_global")
+_OF_EVERY_RULE = (*SAMPLING, *LIMITS, *DOWNLINK)
 
 _SERVER = "Server optimizer"
 _SAMPLING = "Sampling of clients"
 _LIMITS = "Limits of updates"
+_DOWNLINK = "Encoding of the global model"
 _OF_STRATEGY = "that of the strategy"
 
 
@@ -139,12 +142,46 @@ class AggregatePlan:
         at_least=1,
         unset="`1e9`",
     )
+    encode_global: str | None = option(
+        None,
+        "Encode the step to the next global model, which clients then rebuild: `float16`, `int8`,"
+        " `round=F`, `topk=F`, `randk=F` or `sign`.",
+        "SPEC",
+        _DOWNLINK,
+        unset="`float32`: the model as it is",
+    )
+    feedback_global: float | None = option(
+        None,
+        "Share of what the encoding loses that is added to the next step.",
+        "LAMBDA",
+        _DOWNLINK,
+        at_least=0,
+        at_most=1,
+        what="share",
+        unset="`0`",
+    )
 
     def __post_init__(self) -> None:
-        """Raise ``UsageError`` for numbers out of range."""
+        """Normalise the encoding. Raise ``UsageError`` for values that cannot be used."""
         check(self)
+        self._settle_downlink()
         if self.clients_per_round is not None and self.fraction is not None:
             raise UsageError("--clients-per-round and --fraction: give one of them")
+
+    def _settle_downlink(self) -> None:
+        """Leave out what has no effect, so that equal plans are written alike."""
+        codec = None
+        if self.encode_global is not None:
+            codec = parse_codec(self.encode_global, "--encode-global")
+        if codec is None and self.feedback_global:
+            raise UsageError("--feedback-global: belongs to --encode-global")
+        object.__setattr__(self, "encode_global", None if codec is None else str(codec))
+        object.__setattr__(self, "feedback_global", self.feedback_global or None)
+
+    @property
+    def downlink(self) -> dict[str, Any]:
+        """How the step to the next global model is encoded; empty if it is not."""
+        return {name: getattr(self, name) for name in DOWNLINK if getattr(self, name) is not None}
 
     @property
     def parts(self) -> dict[str, str]:

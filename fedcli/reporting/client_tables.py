@@ -19,7 +19,7 @@ def clients_table(run: RunReport, *, bars: bool = True) -> Table:
     """
     clients = run.clients
     if run.centralised:
-        clients = tuple(replace(client, bytes_up=0) for client in clients)
+        clients = tuple(replace(client, bytes_up=0, bytes_down=0) for client in clients)
     rows = ((printable(client.client), client) for client in clients)
     columns = [column for column in CLIENTS if bars or column.kind != CellKind.BARS]
     return tabulate("Clients", _CLIENT, columns, rows)

@@ -101,4 +101,5 @@ def _trained(client: str, entries: Entries, counts: tuple[int, ...] | None) -> C
         device=", ".join(devices) or None,
         weight=last.weight if last else None,
         bytes_up=total(entry.bytes for entry in own),
+        bytes_down=total(entry.bytes_down for entry in own),
     )

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from fedcli.formats.evaluation import Evaluation, Score
@@ -14,6 +13,7 @@ from fedcli.reporting.clients import client_reports, total
 from fedcli.reporting.model import ClientRound, Note, RoundReport, RunReport
 from fedcli.reporting.notes import notes_on
 from fedcli.reporting.optional_files import OptionalFiles
+from fedcli.reporting.received import Received, size_of
 from fedcli.reporting.recipe import Machines, recipe_of
 from fedcli.reporting.rules import rule_label
 from fedcli.reporting.scored_rounds import current_scores
@@ -66,7 +66,7 @@ def _rounds(
     run: Run, files: OptionalFiles, machines: Machines
 ) -> tuple[tuple[RoundReport, ...], list[Note]]:
     last = max((round_.number for round_ in run.complete_rounds()), default=-1)
-    reports, notes = [], []
+    reports, notes, received = [], [], Received(run)
     for round_ in run.rounds():
         manifest = _manifest(round_, files)
         clients, without = _clients(run, round_, manifest, files, machines)
@@ -83,7 +83,7 @@ def _rounds(
             evaluation_seconds=total(score.seconds for score in scores),
             **_shared(RoundReport, manifest),
         )
-        reports.append(_with_bytes(run, round_, _with_times(report)))
+        reports.append(_with_bytes(run, round_, _with_times(report), received))
         notes += [*without, *outdated]
     return _accumulated(reports), notes
 
@@ -119,26 +119,14 @@ def _with_times(report: RoundReport) -> RoundReport:
     )
 
 
-def _with_bytes(run: Run, round_: Round, report: RoundReport) -> RoundReport:
+def _with_bytes(run: Run, round_: Round, report: RoundReport, received: Received) -> RoundReport:
     if _is_centralised(run) or round_.number == 0:
         return replace(report, bytes_up=0, bytes_down=0)
-    base = _base_size(run, round_)
-    sizes = [*(c.bytes for c in report.clients), *(p.bytes for p in report.partials)]
-    down = None if base is None else base * len(sizes)
-    return replace(report, bytes_up=total(sizes), bytes_down=down)
-
-
-def _base_size(run: Run, round_: Round) -> int | None:
-    """Return the size of a round's base model, or of the model made from it if that is gone."""
-    size = _size(run.round(round_.number - 1).global_model)
-    return _size(round_.global_model) if size is None else size
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
+    clients = tuple(replace(c, bytes_down=received.size(c)) for c in report.clients)
+    up = [*(c.bytes for c in clients), *(p.bytes for p in report.partials)]
+    whole = [received.whole(round_.number - 1)] * len(report.partials)
+    down = [*(c.bytes_down for c in clients), *whole]
+    return replace(report, clients=clients, bytes_up=total(up), bytes_down=total(down))
 
 
 def _accumulated(rounds: Iterable[RoundReport]) -> tuple[RoundReport, ...]:
@@ -193,7 +181,7 @@ def _client(
         "num_examples": None,
         "weight": None,
         **_shared(ClientRound, telemetry),
-        "bytes": None if entry else _size(round_.update(client)),
+        "bytes": None if entry else size_of(round_.update(client)),
         **_shared(ClientRound, entry),
     }
     return ClientRound(**{**values, "client": client, "update_round": round_.number})

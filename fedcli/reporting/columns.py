@@ -423,7 +423,8 @@ CLIENTS = (
         legend="pers.: the client's personal model on its own examples",
     ),
     _Client("weight", "weight", three_decimals),
-    _Client("up (MB)", "bytes_up", megabytes, legend="up: all rounds added up"),
+    _Client("up (MB)", "bytes_up", megabytes),
+    _Client("down (MB)", "bytes_down", megabytes, legend="up, down: all rounds added up"),
     _Client("time (s)", "seconds", duration, legend="time: all rounds added up"),
     _Client("device", "device", printable, kind=CellKind.TEXT),
 )

@@ -68,7 +68,9 @@ class ClientRound:
 
     ``norm``, ``cosine``, ``distance``, ``kept``, ``steps`` and ``departures`` are as in
     ``Contribution``. ``update_round`` is
-    the round that the update was trained for, an earlier one if it came late.
+    the round that the update was trained for, an earlier one if it came late. ``bytes`` is the size
+    of the update, ``bytes_down`` what the client received to train it, and ``drawn`` says that it
+    drew the starting model itself.
     """
 
     client: str
@@ -82,6 +84,8 @@ class ClientRound:
     kept: bool = True
     steps: int | None = None
     departures: dict[str, Any] = field(default_factory=dict)
+    bytes_down: int | None = None
+    drawn: bool = False
     seconds: float | None = None
     images_per_second: float | None = None
     device: str | None = None
@@ -104,10 +108,9 @@ class RoundReport:
     """One round. ``complete`` says whether it ended with a global model.
 
     ``rule`` says in words how the updates were combined. ``sampled`` is None if every client was
-    expected. ``bytes_up`` is the sum of the sizes of the accepted updates and partial
-    means, ``bytes_down`` the size of the round's base model times their number, ``bytes_total``
-    both, summed over this and all earlier rounds: what passes the server. In a centralised run
-    all three are 0.
+    expected. ``bytes_up`` is the sum of the sizes of the accepted updates and partial means,
+    ``bytes_down`` what their clients received to train them, ``bytes_total`` both, summed over this
+    and all earlier rounds: what passes the server. In a centralised run all three are 0.
     """
 
     number: int
@@ -177,6 +180,7 @@ class ClientReport:
     device: str | None
     weight: float | None
     bytes_up: int | None
+    bytes_down: int | None
     sampled: int | None = None
     missing: int = 0
     late: int = 0

@@ -8,7 +8,7 @@ from typing import Any
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.partition import PartitionFile
 from fedcli.formats.telemetry import Telemetry
-from fedcli.plan.aggregate import LIMITS, SAMPLING
+from fedcli.plan.aggregate import DOWNLINK, LIMITS, SAMPLING
 from fedcli.reporting.command_lines import command_lines
 from fedcli.reporting.model import ClientRound, Recipe, RoundReport
 from fedcli.reporting.training import shared_departures, value_named
@@ -135,7 +135,7 @@ def _partition(info: RunInfo, partition: PartitionFile | None) -> dict[str, Any]
 def _aggregation(info: RunInfo, trained: Sequence[RoundReport]) -> dict[str, Any]:
     """Return the rule of the latest round, and where earlier rounds had another."""
     plan = info.plan.aggregate
-    chosen = {key: getattr(plan, key) for key in (*SAMPLING, *LIMITS)}
+    chosen = {key: getattr(plan, key) for key in (*SAMPLING, *LIMITS, *DOWNLINK)}
     ruled = [round_ for round_ in trained if round_.strategy]
     if not ruled:
         return {**asdict(plan), **chosen}

@@ -22,11 +22,19 @@ def files_of_round(
     ``server_optimizer`` is that of the round; None if it is yet to be aggregated by the plan.
     """
     signature = (round_.global_signature,) if run.info.coordinator is not None else ()
+    model = model_to_send(run, round_)
     if round_.number == 0:
-        return (run.root / "run.json", *signature, round_.global_model)
+        return (run.root / "run.json", *signature, model)
     reads = _clients_read_state(run, server_optimizer)
     state = (round_.server_state, round_.manifest) if reads else ()
-    return (*signature, *state, round_.global_model)
+    return (*signature, *state, model)
+
+
+def model_to_send(run: Run, round_: Round) -> Path:
+    """Return the file from which a client gets a round's model: its delta, if there is one."""
+    planned = bool(run.info.plan.aggregate.downlink) and round_.number > 0
+    missing = not round_.global_model.exists()
+    return round_.delta if round_.delta.exists() or (planned and missing) else round_.global_model
 
 
 def _clients_read_state(run: Run, server_optimizer: str | None) -> bool:

@@ -40,6 +40,11 @@ class Round:
         return self.path / "global.safetensors"
 
     @property
+    def delta(self) -> Path:
+        """The encoded step to the global model, if the plan has one."""
+        return self.path / "global.delta.safetensors"
+
+    @property
     def manifest(self) -> Path:
         """The record of what went into the global model, and what did not."""
         return self.path / "aggregate.json"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from fedcli.errors import BadInputError, ConflictError, OvertakenError, StorageError, UsageError
 from fedcli.formats import checkpoint
-from fedcli.formats.metadata import Kind, Metadata, Role
 from fedcli.options import check, check_seed, option, option_of
 from fedcli.plan import Plan
 from fedcli.run import Run
@@ -262,10 +261,11 @@ def inputs_of(info: RunInfo) -> dict[str, Any]:
 
 def write_round_zero(run: Run, model: "InitialModel", key: SigningKey | None = None) -> None:
     """Write the starting model; sign it if the coordinator's key is given."""
-    roles = {name: role for name, role in model.roles.items() if role != Role.PARAMETER}
-    metadata = Metadata(
-        Kind.GLOBAL, run.id, round=0, roles=roles, tied=model.tied or None, seed=run.info.seed
-    )
+    from fedcli.client.rebuild import can_be_drawn, start_metadata, write_start_delta
+
+    metadata = start_metadata(run, model)
     with checkpoint.prepare(run.round(0).global_model, model.tensors, metadata) as written:
         if key is not None:
             sign_global(run, run.round(0), written.sha256, None, key)
+        if run.info.plan.aggregate.downlink and can_be_drawn(run.info):
+            write_start_delta(run, metadata, written.sha256)

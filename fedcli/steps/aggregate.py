@@ -186,8 +186,8 @@ def _gather(request: Request, quorum: Quorum, wait: float, progress: Progress) -
     for fault in disagreements(invitation.run, *_window(invitation)):
         progress.say(fault)
     seen = wait_for(lambda: participation(invitation), quorum.met, wait, progress)
-    limits = invitation.plan.limits
-    return Inputs(invitation.run, invitation.round, rule, seen, request.partials, limits)
+    limits, downlink = invitation.plan.limits, invitation.plan.downlink
+    return Inputs(invitation.run, invitation.round, rule, seen, request.partials, limits, downlink)
 
 
 def _window(invitation: Invitation) -> tuple[int, int]:

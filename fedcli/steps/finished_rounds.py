@@ -50,7 +50,7 @@ def _other_aggregation(
     run: Run, manifest: Manifest, rule: Rule, options: StepOptions
 ) -> list[OtherOption]:
     plan = run.info.plan.aggregate.with_options(options.aggregation)
-    if others := other_rule(manifest, rule, plan.limits):
+    if others := other_rule(manifest, rule, plan.limits, plan.downlink):
         return others
     excluded = run.choose_clients(options.exclude, "--exclude") if options.exclude else []
     drawn = sampled_clients(run.info, manifest.round, plan)

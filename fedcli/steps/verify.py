@@ -12,6 +12,7 @@ from fedcli.run.round import Round
 from fedcli.verification.clients import check_client, clients_of
 from fedcli.verification.copies import holds_several
 from fedcli.verification.data import check_data
+from fedcli.verification.deltas import check_delta
 from fedcli.verification.findings import FileCount, Finding, Problem, Section
 from fedcli.verification.others import check_partials, files_in, report_foreign
 from fedcli.verification.replay_sandbox import UserCode
@@ -138,6 +139,7 @@ def _report_gaps(survey: Survey, rounds: Sequence[Round], complete: Sequence[Rou
 def _check_round(survey: Survey, round_: Round, *, complete: bool) -> None:
     if complete:
         check_model(survey, round_)
+        check_delta(survey, round_)
     clients = clients_of(survey, round_)
     for client in clients:
         check_client(survey, round_, client)
@@ -160,6 +162,10 @@ def _report_unfinished(survey: Survey, round_: Round) -> None:
         if path.exists():
             survey.count(section, path)
             survey.add(Problem.NOTE, path, "is left from an interrupted aggregation")
+    if round_.delta.exists():
+        survey.count(Section.DELTAS, round_.delta)
+        message = "its model is not rebuilt yet; train-client does it"
+        survey.add(Problem.NOTE, round_.delta, message)
 
 
 def _result(

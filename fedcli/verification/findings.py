@@ -32,6 +32,7 @@ class Section(StrEnum):
     RUN = "run.json"
     DATA = "data"
     MODELS = "global models"
+    DELTAS = "deltas"
     MANIFESTS = "manifests"
     SERVER_STATES = "server states"
     UPDATES = "updates"

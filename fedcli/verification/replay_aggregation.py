@@ -51,6 +51,8 @@ def replay_aggregation(run: Run, round_: Round, manifest: Manifest, own: UserCod
         _compare_weights(round_, manifest, again)
         made = copy.round(round_.number)
         compare(round_.global_model, made.global_model, Kind.GLOBAL)
+        if manifest.delta is not None and round_.delta.exists():
+            compare(round_.delta, made.delta, Kind.DELTA)
         if manifest.server_state is not None and round_.server_state.exists():
             compare(round_.server_state, made.server_state, Kind.SERVER_STATE)
 
@@ -60,7 +62,7 @@ def _write(copy: Run, round_: Round, manifest: Manifest, partials: dict[str, Pat
     seen = Participation(accepted, (), (), (), manifest.sampled)
     typed = {"reduce"} if ":" in manifest.reduce else set()  # by the person who replays
     rule = resolve(copy.info.plan.aggregate, typed)
-    inputs = Inputs(copy, round_, rule, seen, partials, manifest.limits)
+    inputs = Inputs(copy, round_, rule, seen, partials, manifest.limits, manifest.downlink)
     inputs = replace(inputs, rule=inputs.prepared_rule())
     return write_round(inputs, diagnostics=False, progress=Silence())
 

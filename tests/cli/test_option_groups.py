@@ -167,6 +167,7 @@ RULES = [
     AggregatePlan("rfa", smoothing=0.5, max_norm=2.5, max_examples=7),
     AggregatePlan("qfedavg", q=2.0),
     AggregatePlan("fedbuff", buffer=5, max_staleness=6),
+    AggregatePlan(encode_global="round=0.125", feedback_global=0.5),
 ]
 
 

@@ -37,6 +37,12 @@ SIGNED_TRAIN = (
 )
 PARTITION = ("partition", *CUT)
 TRAIN = ("train-client", *ALL)
+BOTH_WAYS = (
+    *("--encode", "round=0.1", "--feedback", "1"),
+    *("--encode-global", "round=0.1", "--feedback-global", "1"),
+)
+PARTITION_ENCODED = (*PARTITION, *BOTH_WAYS)
+ENCODED_ROUND = (TRAIN, ("aggregate",))
 STEPS = {
     "partition": Step(PARTITION, calls=40),
     "partition --force": Step(("partition", *CUT, "--seed", "1", "--force"), (PARTITION, TRAIN)),
@@ -57,6 +63,12 @@ STEPS = {
     "aggregate --force": Step(
         ("aggregate", "--round", "1", "--strategy", "fedadam", "--server-lr", "0.5", "--force"),
         (PARTITION, TRAIN, ("aggregate", "--strategy", "fedadam")),
+    ),
+    "aggregate, encoded": Step(
+        ("aggregate", "--round", "2"), (PARTITION_ENCODED, *ENCODED_ROUND, TRAIN)
+    ),
+    "train-client, encoded": Step(
+        ("train-client", "--id", "1", "--threads", "1"), (PARTITION_ENCODED, *ENCODED_ROUND)
     ),
     "aggregate --partial": Step(
         ("aggregate", "--partial", "0", "1", "-o", "edge.safetensors"), (PARTITION, TRAIN)

@@ -1,0 +1,43 @@
+"""What clients received: the sizes of the files from which they got the models they trained."""
+
+from pathlib import Path
+
+from fedcli.reporting.model import ClientRound
+from fedcli.run import Run
+
+
+class Received:
+    """Counts, round by round, what each client needed beside what it had already.
+
+    A client that has the model of an earlier round needs the deltas since then; one that drew the
+    starting model itself has that. All others need the whole model.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._held: dict[str, int] = {}  # the latest model of each client
+
+    def size(self, client: ClientRound) -> int | None:
+        """Return the bytes that a client received to train an update; None if unknown."""
+        number = client.update_round - 1
+        held = self._held.get(client.client)
+        self._held[client.client] = number
+        if held is None and not client.drawn:
+            return self.whole(number)
+        first = 0 if held is None else held + 1
+        sizes = [size_of(self._run.round(n).delta) for n in range(first, number + 1)]
+        known = [size for size in sizes if size is not None]
+        return sum(known) if len(known) == len(sizes) else self.whole(number)
+
+    def whole(self, number: int) -> int | None:
+        """Return the size of a round's model, or of the one made from it if that is gone."""
+        size = size_of(self._run.round(number).global_model)
+        return size_of(self._run.round(number + 1).global_model) if size is None else size
+
+
+def size_of(path: Path) -> int | None:
+    """Return the size of a file in bytes; None if it is not here."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None

@@ -201,10 +201,10 @@ class Decoder:
             at, steps = self._vectors[PARAMETERS].sent(first, count)
             sent.append((at + place if place else at, steps))
         if len(region.buffers):
-            sent.append((region.buffers, self._buffers[region.numbers].astype(np.float32)))
-        at, steps = sent[0] if len(sent) == 1 else map(np.concatenate, zip(*sent, strict=True))
-        before = region.base[at]
-        with np.errstate(over="ignore"):
+            sent.append((region.buffers, self._buffers[region.numbers]))
+        with np.errstate(over="ignore", invalid="ignore"):
+            at, steps = sent[0] if len(sent) == 1 else map(np.concatenate, zip(*sent, strict=True))
+            before = region.base[at]
             return Moved(at, np.subtract(before + steps, before, dtype=np.float64), region.base)
 
     def _region(self, offset: int, size: int) -> "_Region":
@@ -258,7 +258,7 @@ class Decoder:
         if role == Role.PARAMETER:
             self._vectors[PARAMETERS].write(into, base, at)
         else:
-            write_step(into, base, self._buffers[at : at + piece.count].astype(np.float32))
+            write_step(into, base, self._buffers[at : at + piece.count])
 
 
 def _firsts(layout: Layout, names: tuple[str, ...]) -> list[int]:

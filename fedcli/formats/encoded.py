@@ -106,7 +106,7 @@ def add_step(base: Array, steps: Steps) -> Array:
 
 def write_step(into: Array, base: Array | None, steps: Steps) -> None:
     """Fill ``into`` with fl(x + c) in its dtype, the dtype of the base; with c without a base."""
-    with np.errstate(over="ignore"):  # whoever uses it refuses what is not finite
+    with np.errstate(over="ignore", invalid="ignore"):  # whoever uses it refuses what is not finite
         if base is None:
             into[...] = from_float(steps.astype(np.float64), into.dtype)
         elif into.dtype == np.float32:

@@ -37,8 +37,9 @@ _MOST_LEVEL_BYTES = 8 * CHUNK  # of a chunk, so that a reader needs little memor
 class Round(SparseCodec):
     """Send the ``share`` of the coordinates with the largest steps, as integer levels.
 
-    τ is the smallest magnitude sent and Δ = 2τ; a level is max(1, rint(|p| / Δ)). Levels 1 to 3
-    decode to the mean magnitude of their steps, higher ones to multiples of Δ.
+    Fewer are sent where fewer are not 0. τ is the smallest magnitude sent and Δ = 2τ; a level is
+    max(1, rint(|p| / Δ)). Levels 1 to 3 decode to the mean magnitude of their steps, higher ones to
+    multiples of Δ.
     """
 
     share: float
@@ -50,12 +51,10 @@ class Round(SparseCodec):
         """See ``Codec``."""
         check_finite(steps)
         positions = largest(steps, vector.share(self.share))
+        positions = positions[steps[positions] != 0]
         sent = steps[positions]
-        least = np.abs(sent).min()
-        if least == 0:
-            positions, sent = positions[:0], sent[:0]
         with np.errstate(over="ignore"):  # refused below
-            step = np.float32(2) * least
+            step = np.float32(2) * np.abs(sent).min(initial=np.float32(np.inf))
         levels, scales = _levels(np.abs(sent), step)
         rows, pieces = [], []
         for index, part in enumerate(split(positions, vector)):

@@ -72,6 +72,7 @@ CASES = {
     "equal": np.full(500, 0.25, np.float32),
     "minus zero": np.full(500, -0.0, np.float32),
     "denormal": (np.arange(500) % 7 - 3).astype(np.float32) * np.float32(1e-45),
+    "mostly zero": np.where(np.arange(500) % 9 == 4, np.linspace(-1, 3, 500), 0).astype(np.float32),
     "huge": np.where(np.arange(500) == 7, 6e4, 2).astype(np.float32),
     "one": np.eye(1, 500, 200, dtype=np.float32)[0],
     "one value": np.array([-3.5], np.float32),
@@ -111,6 +112,15 @@ def test_a_level_that_is_too_high_is_refused_and_so_is_a_float_that_overflows():
     for spec in ("float16", "topk=0.1,float16"):
         with pytest.raises(ValueError, match="does not fit float16"):
             codec(spec).encode(p, Vector((1000,), 1))
+
+
+def test_fewer_steps_than_a_share_of_them_are_all_sent():
+    """As with adapters, half of which do not move at first: none of the others may be lost."""
+    p = CASES["mostly zero"]
+    assert 0 < np.count_nonzero(p) < 250
+    vector = Vector((500,), 1)
+    found = decode_all(codec("round=0.5"), codec("round=0.5").encode(p, vector), vector)
+    assert (np.sign(found) == np.sign(p)).all()
 
 
 def test_encoding_what_was_decoded_changes_nothing():

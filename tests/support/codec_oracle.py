@@ -56,11 +56,10 @@ def _largest(p: Any, share: Fraction) -> list[int]:
 
 def _levels(p: Any, share: Fraction) -> tuple[np.float32, dict[int, int]]:
     """Δ, and the level max(1, rint(|p| / Δ)) of every position that is sent."""
-    kept = _largest(p, share)
-    least = np.abs(p[kept]).min()
-    if least == 0:
+    kept = [i for i in _largest(p, share) if p[i] != 0]
+    if not kept:
         return np.float32(0), {}
-    step = np.float32(2 * least)
+    step = np.float32(2 * np.abs(p[kept]).min())
     return step, {i: max(1, int(np.rint(abs(p[i]) / step))) for i in kept}
 
 

@@ -175,7 +175,9 @@ def rarely(run: Run, number: int, training: dict[str, Any], aggregation: dict[st
 
 
 @pytest.mark.parametrize(
-    ("training", "aggregation"), [SCAFFOLD, ({"algorithm": "ditto"}, {})], ids=["scaffold", "ditto"]
+    ("training", "aggregation"),
+    [SCAFFOLD, ({"algorithm": "ditto"}, {}), ({"encode": "topk=0.1", "feedback": 1.0}, {})],
+    ids=["scaffold", "ditto", "residual"],
 )
 def test_rounds_are_the_same_as_without_gc(
     tmp_path: Path, training: dict[str, Any], aggregation: dict[str, Any]

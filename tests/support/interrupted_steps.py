@@ -13,6 +13,7 @@ from support.signing import fixed_key
 
 CUT = ("--clients", "2", "--limit", "24", "--model", "linear", "--epochs", "1", "--batch-size", "8")
 SCAFFOLD = ("--algorithm", "scaffold", "--epochs", "2")
+ENCODED = ("--encode", "topk=0.05", "--feedback", "1")
 ALL = ("--id", "all", "--threads", "1")
 
 
@@ -55,6 +56,14 @@ STEPS = {
     "train-client --force": Step(
         ("train-client", "--id", "1", "--threads", "1", "--lr", "0.5", "--force"),
         (("partition", *CUT, *SCAFFOLD), TRAIN),
+    ),
+    "train-client, residual": Step(
+        ("train-client", "--id", "1", "--threads", "1"),
+        (("partition", *CUT, *ENCODED), TRAIN, ("aggregate",)),
+    ),
+    "train-client --force, residual": Step(
+        ("train-client", "--id", "1", "--threads", "1", "--lr", "0.5", "--force"),
+        (("partition", *CUT, *ENCODED), TRAIN, ("aggregate",), TRAIN),
     ),
     "aggregate": Step(("aggregate", "--round", "1"), (PARTITION, TRAIN)),
     "aggregate, state": Step(

@@ -49,7 +49,7 @@ class Group:
         except ValueError as error:
             raise UsageError(
                 f"--encode {self.codec}: client {self.client}: {error}",
-                hint="use another encoding; --encode float32 sends updates as they are",
+                hint="a smaller share or another encoding may do; float32 holds everything",
             ) from None
 
     def _check_finite(self, steps: Steps) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedcli.codecs import PLAIN
 from fedcli.datasets.shards import Examples
 from fedcli.errors import BadInputError, ConflictError
 from fedcli.formats.checkpoint import Checkpoint
@@ -129,6 +130,6 @@ def _facts(metadata: Metadata, *, with_loss: bool) -> dict[str, Any]:
 
     The loss itself, and the controls that an algorithm sends, are results.
     """
-    facts = {**metadata.as_json(), **encode(metadata.training)}
+    facts = {"encode": PLAIN, **metadata.as_json(), **encode(metadata.training)}
     roles = {name: role for name, role in metadata.roles.items() if role != Role.CONTROL}
     return {**facts, "roles": roles, "initial_loss": with_loss}

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fedcli.codecs import PLAIN
 from fedcli.errors import UsageError
 from fedcli.formats.records import encode
 from fedcli.formats.training_record import TrainingRecord
@@ -12,6 +13,7 @@ from fedcli.text import printable
 _MOST = 8  # options, and characters of a text: clients may record anything, and there may be many
 _MOST_TEXT = 40
 _COMPARED = ("algorithm", *(key for key in TRAIN_OPTIONS if key != "algorithm"))
+_PLAIN = {"encode": PLAIN}  # what is not recorded
 _ALWAYS = {"optimizer", "lr", "batch_size"}  # in what train-client records
 
 
@@ -28,7 +30,8 @@ def departures(plan: TrainPlan, round_number: int, training: TrainingRecord) -> 
 
     A record of another program may lack options; only those that it has are compared.
     """
-    expected, found = planned(plan, round_number), encode(training)
+    expected = {**_PLAIN, **planned(plan, round_number)}
+    found = {**_PLAIN, **encode(training)}
     if "epochs" in found:
         found.pop("steps", None)
     keys = [key for key in _COMPARED if key not in NOT_RECORDED]

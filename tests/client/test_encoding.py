@@ -1,12 +1,14 @@
 """Encoded updates as clients write them: each value, and what is lost and sent later."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from support.codec_oracle import reference, round_tensors
 from support.encoded import codec_of
 from support.own_code import write_module
@@ -21,6 +23,7 @@ from fedcli.formats.encoded import vector_of
 from fedcli.formats.metadata import Role
 from fedcli.formats.safetensors import layout_of
 from fedcli.plan import AggregatePlan, Plan
+from fedcli.plan.departures import departures
 from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.steps.aggregate import aggregate
@@ -46,6 +49,21 @@ class Half(nn.Linear):
 
 def half(num_classes):
     return Half(192, num_classes).bfloat16()
+
+
+class Tied(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.first = nn.Linear(192, 192)
+        self.second = nn.Linear(192, 192)
+        self.second.weight = self.first.weight
+        self.fc = nn.Linear(192, num_classes)
+
+    def forward(self, x):
+        return self.fc(self.second(self.first(x.flatten(1)[:, :192])))
+
+
+tied = Tied
 """
 
 
@@ -252,6 +270,16 @@ def test_a_client_may_leave_the_planned_encoding(tmp_path: Path) -> None:
         train(run)
     train(run, "1", encode="float32")
     assert not facts(run, 1, "1").keys() & {"encode", "feedback"}
+    with pytest.raises(
+        ConflictError, match=r"\(--encode float32, not sign, --feedback none, not 1"
+    ):
+        train(run, "1", encode="sign")
+    aggregate(run, min_clients=2)
+    left = [
+        departures(run.info.plan.train, 1, contents(run.round(1).update(client))[1].training)
+        for client in ("0", "1")
+    ]
+    assert left == [{"encode": "int8", "feedback": 0.25}, {"encode": "float32", "feedback": None}]
 
 
 def test_what_a_codec_cannot_hold_is_refused(tmp_path: Path) -> None:
@@ -310,3 +338,58 @@ def test_weights_in_half_precision_are_encoded_in_single(
     )
     assert residual(run, 1, names).any()
     aggregate(run)
+
+
+def test_a_tensor_of_two_names_is_encoded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Any
+) -> None:
+    write_module(monkeypatch, tmp_path, "network_of_mine", NETWORK)
+    words = ("--model", "network_of_mine:tied", "--limit", 60, "--clients", 1)
+    training = ("--epochs", 1, "--encode", "int8", "--feedback", 1)
+    assert cli("partition", *words, *training)[0] == 0
+    assert cli("train-client", "--id", 0, "--model", "network_of_mine:tied")[0] == 0
+    run = Run.open(tmp_path / "fedrun")
+    state, _ = contents(run.round(1).client_state("0"))
+    found, said = contents(run.round(1).update("0"))
+    assert said.tied == {"second.weight": "first.weight"}
+    once = 192 * 192 + 2 * 192 + 193 * len(run.info.dataset.classes)
+    assert len(found["encoded/data"]) == sum(values.size for values in state.values()) == once
+    assert "residual/second.weight" not in state
+    assert cli("aggregate")[0] == 0
+    model, _ = contents(run.round(1).global_model)
+    assert (model["first.weight"] == model["second.weight"]).all()
+
+
+def test_adapters_are_encoded_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ("--model", "cnn", "--lora", 2, "--limit", 60, "--clients", 1)
+    training = ("--epochs", 1, "--encode", "topk=0.5", "--feedback", 1)
+    assert cli("partition", *words, *training)[0] == 0
+    assert cli("train-client", "--id", 0)[0] == 0
+    run = Run.open(tmp_path / "fedrun")
+    state, _ = contents(run.round(1).client_state("0"))
+    names = of_slot(state, "residual").keys()
+    assert any("lora" in name for name in names)
+    assert not {"conv1.weight", "conv2.weight"} & names
+    assert cli("aggregate")[0] == 0
+    model, start = (contents(run.round(number).global_model)[0] for number in (1, 0))
+    changed = {name for name in start if not (model[name] == start[name]).all()}
+    assert changed
+    assert changed <= names
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_bytes_do_not_depend_on_the_number_of_threads(tmp_path: Path, spec: str) -> None:
+    """Of the encoding: a training may round differently, so both encode the same one."""
+    p = np.random.default_rng(0).standard_normal(200_000, np.float32)
+    vector, found = Vector((150_000, 50_000), 3), set()
+    before = torch.get_num_threads()
+    for threads in (1, 2, 4):
+        torch.set_num_threads(threads)
+        with ThreadPoolExecutor(threads) as pool:
+            for one in pool.map(lambda _: codec_of(spec).encode(p, vector), range(threads)):
+                found.add(one.table.tobytes() + one.data.tobytes() + one.scales.tobytes())
+    torch.set_num_threads(before)
+    assert len(found) == 1

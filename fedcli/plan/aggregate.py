@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fedcli.codecs import parse_codec
+from fedcli.codecs import Codec, parse_codec
 from fedcli.errors import UsageError
 from fedcli.options import Given, check, declared, option
 from fedcli.plan.sections import over_file, updated
@@ -177,6 +177,13 @@ class AggregatePlan:
             raise UsageError("--feedback-global: belongs to --encode-global")
         object.__setattr__(self, "encode_global", None if codec is None else str(codec))
         object.__setattr__(self, "feedback_global", self.feedback_global or None)
+
+    @property
+    def codec(self) -> Codec | None:
+        """How the step to the next global model is encoded; None if it is not."""
+        if self.encode_global is None:
+            return None
+        return parse_codec(self.encode_global, "--encode-global")
 
     @property
     def downlink(self) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """What a client receives and sends in a round, before anybody has trained."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from fedcli.codecs import Codec
 from fedcli.codecs.sizes import ExpectedSize, expected_size
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.encoded import Parts, vector_of
@@ -15,42 +16,66 @@ from fedcli.run.directory import Run
 
 @dataclass(frozen=True)
 class Traffic:
-    """Bytes per client and round: of the global model that it receives, of its update's tensors.
+    """Bytes per client and round: of the model, or its delta, that it receives, and of its update.
 
-    ``exact`` is false where the size of an update depends on its values; ``sent`` is None where
-    nothing can be said. The headers of updates, a few kB, are not counted.
+    They are None where nothing can be said; ``exact`` and ``exact_received`` are false where the
+    size depends on values. The headers of encoded files and of updates, a few kB, are not counted.
     """
 
-    received: int
+    received: int | None
     sent: int | None
     exact: bool
+    exact_received: bool = True
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The tensors that are sent: parameters, and control variates if ``twice``, of a round."""
+
+    layout: Layout
+    parts: Parts
+    seed: tuple[int, int]
+    twice: bool = False
+
+    def plain(self) -> ExpectedSize:
+        """Return the size of all tensors as they are."""
+        values = self.parts.parameters * (2 if self.twice else 1)
+        others = (*self.parts.buffers, *self.parts.counters)
+        return ExpectedSize(_bytes(self.layout, (*values, *others)), exact=True)
+
+    def encoded(self, codec: Codec) -> ExpectedSize | None:
+        """Return the size of all tensors as a codec encodes them."""
+        found = expected_size(codec, vector_of(self.layout, self.parts.parameters, *self.seed))
+        if found is None:
+            return None
+        others = 2 * _count(self.layout, self.parts.buffers)
+        others += 8 * _count(self.layout, self.parts.counters)
+        return ExpectedSize((2 if self.twice else 1) * found.bytes + others, found.exact)
 
 
 def traffic(run: Run) -> Traffic:
-    """Return what the open round will exchange, by the plan.
+    """Return what a round will exchange, by the plan.
 
     Raises what ``Checkpoint`` raises for the latest global model.
     """
-    plan, latest = run.info.plan.train, run.latest_round()
+    plan, latest = run.info.plan, run.latest_round()
     with Checkpoint(latest.global_model, Kind.GLOBAL) as model:
-        layout, received = _of_updates(plan, model.layout, model.metadata), model.size
+        layout, whole = _of_updates(plan.train, model.layout, model.metadata), model.size
         parts = Parts.of(layout, model.metadata.roles)
+    group = _Group(layout, parts, (run.info.seed, latest.number + 1))
     # control variates are sent beside the parameters that they belong to
-    groups = [parts.parameters] * (1 if plan.local.reads is None else 2)
-    if plan.codec is None:
-        sizes = [ExpectedSize(_bytes(layout, names), exact=True) for names in groups]
-        others = _bytes(layout, (*parts.buffers, *parts.counters))
-    else:
-        seed, number = run.info.seed, latest.number + 1
-        vectors = [vector_of(layout, names, seed, number) for names in groups]
-        found = [expected_size(plan.codec, vector) for vector in vectors]
-        sizes = [size for size in found if size is not None]
-        others = 2 * _count(layout, parts.buffers) + 8 * _count(layout, parts.counters)
-    known = len(sizes) == len(groups)
-    sent = others + sum(size.bytes for size in sizes) if known else None
+    up = replace(group, twice=plan.train.local.reads is not None)
+    sent = up.plain() if plan.train.codec is None else up.encoded(plan.train.codec)
+    codec = plan.aggregate.codec
+    received = ExpectedSize(whole, exact=True) if codec is None else group.encoded(codec)
     # which layers an algorithm leaves with the client, only its network tells
-    exact = known and all(size.exact for size in sizes) and not plan.local.keeps_layers
-    return Traffic(received, sent, exact)
+    exact = sent is not None and sent.exact and not plan.train.local.keeps_layers
+    return Traffic(
+        None if received is None else received.bytes,
+        None if sent is None else sent.bytes,
+        exact,
+        received is not None and received.exact,
+    )
 
 
 def _of_updates(plan: TrainPlan, model: Layout, said: Metadata) -> Layout:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from support.own_code import write_module
-from support.small_runs import SMALL, small_run
+from support.small_runs import SMALL, play, small_run
 
 from fedcli.cli.render.status import render
 from fedcli.formats.checkpoint import Checkpoint
@@ -63,6 +63,19 @@ def test_what_is_said_is_what_is_sent(
     assert said.sent == (sent(run) if exact else pytest.approx(sent(run), rel=0.25))
 
 
+@pytest.mark.parametrize("spec", ["int8", "sign", "randk=0.1", "topk=0.1"])
+def test_what_is_received_of_an_encoded_model(spec: str, tmp_path: Path) -> None:
+    plan = Plan(replace(SMALL, epochs=1), AggregatePlan(encode_global=spec))
+    run = small_run(tmp_path / "run", plan)
+    said = status(run).traffic
+    assert said is not None
+    play(run, 1, {}, {})
+    with Checkpoint(run.round(1).delta) as delta:
+        found = sum(i.stop - i.start for n, i in delta.layout.items() if n != "encoded/held")
+    assert said.exact_received == (spec != "topk=0.1")
+    assert said.received == (found if said.exact_received else pytest.approx(found, rel=0.25))
+
+
 def test_layers_that_only_the_network_knows_make_it_an_estimate(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run", Plan(replace(SMALL, algorithm="fedbn")))
     said = status(run).traffic
@@ -75,7 +88,7 @@ def test_layers_that_only_the_network_knows_make_it_an_estimate(tmp_path: Path) 
     [
         ("linear", None, "receives 1.9 kB a round and sends 1.5 kB"),
         ("linear", "round=0.07", "a round and sends about 0.1 kB"),
-        ("cnn", "round=1.0", "a round and sends an update of unknown size"),
+        ("cnn", "round=1.0", "a round and sends a file of unknown size"),
     ],
 )
 def test_a_person_reads_what_is_exact(

@@ -47,10 +47,15 @@ def render(status: Status) -> list[RenderableType]:
 
 def _exchange(traffic: Traffic) -> str:
     """Say what a client receives and sends in a round."""
-    sent = "an update of unknown size"
-    if traffic.sent is not None:
-        sent = f"{'' if traffic.exact else 'about '}{size_of(traffic.sent)}"
-    return f"each client receives {size_of(traffic.received)} a round and sends {sent}"
+    received = _about(traffic.received, traffic.exact_received)
+    sent = _about(traffic.sent, traffic.exact)
+    return f"each client receives {received} a round and sends {sent}"
+
+
+def _about(count: int | None, exact: bool) -> str:
+    if count is None:
+        return "a file of unknown size"
+    return f"{'' if exact else 'about '}{size_of(count)}"
 
 
 def _activity(status: Status) -> str:

@@ -13,13 +13,21 @@ import numpy as np
 
 from fedcli.aggregation.base_model import Base, slot_dtype
 from fedcli.codecs import Codec, parse_codec
-from fedcli.codecs.base import Steps
 from fedcli.codecs.feedback import decode_all, residual
 from fedcli.errors import UsageError
 from fedcli.formats.checkpoint import CheckpointWriter
 from fedcli.formats.delta import HELD, held_tensors
-from fedcli.formats.dtypes import Array, as_float
-from fedcli.formats.encoded import BUFFERS, Parts, add_step, flat, others_of, tensors_of, vector_of
+from fedcli.formats.dtypes import Array
+from fedcli.formats.encoded import (
+    BUFFERS,
+    Parts,
+    add_step,
+    changes,
+    others_of,
+    split,
+    tensors_of,
+    vector_of,
+)
 from fedcli.formats.metadata import Role
 from fedcli.formats.safetensors import Layout, layout_of
 
@@ -73,7 +81,7 @@ def encode_step(
     with base.open() as opened:
         old = {name: opened.tensor(name) for name in layout}
     new = {name: _written(model, name) for name in layout}
-    steps = _steps(parts.parameters, new, old, before)
+    steps = changes(parts.parameters, new, old, before)
     vector = vector_of(layout, parts.parameters, base.metadata.seed or 0, base.round.number)
     try:
         encoded = downlink.codec.encode(steps, vector)
@@ -84,14 +92,14 @@ def encode_step(
         ) from None
     sent = decode_all(downlink.codec, encoded, vector)
     others = others_of(parts, new, old)
-    _replace(base, model, _split(sent, parts.parameters, layout), old)
+    _replace(base, model, split(layout, parts.parameters, sent), old)
     if parts.buffers:
-        changes = others[BUFFERS].astype(np.float32)
-        _replace(base, model, _split(changes, parts.buffers, layout), old)
+        buffers = others[BUFFERS].astype(np.float32)
+        _replace(base, model, split(layout, parts.buffers, buffers), old)
     tensors = {**tensors_of(encoded, "encoded"), **others, HELD: held_tensors(base.whole, layout)}
     kept: dict[str, Array] = {}
     if downlink.feedback:
-        left = _split(residual(steps, sent, downlink.feedback), parts.parameters, layout)
+        left = split(layout, parts.parameters, residual(steps, sent, downlink.feedback))
         kept = {f"{RESIDUAL}/{n}": v.astype(slot_dtype(old[n].dtype)) for n, v in left.items()}
     return EncodedStep(downlink.codec, tensors, kept)
 
@@ -112,29 +120,6 @@ def _written(model: CheckpointWriter, name: str) -> Array:
     values = np.empty(info.shape, info.dtype)
     model.read_into(values.reshape(-1).view(np.uint8).data, info.start)
     return values
-
-
-def _steps(names: tuple[str, ...], new: Values, old: Values, before: Values) -> Steps:
-    """Return s = (x′ − x) + E as one float32 vector."""
-    steps = np.concatenate([np.zeros(0, np.float32), *(_change(new[n], old[n]) for n in names)])
-    if before:
-        given = {n: before.get(n, np.zeros(old[n].shape, np.float32)) for n in names}
-        steps += flat(given, names)
-    return steps
-
-
-def _change(new: Array, old: Array) -> Steps:
-    y, x = as_float(new).reshape(-1), as_float(old).reshape(-1)
-    with np.errstate(over="ignore"):  # the codec refuses what is infinite
-        change: Steps = (y - x).astype(np.float32)
-    return change
-
-
-def _split(steps: Steps, names: tuple[str, ...], layout: Layout) -> dict[str, Array]:
-    """Return a vector as the tensors that it consists of."""
-    ends = np.cumsum([int(np.prod(layout[name].shape)) for name in names])
-    pieces = np.split(steps, ends[:-1])
-    return {n: p.reshape(layout[n].shape) for n, p in zip(names, pieces, strict=True)}
 
 
 def _replace(base: Base, model: CheckpointWriter, steps: Values, old: Values) -> None:

@@ -10,8 +10,18 @@ from fedcli.codecs import Codec, Encoded, Vector
 from fedcli.codecs.base import Steps
 from fedcli.codecs.feedback import decode_all, residual
 from fedcli.errors import FedcliError, UsageError
-from fedcli.formats.dtypes import Array, as_float
-from fedcli.formats.encoded import Parts, Values, add_step, flat, others_of, tensors_of, vector_of
+from fedcli.formats.dtypes import as_float
+from fedcli.formats.encoded import (
+    Parts,
+    Values,
+    add_step,
+    changes,
+    flat,
+    others_of,
+    split,
+    tensors_of,
+    vector_of,
+)
 from fedcli.formats.metadata import Metadata
 from fedcli.formats.safetensors import Layout, layout_of
 from fedcli.run.client_state import RESIDUAL
@@ -55,7 +65,8 @@ class Group:
     def _check_finite(self, steps: Steps) -> None:
         if np.isfinite(steps).all():
             return
-        name = next(n for n, piece in self.split(steps).items() if not np.isfinite(piece).all())
+        pieces = split(self.layout, self.names, steps)
+        name = next(n for n, piece in pieces.items() if not np.isfinite(piece).all())
         raise FedcliError(
             f"client {self.client}: tensor {name!r}: its change is NaN or infinite, which"
             f" --encode {self.codec} cannot send",
@@ -66,12 +77,6 @@ class Group:
     def decode(self, encoded: Encoded) -> Steps:
         """Return the steps that everybody decodes."""
         return decode_all(self.codec, encoded, self.vector)
-
-    def split(self, steps: Steps) -> dict[str, Array]:
-        """Return a vector as the tensors that it consists of."""
-        pieces = np.split(steps, self.vector.starts[1:])
-        named = zip(self.names, pieces, strict=True)
-        return {name: piece.reshape(self.layout[name].shape) for name, piece in named}
 
 
 def encoded(session: Session, update: Metadata, start: StartingState, trained: Trained) -> Trained:
@@ -91,27 +96,11 @@ def encoded(session: Session, update: Metadata, start: StartingState, trained: T
         if names == parts.controls:
             tensors, state = _controls(group, trained, start.kept)
         else:
-            steps = _changes(names, trained.sent, base, start.residual)
+            steps = changes(names, trained.sent, base, start.residual)
             tensors, state = _parameters(group, steps, session.plan.feedback or 0.0)
         sent |= tensors
         kept |= state
     return replace(trained, sent=sent, kept=kept)
-
-
-def _changes(names: tuple[str, ...], trained: Values, base: Values, left: Values) -> Steps:
-    """Return p = (y − x) + e as one vector, rounded to float32 after each operation."""
-    pieces = [_change(trained[n], base[n], left.get(n)).reshape(-1) for n in names]
-    return np.concatenate(pieces)
-
-
-def _change(trained: Array, base: Array, left: Array | None) -> Steps:
-    y, x = as_float(trained), as_float(base)
-    wide = np.result_type(y.dtype, np.float32)  # half precision is subtracted in single
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused by name
-        change: Steps = (y.astype(wide) - x.astype(wide)).astype(np.float32)
-        if left is not None:
-            change += left.astype(np.float32)
-    return change
 
 
 def _parameters(group: Group, steps: Steps, feedback: float) -> tuple[Values, Values]:
@@ -119,8 +108,9 @@ def _parameters(group: Group, steps: Steps, feedback: float) -> tuple[Values, Va
     sent = group.encode(steps)
     if not feedback:
         return tensors_of(sent, group.prefix), {}
-    left = group.split(residual(steps, group.decode(sent), feedback))
-    return tensors_of(sent, group.prefix), {f"{RESIDUAL}/{n}": v for n, v in left.items()}
+    left = residual(steps, group.decode(sent), feedback)
+    pieces = split(group.layout, group.names, left)
+    return tensors_of(sent, group.prefix), {f"{RESIDUAL}/{n}": v for n, v in pieces.items()}
 
 
 def _controls(group: Group, trained: Trained, before: Values) -> tuple[Values, Values]:
@@ -130,9 +120,8 @@ def _controls(group: Group, trained: Trained, before: Values) -> tuple[Values, V
     change makes up for it. Richtárik, Sokolov, Fatkhullin (2021), "EF21", algorithm 2.
     """
     sent = group.encode(flat(trained.sent, group.names))
-    own = {}
-    for name, step in group.split(group.decode(sent)).items():
-        start = before.get(name.partition("/")[2])
-        dtype = group.layout[name].dtype
-        own[name] = add_step(np.zeros(step.shape, dtype) if start is None else start, step)
+    own, none = {}, np.zeros((), np.float32)
+    for name, step in split(group.layout, group.names, group.decode(sent)).items():
+        start = as_float(before.get(name.partition("/")[2], none))
+        own[name] = add_step(np.full(step.shape, start, group.layout[name].dtype), step)
     return tensors_of(sent, group.prefix), own

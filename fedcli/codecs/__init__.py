@@ -44,11 +44,11 @@ def parse_codec(spec: str, option: str) -> Codec | None:
         return None
     if name not in CODECS:
         known = ", ".join([PLAIN, *map(_spelled, CODECS.values())])
-        raise UsageError(f"{option}: unknown encoding {spec!r}; known: {known}")
+        raise UsageError(f"{option}: unknown encoding {brief(spec)}; known: {known}")
     takes = [field.name for field in fields(CODECS[name])]  # type: ignore[arg-type]
     words = rest.split(",") if rest else []
     if ("=" in spec) != bool(takes) or len(words) > max(1, len(takes)):
-        raise UsageError(f"{option}: expected {_spelled(CODECS[name])}, found {spec!r}")
+        raise UsageError(f"{option}: expected {_spelled(CODECS[name])}, found {brief(spec)}")
     values: dict[str, float | str] = {}
     if takes:
         values["share"] = _share(words[0] if words else "", spec, option)

@@ -70,6 +70,33 @@ def flat(values: Values, names: tuple[str, ...]) -> Steps:
     return np.concatenate([np.zeros(0, np.float32), *pieces])
 
 
+def changes(names: tuple[str, ...], new: Values, old: Values, left: Values) -> Steps:
+    """Return (y − x) + e as one float32 vector, rounded after each operation.
+
+    ``left`` holds residuals e by tensor; those that are missing are 0. Values that are not finite
+    stay so, without a warning.
+    """
+    pieces = [_change(new[name], old[name], left.get(name)) for name in names]
+    return np.concatenate([np.zeros(0, np.float32), *pieces])
+
+
+def _change(new: Array, old: Array, left: Array | None) -> Steps:
+    y, x = as_float(new).reshape(-1), as_float(old).reshape(-1)
+    wide = np.result_type(y.dtype, np.float32)  # half precision is subtracted in single
+    with np.errstate(over="ignore", invalid="ignore"):
+        change: Steps = (y.astype(wide) - x.astype(wide)).astype(np.float32)
+        if left is not None:
+            change += as_float(left).reshape(-1).astype(np.float32)
+    return change
+
+
+def split(layout: Layout, names: tuple[str, ...], steps: Steps) -> dict[str, Array]:
+    """Return a vector as the tensors that it consists of, by name."""
+    ends = np.cumsum([math.prod(layout[name].shape) for name in names])
+    pieces = np.split(steps, ends[:-1])
+    return {n: p.reshape(layout[n].shape) for n, p in zip(names, pieces, strict=True)}
+
+
 def tensors_of(encoded: Encoded, prefix: str) -> dict[str, Array]:
     """Return the tensors of an encoded vector, without empty ones."""
     found: dict[str, Array] = {f"{prefix}/data": encoded.data}

@@ -18,7 +18,7 @@ from fedcli.codecs import Encoded, Vector
 from fedcli.codecs.feedback import decode_all
 from fedcli.errors import ConflictError, FedcliError, UsageError
 from fedcli.formats.checkpoint import digest, save
-from fedcli.formats.dtypes import as_float
+from fedcli.formats.dtypes import BFLOAT16, as_float, from_float
 from fedcli.formats.encoded import vector_of
 from fedcli.formats.metadata import Role
 from fedcli.formats.safetensors import layout_of
@@ -393,3 +393,17 @@ def test_the_bytes_do_not_depend_on_the_number_of_threads(tmp_path: Path, spec: 
                 found.add(one.table.tobytes() + one.data.tobytes() + one.scales.tobytes())
     torch.set_num_threads(before)
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("dtype", [BFLOAT16, np.dtype("<f2"), np.dtype("<f8")])
+def test_a_state_in_another_precision_is_read_as_its_values(tmp_path: Path, dtype: Any) -> None:
+    """Another program may have written it."""
+    plan = Plan(replace(SMALL, encode="int8", feedback=1.0, algorithm="scaffold"))
+    run = small_run(tmp_path / "run", plan, clients=("0",))
+    play(run, 1, {}, {"strategy": "scaffold"})
+    state, said = contents(run.round(1).client_state("0"))
+    coarse = {name: from_float(v.astype(np.float64), dtype) for name, v in state.items()}
+    save(run.round(1).client_state("0"), coarse, said)
+    train(run)
+    found, _ = contents(run.round(2).client_state("0"))
+    assert {values.dtype for values in found.values()} == {np.dtype("<f4")}

@@ -23,6 +23,7 @@ resource = _module_if_any("resource")
 READ_FLAGS = os.O_RDONLY | sum(
     getattr(os, name, 0) for name in ("O_BINARY", "O_NOCTTY", "O_NONBLOCK")
 )
+_KEPT = 16 * 1024 * 1024  # bytes; it is not touched, and so takes no memory
 NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -42,6 +43,14 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": np.__version__,
     }
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep freed arrays for new ones: the system is slow to give fresh memory.
+
+    glibc maps arrays above a threshold, and raises it to the largest of them that was freed.
+    """
+    bytearray(_KEPT)
 
 
 @cache

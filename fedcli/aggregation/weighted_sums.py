@@ -25,6 +25,7 @@ from fedcli.formats.dtypes import Array, Values, as_float
 from fedcli.progress import Progress
 from fedcli.strategies.decision import Decision, LinearDecision, Shares
 from fedcli.strategies.ranks import median
+from fedcli.system import keep_freed_memory
 
 BaseValues = Mapping[int, Values]
 
@@ -50,7 +51,7 @@ def weighted_sum(
             if not index:
                 total[...] = 0
             moved = reader.take(source, source.moved)
-            total[moved.at] += factor * moved.by
+            np.add.at(total, moved.at, factor * moved.by)  # quicker than indexing
             few.append((source.number, factor, moved.base))
             continue
         values = as_float(reader.read(source))
@@ -141,7 +142,10 @@ def add_up(
 
 def chunk_of(updates: Sequence[Update]) -> int | None:
     """Return how many parameters an update decodes at a time, if there is such an update."""
-    return CHUNK if any(update.codec is not None for update in updates) else None
+    if all(update.codec is None for update in updates):
+        return None
+    keep_freed_memory()  # decoding makes many arrays
+    return CHUNK
 
 
 def _lowest_terms(shares: Shares) -> Shares:

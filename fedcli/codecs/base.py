@@ -143,11 +143,21 @@ def largest(steps: Steps, count: int) -> Positions:
     Exactly ``count`` positions are returned, zeros among them if there is nothing larger.
     """
     magnitudes = np.abs(steps)
-    least = np.partition(magnitudes, len(steps) - count)[len(steps) - count]
+    least = _least(magnitudes, count)
     chosen = magnitudes > least
     ties = np.flatnonzero(magnitudes == least)
     chosen[ties[: count - int(chosen.sum())]] = True
     return np.flatnonzero(chosen)
+
+
+def _least(magnitudes: Steps, count: int) -> np.float32:
+    """Return the smallest of the ``count`` largest magnitudes."""
+    some = magnitudes[magnitudes > 0]  # partitioning is slow where many are equal
+    if count > len(some):
+        return np.float32(0)
+    place = len(some) - count
+    least: np.float32 = np.partition(some, place)[place]
+    return least
 
 
 def split(positions: Positions, vector: Vector) -> list[slice]:

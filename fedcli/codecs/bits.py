@@ -17,6 +17,11 @@ Numbers = NDArray[np.int64]
 _LN_2 = 0.6931
 _BYTE = 8
 _ORDER = np.arange(CHUNK)
+# Eight numbers of so many bits lie in a word of 32 or 64 bits, the first of them highest.
+_SHIFTS = [
+    (np.arange(_BYTE - 1, -1, -1) * width).astype(np.uint32 if width <= 4 else np.uint64)
+    for width in range(_BYTE + 1)
+]
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,10 @@ def unary(numbers: Numbers) -> Bytes:
 def read_unary(data: Bytes, count: int) -> Numbers:
     """Read ``count`` numbers that fill ``data``. Raises ``ValueError`` for anything else."""
     ends = _ends(data, count)
-    numbers = ends.copy()
-    numbers[1:] -= ends[:-1] + 1
+    numbers = np.empty_like(ends)
+    numbers[:1] = ends[:1]
+    np.subtract(ends[1:], ends[:-1], out=numbers[1:])
+    numbers[1:] -= 1
     return numbers
 
 
@@ -78,13 +85,13 @@ def read_fixed(data: Bytes, count: int, width: int) -> Numbers:
 
 def _narrow(data: Bytes, count: int, width: int) -> Numbers:
     """Read numbers of at most eight bits, eight at a time: they fill ``width`` bytes."""
-    groups, size = -(-count // _BYTE), 4 if 2 * width <= _BYTE else _BYTE
+    groups, shifts = -(-count // _BYTE), _SHIFTS[width]
+    size = shifts.itemsize
     padded = np.zeros(groups * width, np.uint8)
     padded[: len(data)] = data
     words = np.zeros((groups, size), np.uint8)
     words[:, size - width :] = padded.reshape(groups, width)
-    shifts = (np.arange(_BYTE - 1, -1, -1) * width).astype(f"u{size}")
-    numbers = words.view(f">u{size}").astype(f"u{size}") >> shifts
+    numbers = words.view(shifts.dtype.newbyteorder(">")).astype(shifts.dtype) >> shifts
     numbers &= (1 << width) - 1
     found: Numbers = numbers.reshape(-1)[:count].astype(np.int64)
     return found
@@ -112,12 +119,14 @@ def gaps_of(places: Positions) -> Gaps:
 
 def read_gaps(gaps: Gaps, count: int, size: int) -> Positions:
     """Return ``count`` places below ``size``. Raises ``ValueError`` for others."""
-    ends, order = _ends(gaps.unary, count), _ORDER[:count]
-    # ends - order are the sums of the quotients so far
-    places = ends - order
-    places <<= gaps.parameter
-    places += order
-    places += np.cumsum(read_fixed(gaps.low, count, gaps.parameter))
+    places = _ends(gaps.unary, count)
+    low = read_fixed(gaps.low, count, gaps.parameter)
+    if gaps.parameter:  # in place: touching fresh memory is slow
+        order = _ORDER[:count]
+        places -= order  # the sums of the quotients so far
+        places <<= gaps.parameter
+        places += order
+        places += np.cumsum(low, out=low)
     if count and places[-1] >= size:
         raise ValueError("a position of its encoding is outside its chunk")
     return places

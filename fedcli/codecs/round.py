@@ -6,6 +6,7 @@ random variables"; Sattler et al. (2019) for sparse ternary updates.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -28,6 +29,7 @@ from fedcli.codecs.sparse import COLUMNS, SparseCodec, code_places, place_length
 
 _MEANS = 3  # levels that decode to the mean of their steps
 _MOST_LEVEL = 2**15 - 1
+_FEW_LEVELS = 64
 _LEVELS = np.repeat(np.arange(1, _MOST_LEVEL + 1, dtype=np.float32), 2)
 _LEVELS[1::2] *= -1
 _MOST_LEVEL_BYTES = 8 * CHUNK  # of a chunk, so that a reader needs little memory
@@ -86,8 +88,11 @@ class Round(SparseCodec):
         most = int(above.max(initial=0)) + 1
         if most > _MOST_LEVEL:
             raise ValueError(f"a level of its encoding is above {_MOST_LEVEL}")
-        signs = read_signs(rest[heights:], len(places)).view(np.uint8)
-        return places, _values(most, chunk.scales)[2 * above + signs]
+        above <<= 1
+        above |= read_signs(rest[heights:], len(places)).view(np.uint8)
+        steps = _table(most, chunk.scales).take(above)
+        check_finite(steps)
+        return places, steps
 
 
 def _levels(magnitudes: Steps, step: np.float32) -> tuple[Positions, Steps]:
@@ -109,12 +114,24 @@ def _levels(magnitudes: Steps, step: np.float32) -> tuple[Positions, Steps]:
     return levels, scales
 
 
+def _table(most: int, scales: Steps) -> Steps:
+    if most > _FEW_LEVELS:
+        return _values(most, scales)
+    return _few_values(scales.tobytes())
+
+
+@lru_cache(maxsize=1024)
+def _few_values(scales: bytes) -> Steps:
+    """Return what low levels stand for; the chunks of an update have the same scales."""
+    return _values(_FEW_LEVELS, np.frombuffer(scales, np.float32))
+
+
 def _values(most: int, scales: Steps) -> Steps:
     """Return what the levels 1 to ``most`` stand for, each followed by its negative."""
-    values: Steps = _LEVELS[: 2 * max(most, _MEANS)] * scales[0]
+    with np.errstate(over="ignore"):  # a level that is sent is refused then
+        values: Steps = _LEVELS[: 2 * max(most, _MEANS)] * scales[0]
     values[: 2 * _MEANS : 2] = scales[1:]
     values[1 : 2 * _MEANS : 2] = -scales[1:]
-    check_finite(values)
     return values
 
 

@@ -41,11 +41,12 @@ _MOST_KEPT = 4 * CHUNK  # values of base models, in each thread
 class _Region:
     """A part of a layout: values of the base model, and what lies where.
 
-    ``runs`` are of parameters: the first coordinate, how many, and their place. ``buffers`` are the
+    ``first`` is the first of its coordinates, ``parameters`` their places. ``buffers`` are the
     places of the values of buffers, ``numbers`` which of all buffers' values they are.
     """
 
-    runs: tuple[tuple[int, int, int], ...]
+    first: int
+    parameters: Positions
     buffers: Positions
     numbers: Positions
     base: Array
@@ -196,35 +197,30 @@ class Decoder:
         Raises ``ValueError`` for bytes that cannot be decoded.
         """
         region = _REGIONS.get(self._base, self._layout, offset, size, self._region)
-        sent = []
-        for first, count, place in region.runs:
-            at, steps = self._vectors[PARAMETERS].sent(first, count)
-            sent.append((at + place if place else at, steps))
-        if len(region.buffers):
-            sent.append((region.buffers, self._buffers[region.numbers]))
+        at, steps = self._vectors[PARAMETERS].sent(region.first, len(region.parameters))
         with np.errstate(over="ignore", invalid="ignore"):
-            at, steps = sent[0] if len(sent) == 1 else map(np.concatenate, zip(*sent, strict=True))
-            before = region.base[at]
+            if len(region.buffers):
+                at = np.concatenate([region.parameters.take(at), region.buffers])
+                steps = np.concatenate([steps, self._buffers[region.numbers]])
+            before = region.base.take(at)
             return Moved(at, np.subtract(before + steps, before, dtype=np.float64), region.base)
 
-    def _region(self, offset: int, size: int) -> "_Region":
-        runs: list[tuple[int, int, int]] = []
-        buffers, numbers, values = [], [], []
+    def _region(self, offset: int, size: int) -> _Region:
+        places: dict[bool, list[Positions]] = {True: [], False: []}  # of parameters, of buffers
+        firsts: dict[bool, list[Positions]] = {True: [], False: []}
+        values = []
         for piece in self._pieces(offset, size):
             first, place = self._firsts[piece.name] + piece.first, piece.place.start // _WIDTH
+            kind = self._roles.get(piece.name, Role.PARAMETER) == Role.PARAMETER
+            places[kind].append(np.arange(place, place + piece.count))
+            firsts[kind].append(np.arange(first, first + piece.count))
             values.append(_BASES.read(self._base, piece.name, piece.first, piece.count))
-            if self._roles.get(piece.name, Role.PARAMETER) != Role.PARAMETER:
-                buffers.append(np.arange(place, place + piece.count))
-                numbers.append(np.arange(first, first + piece.count))
-            elif runs and sum(runs[-1][1:]) == place:
-                runs[-1] = runs[-1][0], runs[-1][1] + piece.count, runs[-1][2]
-            else:
-                runs.append((first, piece.count, place))
-        none = [np.zeros(0, np.int64)]
+        none = np.zeros(0, np.int64)
         return _Region(
-            tuple(runs),
-            np.concatenate(none + buffers),
-            np.concatenate(none + numbers),
+            int(firsts[True][0][0]) if firsts[True] else 0,
+            np.concatenate([none, *places[True]]),
+            np.concatenate([none, *places[False]]),
+            np.concatenate([none, *firsts[False]]),
             np.concatenate(values),
         )
 

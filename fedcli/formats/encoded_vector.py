@@ -16,11 +16,13 @@ _MOST_SENT = CHUNK // 8  # of a chunk that a vector keeps: with their places, 48
 
 
 class _Scratch(threading.local):
-    """The steps of the chunk that a thread decoded last: touching fresh memory is slow."""
+    """The steps of the chunk that a thread decoded last, all of them or those that were sent."""
 
     def __init__(self) -> None:
         self.whose: tuple[object, int] | None = None
         self.values = np.empty(CHUNK, np.float32)
+        self.sender: tuple[object, int] | None = None
+        self.sent: tuple[Positions, Steps] = np.zeros(0, np.int64), np.zeros(0, np.float32)
         self.zeros = np.zeros(CHUNK, np.float32)
 
 
@@ -78,6 +80,8 @@ class EncodedVector:
         Raises ``ValueError`` for bad bytes.
         """
         index, start = divmod(first, CHUNK)
+        if not count:
+            return np.zeros(0, np.int64), np.zeros(0, np.float32)
         if start + count <= CHUNK:
             return self._sent_between(index, start, start + count)
         found = []
@@ -105,10 +109,11 @@ class EncodedVector:
 
     def _kept(self, index: int) -> tuple[Array, Steps]:
         """Decode a chunk of which a part is needed, since the next part is read soon."""
-        last = self._last
-        if last is not None and last[0] == index:
-            return last[1:]
-        places, steps = self._decoded(index)
+        if self._last is not None and self._last[0] == index:
+            return self._last[1:]
+        if _SCRATCH.sender != (self, index):
+            _SCRATCH.sent, _SCRATCH.sender = self._decoded(index), (self, index)
+        places, steps = _SCRATCH.sent
         if len(places) <= _MOST_SENT:
             self._last = index, places.astype(np.uint16), steps
         return places, steps

@@ -196,6 +196,11 @@ def test_cifar10_experiment(tmp_path: Path) -> None:
         ),
         ("aggregate.py", ["--updates", "2", "--repeat", "1", "--rules", "mean"], "| mean |"),
         (
+            "encoding.py",
+            ["--model", "linear", "--pictures", "20", "--updates", "2", "--repeat", "1"],
+            "encoded / plain: wall ",
+        ),
+        (
             "trust.py",
             ["--model", "linear", "--pictures", "30", "--repeat", "1"],
             "with keys / without",

@@ -63,7 +63,7 @@ class RandK(SparseCodec):
         return drawn[part] - chunk.first, steps
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)  # late updates are of several rounds
 def _drawn(vector: Vector, count: int) -> Positions:
     """Return ``count`` positions, ascending, which the same seed draws for everybody."""
     rng = stream(vector.seed, "randk")

@@ -39,7 +39,7 @@ _MOST_KEPT = 4 * CHUNK  # values of base models, in each thread
 
 @dataclass(frozen=True)
 class _Region:
-    """A part of a layout: values of the base model, and what lies where.
+    """A part of a layout: values x of the base model, as fl(x + 0), and what lies where.
 
     ``first`` is the first of its coordinates, ``parameters`` their places. ``buffers`` are the
     places of the values of buffers, ``numbers`` which of all buffers' values they are.
@@ -221,7 +221,7 @@ class Decoder:
             np.concatenate([none, *places[True]]),
             np.concatenate([none, *places[False]]),
             np.concatenate([none, *firsts[False]]),
-            np.concatenate(values),
+            np.concatenate(values) + SINGLE.type(0),
         )
 
     @property

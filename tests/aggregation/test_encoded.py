@@ -22,9 +22,11 @@ from support.handmade import (
     snapshot,
     wide,
 )
-from support.runs import ROLES, accepted, deliver
+from support.runs import ROLES, accepted, deliver, tensors
 
 from fedcli.aggregation import blocks
+from fedcli.codecs import CHUNK, Chunk
+from fedcli.codecs.round import Round
 from fedcli.errors import UpdateError
 from fedcli.formats.checkpoint import Checkpoint, digest, save
 from fedcli.formats.metadata import Role
@@ -159,6 +161,42 @@ def test_the_size_of_blocks_changes_no_byte(
         engine(run, "fedavg")
         made.add(digest(run.round(1).global_model))
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("spec", ["round=0.1", "int8"])
+def test_plain_updates_count_beside_encoded_ones(tmp_path: Path, spec: str) -> None:
+    """A client may leave the planned encoding."""
+    run, plain = two_runs(tmp_path, wide(0), ("0", "1", "2"))
+    deliver_wide(run, ("1",))
+    encode(run, plain, spec)
+    for one in (run, plain):
+        deliver_wide(one, ("0", "2"))
+        engine(one, "fedavg")
+    same_models(run, plain)
+
+
+def test_a_chunk_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = {
+        **tensors(0),
+        "a.weight": np.linspace(-1, 1, 2 * CHUNK + 100, dtype=np.float32),
+        "d.running_var": np.ones(500, np.float32),
+    }
+    roles = {**ROLES, "d.running_var": Role.BUFFER}
+    run = new_run(tmp_path / "run", base, roles=roles)
+    rng = np.random.default_rng(1)
+    for client in ("0", "1", "2"):
+        values = {n: (x + rng.standard_normal(x.shape)).astype(x.dtype) for n, x in base.items()}
+        deliver(run, client, values, roles=roles)
+        encode_update(run, run.round(1).update(client), "round=0.3")
+    decoded, sent = [], Round.sent
+
+    def counted(codec: Round, chunk: Chunk) -> Any:
+        decoded.append(chunk.first)
+        return sent(codec, chunk)
+
+    monkeypatch.setattr(Round, "sent", counted)
+    aggregate(run, diagnostics=False)
+    assert sorted(decoded) == sorted(3 * [0, CHUNK, 2 * CHUNK])
 
 
 def rewritten(path: Path, change: Any) -> None:

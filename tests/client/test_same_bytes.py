@@ -25,6 +25,7 @@ SHAPE = (3, 12, 12)
 PLANS = {
     "augmented": TrainPlan(epochs=2, batch_size=16, augment=("flip", "crop"), mixup=0.2),
     "scaffold": TrainPlan(epochs=2, batch_size=16, algorithm="scaffold", augment=("flip",)),
+    "encoded": TrainPlan(epochs=2, batch_size=16, encode="round=0.05", feedback=0.5),
 }
 
 
@@ -79,7 +80,7 @@ class Interrupting:
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("name", "threads"), [("augmented", 1), ("scaffold", 2)])
+@pytest.mark.parametrize(("name", "threads"), [("augmented", 1), ("scaffold", 2), ("encoded", 2)])
 def test_same_bytes(name: str, threads: int, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", PLANS[name])
     words = ("--rounds", 2, "--threads", threads, "--jobs", 2, "--no-evaluate", "--quiet")
@@ -103,7 +104,7 @@ def test_same_bytes(name: str, threads: int, tmp_path: Path) -> None:
                 inside = path.relative_to(run.root)
                 assert path.read_bytes() == (together.root / inside).read_bytes(), inside
                 assert path.read_bytes() == (alone.root / inside).read_bytes(), inside
-    assert run.round(2).client_state("0").exists() == (name == "scaffold")
+    assert run.round(2).client_state("0").exists() == (name != "augmented")
 
 
 def folder_of_pictures(folder: Path) -> Path:

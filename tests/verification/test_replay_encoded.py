@@ -14,6 +14,7 @@ from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.train_client import train_client
+from fedcli.steps.verify import verify
 from fedcli.verification.replay_sandbox import CannotReplayError, DifferenceError, UserCode
 from fedcli.verification.replay_training import replay_training
 
@@ -52,6 +53,14 @@ def test_training_gives_the_same_bytes_again(
     for round_ in run.complete_rounds()[1:]:
         for client in ("0", "1"):
             replay_training(run, round_, client, UserCode())
+
+
+def test_verify_replays_clients_and_server(tmp_path: Path) -> None:
+    result = verify(rounds(tmp_path / "run", *PLANS["scaffold"]).root, replay=UserCode())
+    assert result.sound
+    parts = {part.what: (part.files, part.sound) for part in result.parts}
+    assert parts["trained again"] == (5, 5)  # and not what was left out
+    assert parts["aggregated again"] == (3, 3)
 
 
 def test_a_residual_that_its_training_does_not_leave_is_found(tmp_path: Path) -> None:

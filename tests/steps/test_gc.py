@@ -380,3 +380,20 @@ def test_run_keeps_the_updates_that_it_was_told_to(tmp_path: Path) -> None:
     again = ["run", "--run", "all", "--rounds", 3, "--no-evaluate", "--keep-updates", 1]
     assert fedcli(*again, cwd=tmp_path).status == 0
     assert results(everything) == results(some)
+
+
+def test_the_residual_before_an_update_that_was_left_out_stays(tmp_path: Path) -> None:
+    """It is what the client starts from next, and not the one of its newest update."""
+    run = small_run(tmp_path / "run")
+    training = {"encode": "topk=0.1", "feedback": 1.0}
+    play(run, 1, training, {})
+    play(run, 1, training, {}, exclude=["0"])
+    play(run, 2, training, {}, clients=["1,2"])
+    other = copied(run, tmp_path / "other")
+    gc(run, 1)
+    assert_sound(run)
+    kept = {path.parent.parent.name for path in run.root.glob("rounds/*/client_state/0.*")}
+    assert kept == {"0001"}
+    for one in (run, other):
+        train_client(one, ["0"], options=training, execution=Execution(threads=1))
+    assert_part_of(run, other)

@@ -11,7 +11,7 @@ from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.block_files import BlockFile, WrittenBlocks
 from fedcli.aggregation.blocks import Block, BlockSource, Reader, blocks_of, reduce_blocks
 from fedcli.aggregation.gram import open_base_models
-from fedcli.aggregation.updates import Update
+from fedcli.aggregation.updates import Update, chunk_of
 from fedcli.formats.checkpoint import CheckpointWriter
 from fedcli.formats.dtypes import Array, Values
 from fedcli.progress import Progress
@@ -37,7 +37,7 @@ def diagnose(
     """Return the figures of every update; takes one more pass over all of them."""
     total = np.zeros((len(updates) + 1, 3))  # the last row is the model's
     own = {update.base.round.number: update.base for update in updates}
-    blocks = blocks_of(base.layout, base.roles)
+    blocks = blocks_of(base.layout, base.roles, chunk=chunk_of(updates))
     progress.start("comparing the updates", len(blocks))
     with (
         open_base_models({base.round.number: base, **own}.values()) as bases,

@@ -21,15 +21,8 @@ from fedcli.aggregation.buffer_limits import NO_LIMITS, BufferLimits
 from fedcli.aggregation.gram import open_base_models, read_base_values
 from fedcli.aggregation.nonfinite import nonfinite_error
 from fedcli.aggregation.server_state import ServerState, write_state
-from fedcli.aggregation.updates import Update
-from fedcli.aggregation.weighted_sums import (
-    BaseValues,
-    LinearSum,
-    chunk_of,
-    dropped,
-    largest,
-    values_of,
-)
+from fedcli.aggregation.updates import Update, chunk_of
+from fedcli.aggregation.weighted_sums import BaseValues, LinearSum, dropped, largest, values_of
 from fedcli.formats.checkpoint import CheckpointWriter
 from fedcli.formats.dtypes import Array, Values, as_float, from_float
 from fedcli.progress import Progress

@@ -9,6 +9,7 @@ from fedcli.aggregation.base_model import PARTIAL_DTYPE, Base
 from fedcli.aggregation.block_files import BlockFile
 from fedcli.aggregation.blocks import Block
 from fedcli.aggregation.remedies import Mend, Remedies
+from fedcli.codecs import CHUNK
 from fedcli.errors import BadInputError, CheckpointError, StorageError, UpdateError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.decoder import Moved
@@ -19,6 +20,7 @@ from fedcli.formats.telemetry import Telemetry
 from fedcli.formats.update_tensors import UpdateTensors
 from fedcli.security.signatures import signature_fault
 from fedcli.strategies.decision import Contributor
+from fedcli.system import keep_freed_memory
 from fedcli.text import brief
 
 NO_DIGEST = "0" * 64  # reserves the length of a digest that is not known yet
@@ -127,6 +129,14 @@ class UpdateValues(BlockFile):
             raise self._damaged(error) from None
         self._close_unless_kept()
         return found
+
+
+def chunk_of(updates: Sequence[Update]) -> int | None:
+    """Return how many parameters an update decodes at a time, if there is such an update."""
+    if all(update.codec is None for update in updates):
+        return None
+    keep_freed_memory()  # decoding makes many arrays
+    return CHUNK
 
 
 def check_tensors(base: Base, expected: Layout, checkpoint: Checkpoint) -> None:

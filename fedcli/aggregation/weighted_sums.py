@@ -18,14 +18,12 @@ from fedcli.aggregation.blocks import (
 )
 from fedcli.aggregation.buffer_limits import NO_LIMITS, BufferLimits
 from fedcli.aggregation.nonfinite import nonfinite_error
-from fedcli.aggregation.updates import Update, UpdateValues
-from fedcli.codecs import CHUNK
+from fedcli.aggregation.updates import Update, UpdateValues, chunk_of
 from fedcli.formats.checkpoint import CheckpointWriter
 from fedcli.formats.dtypes import Array, Values, as_float
 from fedcli.progress import Progress
 from fedcli.strategies.decision import Decision, LinearDecision, Shares
 from fedcli.strategies.ranks import median
-from fedcli.system import keep_freed_memory
 
 BaseValues = Mapping[int, Values]
 
@@ -138,14 +136,6 @@ def add_up(
         for block, values in done:
             write_block(writer, block, values)
             progress.advance()
-
-
-def chunk_of(updates: Sequence[Update]) -> int | None:
-    """Return how many parameters an update decodes at a time, if there is such an update."""
-    if all(update.codec is None for update in updates):
-        return None
-    keep_freed_memory()  # decoding makes many arrays
-    return CHUNK
 
 
 def _lowest_terms(shares: Shares) -> Shares:

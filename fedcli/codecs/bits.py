@@ -17,11 +17,8 @@ Numbers = NDArray[np.int64]
 _LN_2 = 0.6931
 _BYTE = 8
 _ORDER = np.arange(CHUNK)
-# Eight numbers of so many bits lie in a word of 32 or 64 bits, the first of them highest.
-_SHIFTS = [
-    (np.arange(_BYTE - 1, -1, -1) * width).astype(np.uint32 if width <= 4 else np.uint64)
-    for width in range(_BYTE + 1)
-]
+# Eight numbers of so many bits lie in a word of 64 bits, the first of them highest.
+_SHIFTS = [np.arange(_BYTE - 1, -1, -1) * width for width in range(_BYTE + 1)]
 
 
 @dataclass(frozen=True)
@@ -85,15 +82,14 @@ def read_fixed(data: Bytes, count: int, width: int) -> Numbers:
 
 def _narrow(data: Bytes, count: int, width: int) -> Numbers:
     """Read numbers of at most eight bits, eight at a time: they fill ``width`` bytes."""
-    groups, shifts = -(-count // _BYTE), _SHIFTS[width]
-    size = shifts.itemsize
+    groups = -(-count // _BYTE)
     padded = np.zeros(groups * width, np.uint8)
     padded[: len(data)] = data
-    words = np.zeros((groups, size), np.uint8)
-    words[:, size - width :] = padded.reshape(groups, width)
-    numbers = words.view(shifts.dtype.newbyteorder(">")).astype(shifts.dtype) >> shifts
+    words = np.zeros((groups, _BYTE), np.uint8)
+    words[:, :width] = padded.reshape(groups, width)[:, ::-1]
+    numbers = words.view("<i8") >> _SHIFTS[width]
     numbers &= (1 << width) - 1
-    found: Numbers = numbers.reshape(-1)[:count].astype(np.int64)
+    found: Numbers = numbers.reshape(-1)[:count]
     return found
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "parse_codec",
 ]
 
+_MOST_SPEC = 60  # characters
 PLAIN = "float32"  # no encoding
 CODECS: dict[str, type[Codec]] = {
     codec.name: codec for codec in (Float16, Int8, Round, TopK, RandK, Sign)
@@ -64,12 +65,15 @@ def codec_from(values: Mapping[str, Any] | None) -> Codec | None:
     spec = str(values.get("name"))
     if "share" in values:
         spec += f"={values['share']}" + (f",{values['dtype']}" if "dtype" in values else "")
+    unknown = ValueError(f"encoding: found {brief(dict(values))}, which is no encoding")
+    if len(spec) > _MOST_SPEC or not spec.isprintable():  # a stranger may have written it
+        raise unknown
     try:
         codec = parse_codec(spec, "encoding")
     except UsageError as error:
         raise ValueError(error.message) from None
     if codec is None or codec.as_json() != dict(values):
-        raise ValueError(f"encoding: found {brief(dict(values))}, which is no encoding")
+        raise unknown
     return codec
 
 

@@ -231,6 +231,8 @@ FAULTS: dict[str, tuple[Any, str]] = {
         another(encoding={"name": "float16"}),
         "is encoded as float16, but records that it is encoded as 'round=0.1'",
     ),
+    "a long name": (another(encoding={"name": "x" * 10**5}), "which is no encoding"),
+    "colours": (another(encoding={"name": "\x1b[31mred"}), "which is no encoding"),
     "more keys": (
         another(encoding={"name": "int8", "share": 0.5}),
         "expected int8, found 'int8=0.5'",
@@ -268,6 +270,8 @@ def test_a_bad_update_is_refused_with_a_reason_or_left_out(tmp_path: Path, fault
     assert e.value.path == run.round(1).update("1")
     assert e.value.client == "1"
     assert e.value.hint is not None
+    assert len(e.value.message) < 500
+    assert e.value.message.isprintable()
     assert snapshot(run) == before
     plain.round(1).update("1").unlink()
     result = aggregate(run, min_clients=2)

@@ -24,7 +24,7 @@ from support.handmade import (
 )
 from support.runs import ROLES, accepted, deliver, tensors
 
-from fedcli.aggregation import blocks
+from fedcli.aggregation import admission, blocks
 from fedcli.codecs import CHUNK, Chunk
 from fedcli.codecs.round import Round
 from fedcli.errors import UpdateError
@@ -159,6 +159,22 @@ def test_the_size_of_blocks_changes_no_byte(
             encode_update(run, run.round(1).update(client), "randk=0.1")
         monkeypatch.setattr("fedcli.aggregation.reduce.BLOCK_BYTES", size)
         engine(run, "fedavg")
+        made.add(digest(run.round(1).global_model))
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize(("spec", "strategy"), [("round=0.1", "fedavg"), ("int8", "krum")])
+def test_files_that_are_opened_for_each_block_give_the_same_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str, strategy: str
+) -> None:
+    made = set()
+    for most in (256, 1):
+        monkeypatch.setattr(admission, "_KEPT_OPEN", most)
+        run = new_run(tmp_path / str(most) / "run", wide(0), SEVEN)
+        for client in SEVEN:
+            deliver(run, client, wide(int(client) + 1))
+            encode_update(run, run.round(1).update(client), spec)
+        engine(run, strategy)
         made.add(digest(run.round(1).global_model))
     assert len(made) == 1
 

@@ -157,5 +157,6 @@ def _client(rng: np.random.Generator, client: str, rounds: int, classes: int) ->
         device="cpu",
         weight=0.1,
         bytes_up=100_000 * rounds,
+        bytes_down=100_000 * rounds,
         validation_accuracy=float(0.5 + 0.4 * rng.random()),
     )

@@ -150,6 +150,22 @@ def draw_cifar(folder: Path) -> None:
                 picture.save(directory / f"{index:04d}.png")
 
 
+def test_headline(tmp_path: Path) -> None:
+    draw_cifar(tmp_path / "pictures")
+    settings = {"LIMIT": "60", "ROUNDS": "2", "EPOCHS": "1", "IMAGE_SIZE": "16", "SEEDS": "0 1"}
+    example("headline.sh", "pictures", "runs", cwd=tmp_path, **settings)
+    names = [f"share-0.07-feedback-0-start-1-seed-{seed}" for seed in (0, 1)]
+    report = report_of(*names, cwd=tmp_path / "runs")
+    assert len(report["methods"]) == 1
+    for run in report["runs"]:
+        first, second = run["rounds"][1:]
+        assert (len(first["clients"]), len(second["clients"])) == (1, 3)
+        assert run["rounds"][-1]["bytes_total"] < 6e6  # one exchange of plain files: 269 MB
+    example("headline.sh", "pictures", "plain", cwd=tmp_path, **settings | {"SHARE": "1"})
+    plain = report_of("share-1-feedback-0-start-1-seed-0", cwd=tmp_path / "plain")
+    assert plain["runs"][0]["rounds"][-1]["bytes_total"] > 300e6
+
+
 def test_cifar10_experiment(tmp_path: Path) -> None:
     draw_cifar(tmp_path / "pictures")
     example("cifar10.sh", "pictures", "runs", cwd=tmp_path, LIMIT="120", ROUNDS="1")

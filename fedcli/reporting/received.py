@@ -4,22 +4,37 @@ from pathlib import Path
 
 from fedcli.reporting.model import ClientRound
 from fedcli.run import Run
+from fedcli.run.exchange import clients_read_state
 
 
 class Received:
     """Counts, round by round, what each client needed beside what it had already.
 
     A client that has the model of an earlier round needs the deltas since then; one that drew the
-    starting model itself has that. All others need the whole model.
+    starting model itself has that. All others need the whole model. SCAFFOLD's clients read the
+    server's state beside it.
     """
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._held: dict[str, int] = {}  # the latest model of each client
+        self._reads_state = clients_read_state(run)
 
     def size(self, client: ClientRound) -> int | None:
         """Return the bytes that a client received to train an update; None if unknown."""
         number = client.update_round - 1
+        model = self._model(client, number)
+        return None if model is None else model + self._state(number)
+
+    def _state(self, number: int) -> int:
+        """Return the size of the server state of a round, or of a later one if that is gone."""
+        if not self._reads_state or number == 0:
+            return 0
+        later = (r for r in self._run.rounds() if r.number >= number)
+        sizes = (size_of(round_.server_state) for round_ in later)
+        return next((size for size in sizes if size is not None), 0)
+
+    def _model(self, client: ClientRound, number: int) -> int | None:
         held = self._held.get(client.client)
         self._held[client.client] = number
         if held is None and not client.drawn:

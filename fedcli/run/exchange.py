@@ -25,7 +25,7 @@ def files_of_round(
     model = model_to_send(run, round_)
     if round_.number == 0:
         return (run.root / "run.json", *signature, model)
-    reads = _clients_read_state(run, server_optimizer)
+    reads = clients_read_state(run, server_optimizer)
     state = (round_.server_state, round_.manifest) if reads else ()
     return (*signature, *state, model)
 
@@ -37,7 +37,7 @@ def model_to_send(run: Run, round_: Round) -> Path:
     return round_.delta if round_.delta.exists() or (planned and missing) else round_.global_model
 
 
-def _clients_read_state(run: Run, server_optimizer: str | None) -> bool:
+def clients_read_state(run: Run, server_optimizer: str | None = None) -> bool:
     """Return whether the clients' algorithm reads what the server keeps after a round."""
     if server_optimizer is None:
         return ALGORITHMS[run.info.plan.train.algorithm].reads is not None

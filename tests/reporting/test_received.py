@@ -78,6 +78,15 @@ def test_without_deltas_every_round_takes_a_whole_model(tmp_path: Path) -> None:
     assert not run.round(0).delta.exists()
 
 
+def test_clients_of_scaffold_receive_the_state_of_the_server_too(tmp_path: Path) -> None:
+    run = make(tmp_path, "--algorithm", "scaffold")
+    rounds(tmp_path, 2)
+    wanted = sizes(*(run.round(n).global_model for n in (0, 1)), run.round(1).server_state)
+    assert of_client(run, "1").bytes_down == wanted
+    run.round(1).server_state.unlink()  # as gc does; that of round 2 is as large
+    assert of_client(run, "1").bytes_down == pytest.approx(wanted, abs=100)
+
+
 def test_a_given_starting_model_cannot_be_drawn(tmp_path: Path) -> None:
     first = make(tmp_path)
     weights = first.round(0).global_model

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from fedcli.aggregation.base_model import Base, slot_dtype
-from fedcli.codecs import Codec, parse_codec
+from fedcli.codecs import Codec, Encoded, Vector, parse_codec
+from fedcli.codecs.base import Steps
 from fedcli.codecs.feedback import decode_all, residual
 from fedcli.errors import UsageError
 from fedcli.formats.checkpoint import CheckpointWriter
@@ -77,31 +78,32 @@ def encode_step(
     that the codec cannot hold.
     """
     layout = _sent(base)
-    parts = Parts.of(layout, base.roles)
-    with base.open() as opened:
-        old = {name: opened.tensor(name) for name in layout}
+    parts, old = Parts.of(layout, base.roles), _of_base(base, layout)
     new = {name: _written(model, name) for name in layout}
     steps = changes(parts.parameters, new, old, before)
     vector = vector_of(layout, parts.parameters, base.metadata.seed or 0, base.round.number)
-    try:
-        encoded = downlink.codec.encode(steps, vector)
-    except ValueError as error:
-        raise UsageError(
-            f"--encode-global {downlink.codec}: {error}",
-            hint="use another encoding; --encode-global float32 sends the model as it is",
-        ) from None
-    sent = decode_all(downlink.codec, encoded, vector)
-    others = others_of(parts, new, old)
-    _replace(base, model, split(layout, parts.parameters, sent), old)
+    encoded = _encoded(downlink.codec, steps, vector)
+    sent, others = decode_all(downlink.codec, encoded, vector), others_of(parts, new, old)
+    moved = split(layout, parts.parameters, sent)
     if parts.buffers:
-        buffers = others[BUFFERS].astype(np.float32)
-        _replace(base, model, split(layout, parts.buffers, buffers), old)
+        moved |= split(layout, parts.buffers, others[BUFFERS].astype(np.float32))
+    _replace(base, model, moved, old)
     tensors = {**tensors_of(encoded, "encoded"), **others, HELD: held_tensors(base.whole, layout)}
-    kept: dict[str, Array] = {}
+    left: Mapping[str, Array] = {}
     if downlink.feedback:
         left = split(layout, parts.parameters, residual(steps, sent, downlink.feedback))
-        kept = {f"{RESIDUAL}/{n}": v.astype(slot_dtype(old[n].dtype)) for n, v in left.items()}
+    kept = {f"{RESIDUAL}/{n}": v.astype(slot_dtype(old[n].dtype)) for n, v in left.items()}
     return EncodedStep(downlink.codec, tensors, kept)
+
+
+def _encoded(codec: Codec, steps: Steps, vector: Vector) -> Encoded:
+    try:
+        return codec.encode(steps, vector)
+    except ValueError as error:
+        raise UsageError(
+            f"--encode-global {codec}: {error}",
+            hint="use another encoding; --encode-global float32 sends the model as it is",
+        ) from None
 
 
 def _sent(base: Base) -> Layout:
@@ -113,6 +115,11 @@ def _sent(base: Base) -> Layout:
             if base.roles.get(name) != Role.CONTROL
         }
     )
+
+
+def _of_base(base: Base, layout: Layout) -> dict[str, Array]:
+    with base.open() as model:
+        return {name: model.tensor(name) for name in layout}
 
 
 def _written(model: CheckpointWriter, name: str) -> Array:

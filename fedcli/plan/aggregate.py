@@ -1,12 +1,14 @@
 """Section ``aggregate`` of the plan."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fedcli.codecs import Codec, parse_codec
 from fedcli.errors import UsageError
 from fedcli.options import Given, check, declared, option
 from fedcli.plan.sections import over_file, updated
+
+if TYPE_CHECKING:  # codecs need numpy, which --help does without
+    from fedcli.codecs import Codec
 
 PARTS = ("reduce", "server_optimizer", "weighting")
 SAMPLING = ("clients_per_round", "fraction")
@@ -170,19 +172,19 @@ class AggregatePlan:
 
     def _settle_downlink(self) -> None:
         """Leave out what has no effect, so that equal plans are written alike."""
-        codec = None
-        if self.encode_global is not None:
-            codec = parse_codec(self.encode_global, "--encode-global")
+        codec = self.codec
         if codec is None and self.feedback_global:
             raise UsageError("--feedback-global: belongs to --encode-global")
         object.__setattr__(self, "encode_global", None if codec is None else str(codec))
         object.__setattr__(self, "feedback_global", self.feedback_global or None)
 
     @property
-    def codec(self) -> Codec | None:
+    def codec(self) -> "Codec | None":
         """How the step to the next global model is encoded; None if it is not."""
         if self.encode_global is None:
             return None
+        from fedcli.codecs import parse_codec
+
         return parse_codec(self.encode_global, "--encode-global")
 
     @property

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fedcli.codecs import PLAIN
 from fedcli.errors import UsageError
 from fedcli.formats.records import encode
 from fedcli.formats.training_record import TrainingRecord
@@ -13,7 +12,6 @@ from fedcli.text import printable
 _MOST = 8  # options, and characters of a text: clients may record anything, and there may be many
 _MOST_TEXT = 40
 _COMPARED = ("algorithm", *(key for key in TRAIN_OPTIONS if key != "algorithm"))
-_PLAIN = {"encode": PLAIN}  # what is not recorded
 _ALWAYS = {"optimizer", "lr", "batch_size"}  # in what train-client records
 
 
@@ -30,8 +28,11 @@ def departures(plan: TrainPlan, round_number: int, training: TrainingRecord) -> 
 
     A record of another program may lack options; only those that it has are compared.
     """
-    expected = {**_PLAIN, **planned(plan, round_number)}
-    found = {**_PLAIN, **encode(training)}
+    from fedcli.codecs import PLAIN  # here, as --help does without
+
+    not_recorded = {"encode": PLAIN}
+    expected = {**not_recorded, **planned(plan, round_number)}
+    found = {**not_recorded, **encode(training)}
     if "epochs" in found:
         found.pop("steps", None)
     keys = [key for key in _COMPARED if key not in NOT_RECORDED]

@@ -3,15 +3,17 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from fedcli.algorithms import ALGORITHMS, LocalAlgorithm, owners_of
-from fedcli.codecs import PLAIN, Codec, parse_codec
 from fedcli.errors import UsageError
 from fedcli.options import Declared, Given, check, declared, option, option_of, owned
 from fedcli.plan.choices import AUGMENTATIONS, OPTIMIZERS, PRECISIONS
 from fedcli.plan.schedules import SCHEDULES, check_schedule, learning_rate
 from fedcli.plan.sections import convert, over_file, section_of, updated
+
+if TYPE_CHECKING:  # codecs need numpy, which --help does without
+    from fedcli.codecs import Codec
 
 _RATE = "Learning rate over rounds"
 _ALGORITHM = "Local algorithm"
@@ -191,9 +193,9 @@ class TrainPlan:
         return ALGORITHMS[self.algorithm](**self.algorithm_options)
 
     @cached_property
-    def codec(self) -> Codec | None:
+    def codec(self) -> "Codec | None":
         """The encoding of updates; None without one."""
-        return None if self.encode is None else parse_codec(self.encode, "--encode")
+        return None if self.encode is None else _codec(self.encode)
 
     @property
     def _schedule_options(self) -> dict[str, Any]:
@@ -245,11 +247,17 @@ class TrainPlan:
             own = {**self.algorithm_options, **own}
         if given.get("lr_schedule", self.lr_schedule) != self.lr_schedule:
             dropped += _SCHEDULE_OPTIONS
-        if given.get("encode") == PLAIN:
+        if "encode" in given and _codec(given["encode"]) is None:
             dropped += ("feedback",)
         # All at once: old values may conflict with only some of the new ones.
         checked = _checked(own, option_of)
         return updated(self, given, without=dropped, algorithm_options=checked)
+
+
+def _codec(spec: str) -> "Codec | None":
+    from fedcli.codecs import parse_codec
+
+    return parse_codec(spec, "--encode")
 
 
 _SCHEDULE_OPTIONS = ("lr_rounds", "lr_every", "lr_decay")

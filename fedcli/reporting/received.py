@@ -39,10 +39,18 @@ class Received:
         self._held[client.client] = number
         if held is None and not client.drawn:
             return self.whole(number)
-        first = 0 if held is None else held + 1
-        sizes = [size_of(self._run.round(n).delta) for n in range(first, number + 1)]
-        known = [size for size in sizes if size is not None]
-        return sum(known) if len(known) == len(sizes) else self.whole(number)
+        deltas = self._deltas(0 if held is None else held + 1, number)
+        return self.whole(number) if deltas is None else deltas
+
+    def _deltas(self, first: int, last: int) -> int | None:
+        """Return the sum of the sizes of rounds' deltas; None if one is missing."""
+        found = 0
+        for number in range(first, last + 1):  # as a stranger's file says: stop at the first gap
+            size = size_of(self._run.round(number).delta)
+            if size is None:
+                return None
+            found += size
+        return found
 
     def whole(self, number: int) -> int | None:
         """Return the size of a round's model, or of the one made from it if that is gone."""

@@ -38,6 +38,7 @@ _HEADING = 13  # characters in a line of the head of a column
 _LINE, _SMALL_LINE = 66, 84
 _GAP = 2  # between columns, in characters
 _SMALL = r"  \footnotesize\setlength{\tabcolsep}{4pt}"
+_TIGHT = r"  \scriptsize\setlength{\tabcolsep}{3pt}"
 _LONG = 16  # characters of a text, above which it may be broken into lines
 _UNBROKEN = re.compile(r"(?<=,)(?=\S)")  # as in lists of classes
 
@@ -184,7 +185,7 @@ def _table(table: Table, label: str) -> str:
         r"  \centering",
         rf"  \caption{{{escape(table.title)}}}",
         rf"  \label{{{label}}}",
-        *([_SMALL] if _width(table) > _LINE else []),
+        *_size(table),
         rf"  \begin{{tabular}}{{{''.join(_columns(table))}}}",
         r"    \toprule",
         _row(map(_heading, table.headings)),
@@ -196,6 +197,14 @@ def _table(table: Table, label: str) -> str:
     if table.note:
         lines.append(rf"  \par\smallskip{{\footnotesize {escape(table.note)}\par}}")
     return "\n".join([*lines, r"\end{table}"])
+
+
+def _size(table: Table) -> list[str]:
+    """Return the line that makes a table smaller, the more so the wider it is."""
+    width = _width(table)
+    if width <= _LINE:
+        return []
+    return [_SMALL if width <= _SMALL_LINE else _TIGHT]
 
 
 def _width(table: Table) -> int:

@@ -15,6 +15,7 @@ from fedcli.strategies.decision import Clients, CoordinateWiseDecision, Measures
 OPTIONS = {part.name for part in fields(AggregatePlan)} - {
     *("strategy", "reduce", "server_optimizer", "weighting"),
     *("clients_per_round", "fraction", "max_norm", "max_examples"),
+    *("encode_global", "feedback_global"),
 }
 
 

@@ -148,9 +148,10 @@ class StateStore:
     def _rounds(self, first: int, last: int) -> list[int]:
         """Return the rounds that exist in the run or have a state here, newest first.
 
-        Counting down instead would be slow: a directory name may have any number of ten digits.
+        Counting down instead would be slow: a directory name may have any number of ten digits. The
+        last one is looked at even if a slow file system does not list it yet.
         """
-        numbers = {round_.number for round_ in self.run.rounds()}
+        numbers = {last, *(round_.number for round_ in self.run.rounds())}
         if self.directory is not None and (own := self._own(0).parent).is_dir():
             numbers |= {int(path.name) for path in own.iterdir() if path.name.isdecimal()}
         return sorted((n for n in numbers if first <= n <= last), reverse=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fedcli.datasets.windows import parse_window
 from fedcli.errors import UsageError
-from fedcli.formats.public_key import check_public_key
+from fedcli.formats.public_key import public_keys
 from fedcli.run import Run
 from fedcli.run.exchange import files_of_round
 from fedcli.run.info import DatasetInfo, RunInfo, check_client_id, client_order
@@ -72,10 +72,9 @@ def init(
     """Write round 0 and finally ``run.json`` at ``root``, without ``data/``.
 
     Examples are uint8 pictures (channels, image_size, image_size); ``window``, LOW,HIGH, says which
-    values clients map to 0 … 255. ``members`` replaces ``clients``
-    and maps client ids to public keys: their updates must be signed. With ``key``, the file of the
-    coordinator's private key, global models are signed too. If the same run exists, nothing is
-    touched.
+    values clients map to 0 … 255. ``members`` replaces ``clients`` and maps client ids to lines of
+    public keys: their updates must be signed. With ``key``, the file of the coordinator's private
+    key, global models are signed too. If the same run exists, nothing is touched.
 
     Raises ``UsageError``, ``ConflictError`` and ``StorageError``, and what ``read_key`` does.
     """
@@ -117,12 +116,15 @@ def _info(
 
 
 def _with_keys(info: RunInfo, members: Mapping[str, str], coordinator: str | None) -> RunInfo:
-    for client, key in members.items():
-        check_public_key(key, f"--member {check_client_id(client)}")
+    keys = {
+        client: public_keys(line, f"--member {check_client_id(client)}")
+        for client, line in members.items()
+    }
     if members and info.clients:
         raise UsageError("--clients: with --member, the members are the clients")
     clients = tuple(client_order(members)) or info.clients
-    return replace(info, clients=clients, members=dict(members), coordinator=coordinator)
+    signing = {client: keys[client].signing for client in members}
+    return replace(info, clients=clients, members=signing, coordinator=coordinator)
 
 
 def _distinct(option: str, names: Sequence[str]) -> None:

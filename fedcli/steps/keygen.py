@@ -1,14 +1,14 @@
-"""Make a private key, or show its public key."""
+"""Make private keys, or show their public keys."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedcli.security.keys import read_key, write_new_key
+from fedcli.security.key_files import read_key_file, write_key_file
 
 
 @dataclass(frozen=True)
 class KeygenResult:
-    """A key: ``public`` is its public key as a line of text; ``made`` is whether it is new."""
+    """Keys: ``public`` is the line of their public keys; ``made`` is whether they are new."""
 
     path: Path
     public: str
@@ -16,7 +16,7 @@ class KeygenResult:
 
 
 def keygen(root: Path, path: Path, *, show: bool = False, force: bool = False) -> KeygenResult:
-    """Make an Ed25519 key and write it to ``path`` with mode 0600; with ``show`` only read it.
+    """Make Ed25519 and X25519 keys in a file of mode 0600; with ``show`` only read them.
 
     ``path`` must lie outside the run directory ``root``, even if there is no run.
 
@@ -25,5 +25,7 @@ def keygen(root: Path, path: Path, *, show: bool = False, force: bool = False) -
     ``MissingDependencyError``.
     """
     if show:
-        return KeygenResult(path, read_key(path, outside=root).public, made=False)
-    return KeygenResult(path, write_new_key(path, outside=root, force=force).public, made=True)
+        found = read_key_file(path, outside=root)
+    else:
+        found = write_key_file(path, outside=root, force=force)
+    return KeygenResult(path, found.public.line, made=not show)

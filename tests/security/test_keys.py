@@ -21,7 +21,8 @@ from fedcli.errors import (
     NotReadyError,
     UsageError,
 )
-from fedcli.formats.public_key import check_public_key
+from fedcli.formats.public_key import check_public_key, public_keys
+from fedcli.security.key_files import read_key_file, write_key_file
 from fedcli.security.keys import SigningKey, verifies
 from fedcli.security.keys import read_key as read_key_outside
 from fedcli.security.keys import write_new_key as write_new_key_outside
@@ -147,6 +148,14 @@ def of_another_sort() -> bytes:
     )
 
 
+def signing_pem() -> bytes:
+    return pem(PKCS8 + bytes(32))
+
+
+def masking_pem() -> bytes:
+    return pem(PKCS8.replace(bytes.fromhex("2b6570"), bytes.fromhex("2b656e")) + bytes(32))
+
+
 def only_public() -> bytes:
     return (
         Ed25519PrivateKey.generate()
@@ -165,6 +174,10 @@ def only_public() -> bytes:
         (lambda: b"x" * 70_000, "expected a private key"),
         (only_public, "expected a private key"),
         (of_another_sort, "a key of another sort"),
+        (lambda: of_another_sort() + signing_pem(), "a key of another sort"),
+        (lambda: signing_pem() + of_another_sort(), "found others beside it"),
+        (lambda: signing_pem() + 2 * masking_pem(), "found others beside it"),
+        (masking_pem, "a key of another sort, X25519PrivateKey"),
         (encrypted, "is encrypted"),
     ],
 )
@@ -247,6 +260,31 @@ def test_without_cryptography_it_is_said_what_to_install(tmp_path, monkeypatch):
     assert check_public_key(made.public, "here") == made.public
 
 
+def test_a_file_has_a_key_to_mask_with_behind_the_one_to_sign_with(tmp_path):
+    made = write_key_file(tmp_path / "k", outside=ELSEWHERE)
+    again = read_key_file(tmp_path / "k", outside=ELSEWHERE)
+    assert again.public == made.public
+    assert made.public.masking is not None
+    write_private(tmp_path / "two", signing_pem() + masking_pem())
+    other = read_key_file(tmp_path / "two", outside=ELSEWHERE).public.masking
+    assert other is not None
+    assert other != made.public.masking
+
+
+def test_a_file_for_signatures_only_is_still_one(tmp_path):
+    found = read_key_file(write_private(tmp_path / "k", signing_pem()), outside=ELSEWHERE)
+    assert found.public == (read_key(tmp_path / "k").public, None)
+    assert found.public.line == found.public.signing
+
+
+@pytest.mark.parametrize("second", ["", "ed25519:", "x25519:AAAA", "x25519", "x25519:,"])
+def test_a_line_names_no_second_key_or_a_valid_one(second):
+    first = "ed25519:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+    assert public_keys(first, "here") == (first, None)
+    with pytest.raises(UsageError, match="here: expected a public key"):
+        public_keys(f"{first},{second}", "here")
+
+
 Cli = Callable[..., tuple[int, str, str]]
 
 
@@ -266,7 +304,10 @@ def test_keygen_prints_one_line_that_init_takes(cli):
     status, out, err = cli("mercy.key")
     assert (status, err) == (0, "mercy.key: a private key; keep it to yourself\n")
     assert out.count("\n") == 1
-    assert check_public_key(out.strip(), "here") == read_key(Path("mercy.key")).public
+    keys = public_keys(out.strip(), "here")
+    assert keys.signing == read_key(Path("mercy.key")).public
+    assert keys.masking is not None
+    assert keys.line == out.strip()
     assert cli("mercy.key", "--show") == (0, out, "")
     status, shown, _ = cli("mercy.key", "--show", "--json")
     assert json.loads(shown) == {

@@ -11,7 +11,7 @@ from fedcli.errors import UsageError
 
 def keygen(
     file: Path = typer.Argument(
-        Path("fedcli.key"), help="The file of the private key.", metavar="FILE"
+        Path("fedcli.key"), help="The file of the private keys.", metavar="FILE"
     ),
     run: Path = RUN,
     show: bool = typer.Option(False, "--show", help="Print the public key of an existing FILE."),
@@ -20,7 +20,7 @@ def keygen(
     ),
     printing: OutputOptions = OutputOptions(),
 ) -> None:
-    """Make a private key to sign with, and print its public key."""
+    """Make the private keys that sign and mask, and print their public keys."""
     with Output("keygen", printing) as output:
         if show and force:
             raise UsageError("--force: has no meaning with --show, which makes no key")

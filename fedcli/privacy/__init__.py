@@ -1,0 +1,6 @@
+"""How much privacy was spent: from the events of a ledger to ε and δ, and back to the noise."""
+
+from fedcli.privacy.accountant import Budget, affords, budget, delta_at, epsilon_at
+from fedcli.privacy.calibration import calibrate
+
+__all__ = ["Budget", "affords", "budget", "calibrate", "delta_at", "epsilon_at"]

@@ -1,0 +1,158 @@
+"""The accountant: what a list of events costs together, as ε at a δ or δ at an ε."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from fedcli.errors import UsageError
+from fedcli.formats.ledger import PrivacyEvent, Relation
+from fedcli.privacy.discrete import concentrated_delta, concentrated_epsilon, total_variation
+from fedcli.privacy.gaussian import gaussian_delta, gaussian_epsilon
+from fedcli.privacy.sampled import Counts, Sampled, is_hopeless, loss_distribution, sensitivity
+
+_LEAST_SIGMA = 1e-150  # its square is still a float
+
+
+@dataclass(frozen=True)
+class Budget:
+    """(ε, δ) for neighbours by ``relation``; ``epsilon`` is infinite where nothing is protected.
+
+    ``exact`` says that no smaller ε holds; otherwise ε is an upper bound.
+    """
+
+    epsilon: float
+    delta: float
+    relation: Relation
+    exact: bool
+
+
+@dataclass(frozen=True)
+class _Composition:
+    """Many events as one mechanism.
+
+    ``mu`` is √Σ 1/σ² over sums that are not sampled, ``sampled`` the others; ``variation`` bounds
+    how far discrete noise is from Gaussian noise.
+    """
+
+    mu: float
+    sampled: Counts
+    variation: float
+    relation: Relation
+
+    @property
+    def exact(self) -> bool:
+        return self.variation == 0 and not self.sampled
+
+    def epsilon(self, delta: float) -> float:
+        if math.isinf(self.mu):
+            return math.inf
+        if self.variation == 0:
+            return self._continuous_epsilon(delta)
+        close = self._epsilon_of_discrete_noise(delta)
+        return close if self.sampled else min(close, concentrated_epsilon(self._shift, delta))
+
+    def _epsilon_of_discrete_noise(self, delta: float) -> float:
+        """Return ε at what δ leaves for Gaussian noise, after at most half of it for the grid."""
+        largest = self._continuous_epsilon(delta / 2)
+        lost = self.variation * (1 + math.exp(min(largest, 700.0)))
+        return self._continuous_epsilon(delta - lost) if lost <= delta / 2 else math.inf
+
+    def _continuous_epsilon(self, delta: float) -> float:
+        if not self.sampled:
+            return gaussian_epsilon(self._shift, delta)
+        distribution = loss_distribution(self.mu, self.sampled, self.relation)
+        return max(0.0, float(distribution.get_epsilon(delta)))
+
+    def delta(self, epsilon: float) -> float:
+        if math.isinf(self.mu):
+            return 1.0
+        found = self._continuous_delta(epsilon)
+        if self.variation == 0:
+            return found
+        found = min(1.0, found + self.variation * (1 + math.exp(min(epsilon, 700.0))))
+        return found if self.sampled else min(found, concentrated_delta(self._shift, epsilon))
+
+    def _continuous_delta(self, epsilon: float) -> float:
+        if not self.sampled:
+            return gaussian_delta(self._shift, epsilon)
+        distribution = loss_distribution(self.mu, self.sampled, self.relation)
+        return min(1.0, float(distribution.get_delta(epsilon)))
+
+    @property
+    def _shift(self) -> float:
+        return sensitivity(self.relation) * self.mu
+
+
+def _composed(events: Iterable[PrivacyEvent]) -> _Composition:
+    """Compose events; with both relations among them, all count as replacements.
+
+    Equal events are counted before anything is summed, so that T events of one sum cost to the last
+    digit what one event of T sums costs.
+    """
+    counts: Counter[PrivacyEvent] = Counter()
+    for event in events:
+        counts[replace(event, count=1)] += event.count
+    sums: Counter[Sampled] = Counter()
+    for event, count in counts.items():
+        sums[Sampled.of(event)] += count
+    relation = _strictest(event.relation for event in counts)
+    sampled = {each: count for each, count in sums.items() if _amplifies(each, count, relation)}
+    mu = math.sqrt(math.fsum(_square(each, sums[each]) for each in sums if each not in sampled))
+    return _Composition(mu, sampled, total_variation(counts), relation)
+
+
+def _strictest(relations: Iterable[Relation]) -> Relation:
+    return Relation.REPLACE if Relation.REPLACE in relations else Relation.ADD_REMOVE
+
+
+def _amplifies(each: Sampled, count: int, relation: Relation) -> bool:
+    """Return whether a sample is accounted for as one; a sum over all costs no less."""
+    return each.q < 1 and each.sigma > 0 and not is_hopeless(each, count, relation)
+
+
+def _square(each: Sampled, count: int) -> float:
+    return count / each.sigma / each.sigma if each.sigma > _LEAST_SIGMA else math.inf
+
+
+def epsilon_at(events: Iterable[PrivacyEvent], delta: float) -> float:
+    """Return an upper bound on ε at δ, exact for Gaussian noise without samples.
+
+    Raises ``UsageError`` for a δ outside (0, 1), and ``MissingDependencyError`` for samples without
+    ``dp-accounting``.
+    """
+    return _composed(events).epsilon(_checked(delta))
+
+
+def delta_at(events: Iterable[PrivacyEvent], epsilon: float) -> float:
+    """Return an upper bound on δ at ε, exact for Gaussian noise without samples.
+
+    Raises ``UsageError`` for an ε below 0, and ``MissingDependencyError`` as ``epsilon_at``.
+    """
+    if not 0 <= epsilon < math.inf:
+        raise UsageError(f"epsilon: expected 0 or more, found {epsilon}")
+    return _composed(events).delta(epsilon)
+
+
+def budget(events: Iterable[PrivacyEvent], delta: float) -> Budget:
+    """Return what events have spent together. Raises as ``epsilon_at``."""
+    found = _composed(events)
+    return Budget(found.epsilon(_checked(delta)), delta, found.relation, found.exact)
+
+
+def affords(
+    events: Iterable[PrivacyEvent], more: Iterable[PrivacyEvent], max_epsilon: float, delta: float
+) -> bool:
+    """Return whether ε at δ is at most ``max_epsilon`` after more events. Raises as ``budget``."""
+    if not max_epsilon >= 0:
+        raise UsageError(f"max_epsilon: expected 0 or more, found {max_epsilon}")
+    return epsilon_at([*events, *more], delta) <= max_epsilon
+
+
+def _checked(delta: float) -> float:
+    if not 0 < delta < 1:
+        raise UsageError(
+            f"delta: expected more than 0 and less than 1, found {delta}",
+            hint="a common choice is below 1 / the number of examples or clients",
+        )
+    return delta

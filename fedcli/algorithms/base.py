@@ -128,6 +128,11 @@ class LocalAlgorithm:
     proximal_option: ClassVar[str] = "proximal"
 
     @property
+    def exposes_examples(self) -> str:
+        """How it uses examples other than by the gradients of its steps; "" if it does not."""
+        return ""
+
+    @property
     def options(self) -> dict[str, Any]:
         """The values of its options, by name."""
         return asdict(self)

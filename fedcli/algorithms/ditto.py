@@ -32,6 +32,11 @@ class Ditto(LocalAlgorithm):
         0.1, "How strongly the global model attracts the personal one.", "L", at_least=0
     )
 
+    @property
+    def exposes_examples(self) -> str:
+        """It does."""
+        return "trains a second model on the same examples"
+
     def begin(self, start: RoundStart) -> Term:
         """Return the personal model's term."""
         return PersonalModel(start, self.ditto_lambda)

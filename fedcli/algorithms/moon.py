@@ -40,6 +40,11 @@ class Moon(LocalAlgorithm):
     mu: float = option(1.0, "Weight of the contrastive term.", "MU", at_least=0)
     temperature: float = option(0.5, "Temperature τ of the contrastive term.", "T", above=0)
 
+    @property
+    def exposes_examples(self) -> str:
+        """It does."""
+        return "compares features of the examples with those of other models"
+
     def begin(self, start: RoundStart) -> Term:
         """Compare with the global model and the client's last model."""
         return Contrastive(start, self.mu, self.temperature)

@@ -48,6 +48,11 @@ class Scaffold(LocalAlgorithm):
         choices=(1, 2),
     )
 
+    @property
+    def exposes_examples(self) -> str:
+        """With option 1 it sends the gradient of all of them."""
+        return "sends the gradient of all examples" if self.scaffold_option == 1 else ""
+
     def begin(self, start: RoundStart) -> Term:
         """Start from the control variates of the client and the server."""
         return ControlVariates(start, from_start=self.scaffold_option == 1)

@@ -123,13 +123,13 @@ def _write(
         # Only the state was lost. A global model was made from the existing update, so the update
         # stays and gets the new state, even if the number of threads differs.
         with Checkpoint(path, Kind.UPDATE) as delivered:
-            states.write(delivered.metadata, trained.kept)
+            states.write(delivered.metadata, trained.kept, trained.spent)
             return delivered.digest()
     with prepare(path, trained.sent, metadata, replace=again) as update:
 
         def write() -> None:
             if session.keeps_state:
-                states.write(metadata, trained.kept)
+                states.write(metadata, trained.kept, trained.spent)
             else:
                 states.remove(round_.number, client)
             note(update.sha256, update.size)

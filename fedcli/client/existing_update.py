@@ -24,7 +24,11 @@ from fedcli.storage.atomic import canonical_json
 if TYPE_CHECKING:
     from fedcli.client.session import Session
 
-_OPAQUE = {"base": "another base model", "examples": "other examples"}
+_OPAQUE = {
+    "base": "another base model",
+    "examples": "other examples",
+    "noise_key": "another noise key",
+}
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def _differences(session: "Session", found: Metadata, expected: Metadata) -> lis
     """Describe the inputs in which two updates differ."""
     old = _facts(found, with_loss=found.training.initial_loss is not None)
     new = _facts(expected, with_loss=session.plan.initial_loss)
-    undecided = session.undecided | {"training"}
+    undecided = session.undecided | {"training", "privacy"}  # they follow from the others
     if old.get("encode") != new.get("encode"):
         undecided |= {"encoding", "roles"}  # they follow from it
     if (old.get("micro_batch") or math.inf) <= (new.get("micro_batch") or 0):

@@ -12,6 +12,7 @@ from fedcli.algorithms import proximal
 from fedcli.algorithms.base import RoundStart, Term
 from fedcli.errors import CheckpointError, UsageError
 from fedcli.formats.dtypes import Array
+from fedcli.formats.ledger import LedgerEntry
 from fedcli.formats.metadata import Role
 from fedcli.models.generators import seeded_generators
 from fedcli.models.weights import to_array, to_arrays, to_tensors
@@ -19,12 +20,14 @@ from fedcli.plan import TrainPlan
 from fedcli.plan.layer_patterns import check_ties, checked
 from fedcli.randomness import stream_seed
 from fedcli.run.client_state import LOCAL, NOTHING
+from fedcli.security.secret_streams import SecretStreams
 from fedcli.training.augmentation import Normalize
 from fedcli.training.batches import Source, in_order
 from fedcli.training.devices import Portions
 from fedcli.training.forward import mean_loss
 from fedcli.training.gradients import Gradients
 from fedcli.training.loop import Epoch, Observer, Stage, Task, Trainer, epochs_of, set_mode
+from fedcli.training.private import PoissonBatches, PrivateGradients
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,8 @@ class Assignment:
 
     ``kept`` is the state of the client's algorithm, ``local`` its own layers and ``server`` the
     slot of the server's state, all by tensor name; ``resume`` is the content and the path of a
-    training checkpoint. ``build`` returns a new network of the same kind.
+    training checkpoint. ``build`` returns a new network of the same kind. Private training draws
+    from ``streams``.
     """
 
     module: nn.Module
@@ -106,7 +110,13 @@ class Assignment:
     server: Mapping[str, Array] = field(default_factory=lambda: NOTHING)
     micro_batch: int | None = None
     compile: bool = False
+    streams: SecretStreams | None = None
     resume: tuple[Mapping[str, Tensor], Mapping[str, Any], Path] | None = None
+
+    @property
+    def poisson(self) -> PoissonBatches | None:
+        """The batches of private training."""
+        return None if self.streams is None else PoissonBatches(self.streams, self.plan.batch_size)
 
 
 @dataclass(frozen=True)
@@ -114,7 +124,7 @@ class Trained:
     """The result: tensors to send, tensors to keep by ``<slot>/<name>``, and figures.
 
     ``initial_loss`` is None unless the plan requests it; ``micro_batch`` is None if every batch
-    fitted into memory.
+    fitted into memory. ``spent`` is what private training spent.
     """
 
     sent: dict[str, Array]
@@ -123,6 +133,7 @@ class Trained:
     personal_epochs: list[Epoch]
     initial_loss: float | None
     micro_batch: int | None
+    spent: LedgerEntry | None = None
 
 
 def train_locally(
@@ -154,9 +165,11 @@ def _train(given: Assignment, observer: Observer, on_shrink: Callable[[int], Non
         )
     trainable = _trainable(module, given.tensors)
     _check_trainable(given, trainable)
-    gradients = Gradients(given.plan, device, given.micro_batch, on_shrink, compiled=given.compile)
+    gradients = _gradients(given, on_shrink)
     terms = terms_of(given.plan, _start(given, trainable, gradients))
-    task = Task(given.source, given.plan, given.lr, given.normalize, given.seed, device)
+    task = Task(
+        given.source, given.plan, given.lr, given.normalize, given.seed, device, given.poisson
+    )
     stages = _stages(given, trainable, terms)
     trainer = Trainer(task, stages, gradients, observer)
     if given.resume is not None:
@@ -169,6 +182,13 @@ def _train(given: Assignment, observer: Observer, on_shrink: Callable[[int], Non
             ) from None
     trainer.run()
     return _trained(given, trainer, terms, initial_loss)
+
+
+def _gradients(given: Assignment, on_shrink: Callable[[int], None]) -> Gradients:
+    settings = (given.plan, given.device, given.micro_batch, on_shrink)
+    if given.streams is not None:
+        return PrivateGradients(*settings, given.streams)
+    return Gradients(*settings, compiled=given.compile)
 
 
 def _trainable(module: nn.Module, tensors: Tensors) -> dict[str, nn.Parameter]:

@@ -29,6 +29,7 @@ from fedcli.run.client_state import LOCAL, NOTHING, RESIDUAL, StateStore
 from fedcli.run.round import Round
 from fedcli.security.global_model import check_global_model
 from fedcli.security.keys import SigningKey
+from fedcli.security.noise_key import NoiseKey, read_noise_key
 from fedcli.training.devices import choose_device, limit_memory, set_threads
 
 
@@ -68,6 +69,7 @@ class Session:
     own: str | None
     force: bool
     key: SigningKey | None
+    noise: NoiseKey | None
     base: BaseModel
     server: ServerSlot
     tensors: Tensors
@@ -90,6 +92,7 @@ class Session:
             "server_state": self.server.sha256,
             "device": self.device.type,
             "threads": self.threads,
+            "noise_key": None if self.noise is None else self.noise.commitment,
         }
         return TrainingRecord().plus(facts)
 
@@ -118,7 +121,8 @@ class Session:
     def keeps_state(self) -> bool:
         """Whether clients keep something from round to round."""
         row, layers, feedback = self.plan.local, self.tensors.local, self.plan.feedback
-        return row.keeps is not None or bool(layers) or bool(feedback)
+        spends = self.plan.dp is not None
+        return row.keeps is not None or bool(layers) or bool(feedback) or spends
 
 
 @dataclass(frozen=True)
@@ -157,12 +161,22 @@ def starting_state(session: Session, client: str) -> StartingState:
     )
 
 
-def check_state_is_own(session: Session) -> None:
-    """Raise ``UsageError`` if a client that signs would keep files that others can change."""
+def check_state_is_own(session: Session, data: str | None) -> None:
+    """Raise ``UsageError`` if a client would keep files in the run that others must not see.
+
+    If it signs, others must not change them; if it trains in private on ``data`` of its own, they
+    tell what the noise hides.
+    """
     keeps = session.keeps_state or session.execution.checkpoint_every is not None
     if keeps and not session.trusts_kept_files:
         raise UsageError(
             "--state: updates are signed, but others can change the files that a client keeps in"
+            " the run",
+            hint="name a folder of the client's own with --state DIR",
+        )
+    if session.plan.dp is not None and data is not None and session.execution.state is None:
+        raise UsageError(
+            "--state: what private training keeps tells the number of examples, and others read"
             " the run",
             hint="name a folder of the client's own with --state DIR",
         )
@@ -196,6 +210,7 @@ def open_session(
     own_model: str | None,
     force: bool,
     key: SigningKey | None,
+    noise_key: Path | None,
     progress: Progress | None,
 ) -> Session:
     """Read the base model and the server state of a round, and resolve the plan.
@@ -207,6 +222,7 @@ def open_session(
     if plan.augment and len(run.info.dataset.shape) != 3:
         raise UsageError("--augment: needs pictures, which this run's examples are not")
     check_encoding(plan, run.info.plan.aggregate)
+    noise = _noise_key(run, plan, noise_key)
     if execution.compile:
         _check_compile(plan)
     device = choose_device(execution.device)
@@ -227,12 +243,26 @@ def open_session(
         own=own_model,
         force=force,
         key=key,
+        noise=noise,
         base=base,
         server=server,
         tensors=Tensors.of(plan, base.values, base.roles, base.tied or {}),
         states=StateStore(run, execution.state),
         progress=progress or Silence(),
     )
+
+
+def _noise_key(run: Run, plan: TrainPlan, path: Path | None) -> NoiseKey | None:
+    if plan.dp is None and path is not None:
+        raise UsageError("--noise-key: has no use without --dp", hint="leave --noise-key out")
+    if plan.dp is None:
+        return None
+    if path is None:
+        raise UsageError(
+            f"--dp {plan.dp}: draws batches and noise from a secret key; name it with --noise-key",
+            hint="fedcli keygen --noise FILE makes one",
+        )
+    return read_noise_key(path, outside=run.root)
 
 
 def _network(run: Run, own: str | None) -> torch.nn.Module:
@@ -257,6 +287,10 @@ def _server_slot(run: Run, number: int, plan: TrainPlan) -> ServerSlot:
 
 
 def _check_compile(plan: TrainPlan) -> None:
+    if plan.dp is not None:
+        raise UsageError(
+            f"--compile: --dp {plan.dp} reads layers inside the network, which compiling hides"
+        )
     if plan.local.watches_layers:
         raise UsageError(
             f"--compile: {plan.algorithm} reads layers inside the network, which compiling hides"

@@ -17,6 +17,7 @@ from fedcli.client.existing_update import (
     why_unfinished,
 )
 from fedcli.client.local_training import Assignment, Trained, train_locally
+from fedcli.client.private import private_step, public_event
 from fedcli.client.rebuild import is_drawn, rebuild_models
 from fedcli.client.resume import Resume, TrainingCheckpoint, seconds_before
 from fedcli.client.session import (
@@ -80,6 +81,7 @@ def train_client(
     seed: int | None = None,
     own_model: str | None = None,
     key: Path | None = None,
+    noise_key: Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> TrainClientResult:
@@ -88,9 +90,9 @@ def train_client(
     ``clients`` are ids as in ``--id``. ``data`` is a client's own folder or npz file, which
     replaces its shard in the run, read as ``reading`` says (``--skip-bad`` and ``--labels-csv``
     with its columns, by name). ``options`` are hyper-parameters by their names in ``TrainPlan``
-    that override the run's plan. ``key`` is the file with a member's private key. The same inputs
-    on the same machine with the same number of threads give the same bytes, whether clients are
-    trained alone or together.
+    that override the run's plan. ``key`` is the file with a member's private key, ``noise_key`` the
+    one that private training draws from. The same inputs and keys on the same machine with the same
+    number of threads give the same bytes, whether clients are trained alone or together.
 
     Raises ``UsageError``, ``NotReadyError``, ``DataError``, ``ConflictError`` (the update exists
     and was made from other inputs), ``OutOfMemoryError`` and ``StorageError``.
@@ -111,9 +113,10 @@ def train_client(
         own_model=own_model,
         force=force,
         key=signing,
+        noise_key=noise_key,
         progress=progress,
     )
-    check_state_is_own(session)
+    check_state_is_own(session, data)
     session = replace(session, drawn=_drew_start(run, ids, own_model))
     results = tuple(_train_one(session, client, data, reading) for client in ids)
     training = encode(session.training)
@@ -199,6 +202,7 @@ def _metadata(
         steps=steps,
         examples=examples.fingerprint,
         state=start.sha256s[0] if len(start.sha256s) == 1 else start.sha256s,
+        privacy=public_event(session.plan, examples.count, steps),
     )
     if session.plan.local.divides_by_length:
         training = training.plus(session.plan.local.recorded(checked_length(session, steps)))
@@ -237,6 +241,8 @@ def _fit(
     module = again()
     check_ties(module, session.tensors.tied, session.base.path)
     load_arrays(module, session.base.values, session.base.path)
+    private = private_step(session, metadata, examples.count)
+    public_seed = stream_seed(session.seed, session.round.number, client, "training")
     with out_of_memory_as_error("a smaller --batch-size or --model, or another --device"):
         given = Assignment(
             module=module,
@@ -248,16 +254,18 @@ def _fit(
             normalize=Normalize.for_dataset(
                 info.dataset, as_rgb=takes_rgb(info.model), device=device
             ),
-            seed=stream_seed(session.seed, session.round.number, client, "training"),
+            seed=public_seed if private is None else private.streams.seed("training"),
             device=device,
             kept=start.kept,
             local=start.local,
             server=session.server.values,
             micro_batch=session.execution.micro_batch,
             compile=session.execution.compile,
+            streams=None if private is None else private.streams,
             resume=resume,
         )
-        return train_locally(given, observer, partial(_say_shrink, session.progress, client))
+        done = train_locally(given, observer, partial(_say_shrink, session.progress, client))
+        return replace(done, spent=None if private is None else private.spent)
 
 
 def _observer(

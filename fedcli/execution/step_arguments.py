@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fedcli.options import declared
@@ -16,7 +17,7 @@ class StepOptions:
     ``training`` holds options by their names in ``TrainPlan``, ``aggregation`` by their names in
     ``AggregatePlan``, ``execution`` by their names in ``Execution``. Clients in ``exclude`` neither
     train nor count. With ``min_clients``, a round continues once that many have delivered, even if
-    others failed.
+    others failed. Private training draws from the key in ``noise_key``.
     """
 
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -26,6 +27,7 @@ class StepOptions:
     exclude: Sequence[str] = ()
     seed: int | None = None
     own_model: str | None = None
+    noise_key: Path | None = None
 
     @property
     def device(self) -> str:
@@ -40,7 +42,7 @@ class StepOptions:
     def for_training(self, number: int) -> list[str]:
         """Return the arguments of ``train-client`` in a round, except the client."""
         given = {**self.training, "seed": self.seed, **self.execution, "model": self.own_model}
-        return option_words({"round": number, **given})
+        return option_words({"round": number, **given, "noise_key": self.noise_key})
 
     def for_aggregation(self, number: int) -> list[str]:
         """Return the arguments of ``aggregate`` in a round."""

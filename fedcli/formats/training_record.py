@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from fedcli.formats.ledger import PrivacyEvent
 from fedcli.formats.records import Sparse, decode, encode
 
 
@@ -22,6 +23,8 @@ class TrainingRecord(Sparse):
     every gradient were 1. ``examples`` is the SHA-256 of labels and examples; ``state`` and
     ``server_state`` are those of the client states and the server state that training started from.
     ``encode`` and ``feedback`` say how the update is encoded, and what share of the loss is kept.
+    ``privacy`` is what the training spent, with an upper bound of q, and ``noise_key`` the SHA-256
+    of the key of its noise.
 
     ``options`` holds all other keys unchanged: hyper-parameters of one algorithm, values meant only
     for people, and whatever another program records.
@@ -48,6 +51,8 @@ class TrainingRecord(Sparse):
     server_state: str | None = None
     encode: str | None = None
     feedback: float | None = None
+    privacy: PrivacyEvent | None = None
+    noise_key: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict, metadata={"rest": True})
 
     def get(self, key: str) -> Any:

@@ -15,12 +15,18 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, inputs, H, W) to (N, outputs, H', W')."""
-        rows, columns = (self._seen(axis, x.shape[axis - 2]) for axis in (0, 1))
-        if rows is None or columns is None:
+        taps = self.taps(x)
+        if taps is None:
             return super().forward(x)
+        rows, columns = taps
         pixels = x[..., : rows.stop - rows.start, : columns.stop - columns.start]
         weight = self.weight[..., rows, columns]
         return F.linear(pixels.flatten(1), weight.flatten(1), self.bias)[..., None, None]
+
+    def taps(self, x: Tensor) -> tuple[slice, slice] | None:
+        """Return the rows and columns of the kernel on any pixel of x; None for several outputs."""
+        rows, columns = (self._seen(axis, x.shape[axis - 2]) for axis in (0, 1))
+        return None if rows is None or columns is None else (rows, columns)
 
     def _seen(self, axis: int, size: int) -> slice | None:
         """Return the taps on any of ``size`` pixels, or None if the output has several pixels."""

@@ -70,7 +70,7 @@ def _add_change(
     scale: float, layer: nn.Module, given: tuple[Any, ...], named: Mapping[str, Any], output: Tensor
 ) -> Tensor:
     x = given[0] if given else named["input"]
-    a, b = layer.get_parameter(A), layer.get_parameter(B)
+    a, b = getattr(layer, A), getattr(layer, B)  # torch.func puts tensors in their place
     if isinstance(layer, nn.Conv2d):
         return output + F.conv2d(layer._conv_forward(x, a, None) * scale, b)
     return output + F.linear(F.linear(x, a) * scale, b)

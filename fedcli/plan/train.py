@@ -9,6 +9,7 @@ from fedcli.algorithms import ALGORITHMS, LocalAlgorithm, owners_of
 from fedcli.errors import UsageError
 from fedcli.options import Declared, Given, check, declared, option, option_of, owned
 from fedcli.plan.choices import AUGMENTATIONS, OPTIMIZERS, PRECISIONS
+from fedcli.plan.private_training import LEVELS, check_private_training
 from fedcli.plan.schedules import SCHEDULES, check_schedule, learning_rate
 from fedcli.plan.sections import convert, over_file, section_of, updated
 
@@ -19,6 +20,7 @@ _RATE = "Learning rate over rounds"
 _ALGORITHM = "Local algorithm"
 _LAYERS = "Layers"
 _ENCODING = "Encoding of updates"
+_PRIVACY = "Differential privacy"
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,25 @@ class TrainPlan:
         at_most=1,
         what="share",
     )
+    dp: str | None = option(
+        None,
+        "`example`: train so that nobody learns whether one example was there (DP-SGD); needs"
+        " `--noise-key`.",
+        "LEVEL",
+        _PRIVACY,
+        choices=LEVELS,
+    )
+    clip: float | None = option(
+        None, "Clip the gradient of each example to the norm C.", "C", _PRIVACY, above=0
+    )
+    noise_multiplier: float | None = option(
+        None,
+        "Add noise with the standard deviation σC to each sum of clipped gradients.",
+        "SIGMA",
+        _PRIVACY,
+        at_least=0,
+        unset="required by `--dp`",
+    )
 
     def __post_init__(self) -> None:
         """Raise ``UsageError`` for values out of range and combinations that make no sense."""
@@ -173,6 +194,7 @@ class TrainPlan:
         check_schedule(self.lr_schedule, self._schedule_options)
         _check_algorithm_options(self.algorithm, self.algorithm_options)
         _check_algorithm(self)
+        check_private_training(self)
 
     @classmethod
     def of(cls, **values: Any) -> Self:
@@ -281,7 +303,8 @@ def _is_off(key: str, value: Any) -> bool:
     if value is None or value is False or value == ():
         return True
     one = TRAIN_OPTIONS[key]
-    return not value and one.default is None and one.option.at_least == 0
+    means_off = one.default is None and one.option.at_least == 0 and one.option.unset is None
+    return not value and means_off
 
 
 def _algorithm_options() -> dict[str, Declared]:

@@ -45,6 +45,7 @@ def train_command(
     else:
         words = "train-client --id all"
     key = " --key FILE" if run.info.members else ""
+    key += " --noise-key FILE" if run.info.plan.train.dp else ""
     return run.command(words + of_round + _own_model(run) + key)
 
 

@@ -6,30 +6,20 @@ which agrees on the masks of secure aggregation. ``cryptography`` is imported wh
 
 import re
 import shlex
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedcli.errors import (
-    BadInputError,
-    ConflictError,
-    MissingDependencyError,
-    NotReadyError,
-    OvertakenError,
-    UsageError,
-)
+from fedcli.errors import BadInputError, MissingDependencyError
 from fedcli.formats.public_key import MASKING_PREFIX, PREFIX, PublicKeys, public_line
-from fedcli.storage.atomic import atomic_writer, storage_errors, write_all
+from fedcli.security.private_files import check_absent, check_outside, read_private, write_private
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-_PRIVATE_MODE = 0o600
-_MOST_BYTES = 65_536  # largest key file; ours have 238
 _BLOCK = re.compile(rb"-----BEGIN ((?:[A-Z0-9]+ )*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
 
 
@@ -40,7 +30,7 @@ def cryptography() -> Iterator[None]:
         yield
     except ImportError:
         raise MissingDependencyError(
-            "keys, signatures and masks need cryptography, which is not installed",
+            "keys, signatures, masks and noise need cryptography, which is not installed",
             hint="pip install 'fedcli[sign]'",
         ) from None
 
@@ -69,23 +59,13 @@ def write_key_file(path: Path, *, outside: Path, force: bool = False) -> KeyFile
     Raises ``UsageError`` for a path in the directory ``outside``, ``ConflictError`` if the file
     exists, unless ``force``, ``StorageError`` and ``MissingDependencyError``.
     """
-    _check_outside(path, outside)
+    check_outside(path, outside)
     with cryptography():
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-    exists = ConflictError(
-        "exists; a key that is replaced is lost",
-        hint="--show prints its public key; another FILE, or --force, makes another one",
-        path=path,
-    )
-    if path.exists() and not force:
-        raise exists
+    check_absent(path, force=force)
     made = KeyFile(path, Ed25519PrivateKey.generate(), X25519PrivateKey.generate())
-    try:
-        with atomic_writer(path, _PRIVATE_MODE, replace=force) as file:
-            write_all(file, _pem(made), 0)
-    except OvertakenError:
-        raise exists from None
+    write_private(path, _pem(made), force=force)
     return made
 
 
@@ -104,8 +84,9 @@ def read_key_file(path: Path, *, outside: Path) -> KeyFile:
     does not exist, ``BadInputError`` if others may access it or if it does not begin with an
     Ed25519 key without a password, ``StorageError`` and ``MissingDependencyError``.
     """
-    _check_outside(path, outside)
-    pem = _read_private(path)
+    check_outside(path, outside)
+    wrong = _no_key(path, "found something else")
+    pem = read_private(path, command="fedcli keygen FILE", wrong=wrong)
     with cryptography():
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -136,37 +117,9 @@ def _load(path: Path, pem: bytes) -> object:
         raise _no_key(path, "found something else") from None
 
 
-def _check_outside(path: Path, shared: Path) -> None:
-    if path.resolve().is_relative_to(shared.resolve()):
-        raise UsageError(
-            "is in the run directory, which others read",
-            hint="keep private keys elsewhere",
-            path=path,
-        )
-
-
 def _no_key(path: Path, found: str) -> BadInputError:
     return BadInputError(
         f"expected a private key, Ed25519 in PEM form, {found}",
         hint="fedcli keygen FILE makes one",
         path=path,
     )
-
-
-def _read_private(path: Path) -> bytes:
-    with storage_errors("read", path):
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            hint = "fedcli keygen FILE makes a key"
-            raise NotReadyError("no such file", hint=hint, path=path) from None
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
-            raise _no_key(path, "found something else")
-        mode = stat.S_IMODE(status.st_mode)
-        if mode & ~_PRIVATE_MODE:
-            raise BadInputError(
-                f"expected mode 0600, found {mode:04o}; a private key is its owner's alone",
-                hint=f"chmod 600 {shlex.quote(str(path))}",
-                path=path,
-            )
-        return path.read_bytes()

@@ -98,7 +98,8 @@ class Gradients:
     """Computes gradients, in smaller micro-batches once memory runs out.
 
     ``micro_batch`` is the number of examples per forward pass, None for the whole batch.
-    ``on_shrink`` is called with a smaller one. Raises ``OutOfMemoryError`` if a single example
+    ``on_shrink`` is called with a smaller one. ``step`` is the number of steps before this one, for
+    what is drawn anew in each. Raises ``OutOfMemoryError`` if a single example
     does not fit, ``DataError`` for a single example that BatchNorm cannot normalise.
     """
 
@@ -116,6 +117,7 @@ class Gradients:
         self.micro_batch = self._asked = micro_batch
         self.on_shrink = on_shrink
         self.scale = LossScale() if plan.precision == "fp16" else None
+        self.step = 0
         self._before: dict[int, Snapshot] = {}
         self._compiled: dict[int, Callable[[Tensor], Tensor]] | None = {} if compiled else None
 

@@ -14,11 +14,13 @@ from fedcli.errors import FedcliError
 from fedcli.formats.records import Count, decode
 from fedcli.models.generators import seed_generators, seeded_generators
 from fedcli.plan import TrainPlan
+from fedcli.plan.sampling_rate import steps_per_epoch
 from fedcli.randomness import stream_seed
 from fedcli.training.augmentation import Normalize, prepare
 from fedcli.training.batches import Source, count_batches, shuffled
 from fedcli.training.gradients import BatchResult, Gradients
 from fedcli.training.optimizers import OPTIMIZERS, Optimizer, clip
+from fedcli.training.private import PoissonBatches
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Task:
-    """The inputs of all stages: the examples, the plan, this round's learning rate, the seed."""
+    """The inputs of all stages: the examples, the plan, this round's learning rate, the seed.
+
+    ``poisson`` draws the batches of private training; else they are shuffled.
+    """
 
     source: Source
     plan: TrainPlan
@@ -59,6 +64,7 @@ class Task:
     normalize: Normalize
     seed: int
     device: torch.device
+    poisson: PoissonBatches | None = None
 
 
 def _ignore(stage: Stage, number: int, images_per_second: float) -> None:
@@ -138,13 +144,11 @@ class Trainer:
         return OPTIMIZERS[plan.optimizer](self.stages[self.stage].parameters, plan, self.task.lr)
 
     def _epoch(self, stage: Stage, number: int) -> Epoch:
-        task, plan = self.task, self.task.plan
+        task = self.task
         started = time.perf_counter()
         # Layers such as dropout use the global generators, which ``run`` puts back.
         seed_generators(stream_seed(task.seed, "layers", self.stage, number), task.device)
-        batches = shuffled(len(task.source), plan.batch_size, self.generator)
-        if stage.steps is not None:
-            batches = batches[: stage.steps - self.steps[self.stage]]
+        batches = self._batches(stage)
         loss = torch.zeros((), device=task.device)
         correct = torch.zeros((), dtype=torch.int64, device=task.device)
         count = 0
@@ -155,7 +159,7 @@ class Trainer:
             count += len(y)
             self.observer.on_batch(stage, number, count / (time.perf_counter() - started))
         self.steps[self.stage] += len(batches)
-        mean, accuracy = loss.item() / count, correct.item() / count
+        mean, accuracy = (value.item() / max(1, count) for value in (loss, correct))
         epoch = Epoch(number, mean, accuracy, time.perf_counter() - started, count)
         if not math.isfinite(epoch.loss) or not _all_finite(stage.module):
             raise FedcliError(
@@ -165,9 +169,20 @@ class Trainer:
             )
         return epoch
 
+    def _batches(self, stage: Stage) -> list[Tensor]:
+        """Return the batches of the next epoch."""
+        task, done = self.task, self.steps[self.stage]
+        left = None if stage.steps is None else stage.steps - done
+        count, size = len(task.source), task.plan.batch_size
+        if task.poisson is None:
+            return shuffled(count, size, self.generator)[:left]
+        steps = steps_per_epoch(count, size)
+        return task.poisson.of(range(done, done + min(steps, left or steps)), count)
+
     def _batch(self, stage: Stage, x: Tensor, y: Tensor) -> BatchResult:
         task = self.task
         inputs, targets = prepare(x, y, task.plan, task.normalize, self.generator)
+        self.gradients.step = self.optimizer.steps
         result = self.gradients.of(
             stage.module, self.optimizer.parameters, inputs, targets, stage.terms
         )
@@ -263,11 +278,16 @@ def epochs_of(plan: TrainPlan, examples: int) -> int:
     """Return the number of epochs, where the plan's steps may end the last one early."""
     if plan.steps is None:
         return plan.epochs
-    return math.ceil(plan.steps / count_batches(examples, plan.batch_size))
+    return math.ceil(plan.steps / _batches_of_epoch(plan, examples))
 
 
 def steps_of(plan: TrainPlan, examples: int) -> int:
     """Return the number of steps of the shared model."""
     if plan.steps is not None:
         return plan.steps
-    return plan.epochs * count_batches(examples, plan.batch_size)
+    return plan.epochs * _batches_of_epoch(plan, examples)
+
+
+def _batches_of_epoch(plan: TrainPlan, examples: int) -> int:
+    count = count_batches if plan.dp is None else steps_per_epoch
+    return count(examples, plan.batch_size)

@@ -18,6 +18,7 @@ from fedcli.formats.update_tensors import open_checkpoint
 from fedcli.plan import Plan
 from fedcli.run import Run
 from fedcli.run.round import Round
+from fedcli.security.noise_key import NoiseKey
 
 
 class CannotReplayError(Exception):
@@ -34,10 +35,14 @@ class DifferenceError(Exception):
 
 @dataclass(frozen=True)
 class UserCode:
-    """User code given by option, as ``package.module:name``; names in files are never imported."""
+    """What is given by option: code as ``package.module:name``, and the key of secret noise.
+
+    Names in files are never imported.
+    """
 
     model: str | None = None
     reduce: str | None = None
+    noise_key: NoiseKey | None = None
 
 
 @contextmanager

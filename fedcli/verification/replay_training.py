@@ -1,6 +1,7 @@
 """Replay a client's training as its update records it, and compare the bytes."""
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from fedcli.client.existing_update import fingerprint
@@ -57,6 +58,7 @@ def _check_here(run: Run, client: str, training: TrainingRecord, own: UserCode) 
     """Raise ``CannotReplayError`` if this machine lacks something that the training needs."""
     if run.info.model.is_users_own and own.model != run.info.model.name:
         raise CannotReplayError(f"it was trained with {run.info.model.name}; give it with --model")
+    _check_noise_key(training, own)
     device, micro_batch = training.device, training.micro_batch
     if device is None or not 1 <= (training.threads or 0) <= _MOST_THREADS:
         raise CannotReplayError("does not say on which device, and with how many threads")
@@ -71,6 +73,15 @@ def _check_here(run: Run, client: str, training: TrainingRecord, own: UserCode) 
         raise CannotReplayError(f"the examples of client {client} are not in the run")
     if fingerprint(read_shard(shard, run)) != training.examples:
         raise CannotReplayError(f"was trained on other examples than those of {shard.name}")
+
+
+def _check_noise_key(training: TrainingRecord, own: UserCode) -> None:
+    if training.noise_key is None:
+        return
+    if own.noise_key is None:
+        raise CannotReplayError("it needs the noise key that it was trained with; see --noise-key")
+    if own.noise_key.commitment != training.noise_key:
+        raise CannotReplayError("it was trained with another noise key than that of --noise-key")
 
 
 def _check_states(run: Run, round_: Round, client: str, training: TrainingRecord) -> None:
@@ -99,6 +110,12 @@ def _plan(training: TrainingRecord) -> dict[str, Any]:
     return {**plan, "initial_loss": training.initial_loss is not None}
 
 
+def _noise_key(training: TrainingRecord, own: UserCode) -> Path | None:
+    if training.noise_key is None or own.noise_key is None:
+        return None
+    return own.noise_key.path
+
+
 def _train(copy: Run, round_: Round, client: str, found: Metadata, own: UserCode) -> None:
     training = found.training
     execution = Execution(
@@ -115,6 +132,7 @@ def _train(copy: Run, round_: Round, client: str, found: Metadata, own: UserCode
             execution=execution,
             seed=found.seed,
             own_model=own.model,
+            noise_key=_noise_key(training, own),
         )
     except (StorageError, OutOfMemoryError):
         raise

@@ -148,6 +148,7 @@ OTHERS = [
     TrainPlan.of(algorithm="ditto", ditto_lambda=0.5, lr_schedule="step", lr_every=3, lr_decay=0.5),
     TrainPlan(local_layers=("fc.bias",), head_epochs=1),
     TrainPlan(encode="topk=0.25,float16", feedback=0.5),
+    TrainPlan(dp="example", clip=0.5, noise_multiplier=1.5),
 ]
 RULES = [
     AggregatePlan(

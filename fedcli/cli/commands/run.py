@@ -12,7 +12,7 @@ from fedcli.cli.options.sections import (
     TakingPartOptions,
     TrainingOptions,
 )
-from fedcli.cli.options.shared import OWN_MODEL, PLAN, RUN, SEED, OutputOptions
+from fedcli.cli.options.shared import NOISE_KEY, OWN_MODEL, PLAN, RUN, SEED, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.options import NONE
 from fedcli.run import Run
@@ -28,6 +28,7 @@ def run(
     taking_part: TakingPartOptions = NONE,
     execution: PassedOnOptions = NONE,
     own_model: str | None = OWN_MODEL,
+    noise_key: Path | None = NOISE_KEY,
     seed: int | None = SEED,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
@@ -41,7 +42,14 @@ def run(
     typed = {**running, **stopping, **taking_part, **execution}
     (asked,) = file.build(
         lambda file: how_to_run(
-            opened, file, typed, training, aggregation, own_model=own_model, seed=seed
+            opened,
+            file,
+            typed,
+            training,
+            aggregation,
+            own_model=own_model,
+            noise_key=noise_key,
+            seed=seed,
         )
     )
     streams.stop_like_an_interrupt()  # which stops the steps, and keeps the rest

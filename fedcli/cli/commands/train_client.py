@@ -6,7 +6,16 @@ from pathlib import Path
 import typer
 
 from fedcli.cli.options.sections import ExecutionOptions, ReadingOptions, TrainingOptions
-from fedcli.cli.options.shared import FORCE, KEY, OWN_MODEL, ROUND, RUN, SEED, OutputOptions
+from fedcli.cli.options.shared import (
+    FORCE,
+    KEY,
+    NOISE_KEY,
+    OWN_MODEL,
+    ROUND,
+    RUN,
+    SEED,
+    OutputOptions,
+)
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
 from fedcli.options import NONE, Given
@@ -34,6 +43,7 @@ def train_client(
     own_model: str | None = OWN_MODEL,
     seed: int | None = SEED,
     key: Path | None = KEY,
+    noise_key: Path | None = NOISE_KEY,
     force: bool = FORCE,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
@@ -64,10 +74,12 @@ def train_client(
             seed=seed,
             own_model=own_model,
             key=key,
+            noise_key=noise_key,
             force=force,
             progress=output,
         )
-        again = _again(opened, ids, data, {**training, "seed": seed, **execution}, own_model, key)
+        more = {**training, "seed": seed, **execution, "noise_key": noise_key}
+        again = _again(opened, ids, data, more, own_model, key)
         output.result(result, lambda result: render(result, opened, again))
 
 

@@ -7,7 +7,7 @@ import typer
 from fedcli.cli.options.shared import RUN, OutputOptions
 from fedcli.cli.render.output import Output, plain
 from fedcli.cli.streams import complain
-from fedcli.errors import ExitStatus
+from fedcli.errors import ExitStatus, UsageError
 from fedcli.text import printable
 
 
@@ -38,6 +38,12 @@ def verify(
         " name.",
         metavar="NAME",
     ),
+    noise_key: Path | None = typer.Option(
+        None,
+        "--noise-key",
+        help="--replay: the key that private training drew from (fedcli keygen --noise).",
+        metavar="FILE",
+    ),
     whole: bool | None = typer.Option(
         None,
         "--whole/--no-whole",
@@ -48,14 +54,18 @@ def verify(
 ) -> None:
     """Check every file of a run by its SHA-256 and its shape, and report what was changed."""
     from fedcli.cli.render.verify import failure, render
+    from fedcli.security.noise_key import read_noise_key
     from fedcli.steps.verify import verify as step
     from fedcli.verification.replay_sandbox import UserCode
 
     with Output("verify", printing) as output:
+        if noise_key is not None and not replay:
+            raise UsageError("--noise-key: has no use without --replay")
+        key = None if noise_key is None else read_noise_key(noise_key, outside=run)
         result = step(
             run,
             round_number=round_,
-            replay=UserCode(model, reduce) if replay else None,
+            replay=UserCode(model, reduce, key) if replay else None,
             whole=whole,
             progress=output,
         )

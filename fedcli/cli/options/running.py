@@ -31,6 +31,7 @@ def how_to_run(
     aggregation: Given,
     *,
     own_model: str | None,
+    noise_key: Path | None,
     seed: int | None,
 ) -> dict[str, Any]:
     """Return the arguments of ``run_rounds``; ``typed`` are options of ``[run]``.
@@ -55,6 +56,7 @@ def how_to_run(
         exclude=taking_part.exclude,
         seed=seed,
         own_model=own_model or file.own_model,
+        noise_key=None if noise_key is None else noise_key.resolve(),
     )
     run.info.plan.with_options(options.training, options.aggregation)  # do they go together?
     return {

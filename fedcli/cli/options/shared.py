@@ -18,6 +18,12 @@ KEY = typer.Option(
     help="Sign with the private key in FILE (fedcli keygen), if the run requires signatures.",
     metavar="FILE",
 )
+NOISE_KEY = typer.Option(
+    None,
+    "--noise-key",
+    help="Draw secret noise from the key in FILE (fedcli keygen --noise), if training is private.",
+    metavar="FILE",
+)
 SEED = typer.Option(
     None, "--seed", min=0, help="The seed; by default that of the run.", metavar="N"
 )

@@ -95,6 +95,8 @@ def _facts(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _short(value: Any) -> str:
     """Write a value in a few words; a SHA-256 by its first twelve digits."""
+    if isinstance(value, Mapping):
+        return f"({', '.join(f'{key} {_short(each)}' for key, each in value.items())})"
     text = str(value)
     is_hash = len(text) == 64 and set(text) <= set("0123456789abcdef")
     return f"{text[:12]}…" if is_hash else printable(text, 60)

@@ -15,6 +15,7 @@ from typing import Any, get_args
 from fedcli.cli.options import sections
 from fedcli.options import Declared, declared, default_text, inner_text
 from fedcli.plan.aggregate import DOWNLINK, LIMITS, SAMPLING
+from fedcli.plan.secagg import SecaggOptions
 from fedcli.plan.stopping import Stopping
 
 PAGES = Path(__file__).parent / "commands"
@@ -56,6 +57,7 @@ TABLES: dict[str, Callable[[], Options]] = {
     "cutting": of(sections.SchemeOptions),
     "model": of(sections.ModelOptions),
     "stopping": lambda: declared(Stopping),
+    "secagg": lambda: declared(SecaggOptions),
 }
 
 

@@ -23,6 +23,7 @@ from fedcli.plan import AggregatePlan as AggregatePlan
 from fedcli.plan import Plan as Plan
 from fedcli.plan import TrainPlan as TrainPlan
 from fedcli.plan.execution import Execution as Execution
+from fedcli.plan.secagg import SecaggOptions as SecaggOptions
 from fedcli.plan.stopping import Stopping as Stopping
 from fedcli.progress import Progress as Progress
 from fedcli.reporting.model import Report as Report
@@ -35,6 +36,8 @@ from fedcli.steps.aggregate import AggregateResult as AggregateResult
 from fedcli.steps.aggregate import aggregate as aggregate
 from fedcli.steps.check import CheckResult as CheckResult
 from fedcli.steps.check import check as check
+from fedcli.steps.close import CloseResult as CloseResult
+from fedcli.steps.close import close_round as close_round
 from fedcli.steps.evaluate import EvaluateResult as EvaluateResult
 from fedcli.steps.evaluate import evaluate as evaluate
 from fedcli.steps.export import ExportResult as ExportResult
@@ -64,6 +67,8 @@ from fedcli.steps.sweep import SweepResult as SweepResult
 from fedcli.steps.sweep import sweep as sweep
 from fedcli.steps.train_client import TrainClientResult as TrainClientResult
 from fedcli.steps.train_client import train_client as train_client
+from fedcli.steps.unmask import UnmaskResult as UnmaskResult
+from fedcli.steps.unmask import unmask as unmask
 from fedcli.steps.verify import VerifyResult as VerifyResult
 from fedcli.steps.verify import verify as verify
 from fedcli.strategies import REDUCERS as REDUCERS

@@ -25,6 +25,7 @@ COMMANDS = (
     "check",
     "train-client",
     "aggregate",
+    "unmask",
     "evaluate",
     "report",
     "run",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedcli.client.existing_update import ExistingUpdate, check_replaceable, find_existing
 from fedcli.client.local_training import Trained
+from fedcli.client.masked import MaskedUpdate, without_figures
 from fedcli.client.session import Session
 from fedcli.client.telemetry import telemetry
 from fedcli.errors import OvertakenError
@@ -40,9 +41,11 @@ class ClientResult:
     skipped: tuple[str, ...] = ()
 
 
-def existing_result(session: Session, metadata: Metadata, done: ExistingUpdate) -> ClientResult:
+def existing_result(
+    session: Session, metadata: Metadata, done: ExistingUpdate, examples: int
+) -> ClientResult:
     """Return the result for a client whose update exists."""
-    client, examples = metadata.client or "", metadata.num_examples or 0
+    client = metadata.client or ""
     late = is_late(session.run, session.round, client, done.sha256)
     return ClientResult(
         client, True, done.path, done.sha256, examples, done.bytes, 0.0, None, (), late
@@ -55,6 +58,8 @@ def deliver(
     trained: Trained,
     elapsed: float,
     *,
+    examples: int,
+    masked: MaskedUpdate | None,
     again: bool,
     skipped: tuple[str, ...] = (),
 ) -> ClientResult:
@@ -68,10 +73,10 @@ def deliver(
     unchanged.
     """
     client = metadata.client or ""
-    examples = metadata.num_examples or 0
     measured = telemetry(session, client, examples, trained, elapsed)
     measured = replace(measured, skipped=len(skipped) or None)
-    note = partial(_write_telemetry, session, client, measured)
+    published = measured if masked is None else without_figures(measured)
+    note = partial(_write_beside, session, client, published, masked)
     try:
         sha256 = _write(session, metadata, trained, note, again=again)
     except OvertakenError:
@@ -79,7 +84,7 @@ def deliver(
         if done is None or signature_fault(session.run, session.round, client, done.sha256):
             raise
         session.progress.say(f"client {client}: another process delivered it meanwhile")
-        return existing_result(session, metadata, done)
+        return existing_result(session, metadata, done, examples)
     path = session.round.update(client)
     return ClientResult(
         client=client,
@@ -96,14 +101,20 @@ def deliver(
     )
 
 
-def _write_telemetry(
-    session: Session, client: str, measured: Telemetry, sha256: str, size: int
+def _write_beside(
+    session: Session,
+    client: str,
+    measured: Telemetry,
+    masked: MaskedUpdate | None,
+    sha256: str,
+    size: int,
 ) -> None:
-    """Write the telemetry, and sign an update with this SHA-256 if the run has members."""
+    """Write the telemetry, and the shares of a masked update of this SHA-256; sign the update."""
     round_ = session.round
     replace(measured, sha256=sha256, bytes=size).write(round_.telemetry(client))
+    shares = None if masked is None else masked.write_shares(round_, sha256)
     if session.key is not None:
-        sign_update(session.run, round_, client, sha256, session.key)
+        sign_update(session.run, round_, client, sha256, session.key, shares)
 
 
 def _write(
@@ -141,6 +152,7 @@ def _write(
             if path.exists() and not again:
                 raise OvertakenError("another process has just written it", path=path)
             state = states.path(round_.number, client)
-            companions = (state, round_.telemetry(client), round_.signature(client))
+            beside = (round_.telemetry(client), round_.shares(client), round_.signature(client))
+            companions = (state, *beside)
             update.commit(companions, write, replaces=again)
         return update.sha256

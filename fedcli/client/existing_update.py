@@ -11,7 +11,7 @@ import numpy as np
 from fedcli.codecs import PLAIN
 from fedcli.datasets.shards import Examples
 from fedcli.errors import BadInputError, ConflictError
-from fedcli.formats.checkpoint import Checkpoint
+from fedcli.formats.checkpoint import Checkpoint, digest
 from fedcli.formats.metadata import Kind, Metadata, Role
 from fedcli.formats.records import encode
 from fedcli.plan.comparison import OtherOption
@@ -80,9 +80,20 @@ def why_unfinished(session: "Session", client: str, delivered: ExistingUpdate) -
     if fault := signature_fault(session.run, round_, client, delivered.sha256):
         check_replaceable(round_, client)
         return f"its update {fault}"
+    if _lacks_shares(session.run, round_, client, delivered.sha256):
+        check_replaceable(round_, client)
+        return "its shares are gone, or were changed"
     if session.keeps_state and not session.states.goes_with_update(round_.number, client):
         return "its state is gone, or belongs to another training"
     return None
+
+
+def _lacks_shares(run: Run, round_: Round, client: str, sha256: str) -> bool:
+    """Return whether a masked update is without the shares that were signed with it."""
+    path = round_.shares(client)
+    if run.info.plan.secagg is None:
+        return False
+    return not path.exists() or bool(signature_fault(run, round_, client, sha256, digest(path)))
 
 
 def check_not_used(run: Run, round_: Round, client: str) -> None:

@@ -17,6 +17,7 @@ from fedcli.client.existing_update import (
     why_unfinished,
 )
 from fedcli.client.local_training import Assignment, Trained, train_locally
+from fedcli.client.masked import Masking
 from fedcli.client.private import private_step, public_event
 from fedcli.client.rebuild import is_drawn, rebuild_models
 from fedcli.client.resume import Resume, TrainingCheckpoint, seconds_before
@@ -118,7 +119,7 @@ def train_client(
     )
     check_state_is_own(session, data)
     session = replace(session, drawn=_drew_start(run, ids, own_model))
-    results = tuple(_train_one(session, client, data, reading) for client in ids)
+    results = tuple(_train_one(session, client, data, reading, key) for client in ids)
     training = encode(session.training)
     if session.plan.initial_loss:
         training["initial_loss"] = True
@@ -146,13 +147,18 @@ def _drew_start(run: Run, ids: Sequence[str], own_model: str | None) -> bool:
     return not seen.issuperset(ids) and is_drawn(run, own_model)
 
 
-def _train_one(session: Session, client: str, data: str | None, reading: Given) -> ClientResult:
+def _train_one(
+    session: Session, client: str, data: str | None, reading: Given, key: Path | None
+) -> ClientResult:
     number, device = session.round.number, session.device
+    masking = Masking.of(session, client, key)
     examples = open_data(
         session.run, client, data, session.execution, device, session.progress, reading
     )
     start = starting_state(session, client)
     metadata = _metadata(session, client, examples, start)
+    if masking is not None:
+        metadata = masking.withheld(metadata)
     interrupted = TrainingCheckpoint(session.states.training_checkpoint(number, client), metadata)
     done = None
     if session.force:
@@ -162,10 +168,12 @@ def _train_one(session: Session, client: str, data: str | None, reading: Given) 
         if fault is None:
             interrupted.remove()
             session.progress.say(f"client {client}: round {number} is already trained")
-            return existing_result(session, metadata, done)
+            return existing_result(session, metadata, done, examples.count)
         session.progress.say(f"client {client}: {fault}; training again")
     if done is None and not session.round.update(client).exists():
         check_not_used(session.run, session.round, client)
+    if masking is not None:
+        masking.check_open(session.round)
     may_resume = session.trusts_kept_files and not session.force
     resume = interrupted.read(session.progress) if may_resume else None
     started = time.perf_counter()
@@ -183,9 +191,22 @@ def _train_one(session: Session, client: str, data: str | None, reading: Given) 
     )
     controls = dict.fromkeys(trained.sent.keys() - session.base.values.keys(), Role.CONTROL)
     metadata = replace(metadata, training=training, roles={**metadata.roles, **controls})
-    trained = encoded(session, metadata, start, trained)
+    if masking is None:
+        trained, masked = encoded(session, metadata, start, trained), None
+    else:
+        masked = masking.masked(session, trained)
+        trained = masked.trained
     again = session.force or done is not None
-    result = deliver(session, metadata, trained, elapsed, again=again, skipped=examples.skipped)
+    result = deliver(
+        session,
+        metadata,
+        trained,
+        elapsed,
+        examples=examples.count,
+        masked=masked,
+        again=again,
+        skipped=examples.skipped,
+    )
     interrupted.remove()
     return result
 

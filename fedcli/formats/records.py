@@ -85,6 +85,10 @@ class FileRecord:
         """Write the file atomically. Raises ``StorageError``."""
         write_json(path, {"format": FORMAT, **encode(self)})
 
+    def write_first(self, path: Path) -> None:
+        """Write the file atomically; raise ``OvertakenError`` if it exists, which then stays."""
+        write_json(path, {"format": FORMAT, **encode(self)}, replace=False)
+
 
 def check_format(found: object) -> None:
     """Raise ``ValueError`` for a format that this version does not read."""

@@ -4,17 +4,7 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fedcli.errors import UsageError
-
-FEWEST_MEMBERS = 3  # of two members, each learns the other's update from the sum
-
-
-def least_threshold(members: int) -> int:
-    """Return the least t for which two sets of t honest answers to two lists cannot exist.
-
-    Two sets of t > 2n/3 members share more than n/3 of them, and an honest one answers once.
-    """
-    return 2 * members // 3 + 1
+from fedcli.plan.secagg import check_threshold
 
 
 @dataclass(frozen=True)
@@ -63,18 +53,3 @@ class Cohort:
     def ordered(self, one: str, other: str) -> tuple[str, str]:
         """Return two members in client order."""
         return (one, other) if self.number(one) < self.number(other) else (other, one)
-
-
-def check_threshold(members: int, threshold: int) -> None:
-    """Raise ``UsageError`` unless a cohort of this size is private with this threshold."""
-    if members < FEWEST_MEMBERS:
-        raise UsageError(
-            f"--secagg: expected at least {FEWEST_MEMBERS} clients, found {members}; the sum of two"
-            " shows each the update of the other"
-        )
-    least = least_threshold(members)
-    if not least <= threshold <= members:
-        raise UsageError(
-            f"--threshold: expected {least} … {members} of {members} clients, found {threshold}",
-            hint=f"--threshold {least} needs the fewest answers",
-        )

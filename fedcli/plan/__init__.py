@@ -12,6 +12,7 @@ from typing import Any, Self
 from fedcli.errors import NotReadyError, StorageError, UsageError
 from fedcli.plan.aggregate import PARTS, AggregatePlan
 from fedcli.plan.choices import AUGMENTATIONS
+from fedcli.plan.secagg import SecaggPlan
 from fedcli.plan.sections import section_of
 from fedcli.plan.train import TrainPlan
 
@@ -24,15 +25,16 @@ __all__ = [
     "check_halves",
     "read_toml",
 ]
-_SECTIONS = ("train", "aggregate")
+_SECTIONS = ("train", "aggregate", "secagg")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The plan of a run, with one section per step."""
+    """The plan of a run, with one section per step; ``secagg`` is None if updates are plain."""
 
     train: TrainPlan = field(default_factory=TrainPlan)
     aggregate: AggregatePlan = field(default_factory=AggregatePlan)
+    secagg: SecaggPlan | None = None
 
     def with_options(
         self,
@@ -55,12 +57,13 @@ class Plan:
         other_algorithm = train.algorithm != self.train.algorithm
         if other_algorithm and not rule_asked_for and not asks_for_rule(rule):
             rule = {**rule, "strategy": train.local.strategy}
-        return Plan(train, self.aggregate.with_options(rule))
+        return replace(self, train=train, aggregate=self.aggregate.with_options(rule))
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan as in ``run.json``, without values that are off or left to the rule."""
         rule = {key: value for key, value in asdict(self.aggregate).items() if value is not None}
-        return {"train": self.train.as_json(), "aggregate": rule}
+        masked = {} if self.secagg is None else {"secagg": asdict(self.secagg)}
+        return {"train": self.train.as_json(), "aggregate": rule, **masked}
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], origin: str) -> Self:
@@ -78,7 +81,9 @@ class Plan:
         aggregate = section_of(AggregatePlan, rule, f"{origin}: [aggregate]")
         if not asks_for_rule(rule):
             aggregate = replace(aggregate, strategy=train.local.strategy)
-        return cls(train, aggregate)
+        masked = values.get("secagg")
+        secagg = None if masked is None else section_of(SecaggPlan, masked, f"{origin}: [secagg]")
+        return cls(train, aggregate, secagg)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from fedcli.strategies import STRATEGIES
 def files_of_client(run: Run, round_: Round, client: str) -> tuple[Path, ...]:
     """Return what a client sends: its update, which is to arrive after its signature."""
     signature = (round_.signature(client),) if run.info.members else ()
-    return (*signature, round_.update(client))
+    shares = (round_.shares(client),) if run.info.plan.secagg is not None else ()
+    return (*signature, *shares, round_.update(client))
 
 
 def files_of_round(

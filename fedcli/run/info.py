@@ -9,7 +9,7 @@ from typing import Any
 
 from fedcli.errors import RunFormatError, UsageError
 from fedcli.formats.client_ids import check_client_id, check_distinct, client_order, is_client_id
-from fedcli.formats.public_key import check_public_key
+from fedcli.formats.public_key import MASKING_PREFIX, check_public_key
 from fedcli.options import check, option
 from fedcli.plan import Plan
 from fedcli.plan.sections import convert, section_of
@@ -19,7 +19,7 @@ from fedcli.text import brief, is_utf8
 __all__ = ["check_client_id", "client_order", "is_client_id"]
 FORMAT = 1
 _LARGEST_SIDE = 2**31
-_KEYS = ("members", "coordinator")  # left out if empty, as in older runs
+_KEYS = ("members", "masking_keys", "coordinator")  # left out if empty, as in older runs
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,7 @@ class RunInfo:
     ``origin`` identifies the other inputs of the run: the data and its partition, and the digest of
     the starting weights. ``members`` maps every client to the public key of its updates, and
     ``coordinator`` is the public key of the global models; empty and None if they are not signed.
+    ``masking_keys`` maps every client to its public X25519 key, if updates are masked.
     """
 
     dataset: DatasetInfo
@@ -127,6 +128,7 @@ class RunInfo:
     plan: Plan
     origin: dict[str, Any]
     members: Mapping[str, str] = field(default_factory=dict)
+    masking_keys: Mapping[str, str] = field(default_factory=dict)
     coordinator: str | None = None
     format: int = FORMAT
 
@@ -144,8 +146,19 @@ class RunInfo:
             raise UsageError("members: expected the key of every client, and of nobody else")
         for client, key in self.members.items():
             check_public_key(key, f"members: {client}")
+        self._check_masking()
         if self.coordinator is not None:
             check_public_key(self.coordinator, "coordinator")
+
+    def _check_masking(self) -> None:
+        if self.plan.secagg is None and not self.masking_keys:
+            return
+        if self.plan.secagg is None or self.masking_keys.keys() != set(self.clients):
+            raise UsageError("masking_keys: expected that of every client, with a [secagg] plan")
+        if not self.members or self.coordinator is None:
+            raise UsageError("secagg: expected members and a coordinator, who sign")
+        for client, key in self.masking_keys.items():
+            check_public_key(key, f"masking_keys: {client}", MASKING_PREFIX)
 
     @property
     def id(self) -> str:
@@ -200,6 +213,7 @@ def parse(values: dict[str, Any], path: Path) -> RunInfo:
             plan=Plan.from_mapping(convert(dict, values["plan"], "plan"), "plan"),
             origin=convert(dict, values["origin"], "origin"),
             members=convert(dict, values.get("members", {}), "members"),
+            masking_keys=convert(dict, values.get("masking_keys", {}), "masking_keys"),
             coordinator=values.get("coordinator"),
             format=values["format"],
         )

@@ -18,6 +18,7 @@ from fedcli.run.used_updates import used_updates
 from fedcli.strategies import Rule
 
 EXCLUDED = "excluded"
+CLOSED = "not in the list of masked updates that is signed"
 COVERED = "in a partial mean already"  # and so in the global model
 LISTED = 10_000  # absences; an attacker may cause any number
 _LATE_ROUNDS = 3  # rounds to search for updates that arrived after their round was complete
@@ -70,7 +71,8 @@ class Participation:
 class Invitation:
     """Who may take part in a round.
 
-    Only ``named`` clients are wanted (None: all); ``covered`` clients are in a partial mean. With
+    Only ``named`` clients are wanted (None: all); ``covered`` clients are in a partial mean, and
+    those that are ``too_late`` in no sum of masked updates, which is closed. With
     ``max_staleness``, updates that are late by up to this many rounds count.
     """
 
@@ -80,6 +82,7 @@ class Invitation:
     excluded: Collection[str] = ()
     named: Collection[str] | None = None
     covered: Collection[str] = ()
+    too_late: Collection[str] = ()
     max_staleness: int | None = None
 
     def sampled(self, number: int) -> tuple[str, ...] | None:
@@ -106,6 +109,8 @@ class Invitation:
             return "not a client of this run"
         if client in self.covered:
             return COVERED
+        if client in self.too_late:
+            return CLOSED
         if self.named is not None and client not in self.named:
             return "not named on the command line"
         sampled = self.sampled(number)
@@ -118,6 +123,7 @@ def participation(invitation: Invitation) -> Participation:
     """Determine who has delivered. Raises ``UsageError`` if nobody can."""
     round_, info = invitation.round, invitation.run.info
     excluded, covered = set(invitation.excluded), set(invitation.covered)
+    covered |= set(invitation.too_late)
     sampled = invitation.sampled(round_.number)
     delivered = dict.fromkeys(round_.delivered())
     against = {c: invitation.reason_against(c, round_.number) for c in delivered}
@@ -131,7 +137,7 @@ def participation(invitation: Invitation) -> Participation:
     rejected = [
         Absence(client, reason, round_.number if client in delivered else None)
         for client in client_order(against)
-        if (reason := against[client]) is not None
+        if (reason := against[client]) not in (None, CLOSED)
     ]
     late, rejected_late = _from_earlier_rounds(invitation, accepted)
     return Participation(
@@ -139,7 +145,7 @@ def participation(invitation: Invitation) -> Participation:
         missing=tuple(
             Absence(client, "has not delivered") for client in missing if client not in accepted
         ),
-        late=tuple(late),
+        late=(*(Absence(c, CLOSED, round_.number) for c in invitation.too_late), *late),
         rejected=(*rejected, *rejected_late),
         sampled=sampled,
     )

@@ -77,6 +77,24 @@ class Round:
         """The signature of one client's update, if the run has members."""
         return self.updates / f"{client}.sig"
 
+    def shares(self, client: str) -> Path:
+        """The sealed shares that travel with one client's masked update."""
+        return self.updates / f"{client}.shares"
+
+    @property
+    def survivors(self) -> Path:
+        """The list of the masked updates that are in the sum, signed by the coordinator."""
+        return self.path / "survivors.json"
+
+    def answer(self, client: str) -> Path:
+        """One member's answer to the list of survivors."""
+        return self.path / "unmask" / f"{client}.json"
+
+    @property
+    def masked_sum(self) -> Path:
+        """The opened sum of the masked updates, as a partial mean."""
+        return self.path / "sum.safetensors"
+
     def telemetry(self, client: str) -> Path:
         """How the training of one client went: times, device, losses."""
         return self.updates / f"{client}.json"

@@ -20,14 +20,15 @@ from fedcli.security.keys import SigningKey, read_key, verifies
 from fedcli.storage.atomic import canonical_json
 from fedcli.text import brief
 
-_DOMAIN = b"fedcli-signature-1\n"  # domain separation from other programs
+DOMAIN = b"fedcli-signature-1\n"  # domain separation from other programs
 
 
 @dataclass(frozen=True)
 class Statement(Sparse):
     """The signed statement: the place of a file in a run. SHA-256s are hex.
 
-    ``client`` is set for updates, ``server_state`` for global models with a server state.
+    ``client`` is set for updates, ``server_state`` for global models with a server state, and
+    ``shares`` for masked updates: the SHA-256 of the file of shares.
     """
 
     kind: str
@@ -36,10 +37,11 @@ class Statement(Sparse):
     sha256: str
     client: str | None = None
     server_state: str | None = None
+    shares: str | None = None
 
     def message(self) -> bytes:
         """Return the bytes to sign."""
-        return _DOMAIN + canonical_json(encode(self))
+        return DOMAIN + canonical_json(encode(self))
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,15 @@ def check_no_partials(run: Run) -> None:
         )
 
 
-def sign_update(run: Run, round_: Round, client: str, sha256: str, key: SigningKey) -> None:
-    """Write the signature of an update of this SHA-256 before it is published."""
-    statement = Statement(Kind.UPDATE.value, run.id, round_.number, sha256, client=client)
+def sign_update(
+    run: Run, round_: Round, client: str, sha256: str, key: SigningKey, shares: str | None = None
+) -> None:
+    """Write the signature of an update of this SHA-256 before it is published.
+
+    ``shares`` is the SHA-256 of the shares of a masked one.
+    """
+    kind = Kind.UPDATE.value
+    statement = Statement(kind, run.id, round_.number, sha256, client=client, shares=shares)
     _write(round_.signature(client), statement, key)
 
 
@@ -136,8 +144,12 @@ def _write(path: Path, statement: Statement, key: SigningKey) -> None:
     Signature(ALGORITHM, statement, key.sign(statement.message())).write(path)
 
 
-def signature_fault(run: Run, round_: Round, client: str, sha256: str | None) -> str | None:
+def signature_fault(
+    run: Run, round_: Round, client: str, sha256: str | None, shares: str | None = None
+) -> str | None:
     """Return what is wrong with the signature of an update of this SHA-256, or None.
+
+    ``shares`` is the SHA-256 of the shares beside it, if they are to be checked.
 
     In a run without members, nothing is. Without a SHA-256, which requires reading the update, all
     else is checked. Raises ``StorageError`` and ``MissingDependencyError``.
@@ -149,6 +161,8 @@ def signature_fault(run: Run, round_: Round, client: str, sha256: str | None) ->
     expected = _place(run, round_, Kind.UPDATE) | {"client": client, "server_state": None}
     if sha256 is not None:
         expected["sha256"] = sha256
+    if shares is not None:
+        expected["shares"] = shares
     public = run.info.members[client]
     return _fault(round_.signature(client), expected, public, f"client {client}")
 

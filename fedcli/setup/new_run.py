@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from fedcli.errors import BadInputError, ConflictError, OvertakenError, StorageError, UsageError
 from fedcli.formats import checkpoint
+from fedcli.masking.maskable import check_roles
 from fedcli.options import check, check_seed, option, option_of
 from fedcli.plan import Plan
 from fedcli.run import Run
@@ -247,6 +248,8 @@ def initial_model(start: Start, info: RunInfo) -> "InitialModel":
     )
     plan = with_local_layers(info.plan.train, model.module)
     Tensors.of(plan, model.tensors, model.roles, model.tied)
+    if info.plan.secagg is not None:
+        check_roles(plan, model.roles)
     return model
 
 

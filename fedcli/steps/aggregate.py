@@ -13,6 +13,7 @@ from fedcli.aggregation.existing_round import (
     check_invitation,
     check_unchanged,
 )
+from fedcli.aggregation.masked_request import masked_request
 from fedcli.aggregation.quarantine import all_bad, bad_headers, set_aside
 from fedcli.aggregation.request import Request, read_request
 from fedcli.errors import (
@@ -22,6 +23,7 @@ from fedcli.errors import (
     NotReadyError,
     OvertakenError,
     StorageError,
+    UsageError,
 )
 from fedcli.formats.manifest import (
     Absence,
@@ -103,7 +105,12 @@ def aggregate(
     """
     progress = progress or Silence()
     signing = coordinator_key(run, key)
-    request = read_request(run, round_number, options, members, exclude)
+    if run.info.plan.secagg is None:
+        request = read_request(run, round_number, options, members, exclude)
+    else:
+        _check_masked(members, exclude, min_clients)
+        request = masked_request(run, round_number, options, force, progress)
+        round_number, min_clients = request.invitation.round.number, run.info.plan.secagg.threshold
     repeated = round_number is None and not wait and _is_repeated(request)
     if repeated:
         request = request.of_round(run.latest_round())
@@ -128,6 +135,21 @@ def aggregate(
             if left is None:
                 raise all_bad(inputs, errors) from None
             inputs = left
+
+
+def _check_masked(members: Sequence[str], exclude: Sequence[str], min_clients: int | None) -> None:
+    """Raise ``UsageError`` for options that choose among updates of which only the sum is known."""
+    for option, given in (
+        ("MEMBER", bool(members)),
+        ("--exclude", bool(exclude)),
+        ("--min-clients", min_clients is not None),
+    ):
+        if given:
+            raise UsageError(
+                f"{option}: updates of this run are masked, and only the sum of those that"
+                " survivors.json lists can be opened",
+                hint="fedcli aggregate --close --exclude ID writes a list without some",
+            )
 
 
 def _check_quorum(inputs: Inputs, quorum: Quorum) -> None:

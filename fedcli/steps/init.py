@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from fedcli.datasets.windows import parse_window
 from fedcli.errors import UsageError
 from fedcli.formats.public_key import public_keys
+from fedcli.masking.quantise import Grid
+from fedcli.plan.secagg import SecaggOptions, masked_plan
 from fedcli.run import Run
 from fedcli.run.exchange import files_of_round
 from fedcli.run.info import DatasetInfo, RunInfo, check_client_id, client_order
 from fedcli.run.next_command import train_command
-from fedcli.run.sampling import sampled_clients
+from fedcli.run.sampling import sample_size, sampled_clients
 from fedcli.security.keys import read_key
 from fedcli.setup.new_run import (
     Start,
@@ -63,6 +65,7 @@ def init(
     clients: Sequence[str] = (),
     members: Mapping[str, str] | None = None,
     key: Path | None = None,
+    secagg: SecaggOptions | None = None,
     image_size: int = 32,
     channels: int = 3,
     window: str | None = None,
@@ -74,7 +77,8 @@ def init(
     Examples are uint8 pictures (channels, image_size, image_size); ``window``, LOW,HIGH, says which
     values clients map to 0 … 255. ``members`` replaces ``clients`` and maps client ids to lines of
     public keys: their updates must be signed. With ``key``, the file of the coordinator's private
-    key, global models are signed too. If the same run exists, nothing is touched.
+    key, global models are signed too. ``secagg`` asks for masked updates, which need both kinds of
+    keys. If the same run exists, nothing is touched.
 
     Raises ``UsageError``, ``ConflictError`` and ``StorageError``, and what ``read_key`` does.
     """
@@ -82,6 +86,7 @@ def init(
     signing = None if key is None else read_key(key, outside=root)
     info = _info(classes, clients, (channels, image_size, image_size), start, window)
     info = _with_keys(info, members or {}, None if signing is None else signing.public)
+    info = _masked(info, members or {}, secagg or SecaggOptions())
     run = existing(root, info, force=force)
     if run is not None:
         return _result(run, already_done=True)
@@ -125,6 +130,28 @@ def _with_keys(info: RunInfo, members: Mapping[str, str], coordinator: str | Non
     clients = tuple(client_order(members)) or info.clients
     signing = {client: keys[client].signing for client in members}
     return replace(info, clients=clients, members=signing, coordinator=coordinator)
+
+
+def _masked(info: RunInfo, members: Mapping[str, str], options: SecaggOptions) -> RunInfo:
+    """Return the run with secure aggregation, if it is asked for. Raises ``UsageError``."""
+    count = sample_size(info.plan.aggregate, len(info.clients))
+    secagg = options.planned(count)
+    if secagg is None:
+        return info
+    if not members or info.coordinator is None:
+        raise UsageError(
+            "--secagg: needs --member ID=KEY for every client, and --key of the coordinator: masked"
+            " updates and lists of them are signed"
+        )
+    keys = {client: public_keys(members[client], f"--member {client}") for client in info.clients}
+    found = {client: both.masking for client, both in keys.items() if both.masking is not None}
+    if lacking := [client for client in info.clients if client not in found]:
+        raise UsageError(
+            f"--member {lacking[0]}: has no x25519 key, which --secagg needs",
+            hint="fedcli keygen FILE makes both keys and prints them as one line",
+        )
+    Grid(secagg.clip, secagg.bits, count)
+    return replace(info, plan=masked_plan(info.plan, secagg), masking_keys=found)
 
 
 def _distinct(option: str, names: Sequence[str]) -> None:

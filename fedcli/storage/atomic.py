@@ -180,9 +180,9 @@ def read_all(file: FileIO, buffer: memoryview, offset: int) -> None:
         buffer, offset = buffer[count:], offset + count
 
 
-def write_bytes(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Write ``data`` to ``path`` atomically; ``mode`` works as in ``draft``."""
-    with atomic_writer(path, mode) as file:
+def write_bytes(path: Path, data: bytes, mode: int = 0o666, *, replace: bool = True) -> None:
+    """Write ``data`` to ``path`` atomically; ``mode`` and ``replace`` work as in ``draft``."""
+    with atomic_writer(path, mode, replace=replace) as file:
         write_all(file, data, 0)
 
 
@@ -194,8 +194,8 @@ def canonical_json(value: object) -> bytes:
     return text.encode()
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write ``value`` to ``path`` as sorted, indented JSON, atomically.
+def write_json(path: Path, value: object, *, replace: bool = True) -> None:
+    """Write ``value`` to ``path`` as sorted, indented JSON, atomically; see ``draft``.
 
     Raises ``StorageError``, and ``BadInputError`` for what ``read_json`` would refuse.
     """
@@ -207,7 +207,7 @@ def write_json(path: Path, value: object) -> None:
         raise BadInputError(
             f"was not written, because no fedcli could read it: {error}", path=path
         ) from None
-    write_bytes(path, data)
+    write_bytes(path, data, replace=replace)
 
 
 def read_json(path: Path) -> dict[str, Any]:

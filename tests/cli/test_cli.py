@@ -22,7 +22,7 @@ LIGHT = ("status", "aggregate", "report", "verify", "inspect")
 
 def test_the_commands_are_those_of_the_design() -> None:
     design = """aggregate check evaluate export gc init inspect keygen partition plan report run
-        status sweep train-client verify"""
+        status sweep train-client unmask verify"""
     assert design.split() == COMMANDS
 
 

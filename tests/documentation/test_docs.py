@@ -257,6 +257,12 @@ NAMED_BY_DATA = {
     "roles",
     "options",
     "aggregate",  # the options in the plan
+    "survivors",
+    "shares",
+    "commitments",
+    "own",
+    "pairs",
+    "masking_keys",
 }
 
 
@@ -280,12 +286,13 @@ def assert_specified(run: Path) -> None:
     for path in sorted(path for path in run.rglob("*") if path.is_file()):
         name = path.relative_to(run).as_posix()
         name = re.sub(r"rounds/\d+/", "rounds/NNNN/", name)
-        name = re.sub(r"(updates|client_state)/[^/]+\.(json|safetensors|sig)$", r"\1/ID.\2", name)
+        folders, endings = "updates|client_state|unmask", "json|safetensors|sig|shares"
+        name = re.sub(rf"({folders})/[^/]+\.({endings})$", r"\1/ID.\2", name)
         name = re.sub(
             r"client-[^/]+?(\.val|\.test)?\.safetensors$", r"client-ID\1.safetensors", name
         )
         assert f"`{name}`" in text, name
-        is_json = path.suffix in (".json", ".sig")
+        is_json = path.suffix in (".json", ".sig", ".shares")
         values = json.loads(path.read_text()) if is_json else metadata(path)
         assert {key for key in keys_of(values) if f"`{key}`" not in text} == set(), name
 
@@ -337,7 +344,7 @@ def test_the_functions_of_the_python_api_are_described_as_they_are() -> None:
     rows = re.findall(r"^\| `(\w+)\((.*)\)` \| `(\w+)` \|$", text, re.M)
     others = {"run": "run_rounds", "plan": "plan_template"}
     steps = {others.get(name, name.replace("-", "_")) for name in COMMANDS}
-    assert {name for name, *_ in rows} == steps | {"partial", "compare"}
+    assert {name for name, *_ in rows} == steps | {"partial", "close_round", "compare"}
     for name, parameters, result in rows:
         signature = inspect.signature(getattr(fedcli, name))
         assert result in dir(fedcli)

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from support.masking import WHERE, Members
 
 from fedcli.errors import FedcliError, NotReadyError, UsageError
-from fedcli.masking.cohort import MaskedRound, least_threshold
+from fedcli.masking.cohort import MaskedRound
 from fedcli.masking.masks import Mask, Masked, add_masks, mask
 from fedcli.masking.quantise import Grid
 from fedcli.masking.secrets import Secret
 from fedcli.masking.unmasking import masks_to_remove
+from fedcli.plan.secagg import least_threshold
 
 SIZE = 1000
 FOUR = ["1", "2", "a", "b"]
@@ -227,7 +228,7 @@ def test_a_threshold_out_of_range_is_refused(names, threshold):
 
 
 def test_two_members_have_nothing_to_hide_from_each_other():
-    with pytest.raises(UsageError, match="at least 3 clients, found 2"):
+    with pytest.raises(UsageError, match="at least 3 clients in a round, found 2"):
         Members(["a", "b"])
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from fedcli.formats.public_key import MASKING_PREFIX, public_line
-from fedcli.masking.cohort import Cohort, MaskedRound, least_threshold
+from fedcli.masking.cohort import Cohort, MaskedRound
 from fedcli.masking.keys import MaskingKey
 from fedcli.masking.masks import Integers, Masked, mask
 from fedcli.masking.pairwise import Agreement
 from fedcli.masking.shares import SealedShares, seal, unseal
 from fedcli.masking.unmasking import Answer, answer
+from fedcli.plan.secagg import least_threshold
 
 WHERE = MaskedRound("0" * 64, 1, 1)
 

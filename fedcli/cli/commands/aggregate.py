@@ -63,6 +63,12 @@ def aggregate(
         rich_help_panel=_HIERARCHY,
         metavar="FILE",
     ),
+    close: bool = typer.Option(
+        False,
+        "--close",
+        help="Sign the list of the masked updates that are there, so that members can open their"
+        " sum.",
+    ),
     key: Path | None = KEY,
     force: bool = FORCE,
     printing: OutputOptions = OutputOptions(),
@@ -75,6 +81,9 @@ def aggregate(
             show(rules(), output)
             return
         asked = _Asked(members or (), round_number, aggregation, taking_part.exclude, force)
+        if close:
+            _close(Run.open(run), asked, key, output)
+            return
         if (file := _partial_file(partial, output_file)) is not None:
             _check_only_adds_up(aggregation, taking_part.min_clients, wait, diagnostics, key)
             _add_up(Run.open(run), asked, file, output)
@@ -107,6 +116,19 @@ class _Asked:
     options: Given
     exclude: Sequence[str]
     force: bool
+
+
+def _close(run: Run, asked: _Asked, key: Path | None, output: Output) -> None:
+    """Write the list of a masked round."""
+    from fedcli.cli.render.unmask import render_closed
+    from fedcli.steps.close import close_round
+
+    if asked.members or asked.options or asked.force:
+        raise UsageError("--close: takes no other option than --round, --exclude and --key")
+    result = close_round(
+        run, round_number=asked.round_number, exclude=asked.exclude, key=key, progress=output
+    )
+    output.result(result, lambda result: render_closed(result, run))
 
 
 def _add_up(run: Run, asked: _Asked, file: Path, output: Output) -> None:

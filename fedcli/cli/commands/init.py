@@ -17,6 +17,7 @@ from fedcli.cli.options.sections import (
 from fedcli.cli.options.shared import FORCE, PLAN, RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.options import NONE, Given
+from fedcli.plan.secagg import SecaggOptions
 from fedcli.run import Run
 
 _OF_PICTURES = {"image_size", "window"}  # of [data]
@@ -46,6 +47,7 @@ def init(
         help="The coordinator's private key (fedcli keygen), which signs global models.",
         metavar="FILE",
     ),
+    secagg: SecaggOptions = SecaggOptions(),
     image_size: int | None = typer.Option(
         None,
         min=4,
@@ -89,6 +91,7 @@ def init(
             clients=comma_list(clients or ""),
             members=parse_members(members or ()),
             key=key,
+            secagg=secagg,
             channels=channels,
             **_pictures(file, image_size, window),
             start=start,

@@ -1,0 +1,122 @@
+"""Open the sum of a round's masked updates, and write it as a partial mean."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from fedcli.aggregation.base_model import Base, Contents, read_base
+from fedcli.errors import BadInputError, NotReadyError, UpdateError
+from fedcli.formats.checkpoint import Checkpoint, create
+from fedcli.formats.dtypes import as_float
+from fedcli.formats.masked import SurvivorList
+from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.training_record import TrainingRecord
+from fedcli.masking.answers import read_answers
+from fedcli.masking.cohort import Cohort
+from fedcli.masking.delivered import add_masked
+from fedcli.masking.masks import Mask, Words, add_masks
+from fedcli.masking.quantise import Grid
+from fedcli.masking.rounds import cohort_of, grid_of, read_shares, read_survivors
+from fedcli.masking.unmasking import masks_to_remove
+from fedcli.progress import Progress
+from fedcli.run import Run
+from fedcli.run.round import Round
+
+
+def open_sum(run: Run, round_: Round, progress: Progress) -> Path:
+    """Write Σ over the survivors of x + q·g as a partial mean, and return its path.
+
+    Anybody can do it, and gets the same bytes. Raises ``NotReadyError`` without a list of survivors
+    and for fewer than t answers, ``BadInputError`` for a list, shares or answers that do not hold,
+    ``UpdateError`` for an update that is not the listed one, and ``StorageError``.
+    """
+    cohort, survivors = cohort_of(run, round_), read_survivors(run, round_)
+    masks = _masks(run, round_, cohort, survivors, progress)
+    base, contents = _base_of(run, round_, survivors.survivors)
+    names = base.parameters()
+    size = sum(int(np.prod(base.layout[name].shape)) for name in names)
+    digests = {client: files.update for client, files in survivors.survivors.items()}
+    total = add_masked(run, round_, digests, size)
+    add_masks(total, masks)
+    described = _metadata(base, contents, digests)
+    _write(round_, base, described, grid_of(run, cohort), total)
+    return round_.masked_sum
+
+
+def _masks(
+    run: Run, round_: Round, cohort: Cohort, survivors: SurvivorList, progress: Progress
+) -> list[Mask]:
+    """Return the masks to take off. Raises ``NotReadyError`` that names who has not answered."""
+    committed = {
+        client: read_shares(cohort, round_, client, files.update, files.shares).commitments
+        for client, files in survivors.survivors.items()
+    }
+    answers, faults = read_answers(run, round_, cohort, survivors)
+    for fault in faults:
+        progress.say(fault.message)
+    if len(answers) < cohort.threshold:
+        given = {answer.member for answer in answers}
+        waiting = [member for member in cohort.members if member not in given]
+        raise NotReadyError(
+            f"round {round_.number}: {len(answers)} of {cohort.threshold} members have answered;"
+            f" waiting for: {', '.join(waiting[:10])}",
+            hint=run.command(f"unmask --id {waiting[0]} --key FILE"),
+        )
+    return masks_to_remove(cohort, committed, answers)
+
+
+def _base_of(run: Run, round_: Round, clients: Iterable[str]) -> tuple[Base, Contents]:
+    """Return the base model with the tensors that all masked updates say they hold."""
+    whole = read_base(run, round_)
+    found: dict[Contents, str] = {}
+    for client in clients:
+        path = round_.update(client)
+        try:
+            with Checkpoint(path, Kind.UPDATE, most=whole.largest_update) as update:
+                found.setdefault(Contents.of(update.metadata), client)
+            if len(found) > 1:
+                raise ValueError(
+                    f"withholds other tensors than that of client {next(iter(found.values()))};"
+                    " all updates of a round need the same --freeze and --local-layers"
+                )
+            contents = next(iter(found))
+            base = contents.applied_to(whole)
+        except ValueError as error:
+            raise UpdateError(str(error), path=path, client=client) from None
+        except (BadInputError, NotReadyError) as error:
+            raise UpdateError(error.about(path), path=path, client=client) from None
+    return base, contents
+
+
+def _write(round_: Round, base: Base, described: Metadata, grid: Grid, total: Words) -> None:
+    """Write n·x + Σq·g of every parameter, float64, for the n clients of the sum."""
+    count, first = len(described.updates or {}), 0
+    with (
+        base.open() as model,
+        create(round_.masked_sum, base.partial_layout(), described) as writer,
+    ):
+        for name in base.parameters():
+            values = as_float(model.tensor(name)).astype(np.float64)
+            words = total[first : first + values.size]
+            values = values * count + (words.view(np.int32) * grid.step).reshape(values.shape)
+            writer.write(values, writer.layout[name].start)
+            first += values.size
+
+
+def _metadata(base: Base, contents: Contents, digests: dict[str, str]) -> Metadata:
+    """Describe the sum; every client counts as one example."""
+    withheld = {"freeze": contents.freeze, "local_layers": contents.local_layers}
+    return Metadata(
+        Kind.PARTIAL,
+        base.run.id,
+        round=base.round.number,
+        num_examples=len(digests),
+        base=base.sha256,
+        roles=base.roles,
+        tied=base.metadata.tied,
+        seed=base.metadata.seed,
+        updates=digests,
+        weighting="uniform",
+        training=TrainingRecord().plus(withheld),
+    )

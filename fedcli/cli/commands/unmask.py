@@ -1,0 +1,28 @@
+"""``fedcli unmask``."""
+
+from pathlib import Path
+
+import typer
+
+from fedcli.cli.options.shared import KEY, ROUND, RUN, OutputOptions
+from fedcli.cli.render.output import Output
+from fedcli.errors import UsageError
+from fedcli.run import Run
+
+
+def unmask(
+    client: str | None = typer.Option(None, "--id", help="Who answers.", metavar="ID"),
+    run: Path = RUN,
+    round_number: int | None = ROUND,
+    key: Path | None = KEY,
+    printing: OutputOptions = OutputOptions(),
+) -> None:
+    """Help to open the sum of a closed round's masked updates, as one of its members."""
+    with Output("unmask", printing) as output:
+        if client is None:
+            raise UsageError("--id: say who answers")
+        from fedcli.cli.render.unmask import render
+        from fedcli.steps.unmask import unmask as step
+
+        result = step(Run.open(run), client, key=key, round_number=round_number)
+        output.result(result, render)

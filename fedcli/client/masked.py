@@ -1,0 +1,129 @@
+"""Mask a client's update: integers on a grid, the masks of all members, and sealed shares."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fedcli.client.local_training import Trained
+from fedcli.client.session import Session
+from fedcli.errors import ConflictError, UsageError
+from fedcli.formats.checkpoint import digest
+from fedcli.formats.encoded import Parts, changes
+from fedcli.formats.metadata import Metadata
+from fedcli.formats.safetensors import layout_of
+from fedcli.formats.telemetry import Telemetry
+from fedcli.masking.keys import read_masking_key
+from fedcli.masking.maskable import check_roles
+from fedcli.masking.masks import mask
+from fedcli.masking.pairwise import Agreement, Seeds
+from fedcli.masking.quantise import Grid
+from fedcli.masking.rounds import (
+    MASKED,
+    check_member_key,
+    cohort_of,
+    grid_of,
+    mask_encoding,
+    shares_file,
+)
+from fedcli.masking.shares import seal
+from fedcli.plan.secagg import check_maskable
+from fedcli.run.round import Round
+
+
+@dataclass(frozen=True)
+class Masking:
+    """What a member needs to mask its update of a round."""
+
+    agreement: Agreement
+    grid: Grid
+
+    @classmethod
+    def of(cls, session: Session, client: str, key: Path | None) -> "Masking | None":
+        """Agree on secrets with the other members; None in a run whose updates are not masked.
+
+        Raises ``UsageError`` for a client that is not drawn for this round, for options that mask
+        nothing, and for another key than the member's; and what ``read_masking_key`` does.
+        """
+        run, round_ = session.run, session.round
+        if run.info.plan.secagg is None or key is None:
+            return None
+        check_maskable(replace(run.info.plan, train=session.plan))
+        check_roles(session.plan, session.base.roles)
+        cohort = cohort_of(run, round_)
+        if client not in cohort.keys:
+            raise UsageError(
+                f"--id {client}: is not drawn for round {round_.number}, so nobody could take its"
+                " mask off"
+            )
+        found = read_masking_key(key, outside=run.root)
+        check_member_key(run, client, found)
+        return cls(Agreement.of(cohort, client, found), grid_of(run, cohort))
+
+    def check_open(self, round_: Round) -> None:
+        """Raise ``ConflictError`` if the list of survivors is written: no update counts any more.
+
+        Nobody would take the mask of another one off.
+        """
+        if round_.survivors.exists():
+            raise ConflictError(
+                f"round {round_.number} is closed; a masked update that comes now is in no sum",
+                hint="train for the next round, when its global model is there",
+                path=round_.survivors,
+                client=self.agreement.member,
+            )
+
+    def withheld(self, metadata: Metadata) -> Metadata:
+        """Return metadata without what tells of the client's data.
+
+        Its examples are identified by a digest that only the client can compute.
+        """
+        training, secret = metadata.training, self.agreement.own
+        known = secret.derive("examples", (training.examples or "").encode()).value.hex()
+        training = replace(training, examples=known, steps=None, initial_loss=None)
+        encoding = mask_encoding(self.agreement.cohort, self.grid)
+        return replace(metadata, training=training, num_examples=None, roles={}, encoding=encoding)
+
+    def masked(self, session: Session, trained: Trained) -> "MaskedUpdate":
+        """Mask the change of all parameters that a client sends, in the order of its layout.
+
+        Raises ``FedcliError`` for one that is NaN or infinite.
+        """
+        layout = layout_of({name: (a.dtype, a.shape) for name, a in trained.sent.items()})
+        names = Parts.of(layout, session.base.roles).parameters
+        quantised = self.grid.quantise(changes(names, trained.sent, session.base.values, {}))
+        if quantised.clipped:
+            session.progress.say(
+                f"client {self.agreement.member}: {quantised.clipped} of {quantised.values.size}"
+                f" changes were beyond {self.grid.clip:g} and were cut off"
+            )
+        made = mask(self.agreement, quantised.values)
+        return MaskedUpdate(self.agreement, made.seeds, replace(trained, sent={MASKED: made.words}))
+
+
+@dataclass(frozen=True)
+class MaskedUpdate:
+    """What a client sends, masked, and the seeds, which it seals when the update is finished."""
+
+    agreement: Agreement
+    seeds: Seeds
+    trained: Trained
+
+    def write_shares(self, round_: Round, update: str) -> str:
+        """Write the shares beside an update of this SHA-256; return their own."""
+        cohort, client = self.agreement.cohort, self.agreement.member
+        sealed = seal(self.agreement, self.seeds, update)
+        path = round_.shares(client)
+        shares_file(cohort, client, update, sealed).write(path)
+        return digest(path)
+
+
+def without_figures(measured: Telemetry) -> Telemetry:
+    """Return telemetry without what tells of the client's data: losses, and how much there is."""
+    return replace(
+        measured,
+        num_examples=None,
+        images_per_second=None,
+        seconds=None,
+        skipped=None,
+        epochs=(),
+        personal_epochs=(),
+    )

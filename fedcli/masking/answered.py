@@ -1,0 +1,39 @@
+"""The lists of survivors that a member has answered, in a folder beside its key.
+
+The record is on the disk before any share leaves the machine, so that no crash makes the member
+answer two lists of one round: two answers could open a single update. It lies beside the key,
+without which nobody answers, and not in the run, where others could remove it.
+"""
+
+from pathlib import Path
+
+from fedcli.errors import ConflictError, OvertakenError
+from fedcli.masking.cohort import MaskedRound
+from fedcli.storage.atomic import atomic_writer, storage_errors, write_all
+
+
+def answered_path(key: Path, where: MaskedRound, member: str) -> Path:
+    """Return the record of what a member has answered in an attempt at a round."""
+    name = f"{where.run}-{where.round:04d}-{where.attempt}-{member}"
+    return key.with_name(f"{key.name}.answered") / name
+
+
+def record_answer(path: Path, sha256: str) -> None:
+    """Record the SHA-256, hex, of a list, unless it is the one that was answered before.
+
+    Raises ``ConflictError`` for a second list, and ``StorageError``.
+    """
+    content = f"{sha256}\n".encode()
+    try:
+        with atomic_writer(path, 0o600, replace=False) as file:
+            write_all(file, content, 0)
+    except OvertakenError:
+        with storage_errors("read", path):
+            found = path.read_bytes()
+        if found != content:
+            raise ConflictError(
+                "says that this member has answered another list of survivors of this round and"
+                " attempt; two answers could open a single update",
+                hint="ask the coordinator why it signed two lists, and keep this record",
+                path=path,
+            ) from None

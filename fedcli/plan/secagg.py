@@ -1,0 +1,140 @@
+"""Section ``secagg`` of the plan: secure aggregation, and what it rules out."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fedcli.errors import UsageError
+from fedcli.options import check, option
+from fedcli.plan.rule import resolve
+
+if TYPE_CHECKING:
+    from fedcli.plan import Plan
+
+FEWEST_MEMBERS = 3  # of two members, each learns the other's update from the sum
+
+
+def least_threshold(members: int) -> int:
+    """Return the least t for which two sets of t honest answers to two lists cannot exist.
+
+    Two sets of t > 2n/3 members share more than n/3 of them, and an honest one answers once.
+    """
+    return 2 * members // 3 + 1
+
+
+def check_threshold(members: int, threshold: int) -> None:
+    """Raise ``UsageError`` unless a round of so many members is private with this threshold."""
+    if members < FEWEST_MEMBERS:
+        raise UsageError(
+            f"--secagg: expected at least {FEWEST_MEMBERS} clients in a round, found {members}; the"
+            " sum of two shows each the update of the other"
+        )
+    least = least_threshold(members)
+    if not least <= threshold <= members:
+        raise UsageError(
+            f"--threshold: expected {least} … {members} of {members} clients, found {threshold}",
+            hint=f"--threshold {least} needs the fewest answers",
+        )
+
+
+@dataclass(frozen=True)
+class SecaggPlan:
+    """How updates are masked: t, the largest change of a parameter, and the bits of integers."""
+
+    threshold: int
+    clip: float
+    bits: int
+
+
+@dataclass(frozen=True)
+class SecaggOptions:
+    """What ``init`` is told about secure aggregation."""
+
+    secagg: bool = option(
+        False, "Mask updates, so that only their sum over the clients can be read.", flag=True
+    )
+    threshold: int | None = option(
+        None,
+        "How many members must answer before a sum is opened; more than two thirds of them.",
+        "T",
+        at_least=1,
+        unset="the least allowed",
+    )
+    secagg_clip: float | None = option(
+        None,
+        "Largest change of a parameter in a masked update; larger ones are cut off.",
+        "B",
+        above=0,
+        unset="must be given with `--secagg`",
+    )
+    secagg_bits: int | None = option(
+        None,
+        "Bits of the integers that are added up: the change of a parameter is rounded to a multiple"
+        " of B / 2^(bits − 1).",
+        "BITS",
+        at_least=2,
+        at_most=30,
+        unset="20, or the most that cannot overflow",
+    )
+
+    def __post_init__(self) -> None:
+        """Raise ``UsageError`` for values out of range, and for options without ``--secagg``."""
+        check(self)
+        for name in ("threshold", "secagg_clip", "secagg_bits"):
+            if getattr(self, name) is not None and not self.secagg:
+                raise UsageError(f"--{name.replace('_', '-')}: belongs to --secagg")
+        if self.secagg and self.secagg_clip is None:
+            raise UsageError(
+                "--secagg-clip: say how much training may change a parameter, such as 0.1; masked"
+                " changes are integers of a fixed range"
+            )
+
+    def planned(self, members: int) -> SecaggPlan | None:
+        """Return the section for rounds of so many members; None without secure aggregation.
+
+        Raises ``UsageError``.
+        """
+        if not self.secagg or self.secagg_clip is None:
+            return None
+        threshold = least_threshold(members) if self.threshold is None else self.threshold
+        check_threshold(members, threshold)
+        most = ((2**31 - 1) // members).bit_length()
+        return SecaggPlan(threshold, self.secagg_clip, self.secagg_bits or min(20, most))
+
+
+def masked_plan(plan: "Plan", secagg: SecaggPlan) -> "Plan":
+    """Return a plan with secure aggregation; clients count alike if nothing else is asked for.
+
+    Raises ``UsageError`` for whatever needs to see single updates.
+    """
+    if plan.aggregate.weighting is None and resolve(plan.aggregate).weighting == "examples":
+        plan = replace(plan, aggregate=replace(plan.aggregate, weighting="uniform"))
+    check_maskable(plan)
+    return replace(plan, secagg=secagg)
+
+
+def check_maskable(plan: "Plan") -> None:
+    """Raise ``UsageError`` for a plan that needs to see single updates."""
+    rule, train = resolve(plan.aggregate), plan.train
+    for option_, wrong, why in (
+        ("--reduce", rule.reduce != "mean", f"{rule.reduce} compares single updates"),
+        (
+            "--weighting",
+            rule.weighting != "uniform",
+            f"{rule.weighting} weighting depends on what single updates say; uniform does not",
+        ),
+        ("--max-norm", plan.aggregate.max_norm is not None, "needs the norms of single updates"),
+        ("--encode", train.encode is not None, "masked updates have no other encoding"),
+        ("--initial-loss", train.initial_loss, "publishes the loss on each client's data"),
+        (
+            "--server-optimizer",
+            bool(rule.optimizer.records),
+            f"{rule.server_optimizer} needs what single updates record",
+        ),
+        (
+            "--algorithm",
+            train.local.reads is not None,
+            f"{train.algorithm} sends control variates, which are not masked",
+        ),
+    ):
+        if wrong:
+            raise UsageError(f"{option_}: is impossible with --secagg: {why}")

@@ -54,7 +54,8 @@ class PrivacyEvent:
     relation. ``clip`` is C in units of the model, and has to cover the rounding to a grid; None
     stands for contributions of any norm, from which no noise protects. ``divisor`` is the constant
     D that the sum was divided by. Discrete noise has a ``grid``, the distance between two values
-    before the division, and a number of ``coordinates``.
+    before the division, and a number of ``coordinates``. It may be the sum of the independent draws
+    of ``parties``, each of standard deviation σC / √parties; None stands for one draw.
 
     Raises ``ValueError`` for values that no mechanism has.
     """
@@ -68,6 +69,7 @@ class PrivacyEvent:
     count: Count = 1
     grid: float | None = field(default=None, metadata={"sparse": True})
     coordinates: Count | None = field(default=None, metadata={"sparse": True})
+    parties: Count | None = field(default=None, metadata={"sparse": True})
 
     def __post_init__(self) -> None:
         self._check_ranges()
@@ -76,6 +78,8 @@ class PrivacyEvent:
             if (getattr(self, name) is not None) != discrete:
                 which = "a value" if discrete else "no value"
                 raise _bad(name, f"{which} with {self.mechanism}", getattr(self, name))
+        if self.parties is not None and not discrete:
+            raise _bad("parties", f"no value with {self.mechanism}", self.parties)
         if self.q < 1 and self.mechanism != Mechanism.POISSON:
             raise _bad("q", f"1 with {self.mechanism}", self.q)
         if self.clip is None and self.sigma > 0:
@@ -86,7 +90,7 @@ class PrivacyEvent:
             raise _bad("sigma", "0 or more", self.sigma)
         if not 0 < self.q <= 1:
             raise _bad("q", "more than 0, at most 1", self.q)
-        for name in ("clip", "divisor", "grid", "coordinates", "count"):
+        for name in ("clip", "divisor", "grid", "coordinates", "parties", "count"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise _bad(name, "more than 0", value)

@@ -2,15 +2,17 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from fedcli.errors import UsageError
 from fedcli.formats.ledger import PrivacyEvent, Relation
-from fedcli.privacy.discrete import concentrated_delta, concentrated_epsilon, total_variation
+from fedcli.privacy.discrete import concentrated_delta, concentrated_epsilon, rounding, splitting
 from fedcli.privacy.gaussian import gaussian_delta, gaussian_epsilon
 from fedcli.privacy.sampled import Counts, Sampled, is_hopeless, loss_distribution, sensitivity
 
+_MOST_EXPONENT = 700.0  # of e, as a float
+_LEAST_DELTA = 1e-300  # smaller ones lose their digits
 _LEAST_SIGMA = 1e-150  # its square is still a float
 
 
@@ -31,32 +33,27 @@ class Budget:
 class _Composition:
     """Many events as one mechanism.
 
-    ``mu`` is √Σ 1/σ² over sums that are not sampled, ``sampled`` the others; ``variation`` bounds
-    how far discrete noise is from Gaussian noise.
+    ``mu`` is √Σ 1/σ² over sums that are not sampled, ``sampled`` the others; ``rounded`` and
+    ``split`` are how far discrete noise is from Gaussian noise, and draws of parties from one.
     """
 
     mu: float
     sampled: Counts
-    variation: float
+    rounded: float
+    split: float
     relation: Relation
 
     @property
     def exact(self) -> bool:
-        return self.variation == 0 and not self.sampled
+        return self.rounded == 0 and not self.sampled
 
     def epsilon(self, delta: float) -> float:
         if math.isinf(self.mu):
             return math.inf
-        if self.variation == 0:
-            return self._continuous_epsilon(delta)
-        close = self._epsilon_of_discrete_noise(delta)
-        return close if self.sampled else min(close, concentrated_epsilon(self._shift, delta))
-
-    def _epsilon_of_discrete_noise(self, delta: float) -> float:
-        """Return ε at what δ leaves for Gaussian noise, after at most half of it for the grid."""
-        largest = self._continuous_epsilon(delta / 2)
-        lost = self.variation * (1 + math.exp(min(largest, 700.0)))
-        return self._continuous_epsilon(delta - lost) if lost <= delta / 2 else math.inf
+        found = _near(self._continuous_epsilon, self.rounded + self.split, delta)
+        if self.exact or self.sampled:
+            return found
+        return min(found, _near(self._concentrated_epsilon, self.split, delta))
 
     def _continuous_epsilon(self, delta: float) -> float:
         if not self.sampled:
@@ -64,24 +61,39 @@ class _Composition:
         distribution = loss_distribution(self.mu, self.sampled, self.relation)
         return max(0.0, float(distribution.get_epsilon(delta)))
 
+    def _concentrated_epsilon(self, delta: float) -> float:
+        return concentrated_epsilon(self._shift, delta)
+
     def delta(self, epsilon: float) -> float:
         if math.isinf(self.mu):
             return 1.0
-        found = self._continuous_delta(epsilon)
-        if self.variation == 0:
-            return found
-        found = min(1.0, found + self.variation * (1 + math.exp(min(epsilon, 700.0))))
-        return found if self.sampled else min(found, concentrated_delta(self._shift, epsilon))
+        each = 1 + math.exp(min(epsilon, _MOST_EXPONENT))
+        found = self._continuous_delta(epsilon) + each * (self.rounded + self.split)
+        if not (self.exact or self.sampled):
+            found = min(found, concentrated_delta(self._shift, epsilon) + each * self.split)
+        return min(1.0, found)
 
     def _continuous_delta(self, epsilon: float) -> float:
         if not self.sampled:
             return gaussian_delta(self._shift, epsilon)
         distribution = loss_distribution(self.mu, self.sampled, self.relation)
-        return min(1.0, float(distribution.get_delta(epsilon)))
+        return float(distribution.get_delta(epsilon))
 
     @property
     def _shift(self) -> float:
         return sensitivity(self.relation) * self.mu
+
+
+def _near(epsilon_of: Callable[[float], float], variation: float, delta: float) -> float:
+    """Return ε of a mechanism that is within a total variation t of one whose ε is known.
+
+    Of δ, (1 + e^ε) t is lost; with half of δ left, that ε bounds the result, and so the loss.
+    """
+    if variation == 0:
+        return epsilon_of(delta)
+    largest = epsilon_of(delta / 2)
+    lost = variation * (1 + math.exp(min(largest, _MOST_EXPONENT)))
+    return epsilon_of(delta - lost) if lost <= delta / 2 else math.inf
 
 
 def _composed(events: Iterable[PrivacyEvent]) -> _Composition:
@@ -99,7 +111,7 @@ def _composed(events: Iterable[PrivacyEvent]) -> _Composition:
     relation = _strictest(event.relation for event in counts)
     sampled = {each: count for each, count in sums.items() if _amplifies(each, count, relation)}
     mu = math.sqrt(math.fsum(_square(each, sums[each]) for each in sums if each not in sampled))
-    return _Composition(mu, sampled, total_variation(counts), relation)
+    return _Composition(mu, sampled, rounding(counts), splitting(counts), relation)
 
 
 def _strictest(relations: Iterable[Relation]) -> Relation:
@@ -150,7 +162,7 @@ def affords(
 
 
 def _checked(delta: float) -> float:
-    if not 0 < delta < 1:
+    if not _LEAST_DELTA < delta < 1:
         raise UsageError(
             f"delta: expected more than 0 and less than 1, found {delta}",
             hint="a common choice is below 1 / the number of examples or clients",

@@ -96,6 +96,7 @@ BAD = {
     "count": [0, -1],
     "grid": [0.0, -1.0, math.nan, None],
     "coordinates": [0, -1, None],
+    "parties": [0, -1],
 }
 
 
@@ -108,6 +109,8 @@ def test_values_that_no_mechanism_has_are_refused(name: str, value: Any) -> None
 def test_only_discrete_noise_has_a_grid() -> None:
     with pytest.raises(ValueError, match="grid: expected no value with gaussian"):
         replace(gaussian(1), grid=0.1, coordinates=3)
+    with pytest.raises(ValueError, match="parties: expected no value with gaussian"):
+        replace(gaussian(1), parties=3)
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,33 @@ def test_no_event_of_a_strange_file_takes_long(event: PrivacyEvent) -> None:
     assert time.process_time() - began < 20
 
 
+positive = st.floats(min_value=5e-324, allow_infinity=False)
+large = st.integers(1, 2**63 - 1)
+
+
+@given(
+    sigma=st.floats(0, allow_infinity=False),
+    clip=positive,
+    grid=positive,
+    sizes=st.tuples(large, large, large),
+    delta=st.floats(1e-299, 1, exclude_max=True),
+    epsilon=st.floats(0, 1e308),
+)
+def test_every_event_of_a_strange_file_has_a_cost(
+    sigma: float,
+    clip: float,
+    grid: float,
+    sizes: tuple[int, int, int],
+    delta: float,
+    epsilon: float,
+) -> None:
+    count, coordinates, parties = sizes
+    strange = replace(discrete(sigma, grid, coordinates, count, parties), clip=clip)
+    for events in ([strange], [gaussian(sigma, count)], [strange, gaussian(1)]):
+        assert epsilon_at(events, delta) >= 0
+        assert 0 <= delta_at(events, epsilon) <= 1
+
+
 def test_afforded_is_what_stays_within_the_largest_epsilon() -> None:
     spent, more = [gaussian(5, 9)], [gaussian(5)]
     whole = epsilon_at([gaussian(5, 10)], 1e-5)
@@ -178,7 +205,7 @@ def test_only_samples_import_it() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, cwd="tests")
 
 
-@pytest.mark.parametrize("delta", [0.0, 1.0, -1e-5, math.nan, math.inf])
+@pytest.mark.parametrize("delta", [0.0, 5e-324, 1.0, -1e-5, math.nan, math.inf])
 def test_a_delta_that_is_none_is_refused(delta: float) -> None:
     with pytest.raises(UsageError, match="delta: expected more than 0 and less than 1, found"):
         budget([gaussian(5)], delta)

@@ -26,8 +26,10 @@ def sampled(
 
 
 def discrete(
-    sigma: float, grid: float, coordinates: int, count: int = 1, relation: Relation = ADD_REMOVE
+    sigma: float, grid: float, coordinates: int, count: int = 1, parties: int | None = None
 ) -> PrivacyEvent:
     """Discrete Gaussian noise on a sum over all, with C = D = 1."""
-    mechanism = Mechanism.DISCRETE
-    return PrivacyEvent(mechanism, sigma, 1.0, 1.0, relation, 1.0, count, grid, coordinates)
+    return PrivacyEvent(
+        *(Mechanism.DISCRETE, sigma, 1.0, 1.0, ADD_REMOVE, 1.0),
+        *(count, grid, coordinates, parties),
+    )

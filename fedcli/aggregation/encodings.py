@@ -26,7 +26,7 @@ class OpenBases:
         Raises what ``decode`` and ``Base.open`` raise.
         """
         number = base.round.number
-        if update.metadata.encoding is not None and number not in self._models:
+        if update.is_encoded and number not in self._models:
             self._models[number] = self._files.enter_context(base.open())
         decode(update, base, self._models.get(number))
 
@@ -38,7 +38,7 @@ def decode(update: UpdateTensors, base: Base, model: Checkpoint | None) -> None:
     is not one of this base.
     """
     _check_record(update)
-    if update.metadata.encoding is None or model is None:
+    if not update.is_encoded or model is None:
         return
     if update.metadata.base != base.sha256:
         raise ValueError(
@@ -65,7 +65,7 @@ def decoded(update: UpdateTensors, run: Run) -> Iterator[None]:
     Raises ``CheckpointError`` for an update that cannot be decoded, ``NotReadyError`` if its base
     model is missing, and what ``check_global_model`` raises.
     """
-    if update.metadata.encoding is None:
+    if not update.is_encoded:
         yield
         return
     with ExitStack() as files:

@@ -33,7 +33,7 @@ def masked_request(
     round_ = request.invitation.round
     survivors = read_survivors(run, round_).survivors
     if force or not (round_.global_model.exists() and round_.masked_sum.exists()):
-        open_sum(run, round_, progress)
+        open_sum(run, round_, round_.masked_sum, progress)
     late = [client for client in round_.delivered() if client not in survivors]
     invitation = replace(request.invitation, covered=frozenset(survivors), too_late=late)
     return replace(request, invitation=invitation, partials={SUM: round_.masked_sum})

@@ -21,11 +21,12 @@ from fedcli.masking.rounds import cohort_of, grid_of, read_shares, read_survivor
 from fedcli.masking.unmasking import masks_to_remove
 from fedcli.progress import Progress
 from fedcli.run import Run
+from fedcli.run.next_command import unmask_command
 from fedcli.run.round import Round
 
 
-def open_sum(run: Run, round_: Round, progress: Progress) -> Path:
-    """Write Σ over the survivors of x + q·g as a partial mean, and return its path.
+def open_sum(run: Run, round_: Round, output: Path, progress: Progress) -> None:
+    """Write Σ over the survivors of x + q·g as a partial mean to ``output``.
 
     Anybody can do it, and gets the same bytes. Raises ``NotReadyError`` without a list of survivors
     and for fewer than t answers, ``BadInputError`` for a list, shares or answers that do not hold,
@@ -40,8 +41,7 @@ def open_sum(run: Run, round_: Round, progress: Progress) -> Path:
     total = add_masked(run, round_, digests, size)
     add_masks(total, masks)
     described = _metadata(base, contents, digests)
-    _write(round_, base, described, grid_of(run, cohort), total)
-    return round_.masked_sum
+    _write(output, base, described, grid_of(run, cohort), total)
 
 
 def _masks(
@@ -61,7 +61,7 @@ def _masks(
         raise NotReadyError(
             f"round {round_.number}: {len(answers)} of {cohort.threshold} members have answered;"
             f" waiting for: {', '.join(waiting[:10])}",
-            hint=run.command(f"unmask --id {waiting[0]} --key FILE"),
+            hint=unmask_command(run, waiting[0]),
         )
     return masks_to_remove(cohort, committed, answers)
 
@@ -89,13 +89,10 @@ def _base_of(run: Run, round_: Round, clients: Iterable[str]) -> tuple[Base, Con
     return base, contents
 
 
-def _write(round_: Round, base: Base, described: Metadata, grid: Grid, total: Words) -> None:
+def _write(output: Path, base: Base, described: Metadata, grid: Grid, total: Words) -> None:
     """Write n·x + Σq·g of every parameter, float64, for the n clients of the sum."""
     count, first = len(described.updates or {}), 0
-    with (
-        base.open() as model,
-        create(round_.masked_sum, base.partial_layout(), described) as writer,
-    ):
+    with base.open() as model, create(output, base.partial_layout(), described) as writer:
         for name in base.parameters():
             values = as_float(model.tensor(name)).astype(np.float64)
             words = total[first : first + values.size]

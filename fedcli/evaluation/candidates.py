@@ -10,7 +10,7 @@ from typing import Literal
 from fedcli.aggregation.base_model import Contents
 from fedcli.aggregation.encodings import decoded
 from fedcli.algorithms import ALGORITHMS
-from fedcli.errors import BadInputError, CheckpointError, NotReadyError
+from fedcli.errors import BadInputError, CheckpointError, NotReadyError, UsageError
 from fedcli.formats.checkpoint import Checkpoint, digest
 from fedcli.formats.dtypes import Array
 from fedcli.formats.metadata import Kind
@@ -64,9 +64,15 @@ def update_models(store: StateStore, rounds: Rounds, clients: Sequence[str]) -> 
     """Return the updates of ``clients`` as whole models.
 
     Tensors that an update withholds come from its base model, or from the client's state if they
-    stay with the client. Raises ``NotReadyError``, ``CheckpointError`` and ``StorageError``.
+    stay with the client. Raises ``UsageError`` if updates are masked, ``NotReadyError``,
+    ``CheckpointError`` and ``StorageError``.
     """
     run = store.run
+    if run.info.plan.secagg is not None:
+        raise UsageError(
+            "--id: updates of this run are masked; only their sum, the global model, can be scored",
+            hint="leave --id out",
+        )
     models = []
     for client in clients:
         delivered = [round_.number for round_ in run.rounds() if round_.update(client).exists()]

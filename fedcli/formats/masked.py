@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fedcli.errors import BadInputError
+from fedcli.formats.metadata import Metadata
 from fedcli.formats.records import ClientId, Count, FileRecord
 from fedcli.text import brief
+
+MASK = "mask"  # the name of the encoding
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,11 @@ class AnswerFile(FileRecord):
     algorithm: str
     signed: MemberAnswer
     signature: str
+
+
+def is_masked(metadata: Metadata) -> bool:
+    """Return whether a checkpoint is a masked update."""
+    return (metadata.encoding or {}).get("name") == MASK
 
 
 def to_base64(data: bytes) -> str:

@@ -14,6 +14,7 @@ from fedcli.codecs import Codec, codec_from
 from fedcli.errors import CheckpointError
 from fedcli.formats.checkpoint import Checkpoint, TensorFile
 from fedcli.formats.decoder import Decoder, Moved
+from fedcli.formats.masked import is_masked
 from fedcli.formats.metadata import Kind, Metadata, Role
 from fedcli.formats.safetensors import Layout
 
@@ -33,9 +34,14 @@ class UpdateTensors(Checkpoint):
         self.hash_as_read()
 
     @property
+    def is_encoded(self) -> bool:
+        """Whether it has to be decoded; a masked update cannot be, and is read as it is."""
+        return self.metadata.encoding is not None and not is_masked(self.metadata)
+
+    @property
     def codec(self) -> Codec | None:
         """How it is encoded; None if it is not. Raises ``ValueError`` for an unknown encoding."""
-        return codec_from(self.metadata.encoding)
+        return codec_from(self.metadata.encoding) if self.is_encoded else None
 
     def decode(
         self, layout: Layout, roles: Mapping[str, Role], base: TensorFile, seed: int

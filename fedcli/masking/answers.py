@@ -53,7 +53,7 @@ def read_answers(
     found, faults = [], []
     for member in cohort.members:
         try:
-            given = _read_answer(run, round_.answer(member), cohort, member, survivors)
+            given = read_answer(run, round_.answer(member), cohort, member, survivors)
         except BadInputError as error:
             faults.append(error)
             continue
@@ -62,9 +62,13 @@ def read_answers(
     return found, faults
 
 
-def _read_answer(
+def read_answer(
     run: Run, path: Path, cohort: Cohort, member: str, survivors: SurvivorList
 ) -> Answer | None:
+    """Return a member's answer in a file; None without one.
+
+    Raises ``BadInputError`` for one that the member did not sign, or not for this list.
+    """
     file = AnswerFile.read(path)
     if file is None:
         return None

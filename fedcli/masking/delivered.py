@@ -1,5 +1,7 @@
 """Masked updates as they lie in a round: checked against their signatures, read as integers."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from fedcli.errors import BadInputError, NotReadyError, UpdateError
@@ -8,7 +10,14 @@ from fedcli.formats.masked import MaskedFiles
 from fedcli.formats.metadata import Kind
 from fedcli.masking.cohort import Cohort
 from fedcli.masking.masks import Words
-from fedcli.masking.rounds import MASKED, MOST_UNREAD, grid_of, mask_encoding, read_shares
+from fedcli.masking.rounds import (
+    MASKED,
+    MOST_UNREAD,
+    cohort_of,
+    grid_of,
+    mask_encoding,
+    read_shares,
+)
 from fedcli.run import Run
 from fedcli.run.round import Round
 from fedcli.security.signatures import signature_fault
@@ -23,7 +32,9 @@ def check_delivery(run: Run, round_: Round, cohort: Cohort, client: str, base: s
     path = round_.update(client)
     try:
         with Checkpoint(path, Kind.UPDATE, most=run.largest_update(round_.number)) as update:
-            _check_place(run, round_, cohort, client, update, base)
+            check_masked(run, round_, cohort, client, update)
+            if update.metadata.base != base:
+                raise ValueError(f"was trained from another base model than {base}")
             sha256 = update.read_through()
         _check_shares_there(round_, client)
         shares = digest(round_.shares(client), most=MOST_UNREAD)
@@ -37,21 +48,31 @@ def check_delivery(run: Run, round_: Round, cohort: Cohort, client: str, base: s
     return MaskedFiles(sha256, shares)
 
 
+def masked_refusals(run: Run, round_: Round, clients: Iterable[str]) -> list[UpdateError]:
+    """Return why masked updates cannot take part in a round. Raises what ``digest`` does."""
+    cohort, errors = cohort_of(run, round_), []
+    base = digest(run.round(round_.number - 1).global_model)
+    for client in clients:
+        try:
+            check_delivery(run, round_, cohort, client, base)
+        except UpdateError as error:
+            errors.append(error)
+    return errors
+
+
 def _check_shares_there(round_: Round, client: str) -> None:
     if not round_.shares(client).exists():
         raise ValueError(f"has no shares: {round_.shares(client).name} is missing")
 
 
-def _check_place(
-    run: Run, round_: Round, cohort: Cohort, client: str, update: Checkpoint, base: str
-) -> None:
+def check_masked(run: Run, round_: Round, cohort: Cohort, client: str, update: Checkpoint) -> None:
+    """Raise ``ValueError`` unless an update belongs to its place and is masked as planned."""
     found, encoding = update.metadata, mask_encoding(cohort, grid_of(run, cohort))
     for what, expected, value in (
         ("belongs to run", run.id, found.run),
         ("belongs to round", round_.number, found.round),
         ("belongs to client", client, found.client),
         ("is encoded as", encoding, dict(found.encoding or {})),
-        ("was trained from the base model with SHA-256", base, found.base),
     ):
         if value != expected:
             raise ValueError(f"{what} {value}, expected {expected}")

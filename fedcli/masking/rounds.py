@@ -4,7 +4,14 @@ from typing import Any
 
 from fedcli.errors import BadInputError, NotReadyError, UsageError
 from fedcli.formats.checkpoint import digest
-from fedcli.formats.masked import SharesFile, SurvivorList, SurvivorsFile, from_base64, to_base64
+from fedcli.formats.masked import (
+    MASK,
+    SharesFile,
+    SurvivorList,
+    SurvivorsFile,
+    from_base64,
+    to_base64,
+)
 from fedcli.formats.public_key import PREFIX
 from fedcli.masking.cohort import Cohort, MaskedRound
 from fedcli.masking.keys import MaskingKey
@@ -12,6 +19,7 @@ from fedcli.masking.quantise import Grid
 from fedcli.masking.shares import SealedShares
 from fedcli.plan.secagg import SecaggPlan
 from fedcli.run import Run
+from fedcli.run.next_command import close_command
 from fedcli.run.round import Round
 from fedcli.run.sampling import sampled_clients
 from fedcli.security.records import check_record
@@ -51,7 +59,7 @@ def grid_of(run: Run, cohort: Cohort) -> Grid:
 def mask_encoding(cohort: Cohort, grid: Grid) -> dict[str, Any]:
     """Return what a masked update says of its encoding."""
     attempt = cohort.where.attempt
-    return {"name": "mask", "attempt": attempt, "clip": grid.clip, "bits": grid.bits}
+    return {"name": MASK, "attempt": attempt, "clip": grid.clip, "bits": grid.bits}
 
 
 def check_member_key(run: Run, member: str, key: MaskingKey) -> None:
@@ -118,7 +126,7 @@ def read_survivors(run: Run, round_: Round) -> SurvivorList:
     if file is None:
         raise NotReadyError(
             "no such file",
-            hint=f"the coordinator writes it: {run.command('aggregate --close --key FILE')}",
+            hint=f"the coordinator writes it: {close_command(run)}",
             path=round_.survivors,
         )
     place = {"kind": LIST_KIND, "run": run.id, "round": round_.number, "attempt": FIRST_ATTEMPT}

@@ -123,6 +123,16 @@ def aggregate_command(run: Run, words: str = "") -> str:
     return run.command(f"aggregate{words}{_own_rule(run)}{key}")
 
 
+def close_command(run: Run) -> str:
+    """Return the command that signs the list of a round's masked updates."""
+    return run.command("aggregate --close --key FILE")
+
+
+def unmask_command(run: Run, member: str) -> str:
+    """Return the command with which a member helps to open the sum of a closed round."""
+    return run.command(f"unmask --id {member} --key FILE")
+
+
 def sampling_words(run: Run, plan: AggregatePlan) -> str:
     """Return the options that make the run's plan sample as ``plan`` does, if they differ."""
     of_run = run.info.plan.aggregate

@@ -47,6 +47,8 @@ class FileKind(StrEnum):
     CLIENT_STATE = "client states"
     TELEMETRY = "telemetry"
     SIGNATURE = "signatures"
+    SHARES = "shares"
+    SUM = "sums of masked updates"
     UPDATE = "updates"
 
 
@@ -133,6 +135,8 @@ def _files_of(round_: Round) -> Iterator[OldFile]:
         return
     if _is_file(round_.server_state):
         yield OldFile(round_.server_state, round_.number, FileKind.SERVER_STATE, None)
+    if _is_file(round_.masked_sum):
+        yield OldFile(round_.masked_sum, round_.number, FileKind.SUM, None)
     for sort, folder in (
         (FileKind.TRAINING_CHECKPOINT, round_.training_checkpoint("any").parent),
         (FileKind.CLIENT_STATE, round_.client_state("any").parent),
@@ -212,10 +216,13 @@ def _slots_in(store: StateStore, mine: list[OldFile]) -> Set[str]:
 
 
 def _belonging(span: Window, updates: list[OldFile]) -> Iterator[OldFile]:
-    """Yield telemetry and signatures of updates that no model was made from.
+    """Yield shares, and the telemetry and signatures of updates that no model was made from.
 
     Those of used updates stay: the report reads them, and they prove who delivered what.
     """
+    for file in updates:
+        if _is_file(path := span.run.round(file.round).shares(file.client or "")):
+            yield OldFile(path, file.round, FileKind.SHARES, file.client)
     oldest = min((file.round for file in updates), default=span.open)
     used = used_updates(span.run, oldest, span.open)
     for file in updates:

@@ -117,7 +117,7 @@ def inspect(path: Path) -> Inspected:
 @contextmanager
 def _decoded(file: TensorFile) -> Iterator[EncodingFigures | None]:
     """Decode an encoded update, if its base model is in the run that it lies in."""
-    if not isinstance(file, UpdateTensors) or file.metadata.encoding is None:
+    if not isinstance(file, UpdateTensors) or not file.is_encoded:
         yield None
         return
     encoding, run = EncodingFigures(_codec(file)), run_of(file.path)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fedcli.aggregation.admission import refusals
-from fedcli.errors import BadInputError, NotReadyError, UsageError
+from fedcli.errors import BadInputError, NotReadyError, UpdateError, UsageError
 from fedcli.formats.manifest import Absence
+from fedcli.masking.delivered import masked_refusals
+from fedcli.masking.progress import MaskedProgress, masked_progress
 from fedcli.plan import AggregatePlan
 from fedcli.plan.rule import resolve
 from fedcli.run import Run
@@ -18,9 +20,11 @@ from fedcli.run.info import client_order
 from fedcli.run.next_command import (
     WAIT,
     aggregate_command,
+    close_command,
     evaluate_command,
     sampling_words,
     train_command,
+    unmask_command,
 )
 from fedcli.run.participation import Invitation, Participation, Quorum, participation
 from fedcli.run.round import Round
@@ -59,7 +63,8 @@ class Status:
     without round 0. ``next`` is the command to type; None while ``fedcli run`` is active. If
     clients train where their data is, ``at_clients`` has their commands, and ``at_coordinator``
     what to type meanwhile where the updates arrive. ``traffic`` is what the first round will
-    exchange; None afterwards, when the report knows.
+    exchange; None afterwards, when the report knows. ``masked`` says who has answered the list of a
+    masked round, and who has not; None if updates are not masked.
     """
 
     run: Path
@@ -81,6 +86,7 @@ class Status:
     at_clients: tuple[ClientStep, ...]
     at_coordinator: str | None
     traffic: Traffic | None
+    masked: MaskedProgress | None
 
 
 def status(
@@ -122,6 +128,7 @@ def status(
         at_clients=() if waits else _at_clients(now),
         at_coordinator=None if waits or run.is_simulation else _at_coordinator(now),
         traffic=_traffic(run) if open_round.number == 1 else None,
+        masked=asked.masked,
     )
 
 
@@ -142,6 +149,7 @@ class _Deliveries:
     invitation: Invitation
     seen: Participation
     refused: tuple[Refusal, ...]
+    masked: MaskedProgress | None
 
     @classmethod
     def of(cls, run: Run, plan: AggregatePlan, round_: Round) -> "_Deliveries":
@@ -151,7 +159,8 @@ class _Deliveries:
         staleness = None if rule is None else rule.options.get("max_staleness")
         invitation = Invitation(run, round_, plan, max_staleness=staleness)
         seen, refused = _checked(invitation, participation(invitation))
-        return cls(run, plan, round_, rule, invitation, seen, refused)
+        masked = masked_progress(run, round_)
+        return cls(run, plan, round_, rule, invitation, seen, refused, masked)
 
     @property
     def delivered(self) -> tuple[str, ...]:
@@ -192,7 +201,7 @@ def _checked(
     invitation: Invitation, seen: Participation
 ) -> tuple[Participation, tuple[Refusal, ...]]:
     """Leave out the updates that ``aggregate`` would refuse, as far as headers tell."""
-    run, round_ = invitation.run, invitation.round
+    run = invitation.run
     refused = [
         Refusal(one.client, run.round(one.round).update(one.client), one.reason, None)
         for one in seen.rejected
@@ -202,13 +211,20 @@ def _checked(
     if seen.accepted:
         places = {run.round(number).update(c): (number, c) for number, c in seen.accepted}
         with suppress(NotReadyError):  # an old round, whose base model was deleted
-            for error in refusals(run, round_, seen.accepted, invitation.plan.max_examples):
+            for error in _errors(invitation, seen):
                 if error.path not in places:
                     continue
                 number, client = places[error.path]
                 bad.append(Absence(client, error.reason, number))
                 refused.append(Refusal(client, error.path, error.reason, error.hint))
     return seen.without(bad), tuple(refused)
+
+
+def _errors(invitation: Invitation, seen: Participation) -> Sequence[UpdateError]:
+    run, round_ = invitation.run, invitation.round
+    if run.info.plan.secagg is not None:
+        return masked_refusals(run, round_, seen.clients)
+    return refusals(run, round_, seen.accepted, invitation.plan.max_examples)
 
 
 def _next(now: _Deliveries) -> str:
@@ -220,6 +236,8 @@ def _next(now: _Deliveries) -> str:
 def _at_hand(now: _Deliveries) -> str | None:
     """Return the command that needs no further update; None if there is none."""
     latest = now.run.round(now.round.number - 1)
+    if now.masked is not None and (now.masked.survivors or (now.delivered and not now.wanted)):
+        return _masked_step(now.run, now.masked)
     if (now.delivered and not now.wanted) or now.buffer_is_full:
         return aggregate_command(now.run, sampling_words(now.run, now.plan))
     nobody = not now.delivered and not now.bad
@@ -228,7 +246,16 @@ def _at_hand(now: _Deliveries) -> str | None:
     return None
 
 
+def _masked_step(run: Run, masked: MaskedProgress) -> str:
+    """Return what a round needs whose masked updates are there, or whose list is signed."""
+    if masked.survivors is None:
+        return close_command(run)
+    return aggregate_command(run) if masked.is_ready else unmask_command(run, masked.waiting[0])
+
+
 def _wait(now: _Deliveries) -> str:
+    if now.masked is not None:
+        return close_command(now.run)
     return aggregate_command(now.run, f" --wait {WAIT}{sampling_words(now.run, now.plan)}")
 
 
@@ -248,4 +275,7 @@ def _at_clients(now: _Deliveries) -> tuple[ClientStep, ...]:
     run = now.run
     if run.is_simulation:
         return ()
+    if now.masked is not None and now.masked.survivors is not None:
+        waiting = () if now.masked.is_ready else now.masked.waiting
+        return tuple(ClientStep(member, unmask_command(run, member)) for member in waiting)
     return tuple(ClientStep(client, train_command(run, [client])) for client in now.idle)

@@ -14,6 +14,7 @@ from fedcli.verification.copies import holds_several
 from fedcli.verification.data import check_data
 from fedcli.verification.deltas import check_delta
 from fedcli.verification.findings import FileCount, Finding, Problem, Section
+from fedcli.verification.masked import check_masked_round
 from fedcli.verification.others import check_partials, files_in, report_foreign
 from fedcli.verification.replay_sandbox import UserCode
 from fedcli.verification.rounds import (
@@ -151,6 +152,7 @@ def _check_round(survey: Survey, round_: Round, *, complete: bool) -> None:
         _report_unfinished(survey, round_)
     check_evaluation(survey, round_)
     check_signatures(survey, round_, clients)
+    check_masked_round(survey, round_, clients)
 
 
 def _report_unfinished(survey: Survey, round_: Round) -> None:

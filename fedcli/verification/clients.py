@@ -15,6 +15,7 @@ from fedcli.run.client_state import belong_together, slots_kept
 from fedcli.run.info import client_order, is_client_id
 from fedcli.run.round import Round
 from fedcli.verification.findings import Problem, Section
+from fedcli.verification.masked import check_masked_update
 from fedcli.verification.rounds import check_slots
 from fedcli.verification.survey import Claim, Survey, expect_place
 
@@ -42,6 +43,9 @@ def _check_update(survey: Survey, round_: Round, client: str) -> Metadata | None
 
     def check(found: Checkpoint) -> None:
         expect_place(run, found.metadata, round_, client)
+        if run.info.plan.secagg is not None:
+            check_masked_update(survey, round_, client, found)
+            return
         count = found.metadata.num_examples
         if count is None or count < 1:
             raise ValueError(f"num_examples: expected 1 or more, found {count}")

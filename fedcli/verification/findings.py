@@ -40,6 +40,7 @@ class Section(StrEnum):
     SIGNATURES = "signatures"
     CLIENT_STATES = "client states"
     PARTIALS = "partial means"
+    MASKS = "shares and answers"
     EVALUATIONS = "evaluations"
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from fedcli.aggregation.commit import write_round
 from fedcli.aggregation.existing_round import Inputs
+from fedcli.aggregation.masked_sum import open_sum
 from fedcli.errors import FedcliError, NotReadyError, OutOfMemoryError, StorageError
 from fedcli.formats.checkpoint import digest
 from fedcli.formats.manifest import Manifest
@@ -40,6 +41,7 @@ def replay_aggregation(run: Run, round_: Round, manifest: Manifest, own: UserCod
     plan = {"train": run.info.plan.train.as_json(), "aggregate": _rule(manifest)}
     with sandbox(run, round_, round_.manifest, plan, [str(updates), "data"]) as copy:
         try:
+            _open_again(run, round_, copy.round(round_.number), manifest)
             again = _write(copy, copy.round(round_.number), manifest, partials)
         except (StorageError, OutOfMemoryError):
             raise
@@ -65,6 +67,19 @@ def _write(copy: Run, round_: Round, manifest: Manifest, partials: dict[str, Pat
     inputs = Inputs(copy, round_, rule, seen, partials, manifest.limits, manifest.downlink)
     inputs = replace(inputs, rule=inputs.prepared_rule())
     return write_round(inputs, diagnostics=False, progress=Silence())
+
+
+def _open_again(run: Run, round_: Round, copy: Round, manifest: Manifest) -> None:
+    """Open the sum of masked updates again, and compare it with the one that was used.
+
+    Raises ``DifferenceError``, and what ``open_sum`` does.
+    """
+    if run.info.plan.secagg is None:
+        return
+    open_sum(run, round_, copy.masked_sum, Silence())
+    sha256 = digest(copy.masked_sum)
+    if [entry.sha256 for entry in manifest.partials] != [sha256]:
+        raise DifferenceError(round_.masked_sum, f"differs when opened again: SHA-256 {sha256}")
 
 
 def _here(error: FedcliError, copy: Run) -> str:

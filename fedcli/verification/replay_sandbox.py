@@ -57,7 +57,7 @@ def sandbox(
     """
     try:
         recorded = Plan.from_mapping(plan, "what is recorded")
-        info = replace(run.info, plan=recorded, members={}, coordinator=None)
+        info = replace(run.info, plan=recorded, members={}, masking_keys={}, coordinator=None)
     except FedcliError as error:
         raise DifferenceError(source, f"cannot have been made like this: {error.message}") from None
     with tempfile.TemporaryDirectory(prefix="fedcli-replay-") as directory:

@@ -35,6 +35,10 @@ def replay_training(run: Run, round_: Round, client: str, own: UserCode) -> None
     Raises ``CannotReplayError``, ``DifferenceError``, ``OutOfMemoryError`` and ``StorageError``.
     """
     path = round_.update(client)
+    if run.info.plan.secagg is not None:
+        raise CannotReplayError(
+            "it is masked; its member gets the same bytes with train-client --force"
+        )
     try:
         with Checkpoint(path, Kind.UPDATE) as update:
             found = update.metadata

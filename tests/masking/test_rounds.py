@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +31,8 @@ from fedcli.errors import (
     UpdateError,
     UsageError,
 )
-from fedcli.formats.checkpoint import Checkpoint
+from fedcli.evaluation.candidates import update_models
+from fedcli.formats.checkpoint import Checkpoint, save
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.masked import SurvivorsFile
 from fedcli.formats.metadata import Kind
@@ -39,9 +42,15 @@ from fedcli.masking.pairwise import Agreement
 from fedcli.masking.rounds import cohort_of
 from fedcli.plan import AggregatePlan, TrainPlan
 from fedcli.run import Run
+from fedcli.run.client_state import StateStore
 from fedcli.security.keys import SigningKey
 from fedcli.security.records import sign_record
+from fedcli.steps.gc import gc
+from fedcli.steps.inspect import inspect
+from fedcli.steps.status import status
 from fedcli.steps.train_client import train_client
+from fedcli.steps.verify import verify
+from fedcli.verification.replay_sandbox import UserCode
 
 pytestmark = pytest.mark.usefixtures("unsynced")
 
@@ -578,6 +587,117 @@ def test_a_plain_run_is_neither_closed_nor_unmasked(tmp_path):
     for what in (lambda: close_round(plain), lambda: unmask(plain, "a")):
         with pytest.raises(UsageError, match="updates of this run are not masked"):
             what()
+
+
+# what other commands make of it
+
+
+def problems(run: Run, **more: object) -> list[tuple[str, str]]:
+    found = verify(run.root, **more)
+    # the shards of this test stand for the clients' own folders
+    return [(one.file, one.problem.value) for one in found.findings if one.file != "data"]
+
+
+def test_a_masked_run_is_sound_and_its_sum_is_replayed(closed):
+    for client in "abd":
+        closed.unmask(client)
+    assert problems(closed.run) == []
+    closed.aggregate()
+    assert problems(closed.run) == []
+    replayed = verify(closed.run.root, replay=UserCode())
+    assert replayed.sound
+    (again,) = [one for one in replayed.parts if one.what == "aggregated again"]
+    assert (again.files, again.sound) == (1, 1)
+    kinds = {one.what: one.files for one in replayed.parts}
+    assert (kinds["updates"], kinds["shares and answers"], kinds["partial means"]) == (3, 7, 1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["updates/a.safetensors", "updates/a.shares", "survivors.json", "unmask/b.json",
+     "sum.safetensors"],
+)  # fmt: skip
+def test_verify_names_a_changed_file(closed, name):
+    for client in "abc":
+        closed.unmask(client)
+    closed.aggregate()
+    path = closed.round.path / name
+    flip(path, 8 * (path.stat().st_size - 40))
+    assert (f"rounds/0001/{name}", "changed") in problems(closed.run)
+
+
+def test_another_sum_is_found_by_replaying(closed):
+    """A coordinator that writes another sum, and a model of it, is told from the updates."""
+    for client in "abc":
+        closed.unmask(client)
+    closed.aggregate()
+    with Checkpoint(closed.round.masked_sum, Kind.PARTIAL) as total:
+        tensors, described = total.tensors(), total.metadata
+    closed.round.global_model.unlink()
+    save(closed.round.masked_sum, {n: v + 0.5 for n, v in tensors.items()}, described)
+    with monkeypatched_sum():
+        closed.aggregate()
+    assert problems(closed.run) == []
+    found = verify(closed.run.root, replay=UserCode()).findings
+    assert "sum.safetensors" in str([one for one in found if one.wrong])
+
+
+@contextmanager
+def monkeypatched_sum() -> Iterator[None]:
+    """Leave the sum in the run as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fedcli.aggregation.masked_request.open_sum", lambda *_: None)
+        yield
+
+
+def test_status_says_what_to_type_in_each_phase(tmp_path):
+    made = masked_run(tmp_path)
+    for client in "abcd":
+        made.train(client)
+    run = made.run
+    now = status(run)
+    assert (now.delivered, now.refused) == (MEMBERS, ())
+    assert now.next == run.command("aggregate --close --key FILE")
+    made.close()
+    assert status(run).next == run.command("unmask --id a --key FILE")
+    made.unmask("a")
+    masked = status(run).masked
+    assert masked is not None
+    assert (masked.answered, masked.waiting, masked.needed) == (("a",), ("b", "c", "d"), 3)
+    made.unmask("b")
+    made.unmask("c")
+    assert status(run).next == run.command("aggregate --key FILE")
+    made.aggregate()
+    assert status(run, 1).masked is not None
+
+
+def test_status_refuses_a_damaged_update(delivered):
+    flip(delivered.round.update("b"), 8 * 2000)
+    now = status(delivered.run)
+    assert [one.client for one in now.refused] == ["b"]
+    assert now.delivered == ("a", "c")
+
+
+def test_updates_are_not_scored_and_can_be_inspected(delivered):
+    with pytest.raises(UsageError, match="updates of this run are masked; only their sum"):
+        update_models(StateStore(delivered.run), 1, ["a"])
+    assert inspect(delivered.round.update("a")).metadata["encoding"]["name"] == "mask"
+
+
+def test_gc_removes_what_opened_old_sums(tmp_path):
+    made = masked_run(tmp_path)
+    made.finish()
+    for client in "abc":
+        made.train(client)
+    made.close()
+    for client in "abc":
+        made.unmask(client)
+    made.aggregate()
+    gc(made.run, 1)
+    left = {path.name for path in made.round.path.rglob("*") if path.is_file()}
+    assert not {"sum.safetensors", "a.shares", "a.safetensors"} & left
+    assert {"survivors.json", "global.safetensors"} <= left
+    assert made.run.round(2).masked_sum.exists()
 
 
 def test_errors_are_one_line_and_name_a_file(closed):

@@ -6,6 +6,7 @@ from rich.table import Table
 from fedcli.cli.render.next import next_of
 from fedcli.cli.render.output import figures_table, size_of
 from fedcli.execution.pace import in_words
+from fedcli.masking.progress import MaskedProgress
 from fedcli.run.heartbeat import Training
 from fedcli.run.traffic import Traffic
 from fedcli.steps.status import Refusal, Status
@@ -38,11 +39,19 @@ def render(status: Status) -> list[RenderableType]:
         table.add_row("missing", _names(status.missing) or "none")
     if status.refused:
         table.add_row("refused", _names(tuple(one.client for one in status.refused)))
+    if status.masked is not None and status.masked.survivors is not None:
+        table.add_row("in the sum", _names(status.masked.survivors))
+        table.add_row("answered", _answered(status.masked))
     if status.active is not None:
         table.add_row("running" if status.active.is_active else "interrupted", _activity(status))
     training = [_training_table(status.training)] if status.training else []
     refused = [line for one in status.refused[:_MOST] for line in _refusal(one)]
     return [table, *training, *refused, *next_of(status)]
+
+
+def _answered(masked: MaskedProgress) -> str:
+    """Say who has answered the list of a masked round, and how many must."""
+    return f"{_names(masked.answered) or 'none'}; {masked.needed} open the sum"
 
 
 def _exchange(traffic: Traffic) -> str:

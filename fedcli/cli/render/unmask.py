@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 
 from fedcli.cli.render.next import to_send
+from fedcli.run.next_command import aggregate_command, unmask_command
 
 if TYPE_CHECKING:
     from fedcli.run import Run
@@ -33,7 +34,7 @@ def render_closed(result: "CloseResult", run: "Run") -> list[RenderableType]:
         f"in the sum: {', '.join(result.survivors)}",
         *(f"missing: {one.client}: {one.reason}" for one in result.missing),
         f"next, by {result.needed} of {len(result.members)} members: "
-        + run.command("unmask --id NAME --key FILE"),
-        f"then: {run.command('aggregate --key FILE')}",
+        + unmask_command(run, "NAME"),
+        f"then: {aggregate_command(run)}",
     ]
     return [*lines, *to_send("the members", (result.path,))] if not run.is_simulation else lines

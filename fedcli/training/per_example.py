@@ -85,7 +85,7 @@ class PerExample(ABC):
 
 
 def exact(device: torch.device) -> torch.dtype:
-    """Return the most exact type of a device, in which a square of 1e38 is finite if it has it."""
+    """Return the most exact floating-point type of a device."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
@@ -95,9 +95,14 @@ def full(x: Tensor) -> Tensor:
 
 
 def norms_of(gradients: Tensor) -> Tensor:
-    """Return the norm of each example's gradient (N, ...), (N,)."""
+    """Return the norm of each example's gradient (N, ...), (N,).
+
+    A row is summed in its own precision, which reads it once, and all rows in a higher one. The
+    norm is infinite if the squares of a row are.
+    """
+    rows = gradients[:, None] if gradients.dim() == 2 else gradients.flatten(2)
     found: Tensor = torch.linalg.vector_norm(
-        gradients.flatten(1), dim=1, dtype=exact(gradients.device)
+        torch.linalg.vector_norm(rows, dim=2).to(exact(rows.device)), dim=1
     )
     return found
 

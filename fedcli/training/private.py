@@ -87,8 +87,7 @@ class PrivateGradients(Gradients):
     def _noisy(self, sums: list[Tensor]) -> list[Tensor]:
         sigma = self.plan.noise_multiplier or 0.0
         std = sigma * self.clip if sigma else 0.0  # without noise, C may be infinite
-        noisy = add_noise(sums, std, self.streams, self.step)
-        return list(torch._foreach_div(noisy, self.plan.batch_size))
+        return add_noise(sums, std, self.plan.batch_size, self.streams, self.step)
 
 
 def check_apart(module: nn.Module) -> None:

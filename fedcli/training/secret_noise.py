@@ -66,20 +66,20 @@ def _box_muller(uniform: Tensor, angles: Tensor, found: Tensor) -> None:
 
 
 def add_noise(
-    sums: Sequence[Tensor], std: float, streams: SecretStreams, step: int
+    sums: Sequence[Tensor], std: float, divisor: int, streams: SecretStreams, step: int
 ) -> list[Tensor]:
-    """Return the sums with noise of this standard deviation, on a grid; float32.
+    """Return the sums with noise of this standard deviation, on a grid, over ``divisor``; float32.
 
-    Sums that are not finite stay so. The noise is that of the step, one value after another of all
-    sums, whatever the device and the layout in memory.
+    The noise is that of the step, one value after another of all sums, whatever the device and the
+    layout in memory.
     """
     if not std:
-        return list(sums)
+        return list(torch._foreach_div(list(sums), divisor))
     noise = gaussian(streams, step, sum(one.numel() for one in sums))
     grid = 2.0 ** (math.floor(math.log2(std)) + _GRID)
     noisy, start = [], 0
     for one in sums:
         mine = noise[start : start + one.numel()].view(one.shape).to(one.device)
         start += one.numel()
-        noisy.append(one.add(mine, alpha=std).div_(grid).round_().mul_(grid))
+        noisy.append(one.add(mine, alpha=std).mul_(1 / grid).round_().mul_(grid / divisor))
     return noisy

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass, field
 
-from fedcli.security.key_files import cryptography
+from fedcli.security.secret_streams import hkdf
 
 SEED_BYTES = 32
 
@@ -21,11 +21,3 @@ class Secret:
     def commitment(self, label: bytes) -> str:
         """Return a SHA-256, hex, by which everybody recognises these 32 random bytes later."""
         return hashlib.sha256(b"commitment|" + label + b"|" + self.value).hexdigest()
-
-
-def hkdf(key: bytes, info: bytes, size: int, salt: bytes | None = None) -> bytes:
-    """Return ``size`` bytes of HKDF-SHA256 (RFC 5869). Raises ``MissingDependencyError``."""
-    with cryptography():
-        from cryptography.hazmat.primitives.hashes import SHA256
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-    return HKDF(algorithm=SHA256(), length=size, salt=salt, info=info).derive(key)

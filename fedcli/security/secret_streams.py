@@ -15,15 +15,12 @@ _BLOCK = bytes(2**20)  # zeros to encrypt: a larger buffer would not stay in a c
 _LAYOUT = 16  # ChaCha20's counter and nonce, all 0: a key serves one stream
 
 
-def hkdf(key: bytes, info: bytes, size: int) -> bytes:
-    """Return ``size`` bytes of HKDF-SHA256 without a salt (RFC 5869).
-
-    Raises ``MissingDependencyError``.
-    """
+def hkdf(key: bytes, info: bytes, size: int, salt: bytes | None = None) -> bytes:
+    """Return ``size`` bytes of HKDF-SHA256 (RFC 5869). Raises ``MissingDependencyError``."""
     with cryptography():
         from cryptography.hazmat.primitives.hashes import SHA256
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-    return HKDF(algorithm=SHA256(), length=size, salt=None, info=info).derive(key)
+    return HKDF(algorithm=SHA256(), length=size, salt=salt, info=info).derive(key)
 
 
 def key_stream(key: bytes, size: int) -> bytearray:

@@ -9,7 +9,8 @@ from support.masking import masking_key
 
 from fedcli.errors import BadInputError
 from fedcli.masking.masks import Mask, add_masks, key_stream
-from fedcli.masking.secrets import Secret, hkdf
+from fedcli.masking.secrets import Secret
+from fedcli.security.secret_streams import hkdf
 
 LADIES = (
     b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future,"

@@ -9,11 +9,17 @@ from fedcli.errors import UsageError
 from fedcli.formats.ledger import PrivacyEvent, Relation
 from fedcli.privacy.discrete import concentrated_delta, concentrated_epsilon, rounding, splitting
 from fedcli.privacy.gaussian import gaussian_delta, gaussian_epsilon
-from fedcli.privacy.sampled import Counts, Sampled, is_hopeless, loss_distribution, sensitivity
+from fedcli.privacy.sampled import (
+    Counts,
+    Sampled,
+    amplified,
+    loss_distribution,
+    root_of_squares,
+    sensitivity,
+)
 
 _MOST_EXPONENT = 700.0  # of e, as a float
 _LEAST_DELTA = 1e-300  # smaller ones lose their digits
-_LEAST_SIGMA = 1e-150  # its square is still a float
 
 
 @dataclass(frozen=True)
@@ -33,55 +39,52 @@ class Budget:
 class _Composition:
     """Many events as one mechanism.
 
-    ``mu`` is √Σ 1/σ² over sums that are not sampled, ``sampled`` the others; ``rounded`` and
-    ``split`` are how far discrete noise is from Gaussian noise, and draws of parties from one.
+    ``mu`` is √Σ 1/σ² over sums that are not sampled, ``sampled`` the others, and ``most`` √Σ 1/σ²
+    over both, as if nothing were sampled; ``rounded`` and ``split`` are how far discrete noise is
+    from Gaussian noise, and draws of parties from one.
     """
 
     mu: float
+    most: float
     sampled: Counts
     rounded: float
     split: float
     relation: Relation
-
-    @property
-    def exact(self) -> bool:
-        return self.rounded == 0 and not self.sampled
+    exact: bool
 
     def epsilon(self, delta: float) -> float:
-        if math.isinf(self.mu):
-            return math.inf
         found = _near(self._continuous_epsilon, self.rounded + self.split, delta)
-        if self.exact or self.sampled:
+        if self.rounded == 0 or self.sampled:
             return found
         return min(found, _near(self._concentrated_epsilon, self.split, delta))
 
     def _continuous_epsilon(self, delta: float) -> float:
+        unsampled = gaussian_epsilon(self._shift, delta)
         if not self.sampled:
-            return gaussian_epsilon(self._shift, delta)
+            return unsampled
         distribution = loss_distribution(self.mu, self.sampled, self.relation)
-        return max(0.0, float(distribution.get_epsilon(delta)))
+        return min(unsampled, max(0.0, float(distribution.get_epsilon(delta))))
 
     def _concentrated_epsilon(self, delta: float) -> float:
         return concentrated_epsilon(self._shift, delta)
 
     def delta(self, epsilon: float) -> float:
-        if math.isinf(self.mu):
-            return 1.0
         each = 1 + math.exp(min(epsilon, _MOST_EXPONENT))
         found = self._continuous_delta(epsilon) + each * (self.rounded + self.split)
-        if not (self.exact or self.sampled):
+        if self.rounded > 0 and not self.sampled:
             found = min(found, concentrated_delta(self._shift, epsilon) + each * self.split)
         return min(1.0, found)
 
     def _continuous_delta(self, epsilon: float) -> float:
+        unsampled = gaussian_delta(self._shift, epsilon)
         if not self.sampled:
-            return gaussian_delta(self._shift, epsilon)
+            return unsampled
         distribution = loss_distribution(self.mu, self.sampled, self.relation)
-        return float(distribution.get_delta(epsilon))
+        return min(unsampled, float(distribution.get_delta(epsilon)))
 
     @property
     def _shift(self) -> float:
-        return sensitivity(self.relation) * self.mu
+        return sensitivity(self.relation) * self.most
 
 
 def _near(epsilon_of: Callable[[float], float], variation: float, delta: float) -> float:
@@ -107,24 +110,17 @@ def _composed(events: Iterable[PrivacyEvent]) -> _Composition:
         counts[replace(event, count=1)] += event.count
     sums: Counter[Sampled] = Counter()
     for event, count in counts.items():
-        sums[Sampled.of(event)] += count
+        sums[Sampled(event.q, event.sigma)] += count
     relation = _strictest(event.relation for event in counts)
-    sampled = {each: count for each, count in sums.items() if _amplifies(each, count, relation)}
-    mu = math.sqrt(math.fsum(_square(each, sums[each]) for each in sums if each not in sampled))
-    return _Composition(mu, sampled, rounding(counts), splitting(counts), relation)
+    sampled = amplified(sums, relation)
+    mu = root_of_squares({each: sums[each] for each in sums.keys() - sampled.keys()})
+    near = (rounding(counts), splitting(counts))
+    exact = near[0] == 0 and all(each.q == 1 for each in sums)
+    return _Composition(mu, root_of_squares(sums), sampled, *near, relation, exact)
 
 
 def _strictest(relations: Iterable[Relation]) -> Relation:
     return Relation.REPLACE if Relation.REPLACE in relations else Relation.ADD_REMOVE
-
-
-def _amplifies(each: Sampled, count: int, relation: Relation) -> bool:
-    """Return whether a sample is accounted for as one; a sum over all costs no less."""
-    return each.q < 1 and each.sigma > 0 and not is_hopeless(each, count, relation)
-
-
-def _square(each: Sampled, count: int) -> float:
-    return count / each.sigma / each.sigma if each.sigma > _LEAST_SIGMA else math.inf
 
 
 def epsilon_at(events: Iterable[PrivacyEvent], delta: float) -> float:

@@ -40,6 +40,7 @@ def open_sum(run: Run, round_: Round, output: Path, progress: Progress) -> None:
     digests = {client: files.update for client, files in survivors.survivors.items()}
     total = add_masked(run, round_, digests, size)
     add_masks(total, masks)
+    _check_range(round_, grid_of(run, cohort), total, len(digests))
     described = _metadata(base, contents, digests)
     _write(output, base, described, grid_of(run, cohort), total)
 
@@ -87,6 +88,19 @@ def _base_of(run: Run, round_: Round, clients: Iterable[str]) -> tuple[Base, Con
         except (BadInputError, NotReadyError) as error:
             raise UpdateError(error.about(path), path=path, client=client) from None
     return base, contents
+
+
+def _check_range(round_: Round, grid: Grid, total: Words, clients: int) -> None:
+    """Raise ``BadInputError`` for a sum that clients within the clip cannot have."""
+    most, values = clients * grid.largest, total.view(np.int32)
+    beyond = int(np.count_nonzero((values < -most) | (values > most)))
+    if beyond:
+        raise BadInputError(
+            f"{beyond} of {total.size} sums lie beyond {clients} times --secagg-clip {grid.clip:g}:"
+            " a member sent values that it must not send, and masks hide which",
+            hint="ask the members; the round cannot be used",
+            path=round_.survivors,
+        )
 
 
 def _write(output: Path, base: Base, described: Metadata, grid: Grid, total: Words) -> None:

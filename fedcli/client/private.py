@@ -9,6 +9,7 @@ from fedcli.formats.metadata import Metadata
 from fedcli.plan import TrainPlan
 from fedcli.plan.sampling_rate import public_rate, sampling_rate
 from fedcli.security.secret_streams import SecretStreams
+from fedcli.training.loop import steps_of
 
 _ATTEMPT = 1
 
@@ -53,7 +54,7 @@ def private_step(session: Session, metadata: Metadata, examples: int) -> Private
         return None
     inputs = hashlib.sha256(metadata.encode().encode()).hexdigest()
     number = session.round.number
-    spent = _event(session.plan, examples, metadata.training.steps or 0)
+    spent = _event(session.plan, examples, steps_of(session.plan, examples))
     return PrivateStep(
         session.noise.streams(session.run.id, number, inputs),
         LedgerEntry(session.run.id, number, _ATTEMPT, inputs, spent),

@@ -39,6 +39,7 @@ from fedcli.formats.metadata import Kind
 from fedcli.formats.telemetry import Telemetry
 from fedcli.masking.keys import read_masking_key
 from fedcli.masking.pairwise import Agreement
+from fedcli.masking.quantise import Grid, Quantised
 from fedcli.masking.rounds import cohort_of
 from fedcli.plan import AggregatePlan, TrainPlan
 from fedcli.run import Run
@@ -407,6 +408,27 @@ def test_no_crash_lets_a_member_answer_two_lists(two_lists, monkeypatch):
             break
     assert fresh > 3
     assert refused > 3  # among them kills between the record and the answer
+
+
+def test_a_member_that_sends_more_than_the_clip_is_noticed(tmp_path, monkeypatch):
+    """Nobody can look behind the mask, but the sum of honest members has its bounds."""
+    made = masked_run(tmp_path)
+    made.train("a")
+    made.train("b")
+
+    def lying(grid: Grid, values: np.ndarray, weight: float = 1.0) -> Quantised:
+        return Quantised(np.full(values.size, 4 * grid.largest, np.int32), 0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Grid, "quantise", lying)
+        made.train("c")
+    made.close()
+    for client in "abc":
+        made.unmask(client)
+    with pytest.raises(BadInputError, match=r"386 of 386 sums lie beyond 3 times") as caught:
+        made.aggregate()
+    assert caught.value.path == made.round.survivors
+    assert not made.round.global_model.exists()
 
 
 # late, and other people

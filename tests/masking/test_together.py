@@ -11,8 +11,10 @@ from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.metadata import Kind, Role
 from fedcli.masking.maskable import check_roles
 from fedcli.plan import AggregatePlan
+from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.run.sampling import sampled_clients
+from fedcli.steps.keygen import keygen
 from fedcli.steps.train_client import train_client
 from fedcli.steps.verify import verify
 
@@ -138,3 +140,21 @@ def test_no_change_of_the_model_is_larger_than_the_clip(tmp_path):
     before, after = values(made.run.round(0).global_model), values(made.round.global_model)
     change = max(float(np.abs(after[n] - before[n]).max()) for n in before)
     assert 0.9 * CLIP < change <= CLIP * (1 + 1e-6)
+
+
+def test_private_training_is_masked_too(tmp_path):
+    """The masks hide what differential privacy would let a single update tell."""
+    private = {"dp": "example", "clip": 1.0, "noise_multiplier": 1.0}
+    made = masked_run(tmp_path, train=TRAIN.with_options(private))
+    for client in "abc":
+        noise = keygen(made.run.root, tmp_path / f"{client}.noise", noise=True).path
+        own = Execution(threads=1, state=tmp_path / f"state-{client}")
+        made.train(client, noise_key=noise, execution=own)
+    made.close()
+    for client in "abc":
+        made.unmask(client)
+    made.aggregate()
+    with Checkpoint(made.round.update("a"), Kind.UPDATE) as update:
+        assert update.metadata.training.privacy is not None
+        assert (update.metadata.num_examples, update.metadata.training.steps) == (None, None)
+    assert is_sound(made.run)

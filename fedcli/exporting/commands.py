@@ -72,12 +72,14 @@ def _init(info: RunInfo) -> list[str]:
     channels, _, side = info.dataset.shape
     words = ["--classes", listed(info.dataset.classes, ",")]
     words += option_words({"image_size": side, "channels": channels})
-    for client, key in info.members.items():
+    for client, key in info.member_lines.items():
         words += ["--member", f"{client}={key}"]
     if info.clients and not info.members:
         words += ["--clients", ",".join(info.clients)]
     if info.coordinator is not None:
         words += ["--key", "FILE"]
+    if info.plan.secagg is not None:
+        words += option_words(info.plan.secagg.options)
     return words + _start(info)
 
 
@@ -138,10 +140,12 @@ def _rounds(info: RunInfo, stretch: Sequence[RoundHistory]) -> list[str]:
     keys = ["--key", "FILE"] if info.members else []
     own_data = ["--id", "ID", "--data", "PATH", *keys]
     sign = ["--key", "FILE"] if info.coordinator is not None else []
+    opening = [_line("aggregate", ["--close", *sign]), _line("unmask", ["--id", "ID", *keys])]
     return [
         *lines,
         f"{where}, on every client's own data",
         _line("train-client", own_data + option_words({**training, **own})),
+        *(opening if info.plan.secagg is not None else []),
         _line("aggregate", option_words(rule) + sign),
     ]
 

@@ -44,6 +44,16 @@ class SecaggPlan:
     clip: float
     bits: int
 
+    @property
+    def options(self) -> dict[str, bool | int | float]:
+        """The options of ``init`` that ask for it, by name."""
+        return {
+            "secagg": True,
+            "threshold": self.threshold,
+            "secagg_clip": self.clip,
+            "secagg_bits": self.bits,
+        }
+
 
 @dataclass(frozen=True)
 class SecaggOptions:

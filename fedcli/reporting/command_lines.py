@@ -35,8 +35,10 @@ def command_lines(
     model = ["--model", info.model.name] if info.model.is_users_own else []
     who = ["--id", "all" if has_data(info) else "ID"]
     signed = ["--key", "FILE"] if info.members else []
+    masked = info.plan.secagg is not None
     rounds = (
         ["train-client", *who, *data, *model, *_changed(shared), *signed],
+        *([["aggregate", "--close", "--key", "FILE"], ["unmask", *who, *signed]] if masked else []),
         ["aggregate", *_rule(info, last), *(["--key", "FILE"] if info.coordinator else [])],
         *([["evaluate", *data, *model]] if evaluated else []),
     )
@@ -85,7 +87,7 @@ def _words(section: Mapping[str, Any]) -> Iterator[str]:
 
 def _init(info: RunInfo) -> Iterator[str]:
     yield from ("--classes", ",".join(info.dataset.classes))
-    for member in info.members.items():
+    for member in info.member_lines.items():
         yield from ("--member", "=".join(member))
     clients = "" if info.members else ",".join(info.clients)
     options = {
@@ -93,4 +95,5 @@ def _init(info: RunInfo) -> Iterator[str]:
         "channels": info.dataset.shape[0] if info.dataset.shape else None,
         "key": "FILE" if info.coordinator else None,
     }
-    yield from option_words(options)
+    secagg = info.plan.secagg
+    yield from option_words(options | ({} if secagg is None else secagg.options))

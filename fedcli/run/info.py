@@ -9,7 +9,7 @@ from typing import Any
 
 from fedcli.errors import RunFormatError, UsageError
 from fedcli.formats.client_ids import check_client_id, check_distinct, client_order, is_client_id
-from fedcli.formats.public_key import MASKING_PREFIX, check_public_key
+from fedcli.formats.public_key import MASKING_PREFIX, PublicKeys, check_public_key
 from fedcli.options import check, option
 from fedcli.plan import Plan
 from fedcli.plan.sections import convert, section_of
@@ -164,6 +164,14 @@ class RunInfo:
     def id(self) -> str:
         """The id of a run with this content."""
         return run_id(self._content())
+
+    @property
+    def member_lines(self) -> dict[str, str]:
+        """The lines of public keys by member, as ``init --member`` takes them."""
+        return {
+            member: PublicKeys(key, self.masking_keys.get(member)).line
+            for member, key in self.members.items()
+        }
 
     @property
     def data_seed(self) -> int:

@@ -1,11 +1,13 @@
 """Masked rounds together with what still works: server optimizers, layers, samples, deltas."""
 
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.masked_runs import CLIP, MEMBERS, ONE_THREAD, TRAIN, MaskedRun, masked_run
 
+from fedcli.cli import execute
 from fedcli.errors import UpdateError, UsageError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.metadata import Kind, Role
@@ -15,6 +17,7 @@ from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.run.sampling import sampled_clients
 from fedcli.steps.keygen import keygen
+from fedcli.steps.report import report
 from fedcli.steps.train_client import train_client
 from fedcli.steps.verify import verify
 
@@ -158,3 +161,17 @@ def test_private_training_is_masked_too(tmp_path):
         assert update.metadata.training.privacy is not None
         assert (update.metadata.num_examples, update.metadata.training.steps) == (None, None)
     assert is_sound(made.run)
+
+
+def test_the_commands_of_the_report_make_the_same_run(tmp_path):
+    made = masked_run(tmp_path)
+    open_round(made, 1)
+    first, *others = report([made.run]).runs[0].recipe.commands
+    words = shlex.split(first)[2:]
+    words[words.index("--run") + 1] = str(tmp_path / "again")
+    words[words.index("FILE")] = str(made.keys["coordinator"].path)
+    assert execute(["init", *words]) == 0
+    assert Run.open(tmp_path / "again").id == made.run.id
+    steps = [shlex.split(line)[1] for line in others]
+    assert steps[:4] == ["train-client", "aggregate", "unmask", "aggregate"]
+    assert "--close" in others[1]

@@ -222,6 +222,7 @@ def test_cifar10_experiment(tmp_path: Path) -> None:
             "with keys / without",
         ),
         ("accountant.py", ["--quick"], "| 1 | 10 | 2 | 6.30499 | 2.00000 |"),
+        ("masking.py", ["3", "10", "--values", "1000"], "10 clients, 1 threads: a client "),
         ("check.py", ["--pictures", "20", "--repeat", "1"], "check / decoding: "),
         ("report.py", ["--runs", "3", "--rounds", "2", "--repeat", "1"], "3 runs × 2 rounds"),
         (

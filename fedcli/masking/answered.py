@@ -1,4 +1,4 @@
-"""The lists of survivors that a member has answered, in a folder beside its key.
+"""The lists of survivors that a member has answered, or a coordinator signed, beside their keys.
 
 The record is on the disk before any share leaves the machine, so that no crash makes the member
 answer two lists of one round: two answers could open a single update. It lies beside the key,
@@ -16,6 +16,12 @@ def answered_path(key: Path, where: MaskedRound, member: str) -> Path:
     """Return the record of what a member has answered in an attempt at a round."""
     name = f"{where.run}-{where.round:04d}-{where.attempt}-{member}"
     return key.with_name(f"{key.name}.answered") / name
+
+
+def closed_path(key: Path, where: MaskedRound) -> Path:
+    """Return where a coordinator keeps the list that it has signed in an attempt at a round."""
+    name = f"{where.run}-{where.round:04d}-{where.attempt}.json"
+    return key.with_name(f"{key.name}.closed") / name
 
 
 def record_answer(path: Path, sha256: str) -> None:

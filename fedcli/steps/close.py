@@ -1,6 +1,7 @@
 """Close a masked round: say, signed, whose updates are in its sum."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from fedcli.aggregation.base_model import read_base
 from fedcli.errors import ConflictError, NotReadyError, OvertakenError, UpdateError
 from fedcli.formats.manifest import Absence
 from fedcli.formats.masked import MaskedFiles, SurvivorList, SurvivorsFile
+from fedcli.masking.answered import closed_path
 from fedcli.masking.cohort import Cohort
 from fedcli.masking.delivered import check_delivery
 from fedcli.masking.rounds import LIST_KIND, cohort_of, read_survivors
@@ -45,7 +47,9 @@ def close_round(
 ) -> CloseResult:
     """Write the signed list of the masked updates that have arrived and can be used.
 
-    A list that exists stays: nobody answers two of them. ``key`` is the coordinator's.
+    A list that exists stays: nobody signs or answers two of them. The list is kept beside the
+    ``key``, the coordinator's, before it is in the run, where others could remove it; it is put
+    back from there.
 
     Raises ``UsageError`` in a run whose updates are not masked, ``NotReadyError`` for fewer than t
     updates, ``ConflictError`` for a complete round, and ``StorageError``.
@@ -58,6 +62,9 @@ def close_round(
         return _result(run, round_, cohort, (), already_done=True)
     if round_.global_model.exists():
         raise ConflictError("exists: the round is complete", path=round_.global_model)
+    kept = closed_path(signing.path, cohort.where)
+    if (signed := SurvivorsFile.read(kept)) is not None:
+        return _publish(run, round_, cohort, signed, already_done=True)
     excluded = run.choose_clients(exclude, "--exclude") if exclude else []
     found, absent = _deliveries(run, round_, cohort, excluded, progress or Silence())
     if len(found) < cohort.threshold:
@@ -67,11 +74,24 @@ def close_round(
             hint=train_command(run, [one.client for one in absent], round_.number),
         )
     listed = SurvivorList(LIST_KIND, run.id, round_.number, cohort.where.attempt, found)
-    try:
-        SurvivorsFile(*sign_record(listed, signing)).write_first(round_.survivors)
-    except OvertakenError:
-        return _result(run, round_, cohort, (), already_done=True)
-    return _result(run, round_, cohort, tuple(absent), already_done=False)
+    signed = SurvivorsFile(*sign_record(listed, signing))
+    signed.write_first(kept)
+    return _publish(run, round_, cohort, signed, tuple(absent))
+
+
+def _publish(
+    run: Run,
+    round_: Round,
+    cohort: Cohort,
+    signed: SurvivorsFile,
+    absent: tuple[Absence, ...] = (),
+    *,
+    already_done: bool = False,
+) -> CloseResult:
+    """Write the list into the run, which is the copy of the one beside the key."""
+    with suppress(OvertakenError):
+        signed.write_first(round_.survivors)
+    return _result(run, round_, cohort, absent, already_done=already_done)
 
 
 def _deliveries(

@@ -337,7 +337,8 @@ def two_lists(delivered: MaskedRun) -> tuple[MaskedRun, bytes, bytes]:
     delivered.close()
     first = delivered.round.survivors.read_bytes()
     delivered.round.survivors.unlink()
-    delivered.close(exclude=["a"])
+    shutil.rmtree(delivered.keys["coordinator"].path.with_name("coordinator.key.closed"))
+    delivered.close(exclude=["a"])  # as a lying coordinator does
     return delivered, first, delivered.round.survivors.read_bytes()
 
 
@@ -355,6 +356,18 @@ def test_a_second_list_gets_no_answer(two_lists):
     made.round.survivors.write_bytes(first)
     made.unmask("b")
     assert made.round.answer("b").read_bytes() == answered
+
+
+def test_an_honest_coordinator_signs_one_list_even_if_others_remove_it(delivered):
+    """Whoever can write into the run removes the list and an update, to have another one signed."""
+    first = delivered.close()
+    before = delivered.round.survivors.read_bytes()
+    delivered.round.survivors.unlink()
+    delivered.train("d")
+    again = delivered.close(exclude=["a"])
+    assert again.already_done
+    assert again.survivors == first.survivors
+    assert delivered.round.survivors.read_bytes() == before
 
 
 class Killed(BaseException):

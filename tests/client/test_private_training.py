@@ -303,9 +303,12 @@ def test_a_key_is_needed_with_dp_only(run: Run, tmp_path: Path) -> None:
     inside = _key(run.root)
     with pytest.raises(UsageError, match="is in the run directory"):
         train(run, inside)
+    compiled = replace(ONE_THREAD, compile=True)
+    with pytest.raises(UsageError, match="--compile: --dp example reads layers"):
+        train_client(run, ["0"], noise_key=_key(tmp_path), execution=compiled)
     plain = small_run(tmp_path / "plain")
     with pytest.raises(UsageError, match="--noise-key: has no use without --dp"):
-        train(plain, _key(tmp_path))
+        train(plain, tmp_path / "key")
 
 
 def test_a_client_with_its_own_data_keeps_what_it_spent_to_itself(run: Run, tmp_path: Path) -> None:

@@ -374,3 +374,23 @@ def test_layers_that_normalise_over_the_batch_are_refused(layer: nn.Module, refu
     with pytest.raises(UsageError, match=r"--dp example: layer norm \(") as caught:
         check_apart(module)
     assert "--norm group" in str(caught.value.hint)
+
+
+class Tied(nn.Module):
+    """A network that uses one weight twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(192, 192, bias=False), nn.Linear(192, 192, bias=False)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.second(torch.relu(self.first(x.flatten(1))))[:, :2]
+        return logits
+
+
+def test_a_tied_weight_counts_once_with_the_gradients_of_all_its_uses() -> None:
+    module = Tied()
+    x, y = inputs(5)
+    (kind,) = kinds(module)
+    assert distance(kind.clipped_sum(x, y, 0.2).gradients, looped(module, x, y, 0.2)) < 1e-6

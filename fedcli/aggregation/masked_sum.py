@@ -1,11 +1,13 @@
 """Open the sum of a round's masked updates, and write it as a partial mean."""
 
+import math
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from fedcli.aggregation.base_model import Base, Contents, read_base
+from fedcli.aggregation.base_model import Agreement, Base, Contents, read_base
 from fedcli.errors import BadInputError, NotReadyError, UpdateError
 from fedcli.formats.checkpoint import Checkpoint, create
 from fedcli.formats.dtypes import as_float
@@ -35,10 +37,8 @@ def open_sum(run: Run, round_: Round, output: Path, progress: Progress) -> None:
     cohort, survivors = cohort_of(run, round_), read_survivors(run, round_)
     masks = _masks(run, round_, cohort, survivors, progress)
     base, contents = _base_of(run, round_, survivors.survivors)
-    names = base.parameters()
-    size = sum(int(np.prod(base.layout[name].shape)) for name in names)
     digests = {client: files.update for client, files in survivors.survivors.items()}
-    total = add_masked(run, round_, digests, size)
+    total = add_masked(run, round_, digests, _size(base))
     add_masks(total, masks)
     _check_range(round_, grid_of(run, cohort), total, len(digests))
     described = _metadata(base, contents, digests)
@@ -65,6 +65,36 @@ def _masks(
             hint=unmask_command(run, waiting[0]),
         )
     return masks_to_remove(cohort, committed, answers)
+
+
+def misfits(run: Run, round_: Round, clients: Iterable[str]) -> list[UpdateError]:
+    """Return which masked updates hold other tensors than most, or not as many values as those.
+
+    They cannot be added up, and nobody could take the masks off the sum of the others. Raises
+    ``NotReadyError``, ``StorageError`` and what ``read_base`` does.
+    """
+    whole, said, sizes = read_base(run, round_), dict[str, Contents](), dict[str, int]()
+    for client in clients:
+        with Checkpoint(round_.update(client), Kind.UPDATE, most=whole.largest_update) as update:
+            with suppress(ValueError):
+                said[client] = Contents.of(update.metadata)
+            sizes[client] = sum(math.prod(info.shape) for info in update.layout.values())
+    agreed = Agreement.of({round_.number: whole}, list(said.items()))
+    expected = _size(agreed.bases[round_.number])
+    return [
+        UpdateError(
+            f"has {size} masked values of other tensors than {agreed.whose}, expected {expected};"
+            " all updates of a round need the same --freeze and --local-layers",
+            path=round_.update(client),
+            client=client,
+        )
+        for client, size in sizes.items()
+        if size != expected or said.get(client) != agreed.declared
+    ]
+
+
+def _size(base: Base) -> int:
+    return sum(math.prod(base.layout[name].shape) for name in base.parameters())
 
 
 def _base_of(run: Run, round_: Round, clients: Iterable[str]) -> tuple[Base, Contents]:

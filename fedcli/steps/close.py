@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedcli.aggregation.base_model import read_base
+from fedcli.aggregation.masked_sum import misfits
 from fedcli.errors import ConflictError, NotReadyError, OvertakenError, UpdateError
 from fedcli.formats.manifest import Absence
 from fedcli.formats.masked import MaskedFiles, SurvivorList, SurvivorsFile
@@ -67,6 +68,9 @@ def close_round(
         return _publish(run, round_, cohort, signed, already_done=True)
     excluded = run.choose_clients(exclude, "--exclude") if exclude else []
     found, absent = _deliveries(run, round_, cohort, excluded, progress or Silence())
+    for error in misfits(run, round_, tuple(found)):
+        del found[error.client or ""]
+        absent.append(Absence(error.client or "", error.reason, round_.number))
     if len(found) < cohort.threshold:
         raise NotReadyError(
             f"round {round_.number}: {len(found)} masked updates can be used, expected at least"

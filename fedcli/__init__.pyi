@@ -17,6 +17,9 @@ from fedcli.execution.step_arguments import StepOptions as StepOptions
 from fedcli.experiment.sweep import Sweep as Sweep
 from fedcli.experiment.sweep import read_sweep as read_sweep
 from fedcli.formats.checkpoint import Checkpoint as Checkpoint
+from fedcli.formats.ledger import Mechanism as Mechanism
+from fedcli.formats.ledger import PrivacyEvent as PrivacyEvent
+from fedcli.formats.ledger import Relation as Relation
 from fedcli.models.lora import merged as merged
 from fedcli.partitioning.schemes import Scheme as Scheme
 from fedcli.plan import AggregatePlan as AggregatePlan
@@ -25,6 +28,9 @@ from fedcli.plan import TrainPlan as TrainPlan
 from fedcli.plan.execution import Execution as Execution
 from fedcli.plan.secagg import SecaggOptions as SecaggOptions
 from fedcli.plan.stopping import Stopping as Stopping
+from fedcli.privacy import affords as affords
+from fedcli.privacy import budget as budget
+from fedcli.privacy import calibrate as calibrate
 from fedcli.progress import Progress as Progress
 from fedcli.reporting.model import Report as Report
 from fedcli.run import Run as Run

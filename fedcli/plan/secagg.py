@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from fedcli.errors import UsageError
 from fedcli.options import check, option
-from fedcli.plan.rule import resolve
 
 if TYPE_CHECKING:
     from fedcli.plan import Plan
@@ -116,6 +115,8 @@ def masked_plan(plan: "Plan", secagg: SecaggPlan) -> "Plan":
 
     Raises ``UsageError`` for whatever needs to see single updates.
     """
+    from fedcli.plan.rule import resolve  # rules need numpy, which --help does without
+
     if plan.aggregate.weighting is None and resolve(plan.aggregate).weighting == "examples":
         plan = replace(plan, aggregate=replace(plan.aggregate, weighting="uniform"))
     check_maskable(plan)
@@ -124,6 +125,8 @@ def masked_plan(plan: "Plan", secagg: SecaggPlan) -> "Plan":
 
 def check_maskable(plan: "Plan") -> None:
     """Raise ``UsageError`` for a plan that needs to see single updates."""
+    from fedcli.plan.rule import resolve
+
     rule, train = resolve(plan.aggregate), plan.train
     for option_, wrong, why in (
         ("--reduce", rule.reduce != "mean", f"{rule.reduce} compares single updates"),

@@ -65,7 +65,7 @@ def codec_from(values: Mapping[str, Any] | None) -> Codec | None:
     spec = str(values.get("name"))
     if "share" in values:
         spec += f"={values['share']}" + (f",{values['dtype']}" if "dtype" in values else "")
-    unknown = ValueError(f"encoding: found {brief(dict(values))}, which is no encoding")
+    unknown = ValueError(f"encoding: found {brief(dict(values))}, which is not a known encoding")
     if len(spec) > _MOST_SPEC or not spec.isprintable():  # a stranger may have written it
         raise unknown
     try:

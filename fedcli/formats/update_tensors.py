@@ -48,7 +48,7 @@ class UpdateTensors(Checkpoint):
     ) -> None:
         """Read an encoded update as tensors of this layout, steps from an open base model.
 
-        ``seed`` is that of the run. Raises ``ValueError`` for a file that is no such update.
+        ``seed`` is that of the run. Raises ``ValueError`` for a file that is not such an update.
         """
         codec, number = self.codec, self.metadata.round or 0
         assert codec is not None

@@ -134,7 +134,7 @@ def read_survivors(run: Run, round_: Round) -> SurvivorList:
         check_record(file, run.info.coordinator or PREFIX, "the coordinator", **place)
         strangers = sorted(file.signed.survivors.keys() - set(cohort.members))
         if strangers:
-            raise BadInputError(f"names {strangers[0]}, who is no member of this round")
+            raise BadInputError(f"names {strangers[0]}, who is not a member of this round")
         if len(file.signed.survivors) < cohort.threshold:
             raise BadInputError(
                 f"names {len(file.signed.survivors)} clients, expected at least"

@@ -38,7 +38,7 @@ def check_survivors(cohort: Cohort, survivors: Collection[str]) -> None:
     """Raise ``BadInputError`` for a list of strangers, ``NotReadyError`` for one below t."""
     strangers = sorted(set(survivors) - set(cohort.members))
     if strangers:
-        raise BadInputError(f"names {strangers[0]!r}, who is no member of this round")
+        raise BadInputError(f"names {strangers[0]!r}, who is not a member of this round")
     if len(survivors) < cohort.threshold:
         raise NotReadyError(
             f"{len(survivors)} masked updates, expected at least {cohort.threshold}: the sum of"

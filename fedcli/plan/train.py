@@ -151,7 +151,7 @@ class TrainPlan:
         " the share of the parameters that is sent.",
         "SPEC",
         _ENCODING,
-        unset="`float32`, which is no encoding",
+        unset="`float32`: not encoded",
     )
     feedback: float | None = option(
         None,

@@ -27,7 +27,7 @@ _KINDS = {
 def check_figures(directory: Path, kind: str, columns: str) -> None:
     """Refuse, before any work is done, figures that could not be written.
 
-    Raises ``UsageError`` for what is no directory, no format or no width, and
+    Raises ``UsageError`` for a path that is not a directory, an unknown format or width, and
     ``MissingDependencyError`` without matplotlib.
     """
     for option, value, known in (("--format", kind, FORMATS), ("--width", columns, (*COLUMNS,))):

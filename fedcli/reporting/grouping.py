@@ -15,7 +15,7 @@ from fedcli.text import printable
 
 RUN = "run"  # --group-by run: every run by itself
 
-# Options whose value says what it is of; they name a method before others do.
+# Options whose values need no name beside them; they come first in the name of a method.
 _SPEAKING = ("algorithm", "strategy", "reduce", "weighting", "server_optimizer", "scheme", "model")
 _FIRST = ("centralised", *_SPEAKING, "dataset")
 _LONGEST = 40  # characters of a value in a label

@@ -58,7 +58,7 @@ def read_noise_key(path: Path, *, outside: Path) -> NoiseKey:
     """Read a noise key.
 
     Raises ``UsageError`` for a path in the directory ``outside``, ``NotReadyError`` if the file
-    does not exist, ``BadInputError`` if others may access it or if it is no noise key, and
+    does not exist, ``BadInputError`` if others may access it or if it is not a noise key, and
     ``StorageError``.
     """
     check_outside(path, outside)

@@ -247,8 +247,8 @@ FAULTS: dict[str, tuple[Any, str]] = {
         another(encoding={"name": "float16"}),
         "is encoded as float16, but records that it is encoded as 'round=0.1'",
     ),
-    "a long name": (another(encoding={"name": "x" * 10**5}), "which is no encoding"),
-    "colours": (another(encoding={"name": "\x1b[31mred"}), "which is no encoding"),
+    "a long name": (another(encoding={"name": "x" * 10**5}), "which is not a known encoding"),
+    "colours": (another(encoding={"name": "\x1b[31mred"}), "which is not a known encoding"),
     "more keys": (
         another(encoding={"name": "int8", "share": 0.5}),
         "expected int8, found 'int8=0.5'",

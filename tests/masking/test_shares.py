@@ -156,7 +156,7 @@ def test_nobody_gives_both_kinds_for_one_member(four):
 
 
 def test_a_stranger_in_the_list_is_refused(four):
-    with pytest.raises(BadInputError, match="names 'eve', who is no member"):
+    with pytest.raises(BadInputError, match="names 'eve', who is not a member"):
         masks_to_remove(four.cohort, {name: {} for name in (*FOUR, "eve")}, [])
 
 

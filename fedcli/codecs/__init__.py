@@ -46,7 +46,7 @@ def parse_codec(spec: str, option: str) -> Codec | None:
     if name not in CODECS:
         known = ", ".join([PLAIN, *map(_spelled, CODECS.values())])
         raise UsageError(f"{option}: unknown encoding {brief(spec)}; known: {known}")
-    takes = [field.name for field in fields(CODECS[name])]  # type: ignore[arg-type]
+    takes = [field.name for field in fields(CODECS[name])]
     words = rest.split(",") if rest else []
     if ("=" in spec) != bool(takes) or len(words) > max(1, len(takes)):
         raise UsageError(f"{option}: expected {_spelled(CODECS[name])}, found {brief(spec)}")
@@ -94,6 +94,6 @@ def _dtype(text: str, spec: str, option: str) -> str:
 
 
 def _spelled(codec: type[Codec]) -> str:
-    takes = [field.name for field in fields(codec)]  # type: ignore[arg-type]
+    takes = [field.name for field in fields(codec)]
     text = codec.name + ("=SHARE" if "share" in takes else "")
     return text + ("[,float16]" if "dtype" in takes else "")

@@ -80,6 +80,7 @@ class Chunk:
     scales: Steps
 
 
+@dataclass(frozen=True)
 class Codec(ABC):
     """An encoding. Its dataclass fields, with ``name``, are its JSON.
 
@@ -122,7 +123,7 @@ class Codec(ABC):
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON object that describes it."""
-        return {"name": self.name, **asdict(self)}  # type: ignore[call-overload]
+        return {"name": self.name, **asdict(self)}
 
 
 def check_finite(steps: Steps) -> None:

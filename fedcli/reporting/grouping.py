@@ -16,8 +16,16 @@ from fedcli.text import printable
 RUN = "run"  # --group-by run: every run by itself
 
 # Options whose values need no name beside them; they come first in the name of a method.
-_SPEAKING = ("algorithm", "strategy", "reduce", "weighting", "server_optimizer", "scheme", "model")
-_FIRST = ("centralised", *_SPEAKING, "dataset")
+_SELF_EXPLANATORY = (
+    "algorithm",
+    "strategy",
+    "reduce",
+    "weighting",
+    "server_optimizer",
+    "scheme",
+    "model",
+)
+_FIRST = ("centralised", *_SELF_EXPLANATORY, "dataset")
 _LONGEST = 40  # characters of a value in a label
 _DIGEST = 8  # characters of the digest of a file
 
@@ -169,12 +177,12 @@ def _words(one: Options, key: str, keys: Sequence[str], options: Sequence[Option
     if key not in one:
         return "" if _is_of_others(key, one, keys, options) else f"no {name}"
     text = printable(short_value(one[key]), _LONGEST)
-    return name if one[key] is True else text if key in _SPEAKING else f"{name} {text}"
+    return name if one[key] is True else text if key in _SELF_EXPLANATORY else f"{name} {text}"
 
 
 def _is_of_others(key: str, one: Options, keys: Sequence[str], options: Sequence[Options]) -> bool:
     """Return whether an option belongs to what other methods are called by, such as FedProx's μ."""
-    speaking = [k for k in keys if k in _SPEAKING]
+    speaking = [k for k in keys if k in _SELF_EXPLANATORY]
     alike = [o for o in options if all(_value(o, k) == _value(one, k) for k in speaking)]
     return all(key not in other for other in alike)
 

@@ -61,7 +61,7 @@ def _set_aside(path: Path, backup: Path) -> Path:
     try:
         backup.hardlink_to(path)
     except OSError as error:
-        if error.errno in _FULL:  # folders that are removed later could not be made again
+        if error.errno in _FULL:  # without space, removed folders cannot be created again
             raise
         path.replace(backup)  # a file system without hard links
     return backup

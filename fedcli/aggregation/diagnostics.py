@@ -13,13 +13,14 @@ from fedcli.aggregation.blocks import Block, BlockSource, Reader, blocks_of, red
 from fedcli.aggregation.gram import open_base_models
 from fedcli.aggregation.updates import Update, chunk_of
 from fedcli.formats.checkpoint import CheckpointWriter
-from fedcli.formats.dtypes import Array, Values
+from fedcli.formats.decoder import Moved
+from fedcli.formats.dtypes import Array, Values, as_float
 from fedcli.progress import Progress
 from fedcli.strategies.ranks import median
 
 # The median needs the values of all clients at once. At most this many, evenly spaced, are used
 # from each block, so the median distance is an estimate for large models.
-_SAMPLE = 2**18
+_SAMPLE = 2**16
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,18 @@ def _compare(
     stride = -(-block.size * len(updates) // _SAMPLE)
     sample = reader.scratch.array("sample", (len(updates), -(-block.size // stride)), dtype)
     with np.errstate(over="ignore", invalid="ignore"):
-        _read_difference(block, reader, written, read[now], step)
+        _subtract(block, as_float(reader.read(written)), read[now], step)
         sums[-1, 0] = _dot(step, step)
         for index, update in enumerate(updates):
-            before = read[update.base.round.number]
-            _read_difference(block, reader, update.values, before, difference)
-            sums[index, :2] = _dot(difference, difference), _dot(difference, step)
-            sample[index] = difference[::stride]
+            seen = update.values.seen(block, reader)
+            if isinstance(seen, Moved):
+                moved = seen.without(block.buffers)
+                sums[index, :2] = moved.by @ moved.by, moved.by @ step[moved.at]
+                _sample_moved(moved, stride, sample[index])
+            else:
+                _subtract(block, seen, read[update.base.round.number], difference)
+                sums[index, :2] = _dot(difference, difference), _dot(difference, step)
+                sample[index] = difference[::stride]
         apart = sample.astype(np.float64)
         apart -= median(sample)
         np.multiply(apart, apart, out=apart)
@@ -102,13 +108,16 @@ def _compare(
     return sums
 
 
-def _read_difference(
-    block: Block, reader: Reader, source: BlockSource, base: Array, into: Array
-) -> None:
-    reader.read_into(source, into)
-    np.subtract(into, base, out=into)
+def _subtract(block: Block, values: Array, base: Array, into: Array) -> None:
+    np.subtract(values, base, out=into)
     for place in block.buffers:
         into[place] = 0
+
+
+def _sample_moved(moved: Moved, stride: int, row: Array) -> None:
+    row[:] = 0
+    sampled = moved.at % stride == 0
+    row[moved.at[sampled] // stride] = moved.by[sampled]
 
 
 def _dot(a: Array, b: Array) -> float:

@@ -7,13 +7,13 @@ import numpy as np
 
 from fedcli.aggregation.base_model import PARTIAL_DTYPE, Base
 from fedcli.aggregation.block_files import BlockFile
-from fedcli.aggregation.blocks import Block
+from fedcli.aggregation.blocks import Block, Reader
 from fedcli.aggregation.remedies import Mend, Remedies
 from fedcli.codecs import CHUNK
 from fedcli.errors import BadInputError, CheckpointError, StorageError, UpdateError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.decoder import Moved
-from fedcli.formats.dtypes import DTYPE_NAMES, Array
+from fedcli.formats.dtypes import DTYPE_NAMES, Array, as_float
 from fedcli.formats.metadata import Kind
 from fedcli.formats.safetensors import Layout
 from fedcli.formats.telemetry import Telemetry
@@ -24,6 +24,7 @@ from fedcli.system import keep_freed_memory
 from fedcli.text import brief
 
 NO_DIGEST = "0" * 64  # reserves the length of a digest that is not known yet
+Seen = Array | Moved  # a block of an update: its values, or what it moves
 
 
 def _partial_dtype(_: np.dtype[Any]) -> np.dtype[Any]:
@@ -116,13 +117,13 @@ class UpdateValues(BlockFile):
         except CheckpointError as error:
             raise self._damaged(error) from None
 
-    @property
-    def sparse(self) -> bool:
-        """Whether ``moved`` tells what an update changes, which is little."""
-        return self._update.sparse
+    def seen(self, block: Block, reader: Reader) -> Seen:
+        """Read a block: its values, valid until the next call, or what a sparse update moves."""
+        if self._update.sparse and block.dtype == np.float32 and not block.controls:
+            return reader.take(self, self._moved)
+        return as_float(reader.read(self))
 
-    def moved(self, block: Block) -> Moved:
-        """Return what a sparse update moves in a float32 block without controls."""
+    def _moved(self, block: Block) -> Moved:
         try:
             found = self._update.moved(block.start, block.stop - block.start)
         except CheckpointError as error:

@@ -18,14 +18,16 @@ from fedcli.aggregation.blocks import (
 )
 from fedcli.aggregation.buffer_limits import NO_LIMITS, BufferLimits
 from fedcli.aggregation.nonfinite import nonfinite_error
-from fedcli.aggregation.updates import Update, UpdateValues, chunk_of
+from fedcli.aggregation.updates import Seen, Update, UpdateValues, chunk_of
 from fedcli.formats.checkpoint import CheckpointWriter
+from fedcli.formats.decoder import Moved
 from fedcli.formats.dtypes import Array, Values, as_float
 from fedcli.progress import Progress
 from fedcli.strategies.decision import Decision, LinearDecision, Shares
 from fedcli.strategies.ranks import median
 
 BaseValues = Mapping[int, Values]
+Watch = Callable[[Seen], None]
 
 
 def weighted_sum(
@@ -33,7 +35,7 @@ def weighted_sum(
     reader: Reader,
     sources: Sequence[UpdateValues],
     factors: Sequence[float],
-    watch: Callable[[Array], None] | None = None,
+    watch: Watch | None = None,
 ) -> Values:
     """Return Σ f_i y_i over the sources in order, in float64; ``watch`` receives each y_i.
 
@@ -43,26 +45,24 @@ def weighted_sum(
     total = reader.scratch.array("total", block.size, np.float64)
     term = reader.scratch.array("term", block.size, np.float64)
     few: list[tuple[int, float, Array]] = []
-    movable = watch is None and block.dtype == np.float32 and not block.controls
     for index, (source, factor) in enumerate(zip(sources, factors, strict=True)):
-        if movable and source.sparse:
+        seen = source.seen(block, reader)
+        if isinstance(seen, Moved):
             if not index:
                 total[...] = 0
-            moved = reader.take(source, source.moved)
-            np.add.at(total, moved.at, factor * moved.by)  # quicker than indexing
-            few.append((source.number, factor, moved.base))
-            continue
-        values = as_float(reader.read(source))
-        # Widening before multiplying is faster than letting numpy do both at once. The first
-        # product is not added to 0, which would turn -0 into 0.
-        product = term if index else total
-        np.copyto(product, values)
-        if factor != 1:
-            np.multiply(product, factor, out=product)
-        if index:
-            np.add(total, term, out=total)
+            np.add.at(total, seen.at, factor * seen.by)  # quicker than indexing
+            few.append((source.number, factor, seen.base))
+        else:
+            # Widening before multiplying is faster than letting numpy do both at once. The first
+            # product is not added to 0, which would turn -0 into 0.
+            product = term if index else total
+            np.copyto(product, seen)
+            if factor != 1:
+                np.multiply(product, factor, out=product)
+            if index:
+                np.add(total, term, out=total)
         if watch is not None:
-            watch(values)
+            watch(seen)
     _add_once(total, term, few)
     return total
 
@@ -77,6 +77,11 @@ def _add_once(total: Values, term: Values, terms: Sequence[tuple[int, float, Arr
         np.copyto(term, values[key])
         np.multiply(term, factor, out=term)
         np.add(total, term, out=total)
+
+
+def values_at(seen: Seen, place: slice) -> Array:
+    """Return an update's values at a place, as a copy."""
+    return seen.values(place) if isinstance(seen, Moved) else seen[place].copy()
 
 
 def largest(reader: Reader, sources: Sequence[BlockSource]) -> Array:
@@ -191,9 +196,9 @@ class LinearSum:
         watched = [part for part in block.others if self._watches(part)]
         copies: list[list[Array]] = [[] for _ in watched]
 
-        def remember(values: Array) -> None:
+        def remember(seen: Seen) -> None:
             for own, part in zip(copies, watched, strict=True):
-                own.append(values[part.place].copy())
+                own.append(values_at(seen, part.place))
 
         total = weighted_sum(
             block, reader, self._sources, self._factors, remember if watched else None

@@ -7,7 +7,7 @@ little; each thread keeps the chunk that it decoded last, and what it read of ba
 import math
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,6 +121,23 @@ class Moved:
     at: Positions
     by: Values
     base: Array
+
+    def without(self, places: Sequence[slice]) -> "Moved":
+        """Return it without what it moves at these places."""
+        if not places:
+            return self
+        wanted = np.ones(len(self.base), bool)
+        for place in places:
+            wanted[place] = False
+        kept = wanted[self.at]
+        return Moved(self.at[kept], self.by[kept], self.base)
+
+    def values(self, place: slice) -> Array:
+        """Return the update's values at a place, float32."""
+        found = self.base[place].astype(np.float64)
+        here = (self.at >= place.start) & (self.at < place.stop)
+        found[self.at[here] - place.start] += self.by[here]
+        return found.astype(SINGLE)
 
 
 class Decoder:

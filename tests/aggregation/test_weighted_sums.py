@@ -224,7 +224,7 @@ def test_the_chain_of_digests(tmp_path: Path) -> None:
 class InMemory:
     """Values that blocks are read from, as if they were a file's."""
 
-    in_order = sparse = False
+    in_order = False
 
     def __init__(self, values: Any) -> None:
         self.values = values
@@ -234,6 +234,9 @@ class InMemory:
 
     def read(self, block: Block, into: Any) -> None:
         into[...] = self.values
+
+    def seen(self, _: Block, reader: Reader) -> Any:
+        return reader.read(self)
 
 
 def whole_block(values: Any) -> Block:

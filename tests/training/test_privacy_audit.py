@@ -4,13 +4,12 @@ The attacker knows the model, all examples but one, and every released step; onl
 are secret. He asks how far the steps point along the gradient of the canary.
 """
 
-import math
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
+from support.audit import proved_by_two_worlds
 from support.networks import CPU
+from support.thorough import times
 from torch import Tensor, nn
 
 from fedcli.formats.ledger import Mechanism, PrivacyEvent, Relation
@@ -22,9 +21,9 @@ from fedcli.security.secret_streams import SecretStreams
 from fedcli.training.augmentation import Targets, channels_last
 from fedcli.training.private import PrivateGradients
 
-OTHERS, STEPS, TRIALS, DELTA = 7, 1, 1500, 1e-2
+OTHERS, STEPS, DELTA = 7, 1, 1e-2
+TRIALS = times(6000, 1000)
 SIGMA, FAINT = 0.8, 0.05
-SURE = 0.999  # of each bound
 
 
 def network() -> nn.Module:
@@ -67,28 +66,6 @@ def scores(plan: TrainPlan, module: nn.Module, *, canary: bool) -> NDArray[np.fl
     return np.array([float(one) for one in found])
 
 
-def audited(there: NDArray[np.float64], absent: NDArray[np.float64], delta: float) -> float:
-    """The ε that the attack proves, by exact bounds of its two rates (Clopper & Pearson 1934).
-
-    The threshold is chosen on one half of the trainings and judged on the other.
-    """
-    half = len(there) // 2
-    best = max(
-        np.quantile(absent[:half], np.linspace(0.5, 0.999, 60)),
-        key=lambda bound: _proved(there[:half], absent[:half], float(bound), delta),
-    )
-    return _proved(there[half:], absent[half:], float(best), delta)
-
-
-def _proved(
-    there: NDArray[np.float64], absent: NDArray[np.float64], bound: float, delta: float
-) -> float:
-    hits, alarms, count = (there > bound).sum(), (absent > bound).sum(), len(there)
-    least = stats.beta.ppf(1 - SURE, hits, count - hits + 1) if hits else 0.0
-    most = stats.beta.ppf(SURE, alarms + 1, count - alarms) if alarms < count else 1.0
-    return math.log((least - delta) / most) if least > delta else 0.0
-
-
 def test_a_canary_is_found_in_faint_noise_and_not_beyond_the_bound() -> None:
     module = network()
     batch, clip = OTHERS + 1, 0.5
@@ -100,6 +77,6 @@ def test_a_canary_is_found_in_faint_noise_and_not_beyond_the_bound() -> None:
     for sigma in (SIGMA, FAINT):
         plan = TrainPlan(dp="example", clip=clip, noise_multiplier=sigma, batch_size=batch)
         there, absent = (scores(plan, module, canary=canary) for canary in (True, False))
-        found[sigma] = audited(there, absent, DELTA)
+        found[sigma] = proved_by_two_worlds(there, absent, DELTA)
     assert found[FAINT] > allowed  # as much as so few trainings can prove
     assert 0.2 * allowed < found[SIGMA] <= allowed  # the attack is no weak one

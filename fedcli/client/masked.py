@@ -47,7 +47,7 @@ class Masking:
         if run.info.plan.secagg is None or key is None:
             return None
         check_maskable(replace(run.info.plan, train=session.plan))
-        check_roles(session.plan, session.base.roles)
+        check_roles("--secagg", session.plan, session.base.roles)
         cohort = cohort_of(run, round_)
         if client not in cohort.keys:
             raise UsageError(

@@ -17,7 +17,8 @@ class StepOptions:
     ``training`` holds options by their names in ``TrainPlan``, ``aggregation`` by their names in
     ``AggregatePlan``, ``execution`` by their names in ``Execution``. Clients in ``exclude`` neither
     train nor count. With ``min_clients``, a round continues once that many have delivered, even if
-    others failed. Private training draws from the key in ``noise_key``.
+    others failed. Private training draws from the key in ``noise_key``, and the noise on sums of
+    updates comes from that in ``central_noise_key``.
     """
 
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -28,6 +29,7 @@ class StepOptions:
     seed: int | None = None
     own_model: str | None = None
     noise_key: Path | None = None
+    central_noise_key: Path | None = None
 
     @property
     def device(self) -> str:
@@ -47,7 +49,8 @@ class StepOptions:
     def for_aggregation(self, number: int) -> list[str]:
         """Return the arguments of ``aggregate`` in a round."""
         who = {"min_clients": self.min_clients, "exclude": tuple(self.exclude) or None}
-        return option_words({"round": number, **self.aggregation, **who})
+        key = {"noise_key": self.central_noise_key}
+        return option_words({"round": number, **self.aggregation, **who, **key})
 
     def for_evaluation(self, number: int) -> list[str]:
         """Return the arguments of ``evaluate`` in a round."""

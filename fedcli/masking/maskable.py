@@ -1,4 +1,4 @@
-"""What masked updates can hold."""
+"""What the updates of a round can hold if nothing but their sum is to be known."""
 
 from collections.abc import Mapping
 
@@ -8,18 +8,18 @@ from fedcli.plan import TrainPlan
 from fedcli.plan.layer_patterns import withheld
 
 
-def check_roles(plan: TrainPlan, roles: Mapping[str, Role]) -> None:
-    """Raise ``UsageError`` if updates of a masked run would hold anything but parameters.
+def check_roles(option: str, plan: TrainPlan, roles: Mapping[str, Role]) -> None:
+    """Raise ``UsageError`` that names ``option`` if updates would hold anything but parameters.
 
     Buffers such as running variances leave every range that suits steps, and counters are combined
-    by their maximum, which a sum does not tell.
+    by their maximum, which a sum does not tell and which gets no noise.
     """
     away = withheld(plan.freeze, plan.local_layers, roles)
     for name, role in roles.items():
         if role != Role.PARAMETER and name not in away:
             raise UsageError(
-                f"--secagg: the tensor {name!r} of this model is a {role}, and only parameters are"
-                " masked",
+                f"{option}: the tensor {name!r} of this model is a {role}, and only parameters are"
+                f" {'masked' if option == '--secagg' else 'clipped and get noise'}",
                 hint="--norm group has none; or keep such layers at the client with"
                 " --algorithm fedbn, or --freeze them",
             )

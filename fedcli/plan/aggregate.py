@@ -5,6 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from fedcli.errors import UsageError
 from fedcli.options import Given, check, declared, option
+from fedcli.plan.client_level import (
+    CLIENT_LEVEL,
+    COUNT_NOISE,
+    FIRST_CLIP,
+    RELATIONS,
+    check_client_level,
+)
 from fedcli.plan.sections import over_file, updated
 
 if TYPE_CHECKING:  # codecs need numpy, which --help does without
@@ -14,12 +21,13 @@ PARTS = ("reduce", "server_optimizer", "weighting")
 SAMPLING = ("clients_per_round", "fraction")
 LIMITS = ("max_norm", "max_examples")
 DOWNLINK = ("encode_global", "feedback_global")
-_OF_EVERY_RULE = (*SAMPLING, *LIMITS, *DOWNLINK)
+_OF_EVERY_RULE = (*SAMPLING, *LIMITS, *DOWNLINK, *CLIENT_LEVEL)
 
 _SERVER = "Server optimizer"
 _SAMPLING = "Sampling of clients"
 _LIMITS = "Limits of updates"
 _DOWNLINK = "Encoding of the global model"
+_CLIENT_LEVEL = "Privacy of clients"
 _OF_STRATEGY = "that of the strategy"
 
 
@@ -163,9 +171,69 @@ class AggregatePlan:
         unset="`0`",
     )
 
+    update_clip: float | None = option(
+        None,
+        "Shorten each client's step to this norm C; with `--adaptive-clip`, in the first round.",
+        "C",
+        _CLIENT_LEVEL,
+        above=0,
+        unset=f"`{FIRST_CLIP}` with `--adaptive-clip`; else must be given with noise",
+    )
+    update_noise: float | None = option(
+        None,
+        "Hide each client: add noise of the standard deviation SIGMA·C to the sum of steps,"
+        " from `--noise-key`.",
+        "SIGMA",
+        _CLIENT_LEVEL,
+        at_least=0,
+    )
+    relation: str | None = option(
+        None,
+        "What is hard to tell: that a client's step is in the sum (`add-remove`), or that it is"
+        " another one (`replace`).",
+        "NAME",
+        _CLIENT_LEVEL,
+        choices=RELATIONS,
+        unset=f"`{RELATIONS[0]}`",
+    )
+    update_divisor: float | None = option(
+        None,
+        "Divide the noisy sum by this constant, however many updates came.",
+        "D",
+        _CLIENT_LEVEL,
+        above=0,
+        unset="the number of clients that a round asks for",
+    )
+    adaptive_clip: float | None = option(
+        None,
+        "Move C from round to round to where this share of the clients' steps is shorter.",
+        "GAMMA",
+        _CLIENT_LEVEL,
+        above=0,
+        below=1,
+        what="share",
+    )
+    clip_lr: float | None = option(
+        None,
+        "How fast C moves: C ← C·exp(−RATE·(share − GAMMA)).",
+        "RATE",
+        _CLIENT_LEVEL,
+        above=0,
+        unset="`0.2`",
+    )
+    count_noise: float | None = option(
+        None,
+        "Standard deviation of the noise on the number of shorter steps.",
+        "SIGMA",
+        _CLIENT_LEVEL,
+        at_least=0,
+        unset=COUNT_NOISE,
+    )
+
     def __post_init__(self) -> None:
         """Normalise the encoding. Raise ``UsageError`` for values that cannot be used."""
         check(self)
+        check_client_level(self)
         self._settle_downlink()
         if self.clients_per_round is not None and self.fraction is not None:
             raise UsageError("--clients-per-round and --fraction: give one of them")
@@ -191,6 +259,11 @@ class AggregatePlan:
     def downlink(self) -> dict[str, Any]:
         """How the step to the next global model is encoded; empty if it is not."""
         return {name: getattr(self, name) for name in DOWNLINK if getattr(self, name) is not None}
+
+    @property
+    def client_level(self) -> dict[str, Any]:
+        """What hides the clients; empty if nothing does."""
+        return {k: getattr(self, k) for k in CLIENT_LEVEL if getattr(self, k) is not None}
 
     @property
     def parts(self) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 from fedcli.errors import UsageError
 from fedcli.options import Declared, declared, one_of, option_of, owned
 from fedcli.plan.aggregate import DOWNLINK, LIMITS, PARTS, SAMPLING, AggregatePlan
+from fedcli.plan.client_level import CLIENT_LEVEL, check_hidden
 from fedcli.plan.train import TrainPlan
 from fedcli.strategies import STRATEGIES, Rule
 from fedcli.strategies.reducers import REDUCERS, Reducer, of_function
@@ -14,7 +15,7 @@ from fedcli.strategies.server_optimizers import SERVER_OPTIMIZERS
 from fedcli.strategies.weightings import WEIGHTINGS
 from fedcli.user_code import load_attribute
 
-_NOT_OF_THE_RULE = {"strategy", *PARTS, *SAMPLING, *LIMITS, *DOWNLINK}
+_NOT_OF_THE_RULE = {"strategy", *PARTS, *SAMPLING, *LIMITS, *DOWNLINK, *CLIENT_LEVEL}
 
 
 def resolve(plan: AggregatePlan, typed: Set[str] = frozenset()) -> Rule:
@@ -30,7 +31,10 @@ def resolve(plan: AggregatePlan, typed: Set[str] = frozenset()) -> Rule:
     server_optimizer = plan.server_optimizer or strategy.server_optimizer
     one_of("--server-optimizer", server_optimizer, SERVER_OPTIMIZERS)
     optimizer = SERVER_OPTIMIZERS[server_optimizer]
-    weighting = _weighting(plan, strategy.weighting, reduce, reducer)
+    usual = strategy.weighting
+    if usual == "examples" and plan.client_level:
+        usual = "uniform"
+    weighting = _weighting(plan, usual, reduce, reducer)
     weigher = WEIGHTINGS[weighting]
     options = {**reducer.options, **optimizer.options, **weigher.options}
     for name in options:
@@ -51,6 +55,8 @@ def resolve(plan: AggregatePlan, typed: Set[str] = frozenset()) -> Rule:
             " for the mean weighted by examples or uniform, not for"
             f" {reduce} with weighting {weighting}"
         )
+    if plan.client_level:
+        check_hidden(rule)
     return rule
 
 

@@ -135,6 +135,11 @@ def check_maskable(plan: "Plan") -> None:
             rule.weighting != "uniform",
             f"{rule.weighting} weighting depends on what single updates say; uniform does not",
         ),
+        (
+            "--update-noise",
+            plan.aggregate.update_noise is not None,
+            "the coordinator cannot clip single updates",
+        ),
         ("--max-norm", plan.aggregate.max_norm is not None, "needs the norms of single updates"),
         ("--encode", train.encode is not None, "masked updates have no other encoding"),
         ("--initial-loss", train.initial_loss, "publishes the loss on each client's data"),

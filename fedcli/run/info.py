@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,7 +20,9 @@ from fedcli.text import brief, is_utf8
 __all__ = ["check_client_id", "client_order", "is_client_id"]
 FORMAT = 1
 _LARGEST_SIDE = 2**31
-_KEYS = ("members", "masking_keys", "coordinator")  # left out if empty, as in older runs
+_SHA256 = re.compile("[0-9a-f]{64}", re.ASCII)
+# left out if empty, as in older runs
+_KEYS = ("members", "masking_keys", "coordinator", "noise_key")
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,7 @@ class RunInfo:
     the starting weights. ``members`` maps every client to the public key of its updates, and
     ``coordinator`` is the public key of the global models; empty and None if they are not signed.
     ``masking_keys`` maps every client to its public X25519 key, if updates are masked.
+    ``noise_key`` is the SHA-256 of the key of the coordinator's noise, None without one.
     """
 
     dataset: DatasetInfo
@@ -130,6 +134,7 @@ class RunInfo:
     members: Mapping[str, str] = field(default_factory=dict)
     masking_keys: Mapping[str, str] = field(default_factory=dict)
     coordinator: str | None = None
+    noise_key: str | None = None
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -149,6 +154,9 @@ class RunInfo:
         self._check_masking()
         if self.coordinator is not None:
             check_public_key(self.coordinator, "coordinator")
+        if self.noise_key is not None and not _SHA256.fullmatch(self.noise_key):
+            found = brief(self.noise_key)
+            raise UsageError(f"noise_key: expected a SHA-256 of 64 hex digits, found {found}")
 
     def _check_masking(self) -> None:
         if self.plan.secagg is None and not self.masking_keys:
@@ -223,6 +231,7 @@ def parse(values: dict[str, Any], path: Path) -> RunInfo:
             members=convert(dict, values.get("members", {}), "members"),
             masking_keys=convert(dict, values.get("masking_keys", {}), "masking_keys"),
             coordinator=values.get("coordinator"),
+            noise_key=convert(str | None, values.get("noise_key"), "noise_key"),
             format=values["format"],
         )
     except KeyError as error:

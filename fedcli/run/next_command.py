@@ -114,13 +114,20 @@ def _is_number(client: str) -> bool:
 def run_command(run: Run, plan: Path | None = None) -> str:
     """Return the command that runs many rounds of a simulation, as ``plan`` says, if given."""
     words = f"--rounds {_ROUNDS}" if plan is None else f"--plan {shlex.quote(str(plan))}"
-    return run.command(f"run {words}{_own_rule(run)}{_own_model(run)}")
+    noisy = run.info.plan.train.dp or _has_central_noise(run)
+    key = " --noise-key FILE" if noisy else ""
+    return run.command(f"run {words}{_own_rule(run)}{_own_model(run)}{key}")
 
 
 def aggregate_command(run: Run, words: str = "") -> str:
     """Return the command that aggregates the open round; ``words`` are further options."""
     key = " --key FILE" if run.info.coordinator else ""
+    key += " --noise-key FILE" if _has_central_noise(run) else ""
     return run.command(f"aggregate{words}{_own_rule(run)}{key}")
+
+
+def _has_central_noise(run: Run) -> bool:
+    return bool(run.info.plan.aggregate.update_noise) and run.info.plan.secagg is None
 
 
 def close_command(run: Run) -> str:

@@ -16,6 +16,7 @@ from fedcli.run.info import ModelInfo, RunInfo
 from fedcli.run.normalization import NORMALIZATIONS, Constants, for_channels
 from fedcli.run.sampling import sampled_clients
 from fedcli.security.keys import SigningKey
+from fedcli.security.noise_key import read_noise_key
 from fedcli.security.signatures import sign_global
 from fedcli.setup.preprocessing import preprocessing_of
 from fedcli.setup.replacement import take_place
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 class Start:
     """The starting model and the plan of a run.
 
-    ``constants`` are mean and std of pixels if nothing else is requested, None for ``half``.
+    ``constants`` are mean and std of pixels if nothing else is requested, None for ``half``;
+    ``noise_key`` is the SHA-256 of the key of the coordinator's noise, None without one.
     """
 
     model: ModelInfo = field(default_factory=lambda: ModelInfo("cnn"))
@@ -56,6 +58,7 @@ class Start:
     constants: Constants | None = None
     plan: Plan = field(default_factory=Plan)
     seed: int = 0
+    noise_key: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be used (``UsageError``)."""
@@ -72,6 +75,22 @@ class Start:
         expected = preprocessing_of(self.model, self.init_from, pretrained=self.pretrained)
         model = replace(self.model, transform_input=expected.transform_input or None)
         return replace(self, model=model, constants=expected.constants)
+
+    def committed(self, noise_key: Path | None, root: Path) -> Self:
+        """Return this start of a run at ``root`` with the commitment to a noise key.
+
+        Raises ``UsageError`` if the plan needs one, and what ``read_noise_key`` does.
+        """
+        if noise_key is not None:
+            key = read_noise_key(noise_key, outside=root)
+            return replace(self, noise_key=key.commitment)
+        if self.plan.aggregate.update_noise and self.noise_key is None:
+            raise UsageError(
+                "--update-noise: comes from a secret key, which the run commits to; name it with"
+                " --noise-key",
+                hint="fedcli keygen --noise FILE makes one",
+            )
+        return self
 
     def normalization(self, dtype: str, channels: int) -> Constants:
         """Return mean and standard deviation per channel, for data of this dtype.
@@ -249,7 +268,9 @@ def initial_model(start: Start, info: RunInfo) -> "InitialModel":
     plan = with_local_layers(info.plan.train, model.module)
     Tensors.of(plan, model.tensors, model.roles, model.tied)
     if info.plan.secagg is not None:
-        check_roles(plan, model.roles)
+        check_roles("--secagg", plan, model.roles)
+    if info.plan.aggregate.client_level:
+        check_roles("--update-noise", plan, model.roles)
     return model
 
 

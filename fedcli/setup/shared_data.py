@@ -35,6 +35,7 @@ def info_like(run: Run, start: Start) -> RunInfo:
         clients=run.info.clients,
         plan=plan_of(start, data.classes, data.shape),
         origin={**cut, **seeds, **start.origin()},
+        noise_key=start.noise_key,
     )
 
 

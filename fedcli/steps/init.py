@@ -65,6 +65,7 @@ def init(
     clients: Sequence[str] = (),
     members: Mapping[str, str] | None = None,
     key: Path | None = None,
+    noise_key: Path | None = None,
     secagg: SecaggOptions | None = None,
     image_size: int = 32,
     channels: int = 3,
@@ -77,12 +78,13 @@ def init(
     Examples are uint8 pictures (channels, image_size, image_size); ``window``, LOW,HIGH, says which
     values clients map to 0 … 255. ``members`` replaces ``clients`` and maps client ids to lines of
     public keys: their updates must be signed. With ``key``, the file of the coordinator's private
-    key, global models are signed too. ``secagg`` asks for masked updates, which need both kinds of
+    key, global models are signed too. ``run.json`` commits to ``noise_key``, the file of the
+    coordinator's noise key. ``secagg`` asks for masked updates, which need both kinds of
     keys. If the same run exists, nothing is touched.
 
     Raises ``UsageError``, ``ConflictError`` and ``StorageError``, and what ``read_key`` does.
     """
-    start = (start or Start()).settled()
+    start = (start or Start()).settled().committed(noise_key, root)
     signing = None if key is None else read_key(key, outside=root)
     info = _info(classes, clients, (channels, image_size, image_size), start, window)
     info = _with_keys(info, members or {}, None if signing is None else signing.public)
@@ -117,6 +119,7 @@ def _info(
         clients=tuple(client_order(check_client_id(client) for client in clients)),
         plan=plan_of(start, classes, shape),
         origin={"step": "init", **start.origin()},
+        noise_key=start.noise_key,
     )
 
 

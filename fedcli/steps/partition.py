@@ -84,17 +84,19 @@ def partition(
     scheme: Scheme | None = None,
     start: Start | None = None,
     *,
+    noise_key: Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Partition:
     """Write ``data/``, round 0 and finally ``run.json`` at ``root``.
 
-    An old run stays complete until the new one is. If the same run exists, nothing is touched
-    except missing files of its ``data/``, which are written again. Raises ``UsageError``,
-    ``NotReadyError``, ``DataError``, ``ConflictError`` and ``StorageError``.
+    ``run.json`` commits to ``noise_key``, the file of the coordinator's noise key. An old run stays
+    complete until the new one is. If the same run exists, nothing is touched except missing files
+    of its ``data/``, which are written again. Raises ``UsageError``, ``NotReadyError``,
+    ``DataError``, ``ConflictError`` and ``StorageError``, and what ``read_noise_key`` does.
     """
     source, scheme = source or DataSource(), scheme or Scheme()
-    start = (start or Start()).settled()
+    start = (start or Start()).settled().committed(noise_key, root)
     progress = progress or Silence()
     dataset = _dataset(source, _or(source.data_seed, start.seed), progress)
     seed = _or(scheme.partition_seed, start.seed)
@@ -113,6 +115,7 @@ def partition_like(
     source: Run,
     start: Start | None = None,
     *,
+    noise_key: Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Partition:
@@ -121,7 +124,8 @@ def partition_like(
     The result is the run that ``partition`` makes of the same data set, which is not read again.
     Raises what ``partition`` does.
     """
-    start, progress = (start or Start()).settled(), progress or Silence()
+    start = (start or Start()).settled().committed(noise_key, root)
+    progress = progress or Silence()
     info = info_like(source, start)
     run = existing(root, info, force=force)
     if run is not None and damaged_file(run) is None:
@@ -204,6 +208,7 @@ def _info(division: Division, source: DataSource, start: Start) -> RunInfo:
             ),
             **start.origin(),
         },
+        noise_key=start.noise_key,
     )
 
 

@@ -16,6 +16,7 @@ from fedcli.plan import AggregatePlan, Plan, TrainPlan
 from fedcli.plan.rule import aggregate_options
 from fedcli.plan.train import TRAIN_OPTIONS
 from fedcli.run import Run
+from fedcli.security.noise_key import write_noise_key
 from fedcli.text import listed
 
 TRAINING_KEYS, RULE_KEYS = set(TRAIN_OPTIONS), set(aggregate_options())
@@ -169,6 +170,10 @@ RULES = [
     AggregatePlan("qfedavg", q=2.0),
     AggregatePlan("fedbuff", buffer=5, max_staleness=6),
     AggregatePlan(encode_global="round=0.125", feedback_global=0.5),
+    AggregatePlan("fedadam", update_clip=0.25, update_noise=1.5, relation="replace"),
+    AggregatePlan(
+        update_noise=0.5, update_divisor=7.0, adaptive_clip=0.75, clip_lr=0.125, count_noise=0.5
+    ),
 ]
 
 
@@ -217,6 +222,9 @@ def test_commands_have_the_groups(command: str, keys: set[str]) -> None:
 def plan_of(options: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     """The plan of a run that ``init`` makes with these options."""
     monkeypatch.chdir(directory)
+    if "--update-noise" in options:
+        write_noise_key(Path("noise.key"), outside=Path("fedrun"), force=True)
+        options += " --noise-key noise.key"
     line = f"init --num-classes 2 --model linear --image-size 4 --quiet {options}"
     assert execute(line.split()) == 0
     return Run.open(Path("fedrun")).info.plan

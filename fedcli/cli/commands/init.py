@@ -14,7 +14,7 @@ from fedcli.cli.options.sections import (
     SeedOptions,
     TrainingOptions,
 )
-from fedcli.cli.options.shared import FORCE, PLAN, RUN, OutputOptions
+from fedcli.cli.options.shared import COMMITTED_KEY, FORCE, PLAN, RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.options import NONE, Given
 from fedcli.plan.secagg import SecaggOptions
@@ -68,6 +68,7 @@ def init(
     plan: Path | None = PLAN,
     training: TrainingOptions = NONE,
     aggregation: AggregationOptions = NONE,
+    noise_key: Path | None = COMMITTED_KEY,
     seed: SeedOptions = NONE,
     force: bool = FORCE,
     printing: OutputOptions = OutputOptions(),
@@ -91,6 +92,7 @@ def init(
             clients=comma_list(clients or ""),
             members=parse_members(members or ()),
             key=key,
+            noise_key=noise_key,
             secagg=secagg,
             channels=channels,
             **_pictures(file, image_size, window),

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -15,7 +16,7 @@ from fedcli.cli.options.sections import (
     SeedOptions,
     TrainingOptions,
 )
-from fedcli.cli.options.shared import FORCE, PLAN, RUN, OutputOptions
+from fedcli.cli.options.shared import COMMITTED_KEY, FORCE, PLAN, RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.options import NONE
 from fedcli.run import Run
@@ -41,6 +42,7 @@ def partition(
     plot: Path | None = typer.Option(
         None, help="Draw the label distribution, as .png, .svg or .pdf.", metavar="FILE"
     ),
+    noise_key: Path | None = COMMITTED_KEY,
     seed: SeedOptions = NONE,
     force: bool = FORCE,
     printing: OutputOptions = OutputOptions(),
@@ -72,12 +74,12 @@ def partition(
         left_out = () if data_of is None else ("data", "partition")
         for line in file.unused(left_out, "--data-of takes those of another run"):
             output.say(line)
+        how: dict[str, Any] = {"noise_key": noise_key, "force": force, "progress": output}
         if data_of is None:
-            result = step(run, source, scheme, start, force=force, progress=output)
+            result = step(run, source, scheme, start, **how)
         else:
             check_nothing_cut(data, cutting)
-            other = Run.open(data_of)
-            result = partition_like(run, other, start, force=force, progress=output)
+            result = partition_like(run, Run.open(data_of), start, **how)
         if plot is not None:
             save_figure(label_distribution(result.label_counts, result.classes), plot)
         if "rounds" in file.of("run"):

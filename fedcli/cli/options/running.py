@@ -1,6 +1,6 @@
 """From the typed options of ``run`` and a plan file to what its step takes."""
 
-from dataclasses import MISSING
+from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from fedcli.execution.step_arguments import StepOptions
 from fedcli.experiment.sections import SECTIONS, Running, TakingPart, execution_of
 from fedcli.formats.partition import PartitionFile
 from fedcli.options import NONE, Declared, Given
+from fedcli.plan import Plan
 from fedcli.plan.aggregate import aggregation_over_file
 from fedcli.plan.comparison import OtherOption, other_options
 from fedcli.plan.stopping import Stopping
@@ -56,17 +57,33 @@ def how_to_run(
         exclude=taking_part.exclude,
         seed=seed,
         own_model=own_model or file.own_model,
-        noise_key=None if noise_key is None else noise_key.resolve(),
     )
-    run.info.plan.with_options(options.training, options.aggregation)  # do they go together?
+    plan = run.info.plan.with_options(options.training, options.aggregation)
     return {
         "rounds": running.rounds,
-        "options": options,
+        "options": _with_key(options, plan, noise_key),
         "jobs": running.jobs,
         "evaluate": running.evaluate,
         "keep_updates": running.keep_updates,
         "stopping": file.section(Stopping, typed),
     }
+
+
+def _with_key(options: StepOptions, plan: Plan, noise_key: Path | None) -> StepOptions:
+    """Give the key to the steps that draw from it. Raises ``UsageError`` if there are none."""
+    if noise_key is None:
+        return options
+    trains, sums = plan.train.dp is not None, bool(plan.aggregate.update_noise)
+    if not trains and not sums:
+        raise UsageError(
+            "--noise-key: has no use without --dp or --update-noise", hint="leave --noise-key out"
+        )
+    key = noise_key.resolve()
+    return replace(
+        options,
+        noise_key=key if trains else None,
+        central_noise_key=key if sums and plan.secagg is None else None,
+    )
 
 
 def made_otherwise(run: Run, file: PlanFile) -> list[str]:

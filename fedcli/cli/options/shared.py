@@ -21,7 +21,14 @@ KEY = typer.Option(
 NOISE_KEY = typer.Option(
     None,
     "--noise-key",
-    help="Draw secret noise from the key in FILE (fedcli keygen --noise), if training is private.",
+    help="Draw secret noise from the key in FILE (fedcli keygen --noise), if privacy needs it.",
+    metavar="FILE",
+)
+COMMITTED_KEY = typer.Option(
+    None,
+    "--noise-key",
+    help="Commit to the coordinator's key for secret noise in FILE (fedcli keygen --noise), which"
+    " --update-noise needs.",
     metavar="FILE",
 )
 SEED = typer.Option(

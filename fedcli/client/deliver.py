@@ -8,6 +8,7 @@ from pathlib import Path
 from fedcli.client.existing_update import ExistingUpdate, check_replaceable, find_existing
 from fedcli.client.local_training import Trained
 from fedcli.client.masked import MaskedUpdate, without_figures
+from fedcli.client.private import PrivateStep
 from fedcli.client.session import Session
 from fedcli.client.telemetry import telemetry
 from fedcli.errors import OvertakenError
@@ -60,6 +61,7 @@ def deliver(
     *,
     examples: int,
     masked: MaskedUpdate | None,
+    private: PrivateStep | None,
     again: bool,
     skipped: tuple[str, ...] = (),
 ) -> ClientResult:
@@ -67,10 +69,11 @@ def deliver(
 
     With ``again`` it replaces an existing update. Otherwise an update that another process
     delivered meanwhile stays, and is the result if it was made from the same inputs. Of the
-    ``skipped`` files only the number is sent: their names are the client's own.
+    ``skipped`` files only the number is sent: their names are the client's own. What a ``private``
+    step spends is in the client's ledger before anything else is written.
 
     Raises ``ConflictError`` if it was not, and ``StorageError``. After an error the directory is
-    unchanged.
+    unchanged, but for the ledger, from which nothing is ever removed.
     """
     client = metadata.client or ""
     measured = telemetry(session, client, examples, trained, elapsed)
@@ -78,7 +81,7 @@ def deliver(
     published = measured if masked is None else without_figures(measured)
     note = partial(_write_beside, session, client, published, masked)
     try:
-        sha256 = _write(session, metadata, trained, note, again=again)
+        sha256 = _write(session, metadata, trained, note, private, again=again)
     except OvertakenError:
         done = find_existing(session, metadata)
         if done is None or signature_fault(session.run, session.round, client, done.sha256):
@@ -122,6 +125,7 @@ def _write(
     metadata: Metadata,
     trained: Trained,
     note: Callable[[str, int], None],
+    private: PrivateStep | None,
     *,
     again: bool,
 ) -> str:
@@ -133,14 +137,16 @@ def _write(
     if again and path.exists() and round_.global_model.exists():
         # Only the state was lost. A global model was made from the existing update, so the update
         # stays and gets the new state, even if the number of threads differs.
+        if private is not None:
+            private.charge()
         with Checkpoint(path, Kind.UPDATE) as delivered:
-            states.write(delivered.metadata, trained.kept, trained.spent)
+            states.write(delivered.metadata, trained.kept)
             return delivered.digest()
     with prepare(path, trained.sent, metadata, replace=again) as update:
 
         def write() -> None:
             if session.keeps_state:
-                states.write(metadata, trained.kept, trained.spent)
+                states.write(metadata, trained.kept)
             else:
                 states.remove(round_.number, client)
             note(update.sha256, update.size)
@@ -151,6 +157,8 @@ def _write(
                 check_replaceable(round_, client)
             if path.exists() and not again:
                 raise OvertakenError("another process has just written it", path=path)
+            if private is not None:
+                private.charge()
             state = states.path(round_.number, client)
             beside = (round_.telemetry(client), round_.shares(client), round_.signature(client))
             companions = (state, *beside)

@@ -12,7 +12,6 @@ from fedcli.algorithms import proximal
 from fedcli.algorithms.base import RoundStart, Term
 from fedcli.errors import CheckpointError, UsageError
 from fedcli.formats.dtypes import Array
-from fedcli.formats.ledger import LedgerEntry
 from fedcli.formats.metadata import Role
 from fedcli.models.generators import seeded_generators
 from fedcli.models.weights import to_array, to_arrays, to_tensors
@@ -124,7 +123,7 @@ class Trained:
     """The result: tensors to send, tensors to keep by ``<slot>/<name>``, and figures.
 
     ``initial_loss`` is None unless the plan requests it; ``micro_batch`` is None if every batch
-    fitted into memory. ``spent`` is what private training spent.
+    fitted into memory.
     """
 
     sent: dict[str, Array]
@@ -133,7 +132,6 @@ class Trained:
     personal_epochs: list[Epoch]
     initial_loss: float | None
     micro_batch: int | None
-    spent: LedgerEntry | None = None
 
 
 def train_locally(

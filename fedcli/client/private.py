@@ -8,10 +8,15 @@ from fedcli.formats.ledger import LedgerEntry, Mechanism, PrivacyEvent, Relation
 from fedcli.formats.metadata import Metadata
 from fedcli.plan import TrainPlan
 from fedcli.plan.sampling_rate import public_rate, sampling_rate
+from fedcli.run.ledgers import LedgerStore
 from fedcli.security.secret_streams import SecretStreams
 from fedcli.training.loop import steps_of
 
 _ATTEMPT = 1
+
+
+def _same_step(one: LedgerEntry, other: LedgerEntry) -> bool:
+    return replace(one, inputs=other.inputs) == other
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,25 @@ class PrivateStep:
 
     streams: SecretStreams
     spent: LedgerEntry
+    client: str
+    ledgers: LedgerStore
+
+    def charge(self) -> None:
+        """Write to the client's ledger what this step spends, before anything of it can be read.
+
+        Raises what ``LedgerStore.add`` does.
+        """
+        self.ledgers.add(self.client, self.spent)
+
+    def recall(self) -> None:
+        """Charge a step whose update exists, if the ledger knows nothing of it.
+
+        Its inputs may differ in what the machine chose, such as the number of threads, which is no
+        event of its own.
+        """
+        known = self.ledgers.read(self.client).entries
+        if not any(_same_step(entry, self.spent) for entry in known):
+            self.charge()
 
 
 def _event(plan: TrainPlan, examples: int, steps: int) -> PrivacyEvent:
@@ -58,4 +82,6 @@ def private_step(session: Session, metadata: Metadata, examples: int) -> Private
     return PrivateStep(
         session.noise.streams(session.run.id, number, inputs),
         LedgerEntry(session.run.id, number, _ATTEMPT, inputs, spent),
+        metadata.client or "",
+        session.ledgers,
     )

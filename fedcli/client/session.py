@@ -26,6 +26,7 @@ from fedcli.plan.rule import check_encoding
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
 from fedcli.run.client_state import LOCAL, NOTHING, RESIDUAL, StateStore
+from fedcli.run.ledgers import LedgerStore
 from fedcli.run.round import Round
 from fedcli.security.global_model import check_global_model
 from fedcli.security.keys import SigningKey
@@ -121,8 +122,12 @@ class Session:
     def keeps_state(self) -> bool:
         """Whether clients keep something from round to round."""
         row, layers, feedback = self.plan.local, self.tensors.local, self.plan.feedback
-        spends = self.plan.dp is not None
-        return row.keeps is not None or bool(layers) or bool(feedback) or spends
+        return row.keeps is not None or bool(layers) or bool(feedback)
+
+    @property
+    def ledgers(self) -> LedgerStore:
+        """Where clients keep what they have spent of their privacy."""
+        return LedgerStore(self.run, self.execution.state)
 
 
 @dataclass(frozen=True)
@@ -168,7 +173,7 @@ def check_state_is_own(session: Session, data: str | None) -> None:
     tell what the noise hides.
     """
     keeps = session.keeps_state or session.execution.checkpoint_every is not None
-    if keeps and not session.trusts_kept_files:
+    if (keeps or session.plan.dp is not None) and not session.trusts_kept_files:
         raise UsageError(
             "--state: updates are signed, but others can change the files that a client keeps in"
             " the run",

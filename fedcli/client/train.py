@@ -18,7 +18,7 @@ from fedcli.client.existing_update import (
 )
 from fedcli.client.local_training import Assignment, Trained, train_locally
 from fedcli.client.masked import Masking
-from fedcli.client.private import private_step, public_event
+from fedcli.client.private import PrivateStep, private_step, public_event
 from fedcli.client.rebuild import is_drawn, rebuild_models
 from fedcli.client.resume import Resume, TrainingCheckpoint, seconds_before
 from fedcli.client.session import (
@@ -159,6 +159,7 @@ def _train_one(
     metadata = _metadata(session, client, examples, start)
     if masking is not None:
         metadata = masking.withheld(metadata)
+    private = private_step(session, metadata, examples.count)
     interrupted = TrainingCheckpoint(session.states.training_checkpoint(number, client), metadata)
     done = None
     if session.force:
@@ -167,6 +168,8 @@ def _train_one(
         fault = why_unfinished(session, client, done)
         if fault is None:
             interrupted.remove()
+            if private is not None:
+                private.recall()
             session.progress.say(f"client {client}: round {number} is already trained")
             return existing_result(session, metadata, done, examples.count)
         session.progress.say(f"client {client}: {fault}; training again")
@@ -181,8 +184,8 @@ def _train_one(
     with HeartbeatWriter(
         session.round, client, device=str(device), threads=session.threads
     ) as heartbeat:
-        observer = _observer(session, client, interrupted, heartbeat)
-        trained = _fit(session, metadata, examples, start, resume, observer)
+        observer = _observer(session, client, interrupted, private, heartbeat)
+        trained = _fit(session, metadata, examples, start, resume, private, observer)
     elapsed = time.perf_counter() - started + seconds_before(resume)
     training = replace(
         metadata.training,
@@ -204,6 +207,7 @@ def _train_one(
         elapsed,
         examples=examples.count,
         masked=masked,
+        private=private,
         again=again,
         skipped=examples.skipped,
     )
@@ -248,6 +252,7 @@ def _fit(
     examples: ClientData,
     start: StartingState,
     resume: Resume | None,
+    private: PrivateStep | None,
     observer: Observer,
 ) -> Trained:
     info, device, client = session.run.info, session.device, metadata.client or ""
@@ -262,7 +267,6 @@ def _fit(
     module = again()
     check_ties(module, session.tensors.tied, session.base.path)
     load_arrays(module, session.base.values, session.base.path)
-    private = private_step(session, metadata, examples.count)
     public_seed = stream_seed(session.seed, session.round.number, client, "training")
     with out_of_memory_as_error("a smaller --batch-size or --model, or another --device"):
         given = Assignment(
@@ -285,12 +289,15 @@ def _fit(
             streams=None if private is None else private.streams,
             resume=resume,
         )
-        done = train_locally(given, observer, partial(_say_shrink, session.progress, client))
-        return replace(done, spent=None if private is None else private.spent)
+        return train_locally(given, observer, partial(_say_shrink, session.progress, client))
 
 
 def _observer(
-    session: Session, client: str, interrupted: TrainingCheckpoint, heartbeat: HeartbeatWriter
+    session: Session,
+    client: str,
+    interrupted: TrainingCheckpoint,
+    private: PrivateStep | None,
+    heartbeat: HeartbeatWriter,
 ) -> Observer:
     progress, every = session.progress, session.execution.checkpoint_every
     begun: set[str] = set()
@@ -306,6 +313,8 @@ def _observer(
 
     def on_epoch(trainer: Trainer, stage: Stage, epoch: Epoch) -> None:
         if every is not None and trainer.epochs_done % every == 0 and not trainer.at_end:
+            if private is not None:
+                private.charge()
             interrupted.write(trainer)
         if stage.name not in begun:
             begun.add(stage.name)

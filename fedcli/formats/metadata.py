@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from fedcli.formats.ledger import LedgerEntry
 from fedcli.formats.records import FORMAT, ClientId, Count, Sparse, check_format, decode, encode
 from fedcli.formats.training_record import InterruptedRecord, ServerRecord, TrainingRecord
 from fedcli.storage.atomic import canonical_json
@@ -48,9 +47,8 @@ class Metadata(Sparse):
     model was made from, ``late`` the rounds of those that were trained for an earlier round.
     ``encoding`` describes the codec of an encoded update, whose ``roles`` are only those of control
     variates: the others are those of its base model. ``result`` is the SHA-256 of the model that a
-    delta leads to. ``spent`` is what the training of a client's state spent of its privacy. Server
-    states have ``server`` in place of ``training``, and training checkpoints have ``interrupted``;
-    all three use the key ``training`` in the file.
+    delta leads to. Server states have ``server`` in place of ``training``, and training checkpoints
+    have ``interrupted``; all three use the key ``training`` in the file.
     """
 
     kind: Kind
@@ -72,7 +70,6 @@ class Metadata(Sparse):
     steps: Count | None = None
     encoding: Mapping[str, Any] | None = None
     result: str | None = None
-    spent: LedgerEntry | None = None
     format: int = FORMAT
 
     def as_json(self) -> dict[str, Any]:

@@ -120,6 +120,8 @@ def _encoded(value: Any) -> Any:
         return value
     if dataclasses.is_dataclass(value):
         return encode(value)
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, list | tuple):
         return [_encoded(item) for item in value]
     if isinstance(value, Mapping):

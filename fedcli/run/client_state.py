@@ -13,7 +13,6 @@ from fedcli.algorithms import ALGORITHMS
 from fedcli.errors import BadInputError, CheckpointError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, digest, save
 from fedcli.formats.dtypes import Array, is_float
-from fedcli.formats.ledger import LedgerEntry
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.training_record import TrainingRecord
@@ -233,9 +232,7 @@ class StateStore:
                     path=state.path,
                 )
 
-    def write(
-        self, update: Metadata, tensors: Mapping[str, Array], spent: LedgerEntry | None = None
-    ) -> None:
+    def write(self, update: Metadata, tensors: Mapping[str, Array]) -> None:
         """Write the state that goes with an update. Raises ``StorageError``."""
         assert update.round is not None
         assert update.client is not None
@@ -247,7 +244,6 @@ class StateStore:
             base=update.base,
             training=update.training,
             seed=update.seed,
-            spent=spent,
         )
         path = self.path(update.round, update.client)
         save(path, dict(tensors), described)

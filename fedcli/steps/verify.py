@@ -14,6 +14,7 @@ from fedcli.verification.copies import holds_several
 from fedcli.verification.data import check_data
 from fedcli.verification.deltas import check_delta
 from fedcli.verification.findings import FileCount, Finding, Problem, Section
+from fedcli.verification.ledgers import check_ledgers
 from fedcli.verification.masked import check_masked_round
 from fedcli.verification.others import check_partials, files_in, report_foreign
 from fedcli.verification.replay_sandbox import UserCode
@@ -71,6 +72,7 @@ def verify(
     progress.start("reading", len(files))
     _check_run_file(survey, id_of_content)
     rounds = _check_rounds(survey, round_number)
+    check_ledgers(survey)
     if round_number is None:
         check_data(survey)
         check_partials(survey, files)

@@ -78,7 +78,7 @@ class Draft:
             else:
                 publish_first(self._aside, self.path)
             self.published = True
-            _flush_directory(self.path.parent)
+            flush_directory(self.path.parent)
 
 
 @contextlib.contextmanager
@@ -152,7 +152,8 @@ def discard(path: Path) -> None:
         path.unlink()
 
 
-def _flush_directory(path: Path) -> None:
+def flush_directory(path: Path) -> None:
+    """Make the names in a directory last, where the file system can."""
     # The file is in place by now, and some network file systems cannot flush a directory: an error
     # here would wrongly say that nothing was written.
     with contextlib.suppress(OSError):

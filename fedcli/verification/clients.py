@@ -30,6 +30,8 @@ def clients_of(survey: Survey, round_: Round) -> list[str]:
 def check_client(survey: Survey, round_: Round, client: str) -> None:
     """Check a client's files in a round."""
     update = _check_update(survey, round_, client)
+    if update is not None and update.training.privacy is not None:
+        survey.private.setdefault(client, []).append(update)
     if update is not None and not survey.is_rejected(round_.update(client)):
         _claim_origin(survey, round_, client, update)
     _check_telemetry(survey, round_, client)

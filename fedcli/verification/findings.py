@@ -39,6 +39,7 @@ class Section(StrEnum):
     TELEMETRY = "telemetry"
     SIGNATURES = "signatures"
     CLIENT_STATES = "client states"
+    LEDGERS = "ledgers"
     PARTIALS = "partial means"
     MASKS = "shares and answers"
     EVALUATIONS = "evaluations"

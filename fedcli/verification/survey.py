@@ -61,8 +61,9 @@ class Survey:
 
     ``manifests`` holds those of complete rounds, ``accepted`` the clients whose update of a round
     went into a model. ``model`` is the layout of the run's model, known once the first global model
-    is read. ``states`` holds the SHA-256s of client states, by client and round. With
-    ``whole``, all files that a coordinator needs have to be here; a client's copy has few of them.
+    is read. ``states`` holds the SHA-256s of client states, by client and round, and ``private``
+    the updates that were trained with differential privacy, by client. With ``whole``, all files
+    that a coordinator needs have to be here; a client's copy has few of them.
     """
 
     def __init__(self, run: Run, progress: Progress, *, whole: bool = True) -> None:
@@ -75,6 +76,7 @@ class Survey:
         self.counted: dict[Path, Section] = {}
         self.read: dict[Path, ReadFile] = {}
         self.states: dict[str, dict[int, str]] = {}
+        self.private: dict[str, list[Metadata]] = {}
         self.findings: dict[Finding, None] = {}  # a set in order
         self._claims: dict[Path, list[Claim]] = {}
         self._rejected: dict[Path, str] = {}

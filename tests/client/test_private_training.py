@@ -23,6 +23,7 @@ from fedcli.plan import Plan, TrainPlan
 from fedcli.plan.execution import Execution
 from fedcli.plan.sampling_rate import public_rate
 from fedcli.run import Run
+from fedcli.run.ledgers import LedgerStore
 from fedcli.security.noise_key import read_noise_key, write_noise_key
 from fedcli.security.secret_streams import SecretStreams
 from fedcli.steps.train_client import train_client
@@ -260,21 +261,18 @@ def _flat(run: Run, base: dict[str, Any], client: str = "0") -> np.ndarray[Any, 
     return np.concatenate([(sent[name] - base[name]).ravel() for name in sorted(sent)])
 
 
-def test_what_is_spent_is_in_the_update_and_exactly_in_the_state(run: Run, tmp_path: Path) -> None:
+def test_what_is_spent_is_in_the_update_and_exactly_in_the_ledger(run: Run, tmp_path: Path) -> None:
     train(run, _key(tmp_path))
-    update, state = (
-        contents(path)[1] for path in (run.round(1).update("0"), run.round(1).client_state("0"))
-    )
-    public, spent = update.training.privacy, state.spent
+    update = contents(run.round(1).update("0"))[1]
+    public, (spent,) = update.training.privacy, LedgerStore(run).read("0").entries
     assert public is not None
-    assert spent is not None
     assert (public.mechanism, public.sigma, public.clip) == (Mechanism.POISSON, 0.8, 0.5)
     assert public.divisor == PLAN.batch_size
     assert public.count == update.training.steps == facts(run, 1, "0")["steps"]
     assert spent.event == replace(public, q=8 / 40)
     assert public.q == public_rate(8 / 40) > 8 / 40
     assert (spent.run, spent.round) == (run.id, 1)
-    assert update.spent is None
+    assert not run.round(1).client_state("0").exists()
 
 
 def test_no_file_log_or_json_holds_the_key(
@@ -320,11 +318,9 @@ def test_a_client_with_its_own_data_keeps_what_it_spent_to_itself(run: Run, tmp_
     state = tmp_path / "state"
     execution = replace(ONE_THREAD, state=state)
     train_client(run, ["0"], noise_key=key, data=str(own), execution=execution)
-    (kept,) = state.rglob("0.safetensors")
-    spent = contents(kept)[1].spent
-    assert spent is not None
+    (spent,) = LedgerStore(run, state).read("0").entries
     assert spent.event.q == 8 / 24
-    assert not run.round(1).client_state("0").exists()
+    assert not LedgerStore(run).path("0").exists()
 
 
 def test_adapters_train_in_private(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fedcli.security.private_files import write_private
 from support.behind_faults import Commands
 from support.signing import fixed_key
 
@@ -44,6 +45,8 @@ BOTH_WAYS = (
 )
 PARTITION_ENCODED = (*PARTITION, *BOTH_WAYS)
 ENCODED_ROUND = (TRAIN, ("aggregate",))
+PRIVATE = ("--dp", "example", "--clip", "1", "--noise-multiplier", "2")
+PRIVATE_TRAIN = ("train-client", "--id", "1", "--threads", "1", "--noise-key", "noise.key")
 STEPS = {
     "partition": Step(PARTITION, calls=40),
     "partition --force": Step(("partition", *CUT, "--seed", "1", "--force"), (PARTITION, TRAIN)),
@@ -64,6 +67,13 @@ STEPS = {
     "train-client --force, residual": Step(
         ("train-client", "--id", "1", "--threads", "1", "--lr", "0.5", "--force"),
         (("partition", *CUT, *ENCODED), TRAIN, ("aggregate",), TRAIN),
+    ),
+    "train-client, private": Step(
+        (*PRIVATE_TRAIN, "--checkpoint-every", "1"),
+        (("partition", *CUT, *PRIVATE, *SCAFFOLD, "--scaffold-option", "2"),),
+    ),
+    "train-client --force, private": Step(
+        (*PRIVATE_TRAIN, "--lr", "0.5", "--force"), (("partition", *CUT, *PRIVATE), PRIVATE_TRAIN)
     ),
     "aggregate": Step(("aggregate", "--round", "1"), (PARTITION, TRAIN)),
     "aggregate, state": Step(
@@ -110,6 +120,7 @@ def _make(behind_faults: Commands, before: Sequence[Sequence[str]], folder: Path
     folder.mkdir()
     np.savez(folder / "ward.npz", x=np.zeros((4, 8, 8, 3), np.uint8), y=np.array([0, 1, 0, 1]))
     fixed_key(folder, "coordinator")
+    write_private(folder / "noise.key", f"noise:{'A' * 43}=\n".encode(), force=False)
     assert fixed_key(folder, "ward").public == WARD
     for words in before:
         ended = behind_faults(folder, *words)

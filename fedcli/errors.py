@@ -15,6 +15,7 @@
     │   │   └── BadFilesError   4  pictures that cannot be decoded, all of a folder at once
     │   └── RunFormatError      4  not a run directory, or one of a newer format
     ├── ConflictError           5  the output exists and was made from other inputs
+    │   ├── BudgetError         5  the step would spend more privacy than is allowed
     │   ├── LostError           5  the output exists, but files that belong to it are lost
     │   └── OvertakenError      5  the output was written by another process meanwhile
     └── OutOfMemoryError        6  not enough memory, after every fallback
@@ -260,6 +261,12 @@ class ConflictError(FedcliError):
 
     kind = "conflict"
     status = ExitStatus.CONFLICT
+
+
+class BudgetError(ConflictError):
+    """The step would spend more privacy than is allowed; nothing was changed."""
+
+    kind = "budget"
 
 
 class LostError(ConflictError):

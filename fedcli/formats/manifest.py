@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from fedcli.formats.ledger import LedgerEntry
 from fedcli.formats.records import ClientId, Count, FileRecord
 
 
@@ -86,7 +87,8 @@ class Manifest(FileRecord):
     more updates and clients are missing, late or rejected than are listed. ``bounded`` lists what
     counted less than clients claim, ``remarks`` what else a person should know. ``versions``
     are those of the programs that aggregated, ``processor`` is the model that they ran on. Only
-    ``seconds`` differs between two aggregations of the same inputs by them.
+    ``seconds`` differs between two aggregations of the same inputs by them. ``privacy`` is what
+    this and all earlier aggregations of the round spent.
     """
 
     round: Count
@@ -113,3 +115,4 @@ class Manifest(FileRecord):
     processor: str | None = field(default=None, metadata={"sparse": True})
     downlink: dict[str, Any] = field(default_factory=dict, metadata={"sparse": True})
     delta: str | None = field(default=None, metadata={"sparse": True})
+    privacy: tuple[LedgerEntry, ...] = field(default=(), metadata={"sparse": True})

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from fedcli.errors import UsageError
 from fedcli.options import Given, check, declared, option
 from fedcli.plan.client_level import (
+    BUDGET,
     CLIENT_LEVEL,
     COUNT_NOISE,
     FIRST_CLIP,
@@ -16,12 +17,13 @@ from fedcli.plan.sections import over_file, updated
 
 if TYPE_CHECKING:  # codecs need numpy, which --help does without
     from fedcli.codecs import Codec
+    from fedcli.privacy import PrivacyLimit
 
 PARTS = ("reduce", "server_optimizer", "weighting")
 SAMPLING = ("clients_per_round", "fraction")
 LIMITS = ("max_norm", "max_examples")
 DOWNLINK = ("encode_global", "feedback_global")
-_OF_EVERY_RULE = (*SAMPLING, *LIMITS, *DOWNLINK, *CLIENT_LEVEL)
+_OF_EVERY_RULE = (*SAMPLING, *LIMITS, *DOWNLINK, *CLIENT_LEVEL, *BUDGET)
 
 _SERVER = "Server optimizer"
 _SAMPLING = "Sampling of clients"
@@ -229,6 +231,22 @@ class AggregatePlan:
         at_least=0,
         unset=COUNT_NOISE,
     )
+    update_max_epsilon: float | None = option(
+        None,
+        "Refuse a round after which the sums over clients would have spent more than E.",
+        "E",
+        _CLIENT_LEVEL,
+        above=0,
+    )
+    update_delta: float | None = option(
+        None,
+        "The δ of that ε; below 1 / the number of clients.",
+        "D",
+        _CLIENT_LEVEL,
+        above=0,
+        below=1,
+        unset="must be given with `--update-max-epsilon`",
+    )
 
     def __post_init__(self) -> None:
         """Normalise the encoding. Raise ``UsageError`` for values that cannot be used."""
@@ -264,6 +282,15 @@ class AggregatePlan:
     def client_level(self) -> dict[str, Any]:
         """What hides the clients; empty if nothing does."""
         return {k: getattr(self, k) for k in CLIENT_LEVEL if getattr(self, k) is not None}
+
+    @property
+    def privacy_limit(self) -> "PrivacyLimit | None":
+        """What the sums over clients may spend; None without a limit."""
+        from fedcli.privacy import PrivacyLimit
+
+        if self.update_max_epsilon is None or self.update_delta is None:
+            return None
+        return PrivacyLimit(self.update_max_epsilon, self.update_delta, "--update-max-epsilon")
 
     @property
     def parts(self) -> dict[str, str]:

@@ -18,6 +18,7 @@ CLIENT_LEVEL = (
     "clip_lr",
     "count_noise",
 )
+BUDGET = ("update_max_epsilon", "update_delta")
 RELATIONS = ("add-remove", "replace")
 FIRST_CLIP = 0.1  # Andrew et al. 2021, section 3
 COUNT_NOISE = "D / 20, or SIGMA of `--update-noise` if that is more"
@@ -31,7 +32,7 @@ _LIMITS = {
 def check_client_level(plan: "AggregatePlan") -> None:
     """Raise ``UsageError`` for settings that hide no client, or that belong to no such plan."""
     if plan.update_noise is None:
-        for name in CLIENT_LEVEL:
+        for name in (*CLIENT_LEVEL, *BUDGET):
             if getattr(plan, name) is not None:
                 raise UsageError(
                     f"{option_of(name)}: needs --update-noise",
@@ -43,6 +44,8 @@ def check_client_level(plan: "AggregatePlan") -> None:
             raise UsageError(f"{option_of(name)}: belongs to --adaptive-clip")
     if plan.update_noise and plan.update_clip is None and plan.adaptive_clip is None:
         raise UsageError("--update-noise: needs --update-clip, which the noise is a multiple of")
+    if (plan.update_max_epsilon is None) != (plan.update_delta is None):
+        raise UsageError("--update-max-epsilon and --update-delta: give both of them")
     _check_count_noise(plan.update_noise, plan.count_noise)
     for name, why in _LIMITS.items():
         if getattr(plan, name) is not None:

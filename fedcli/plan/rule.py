@@ -7,7 +7,7 @@ from typing import Any
 from fedcli.errors import UsageError
 from fedcli.options import Declared, declared, one_of, option_of, owned
 from fedcli.plan.aggregate import DOWNLINK, LIMITS, PARTS, SAMPLING, AggregatePlan
-from fedcli.plan.client_level import CLIENT_LEVEL, check_hidden
+from fedcli.plan.client_level import BUDGET, CLIENT_LEVEL, check_hidden
 from fedcli.plan.train import TrainPlan
 from fedcli.strategies import STRATEGIES, Rule
 from fedcli.strategies.reducers import REDUCERS, Reducer, of_function
@@ -15,7 +15,7 @@ from fedcli.strategies.server_optimizers import SERVER_OPTIMIZERS
 from fedcli.strategies.weightings import WEIGHTINGS
 from fedcli.user_code import load_attribute
 
-_NOT_OF_THE_RULE = {"strategy", *PARTS, *SAMPLING, *LIMITS, *DOWNLINK, *CLIENT_LEVEL}
+_NOT_OF_THE_RULE = {"strategy", *PARTS, *SAMPLING, *LIMITS, *DOWNLINK, *CLIENT_LEVEL, *BUDGET}
 
 
 def resolve(plan: AggregatePlan, typed: Set[str] = frozenset()) -> Rule:

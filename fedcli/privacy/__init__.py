@@ -2,5 +2,6 @@
 
 from fedcli.privacy.accountant import Budget, affords, budget, delta_at, epsilon_at
 from fedcli.privacy.calibration import calibrate
+from fedcli.privacy.limits import PrivacyLimit
 
-__all__ = ["Budget", "affords", "budget", "calibrate", "delta_at", "epsilon_at"]
+__all__ = ["Budget", "PrivacyLimit", "affords", "budget", "calibrate", "delta_at", "epsilon_at"]

@@ -10,6 +10,7 @@ from fedcli.errors import BadInputError, UsageError
 from fedcli.plan import AggregatePlan, Plan
 from fedcli.plan.client_level import RELATIONS
 from fedcli.plan.rule import resolve
+from fedcli.privacy import PrivacyLimit
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo
 from fedcli.security.noise_key import write_noise_key
@@ -43,6 +44,9 @@ def test_relations_are_those_of_the_ledger() -> None:
             {"update_noise": 0.0, "adaptive_clip": 0.5, "count_noise": 0.25},
             "--count-noise: expected more than half",
         ),
+        ({"update_max_epsilon": 1.0}, "--update-max-epsilon: needs --update-noise"),
+        ({**CLIPPED, "update_max_epsilon": 1.0}, "--update-max-epsilon and --update-delta: give"),
+        ({**CLIPPED, "update_delta": 0.1}, "--update-max-epsilon and --update-delta: give both"),
         ({**CLIPPED, "relation": "both"}, "--relation: unknown value 'both'"),
         ({**CLIPPED, "update_noise": -1.0}, "--update-noise: expected a number of at least 0"),
     ],
@@ -51,6 +55,14 @@ def test_a_plan_that_hides_nobody_is_refused(options: dict[str, Any], said: str)
     with pytest.raises(UsageError) as refused:
         AggregatePlan(**options)
     assert refused.value.message.startswith(said)
+
+
+def test_a_limit_is_no_option_of_the_rule() -> None:
+    plan = AggregatePlan(**CLIPPED, update_max_epsilon=8.0, update_delta=1e-5)
+    assert plan.privacy_limit == PrivacyLimit(8.0, 1e-5, "--update-max-epsilon")
+    assert plan.client_level == CLIPPED
+    assert plan.with_options({"strategy": "fedadam"}).privacy_limit == plan.privacy_limit
+    assert AggregatePlan(**CLIPPED).privacy_limit is None
 
 
 def test_noise_of_the_count_may_be_left_out_without_noise() -> None:

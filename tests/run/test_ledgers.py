@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from support.private import gaussian
 
-from fedcli.errors import BadInputError
+from fedcli.errors import BadInputError, BudgetError
 from fedcli.formats.ledger import LedgerEntry
+from fedcli.formats.manifest import Manifest
+from fedcli.privacy import PrivacyLimit, epsilon_at
 from fedcli.run import Run
-from fedcli.run.ledgers import LedgerStore
+from fedcli.run.ledgers import LedgerStore, check_sums, spent_by_sums
 from fedcli.steps.gc import gc
 
 ENTRY = LedgerEntry("run", 1, 1, "a" * 64, gaussian(5))
@@ -59,3 +61,41 @@ def test_gc_never_touches_a_ledger(tiny_run: Run) -> None:
         shutil.copy(before.global_model, after.global_model)
     gc(tiny_run, 1)
     assert store.read("0").entries == (ENTRY,)
+
+
+def manifest_with(run: Run, number: int, entries: tuple[LedgerEntry, ...]) -> Manifest:
+    made = replace(MANIFEST, round=number, privacy=entries)
+    made.write(run.round(number).manifest)
+    return made
+
+
+MANIFEST = Manifest(
+    **{"round": 1, "strategy": "fedavg", "reduce": "mean", "server_optimizer": "none"},
+    **{"weighting": "uniform", "options": {}, "base": "", "global_model": ""},
+    **{"server_state": None, "sampled": None, "accepted": (), "partials": (), "missing": ()},
+    **{"late": (), "rejected": (), "seconds": 0.0},
+)
+
+
+def test_sums_over_clients_add_up_over_the_manifests_of_a_run(tiny_run: Run) -> None:
+    assert spent_by_sums(tiny_run).entries == ()
+    forced = replace(ENTRY, inputs="b" * 64)
+    manifest_with(tiny_run, 1, (ENTRY, forced))
+    manifest_with(tiny_run, 2, (replace(ENTRY, round=2),))
+    assert spent_by_sums(tiny_run).events == (gaussian(5),) * 3
+    planned = replace(ENTRY, round=3)
+    enough = PrivacyLimit(epsilon_at([gaussian(5, 4)], 1e-5), 1e-5)
+    check_sums(tiny_run, [planned], enough)
+    check_sums(tiny_run, [planned], None)
+    tight = replace(enough, epsilon=enough.epsilon - 1e-6)
+    check_sums(tiny_run, [forced], tight)  # which is paid
+    with pytest.raises(BudgetError, match="more than --max-epsilon"):
+        check_sums(tiny_run, [planned], tight)
+
+
+def test_a_broken_manifest_hides_nothing(tiny_run: Run) -> None:
+    manifest_with(tiny_run, 1, (ENTRY,))
+    tiny_run.round(1).manifest.write_text("{")
+    with pytest.raises(BadInputError, match=r"0001/aggregate\.json") as caught:
+        spent_by_sums(tiny_run)
+    assert "nobody knows what the round has spent" in str(caught.value.hint)

@@ -8,7 +8,7 @@ import pytest
 
 from fedcli.errors import ExitStatus, UsageError
 from fedcli.plan import AggregatePlan
-from fedcli.plan.client_level import CLIENT_LEVEL
+from fedcli.plan.client_level import BUDGET, CLIENT_LEVEL
 from fedcli.plan.rule import resolve
 from fedcli.strategies import REDUCERS, SERVER_OPTIMIZERS, STRATEGIES, WEIGHTINGS, Rule
 from fedcli.strategies.decision import Clients, CoordinateWiseDecision, Measures, Shares
@@ -16,7 +16,7 @@ from fedcli.strategies.decision import Clients, CoordinateWiseDecision, Measures
 OPTIONS = {part.name for part in fields(AggregatePlan)} - {
     *("strategy", "reduce", "server_optimizer", "weighting"),
     *("clients_per_round", "fraction", "max_norm", "max_examples"),
-    *("encode_global", "feedback_global", *CLIENT_LEVEL),
+    *("encode_global", "feedback_global", *CLIENT_LEVEL, *BUDGET),
 }
 
 

@@ -19,7 +19,7 @@ from fedcli.masking.cohort import Cohort
 from fedcli.masking.delivered import add_masked
 from fedcli.masking.masks import Mask, Words, add_masks
 from fedcli.masking.quantise import Grid
-from fedcli.masking.rounds import cohort_of, grid_of, read_shares, read_survivors
+from fedcli.masking.rounds import cohort_of, grid_of, noise_of, read_shares, read_survivors
 from fedcli.masking.unmasking import masks_to_remove
 from fedcli.progress import Progress
 from fedcli.run import Run
@@ -40,7 +40,7 @@ def open_sum(run: Run, round_: Round, output: Path, progress: Progress) -> None:
     digests = {client: files.update for client, files in survivors.survivors.items()}
     total = add_masked(run, round_, digests, _size(base))
     add_masks(total, masks)
-    _check_range(round_, grid_of(run, cohort), total, len(digests))
+    _check_range(run, round_, total, len(digests))
     described = _metadata(base, contents, digests)
     _write(output, base, described, grid_of(run, cohort), total)
 
@@ -120,9 +120,12 @@ def _base_of(run: Run, round_: Round, clients: Iterable[str]) -> tuple[Base, Con
     return base, contents
 
 
-def _check_range(round_: Round, grid: Grid, total: Words, clients: int) -> None:
+def _check_range(run: Run, round_: Round, total: Words, clients: int) -> None:
     """Raise ``BadInputError`` for a sum that clients within the clip cannot have."""
-    most, values = clients * grid.largest, total.view(np.int32)
+    grid, noise = grid_of(run, cohort_of(run, round_)), noise_of(run)
+    most, values = float(clients * grid.largest), total.view(np.int32)
+    if noise is not None:
+        most = clients * min(grid.largest, noise.radius) + noise.most(clients)
     beyond = int(np.count_nonzero((values < -most) | (values > most)))
     if beyond:
         raise BadInputError(

@@ -1,10 +1,12 @@
 """Mask a client's update: integers on a grid, the masks of all members, and sealed shares."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedcli.client.local_training import Trained
 from fedcli.client.session import Session
+from fedcli.codecs.base import Steps
 from fedcli.errors import ConflictError, UsageError
 from fedcli.formats.checkpoint import digest
 from fedcli.formats.encoded import Parts, changes
@@ -13,7 +15,8 @@ from fedcli.formats.safetensors import layout_of
 from fedcli.formats.telemetry import Telemetry
 from fedcli.masking.keys import read_masking_key
 from fedcli.masking.maskable import check_roles
-from fedcli.masking.masks import mask
+from fedcli.masking.masks import Integers, mask
+from fedcli.masking.noise import add_noise, norm_of, shortened
 from fedcli.masking.pairwise import Agreement, Seeds
 from fedcli.masking.quantise import Grid
 from fedcli.masking.rounds import (
@@ -22,9 +25,11 @@ from fedcli.masking.rounds import (
     cohort_of,
     grid_of,
     mask_encoding,
+    noise_of,
     shares_file,
 )
 from fedcli.masking.shares import seal
+from fedcli.plan.masked_noise import MaskedNoise
 from fedcli.plan.secagg import check_maskable
 from fedcli.run.round import Round
 
@@ -35,6 +40,7 @@ class Masking:
 
     agreement: Agreement
     grid: Grid
+    noise: MaskedNoise | None
 
     @classmethod
     def of(cls, session: Session, client: str, key: Path | None) -> "Masking | None":
@@ -56,7 +62,7 @@ class Masking:
             )
         found = read_masking_key(key, outside=run.root)
         check_member_key(run, client, found)
-        return cls(Agreement.of(cohort, client, found), grid_of(run, cohort))
+        return cls(Agreement.of(cohort, client, found), grid_of(run, cohort), noise_of(run))
 
     def check_open(self, round_: Round) -> None:
         """Raise ``ConflictError`` if the list of survivors is written: no update counts any more.
@@ -79,24 +85,43 @@ class Masking:
         training, secret = metadata.training, self.agreement.own
         known = secret.derive("examples", (training.examples or "").encode()).value.hex()
         training = replace(training, examples=known, steps=None, initial_loss=None)
-        encoding = mask_encoding(self.agreement.cohort, self.grid)
+        encoding = mask_encoding(self.agreement.cohort, self.grid, self.noise)
         return replace(metadata, training=training, num_examples=None, roles={}, encoding=encoding)
 
     def masked(self, session: Session, trained: Trained) -> "MaskedUpdate":
         """Mask the change of all parameters that a client sends, in the order of its layout.
 
-        Raises ``FedcliError`` for one that is NaN or infinite.
+        Raises ``FedcliError`` for one that is NaN or infinite, unless it is to be shortened: then
+        it counts as zero.
         """
         layout = layout_of({name: (a.dtype, a.shape) for name, a in trained.sent.items()})
         names = Parts.of(layout, session.base.roles).parameters
-        quantised = self.grid.quantise(changes(names, trained.sent, session.base.values, {}))
+        integers = self._integers(session, changes(names, trained.sent, session.base.values, {}))
+        made = mask(self.agreement, integers)
+        return MaskedUpdate(self.agreement, made.seeds, replace(trained, sent={MASKED: made.words}))
+
+    def _integers(self, session: Session, step: Steps) -> Integers:
+        """Return a step on the grid, with noise if the plan has any, and tell its owner of it."""
+        if self.noise is None:
+            quantised = self.grid.quantise(step)
+        else:
+            quantised = shortened(self.grid, self.noise, step)
+            self._say_length(session, step, self.noise.clip)
         if quantised.clipped:
             session.progress.say(
                 f"client {self.agreement.member}: {quantised.clipped} of {quantised.values.size}"
                 f" changes were beyond {self.grid.clip:g} and were cut off"
             )
-        made = mask(self.agreement, quantised.values)
-        return MaskedUpdate(self.agreement, made.seeds, replace(trained, sent={MASKED: made.words}))
+        if self.noise is None:
+            return quantised.values
+        return add_noise(self.noise, self.agreement, quantised.values)
+
+    def _say_length(self, session: Session, step: Steps, most: float) -> None:
+        norm, who = norm_of(step), f"client {self.agreement.member}"
+        if not math.isfinite(norm):
+            session.progress.say(f"{who}: its step is NaN or infinite, and counts as zero")
+        elif norm > most:
+            session.progress.say(f"{who}: its step of norm {norm:.4g} was shortened to {most:g}")
 
 
 @dataclass(frozen=True)

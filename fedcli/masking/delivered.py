@@ -16,6 +16,7 @@ from fedcli.masking.rounds import (
     cohort_of,
     grid_of,
     mask_encoding,
+    noise_of,
     read_shares,
 )
 from fedcli.run import Run
@@ -67,7 +68,7 @@ def _check_shares_there(round_: Round, client: str) -> None:
 
 def check_masked(run: Run, round_: Round, cohort: Cohort, client: str, update: Checkpoint) -> None:
     """Raise ``ValueError`` unless an update belongs to its place and is masked as planned."""
-    found, encoding = update.metadata, mask_encoding(cohort, grid_of(run, cohort))
+    found, encoding = update.metadata, mask_encoding(cohort, grid_of(run, cohort), noise_of(run))
     for what, expected, value in (
         ("belongs to run", run.id, found.run),
         ("belongs to round", round_.number, found.round),

@@ -4,8 +4,22 @@ from collections.abc import Mapping
 
 from fedcli.errors import UsageError
 from fedcli.formats.metadata import Role
-from fedcli.plan import TrainPlan
+from fedcli.plan import Plan, TrainPlan
 from fedcli.plan.layer_patterns import withheld
+from fedcli.plan.masked_noise import MaskedNoise
+
+
+def check_held(plan: Plan, train: TrainPlan, roles: Mapping[str, Role], values: int) -> None:
+    """Raise ``UsageError`` if updates of so many values cannot be hidden as a plan says.
+
+    ``train`` is the plan of training with all layers that stay with the client.
+    """
+    if plan.secagg is not None:
+        check_roles("--secagg", train, roles)
+    if plan.aggregate.client_level:
+        check_roles("--update-noise", train, roles)
+    if noise := MaskedNoise.planned(plan):
+        noise.before_rounding(values)
 
 
 def check_roles(option: str, plan: TrainPlan, roles: Mapping[str, Role]) -> None:

@@ -17,6 +17,7 @@ from fedcli.masking.cohort import Cohort, MaskedRound
 from fedcli.masking.keys import MaskingKey
 from fedcli.masking.quantise import Grid
 from fedcli.masking.shares import SealedShares
+from fedcli.plan.masked_noise import MaskedNoise
 from fedcli.plan.secagg import SecaggPlan
 from fedcli.run import Run
 from fedcli.run.next_command import close_command
@@ -56,10 +57,18 @@ def grid_of(run: Run, cohort: Cohort) -> Grid:
     return Grid(secagg.clip, secagg.bits, len(cohort.members))
 
 
-def mask_encoding(cohort: Cohort, grid: Grid) -> dict[str, Any]:
+def noise_of(run: Run) -> MaskedNoise | None:
+    """Return how members shorten their steps, and what they add; None if they do neither."""
+    return MaskedNoise.planned(run.info.plan)
+
+
+def mask_encoding(cohort: Cohort, grid: Grid, noise: MaskedNoise | None) -> dict[str, Any]:
     """Return what a masked update says of its encoding."""
     attempt = cohort.where.attempt
-    return {"name": MASK, "attempt": attempt, "clip": grid.clip, "bits": grid.bits}
+    found = {"name": MASK, "attempt": attempt, "clip": grid.clip, "bits": grid.bits}
+    if noise is None:
+        return found
+    return found | {"norm": noise.clip, "noise": noise.sigma, "parties": noise.parties}
 
 
 def check_member_key(run: Run, member: str, key: MaskingKey) -> None:

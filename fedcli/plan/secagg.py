@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING
 
 from fedcli.errors import UsageError
 from fedcli.options import check, option
+from fedcli.plan.masked_noise import MOST_SUM, check_noise, finest_bits
 
 if TYPE_CHECKING:
     from fedcli.plan import Plan
+    from fedcli.plan.aggregate import AggregatePlan
 
+_USUAL_BITS = 20
 FEWEST_MEMBERS = 3  # of two members, each learns the other's update from the sum
 
 
@@ -73,7 +76,7 @@ class SecaggOptions:
         "Largest change of a parameter in a masked update; larger ones are cut off.",
         "B",
         above=0,
-        unset="must be given with `--secagg`",
+        unset="C of `--update-clip`; else must be given with `--secagg`",
     )
     secagg_bits: int | None = option(
         None,
@@ -82,7 +85,7 @@ class SecaggOptions:
         "BITS",
         at_least=2,
         at_most=30,
-        unset="20, or the most that cannot overflow",
+        unset="20, or the most that cannot overflow; the most with `--update-noise`",
     )
 
     def __post_init__(self) -> None:
@@ -91,35 +94,41 @@ class SecaggOptions:
         for name in ("threshold", "secagg_clip", "secagg_bits"):
             if getattr(self, name) is not None and not self.secagg:
                 raise UsageError(f"--{name.replace('_', '-')}: belongs to --secagg")
-        if self.secagg and self.secagg_clip is None:
+
+    def planned(self, members: int, rule: "AggregatePlan") -> SecaggPlan | None:
+        """Return the section for rounds of so many members; None without secure aggregation.
+
+        ``rule`` says which noise they add. Raises ``UsageError``.
+        """
+        if not self.secagg:
+            return None
+        threshold = least_threshold(members) if self.threshold is None else self.threshold
+        check_threshold(members, threshold)
+        largest = self.secagg_clip or rule.update_clip
+        if largest is None:
             raise UsageError(
                 "--secagg-clip: say how much training may change a parameter, such as 0.1; masked"
                 " changes are integers of a fixed range"
             )
-
-    def planned(self, members: int) -> SecaggPlan | None:
-        """Return the section for rounds of so many members; None without secure aggregation.
-
-        Raises ``UsageError``.
-        """
-        if not self.secagg or self.secagg_clip is None:
-            return None
-        threshold = least_threshold(members) if self.threshold is None else self.threshold
-        check_threshold(members, threshold)
-        most = ((2**31 - 1) // members).bit_length()
-        return SecaggPlan(threshold, self.secagg_clip, self.secagg_bits or min(20, most))
+        bits = self.secagg_bits or min(_USUAL_BITS, ((MOST_SUM - 1) // members).bit_length())
+        found = SecaggPlan(threshold, largest, bits)
+        if self.secagg_bits is None and rule.update_noise:
+            return replace(found, bits=finest_bits(found, rule, members))
+        return found
 
 
-def masked_plan(plan: "Plan", secagg: SecaggPlan) -> "Plan":
+def masked_plan(plan: "Plan", secagg: SecaggPlan, members: int) -> "Plan":
     """Return a plan with secure aggregation; clients count alike if nothing else is asked for.
 
-    Raises ``UsageError`` for whatever needs to see single updates.
+    Raises ``UsageError`` for whatever needs to see single updates, and for noise that does not fit
+    the integers of so many members.
     """
     from fedcli.plan.rule import resolve  # rules need numpy, which --help does without
 
     if plan.aggregate.weighting is None and resolve(plan.aggregate).weighting == "examples":
         plan = replace(plan, aggregate=replace(plan.aggregate, weighting="uniform"))
     check_maskable(plan)
+    check_noise(plan, secagg, members)
     return replace(plan, secagg=secagg)
 
 
@@ -136,9 +145,9 @@ def check_maskable(plan: "Plan") -> None:
             f"{rule.weighting} weighting depends on what single updates say; uniform does not",
         ),
         (
-            "--update-noise",
-            plan.aggregate.update_noise is not None,
-            "the coordinator cannot clip single updates",
+            "--adaptive-clip",
+            plan.aggregate.adaptive_clip is not None,
+            "members shorten their own steps, to one norm for all rounds",
         ),
         ("--max-norm", plan.aggregate.max_norm is not None, "needs the norms of single updates"),
         ("--encode", train.encode is not None, "masked updates have no other encoding"),

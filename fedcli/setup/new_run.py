@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from fedcli.errors import BadInputError, ConflictError, OvertakenError, StorageError, UsageError
 from fedcli.formats import checkpoint
-from fedcli.masking.maskable import check_roles
+from fedcli.masking.maskable import check_held
 from fedcli.options import check, check_seed, option, option_of
 from fedcli.plan import Plan
 from fedcli.run import Run
@@ -76,11 +76,20 @@ class Start:
         model = replace(self.model, transform_input=expected.transform_input or None)
         return replace(self, model=model, constants=expected.constants)
 
-    def committed(self, noise_key: Path | None, root: Path) -> Self:
+    def committed(self, noise_key: Path | None, root: Path, *, masked: bool = False) -> Self:
         """Return this start of a run at ``root`` with the commitment to a noise key.
 
-        Raises ``UsageError`` if the plan needs one, and what ``read_noise_key`` does.
+        Raises ``UsageError`` if the plan needs one, for one in a run with ``masked`` updates, and
+        what ``read_noise_key`` does.
         """
+        if masked and noise_key is not None:
+            raise UsageError(
+                "--noise-key: has no use with --secagg: every member draws its part of the noise"
+                " from its own --key",
+                hint="leave --noise-key out",
+            )
+        if masked:
+            return self
         if noise_key is not None:
             key = read_noise_key(noise_key, outside=root)
             return replace(self, noise_key=key.commitment)
@@ -266,11 +275,9 @@ def initial_model(start: Start, info: RunInfo) -> "InitialModel":
         own_factory=start.own_factory,
     )
     plan = with_local_layers(info.plan.train, model.module)
-    Tensors.of(plan, model.tensors, model.roles, model.tied)
-    if info.plan.secagg is not None:
-        check_roles("--secagg", plan, model.roles)
-    if info.plan.aggregate.client_level:
-        check_roles("--update-noise", plan, model.roles)
+    away = Tensors.of(plan, model.tensors, model.roles, model.tied).withheld
+    sizes = [array.size for name, array in model.tensors.items() if name not in away]
+    check_held(info.plan, plan, model.roles, sum(sizes))
     return model
 
 

@@ -84,11 +84,12 @@ def init(
 
     Raises ``UsageError``, ``ConflictError`` and ``StorageError``, and what ``read_key`` does.
     """
-    start = (start or Start()).settled().committed(noise_key, root)
+    secagg = secagg or SecaggOptions()
+    start = (start or Start()).settled().committed(noise_key, root, masked=secagg.secagg)
     signing = None if key is None else read_key(key, outside=root)
     info = _info(classes, clients, (channels, image_size, image_size), start, window)
     info = _with_keys(info, members or {}, None if signing is None else signing.public)
-    info = _masked(info, members or {}, secagg or SecaggOptions())
+    info = _masked(info, members or {}, secagg)
     run = existing(root, info, force=force)
     if run is not None:
         return _result(run, already_done=True)
@@ -138,7 +139,7 @@ def _with_keys(info: RunInfo, members: Mapping[str, str], coordinator: str | Non
 def _masked(info: RunInfo, members: Mapping[str, str], options: SecaggOptions) -> RunInfo:
     """Return the run with secure aggregation, if it is asked for. Raises ``UsageError``."""
     count = sample_size(info.plan.aggregate, len(info.clients))
-    secagg = options.planned(count)
+    secagg = options.planned(count, info.plan.aggregate)
     if secagg is None:
         return info
     if not members or info.coordinator is None:
@@ -154,7 +155,7 @@ def _masked(info: RunInfo, members: Mapping[str, str], options: SecaggOptions) -
             hint="fedcli keygen FILE makes both keys and prints them as one line",
         )
     Grid(secagg.clip, secagg.bits, count)
-    return replace(info, plan=masked_plan(info.plan, secagg), masking_keys=found)
+    return replace(info, plan=masked_plan(info.plan, secagg, count), masking_keys=found)
 
 
 def _distinct(option: str, names: Sequence[str]) -> None:

@@ -96,7 +96,7 @@ ROLES = {
 
 @pytest.mark.parametrize("away", [{"local_layers": ("bn",)}, {"freeze": ("bn",)}])
 def test_layers_with_buffers_may_stay_at_the_client(away):
-    check_roles(TRAIN.with_options(away), ROLES)
+    check_roles("--secagg", TRAIN.with_options(away), ROLES)
     with pytest.raises(UsageError, match=r"'bn\.running_mean' of this model is a buffer"):
         check_roles(TRAIN, ROLES)
     without = {name: role for name, role in ROLES.items() if role != Role.BUFFER}

@@ -98,10 +98,10 @@ ROLES = {
 def test_layers_with_buffers_may_stay_at_the_client(away):
     check_roles("--secagg", TRAIN.with_options(away), ROLES)
     with pytest.raises(UsageError, match=r"'bn\.running_mean' of this model is a buffer"):
-        check_roles(TRAIN, ROLES)
+        check_roles("--secagg", TRAIN, ROLES)
     without = {name: role for name, role in ROLES.items() if role != Role.BUFFER}
     with pytest.raises(UsageError, match="is a counter, and only parameters are masked"):
-        check_roles(TRAIN, without)
+        check_roles("--secagg", TRAIN, without)
 
 
 def test_only_the_drawn_clients_mask_together(tmp_path):

@@ -1,7 +1,9 @@
 """What several tests need: a small run made without torch, and the program as its users call it."""
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # It would hide what processes print twice, or never.
 os.environ.pop("PYTHONUNBUFFERED", None)
+# Clients without a private key keep the key of their digests there.
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="fedcli-settings-")
 # A busy machine is not a fault of the program.
 settings.register_profile("same every time", deadline=None, derandomize=True)
 settings.register_profile("thorough", deadline=None)
@@ -31,8 +35,9 @@ settings.load_profile("thorough" if THOROUGH else "same every time")
 
 
 def pytest_sessionfinish() -> None:
-    """End the process that commands were forked from."""
+    """End the process that commands were forked from, and remove what they kept."""
     warm.stop()
+    shutil.rmtree(os.environ["XDG_CONFIG_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _OPAQUE = {
     "base": "another base model",
-    "examples": "other examples",
+    "examples": "other examples, or another key of their digest",
     "noise_key": "another noise key",
 }
 
@@ -47,9 +47,12 @@ def fingerprint(examples: Examples) -> str:
     return sha256.hexdigest()
 
 
-def find_existing(session: "Session", expected: Metadata) -> ExistingUpdate | None:
+def find_existing(
+    session: "Session", expected: Metadata, plain: str | None = None
+) -> ExistingUpdate | None:
     """Return a client's update if it exists and was made from the expected inputs.
 
+    An update of fedcli before keyed digests names its examples by their ``plain`` SHA-256.
     Raises ``ConflictError`` that says what differs, and ``BadInputError`` for a broken file.
     """
     path = session.round.update(expected.client or "")
@@ -61,6 +64,8 @@ def find_existing(session: "Session", expected: Metadata) -> ExistingUpdate | No
             found, delivered = update.metadata, ExistingUpdate(path, update.digest(), update.size)
     except BadInputError as error:
         raise error.amended(hint="--force trains it again") from None
+    if found.training.examples == plain:
+        expected = replace(expected, training=replace(expected.training, examples=plain))
     if differences := _differences(session, found, expected):
         raise ConflictError(
             f"was trained from other inputs ({', '.join(differences)})",

@@ -78,13 +78,8 @@ class Masking:
             )
 
     def withheld(self, metadata: Metadata) -> Metadata:
-        """Return metadata without what tells of the client's data.
-
-        Its examples are identified by a digest that only the client can compute.
-        """
-        training, secret = metadata.training, self.agreement.own
-        known = secret.derive("examples", (training.examples or "").encode()).value.hex()
-        training = replace(training, examples=known, steps=None, initial_loss=None)
+        """Return metadata without what tells of the client's data."""
+        training = replace(metadata.training, steps=None, initial_loss=None)
         encoding = mask_encoding(self.agreement.cohort, self.grid, self.noise)
         return replace(metadata, training=training, num_examples=None, roles={}, encoding=encoding)
 

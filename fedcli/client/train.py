@@ -16,6 +16,7 @@ from fedcli.client.existing_update import (
     find_existing,
     why_unfinished,
 )
+from fedcli.client.keyed_digest import keyed_digest
 from fedcli.client.local_training import Assignment, Trained, train_locally
 from fedcli.client.masked import Masking
 from fedcli.client.private import PrivateStep, private_step, public_event
@@ -156,7 +157,9 @@ def _train_one(
         session.run, client, data, session.execution, device, session.progress, reading
     )
     start = starting_state(session, client)
-    metadata = _metadata(session, client, examples, start)
+    plain = examples.fingerprint
+    digest = keyed_digest(session, client, plain, own_data=data is not None)
+    metadata = _metadata(session, client, examples.count, digest, start)
     if masking is not None:
         metadata = masking.withheld(metadata)
     private = private_step(session, metadata, examples.count)
@@ -164,7 +167,7 @@ def _train_one(
     done = None
     if session.force:
         check_replaceable(session.round, client)
-    elif done := find_existing(session, metadata):
+    elif done := find_existing(session, metadata, plain):
         fault = why_unfinished(session, client, done)
         if fault is None:
             interrupted.remove()
@@ -216,18 +219,18 @@ def _train_one(
 
 
 def _metadata(
-    session: Session, client: str, examples: ClientData, start: StartingState
+    session: Session, client: str, examples: int, digest: str, start: StartingState
 ) -> Metadata:
     """Describe the update and its inputs, which include the state that the client starts from."""
     codec, withheld = session.plan.codec, session.tensors.withheld
     roles = {name: role for name, role in session.base.roles.items() if name not in withheld}
-    steps = steps_of(session.plan, examples.count)
+    steps = steps_of(session.plan, examples)
     training = replace(
         session.training,
         steps=steps,
-        examples=examples.fingerprint,
+        examples=digest,
         state=start.sha256s[0] if len(start.sha256s) == 1 else start.sha256s,
-        privacy=public_event(session.plan, examples.count, steps),
+        privacy=public_event(session.plan, examples, steps),
     )
     if session.plan.local.divides_by_length:
         training = training.plus(session.plan.local.recorded(checked_length(session, steps)))
@@ -236,7 +239,7 @@ def _metadata(
         session.run.id,
         round=session.round.number,
         client=client,
-        num_examples=examples.count,
+        num_examples=examples,
         base=session.base.sha256,
         roles=roles if codec is None else {},
         tied=session.base.tied,

@@ -20,7 +20,7 @@ class TrainingRecord(Sparse):
     number of local optimizer steps; ``epochs`` is None if steps were asked for. ``freeze`` and
     ``local_layers`` are patterns of tensors that the update does not hold. ``initial_loss`` is the
     loss of the base model on the client's examples, ``normalized_steps`` the sum of the steps if
-    every gradient were 1. ``examples`` is the SHA-256 of labels and examples; ``state`` and
+    every gradient were 1. ``examples`` is a keyed digest of labels and examples; ``state`` and
     ``server_state`` are those of the client states and the server state that training started from.
     ``encode`` and ``feedback`` say how the update is encoded, and what share of the loss is kept.
     ``privacy`` is what the training spent, with an upper bound of q, and ``noise_key`` the SHA-256

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fedcli.formats.public_key import PREFIX, PUBLIC_BYTES, decoded_base64
 from fedcli.security.key_files import KeyFile, cryptography, read_key_file, write_key_file
+from fedcli.security.secret_streams import hkdf
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -30,6 +31,10 @@ class SigningKey:
     def sign(self, message: bytes) -> str:
         """Return the signature of a message, base64; it is deterministic."""
         return base64.b64encode(self._private.sign(message)).decode()
+
+    def derive(self, purpose: str, size: int) -> bytes:
+        """Return secret bytes that follow from the key: HKDF-SHA256 without salt (RFC 5869)."""
+        return hkdf(self._private.private_bytes_raw(), purpose.encode(), size)
 
 
 def verifies(public: str, message: bytes, signature: str) -> bool:

@@ -4,15 +4,19 @@ Everything that privacy needs to be secret is derived from such a key, never fro
 which is public.
 """
 
-import base64
 import hashlib
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedcli.errors import BadInputError
-from fedcli.formats.public_key import decoded_base64
-from fedcli.security.private_files import check_absent, check_outside, read_private, write_private
+from fedcli.security.private_files import (
+    check_absent,
+    check_outside,
+    read_secret,
+    secret_line,
+    write_private,
+)
 from fedcli.security.secret_streams import KEY_BYTES, SecretStreams, hkdf
 
 _PREFIX = "noise:"
@@ -49,8 +53,7 @@ def write_noise_key(path: Path, *, outside: Path, force: bool = False) -> NoiseK
     check_outside(path, outside)
     check_absent(path, force=force)
     secret = secrets.token_bytes(KEY_BYTES)
-    text = f"{_PREFIX}{base64.b64encode(secret).decode()}\n"
-    write_private(path, text.encode(), force=force)
+    write_private(path, secret_line(_PREFIX, secret), force=force)
     return NoiseKey(path, secret)
 
 
@@ -62,14 +65,10 @@ def read_noise_key(path: Path, *, outside: Path) -> NoiseKey:
     ``StorageError``.
     """
     check_outside(path, outside)
-    try:
-        content = read_private(path, command="fedcli keygen --noise FILE", wrong=_no_key(path))
-        text = content.decode("ascii").removesuffix("\n")
-        if not text.startswith(_PREFIX):
-            raise ValueError("another prefix")
-        return NoiseKey(path, decoded_base64(text.removeprefix(_PREFIX), KEY_BYTES))
-    except ValueError:
-        raise _no_key(path) from None  # which must not quote what it found: it may be a key
+    command = "fedcli keygen --noise FILE"
+    return NoiseKey(
+        path, read_secret(path, _PREFIX, KEY_BYTES, command=command, wrong=_no_key(path))
+    )
 
 
 def _no_key(path: Path) -> BadInputError:

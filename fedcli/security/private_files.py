@@ -1,10 +1,12 @@
 """Files that only their owner may read, outside of the run."""
 
+import base64
 import shlex
 import stat
 from pathlib import Path
 
 from fedcli.errors import BadInputError, ConflictError, NotReadyError, OvertakenError, UsageError
+from fedcli.formats.public_key import decoded_base64
 from fedcli.storage.atomic import atomic_writer, storage_errors, write_all
 
 _PRIVATE_MODE = 0o600
@@ -69,3 +71,19 @@ def read_private(path: Path, *, command: str, wrong: BadInputError) -> bytes:
                 path=path,
             )
         return path.read_bytes()
+
+
+def secret_line(prefix: str, secret: bytes) -> bytes:
+    """Return secret bytes as a line of text: a prefix, and base64."""
+    return f"{prefix}{base64.b64encode(secret).decode()}\n".encode()
+
+
+def read_secret(path: Path, prefix: str, size: int, *, command: str, wrong: BadInputError) -> bytes:
+    """Read the ``size`` bytes of a ``secret_line``. Raises what ``read_private`` does."""
+    try:
+        text = read_private(path, command=command, wrong=wrong).decode("ascii").removesuffix("\n")
+        if not text.startswith(prefix):
+            raise ValueError("another prefix")
+        return decoded_base64(text.removeprefix(prefix), size)
+    except ValueError:
+        raise wrong from None  # which must not quote what it found: it may be a key

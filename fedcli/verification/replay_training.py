@@ -16,6 +16,7 @@ from fedcli.plan import TrainPlan
 from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.run.round import Round
+from fedcli.security.examples_key import ExamplesKey
 from fedcli.text import brief
 from fedcli.training.devices import choose_device
 from fedcli.verification.replay_sandbox import (
@@ -42,7 +43,7 @@ def replay_training(run: Run, round_: Round, client: str, own: UserCode) -> None
     try:
         with Checkpoint(path, Kind.UPDATE) as update:
             found = update.metadata
-        _check_here(run, client, found.training, own)
+        _check_here(run, round_, client, found.training, own)
         _check_states(run, round_, client, found.training)
     except (StorageError, CannotReplayError):
         raise
@@ -58,7 +59,9 @@ def replay_training(run: Run, round_: Round, client: str, own: UserCode) -> None
             compare(state, again, Kind.CLIENT_STATE)
 
 
-def _check_here(run: Run, client: str, training: TrainingRecord, own: UserCode) -> None:
+def _check_here(
+    run: Run, round_: Round, client: str, training: TrainingRecord, own: UserCode
+) -> None:
     """Raise ``CannotReplayError`` if this machine lacks something that the training needs."""
     if run.info.model.is_users_own and own.model != run.info.model.name:
         raise CannotReplayError(f"it was trained with {run.info.model.name}; give it with --model")
@@ -75,8 +78,15 @@ def _check_here(run: Run, client: str, training: TrainingRecord, own: UserCode) 
     shard = run.client_shard(client)
     if not shard.exists():
         raise CannotReplayError(f"the examples of client {client} are not in the run")
-    if fingerprint(read_shard(shard, run)) != training.examples:
-        raise CannotReplayError(f"was trained on other examples than those of {shard.name}")
+    plain = fingerprint(read_shard(shard, run))
+    keyed = ExamplesKey.of_simulation(run.id).digest(run.id, round_.number, client, plain)
+    if training.examples == plain:
+        raise CannotReplayError("was made by a fedcli that names examples by another digest")
+    if training.examples != keyed:
+        raise CannotReplayError(
+            f"was trained on other examples than those of {shard.name}, or on data of the client's"
+            " own, which only it can recognise"
+        )
 
 
 def _check_noise_key(training: TrainingRecord, own: UserCode) -> None:

@@ -348,7 +348,7 @@ def test_examples_that_are_decoded_on_demand_give_the_same_bytes(tmp_path: Path)
     sent = []
     for stream in (False, True):
         root = shutil.copytree(template.root, tmp_path / f"run {stream}")
-        execution = replace(ONE_THREAD, state=tmp_path / f"state {stream}", stream=stream)
+        execution = replace(ONE_THREAD, state=tmp_path / "state", stream=stream)
         execution = replace(execution, num_workers=0 if stream else None)
         run = Run.open(root)
         train_client(run, ["0"], noise_key=key, data=str(folder), execution=execution)

@@ -4,13 +4,13 @@ import hashlib
 from dataclasses import dataclass, replace
 
 from fedcli.client.session import Session
-from fedcli.formats.ledger import LedgerEntry, Mechanism, PrivacyEvent, Relation
+from fedcli.formats.ledger import LedgerEntry, PrivacyEvent
 from fedcli.formats.metadata import Metadata
 from fedcli.plan import TrainPlan
-from fedcli.plan.sampling_rate import public_rate, sampling_rate
+from fedcli.plan.private_events import public_round_event, round_event
+from fedcli.privacy import PrivacyLimit
 from fedcli.run.ledgers import LedgerStore
 from fedcli.security.secret_streams import SecretStreams
-from fedcli.training.loop import steps_of
 
 _ATTEMPT = 1
 
@@ -27,13 +27,21 @@ class PrivateStep:
     spent: LedgerEntry
     client: str
     ledgers: LedgerStore
+    limit: PrivacyLimit | None
+
+    def check(self) -> None:
+        """Raise ``BudgetError`` if this step would pass the limit, and what ``read`` does."""
+        known = self.ledgers.read(self.client)
+        if self.limit is not None:
+            path = self.ledgers.path(self.client)
+            self.limit.check(known, [self.spent], path=path, client=self.client)
 
     def charge(self) -> None:
         """Write to the client's ledger what this step spends, before anything of it can be read.
 
         Raises what ``LedgerStore.add`` does.
         """
-        self.ledgers.add(self.client, self.spent)
+        self.ledgers.add(self.client, self.spent, self.limit)
 
     def recall(self) -> None:
         """Charge a step whose update exists, if the ledger knows nothing of it.
@@ -43,33 +51,20 @@ class PrivateStep:
         """
         known = self.ledgers.read(self.client).entries
         if not any(_same_step(entry, self.spent) for entry in known):
-            self.charge()
+            self.ledgers.add(self.client, self.spent)
 
 
-def _event(plan: TrainPlan, examples: int, steps: int) -> PrivacyEvent:
-    return PrivacyEvent(
-        Mechanism.POISSON,
-        sigma=plan.noise_multiplier or 0.0,
-        clip=plan.clip,
-        divisor=float(plan.batch_size),
-        relation=Relation.ADD_REMOVE,
-        q=sampling_rate(plan.batch_size, examples),
-        count=steps,
-    )
-
-
-def public_event(plan: TrainPlan, examples: int, steps: int) -> PrivacyEvent | None:
+def public_event(plan: TrainPlan, examples: int) -> PrivacyEvent | None:
     """Return what everybody may know of what a training spends; None for one without privacy.
 
     q itself would tell the number of examples, and makes way for an upper bound.
     """
-    if plan.dp is None:
-        return None
-    spent = _event(plan, examples, steps)
-    return replace(spent, q=public_rate(spent.q))
+    return None if plan.dp is None else public_round_event(plan, examples)
 
 
-def private_step(session: Session, metadata: Metadata, examples: int) -> PrivateStep | None:
+def private_step(
+    session: Session, metadata: Metadata, examples: int, limit: PrivacyLimit | None
+) -> PrivateStep | None:
     """Return what the training of an update draws from and spends; None without privacy.
 
     ``metadata`` describes all inputs of the update, and no result: its SHA-256 keys the streams.
@@ -78,10 +73,11 @@ def private_step(session: Session, metadata: Metadata, examples: int) -> Private
         return None
     inputs = hashlib.sha256(metadata.encode().encode()).hexdigest()
     number = session.round.number
-    spent = _event(session.plan, examples, steps_of(session.plan, examples))
+    spent = round_event(session.plan, examples)
     return PrivateStep(
         session.noise.streams(session.run.id, number, inputs),
         LedgerEntry(session.run.id, number, _ATTEMPT, inputs, spent),
         metadata.client or "",
         session.ledgers,
+        limit,
     )

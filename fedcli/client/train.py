@@ -39,6 +39,7 @@ from fedcli.models.ties import check_ties
 from fedcli.models.weights import load_arrays
 from fedcli.options import NONE, Given
 from fedcli.plan.execution import Execution
+from fedcli.plan.private_events import privacy_limit, with_noise
 from fedcli.progress import Progress
 from fedcli.randomness import stream_seed
 from fedcli.run import Run
@@ -156,13 +157,15 @@ def _train_one(
     examples = open_data(
         session.run, client, data, session.execution, device, session.progress, reading
     )
+    limit = privacy_limit(session.plan)
+    session = replace(session, plan=with_noise(session.plan, examples.count))
     start = starting_state(session, client)
     plain = examples.fingerprint
     digest = keyed_digest(session, client, plain, own_data=data is not None)
     metadata = _metadata(session, client, examples.count, digest, start)
     if masking is not None:
         metadata = masking.withheld(metadata)
-    private = private_step(session, metadata, examples.count)
+    private = private_step(session, metadata, examples.count, limit)
     interrupted = TrainingCheckpoint(session.states.training_checkpoint(number, client), metadata)
     done = None
     if session.force:
@@ -180,6 +183,8 @@ def _train_one(
         check_not_used(session.run, session.round, client)
     if masking is not None:
         masking.check_open(session.round)
+    if private is not None:
+        private.check()
     may_resume = session.trusts_kept_files and not session.force
     resume = interrupted.read(session.progress) if may_resume else None
     started = time.perf_counter()
@@ -230,7 +235,7 @@ def _metadata(
         steps=steps,
         examples=digest,
         state=start.sha256s[0] if len(start.sha256s) == 1 else start.sha256s,
-        privacy=public_event(session.plan, examples, steps),
+        privacy=public_event(session.plan, examples),
     )
     if session.plan.local.divides_by_length:
         training = training.plus(session.plan.local.recorded(checked_length(session, steps)))

@@ -38,6 +38,8 @@ def departures(plan: TrainPlan, round_number: int, training: TrainingRecord) -> 
     keys = [key for key in _COMPARED if key not in NOT_RECORDED]
     if plan.local.keeps_layers:
         keys.remove("local_layers")  # they follow from the model
+    if plan.target_epsilon is not None:
+        keys.remove("noise_multiplier")  # it follows from the number of examples
     if _ALWAYS - found.keys():
         keys = [key for key in keys if key in found]
     different = [key for key in keys if not _same(expected.get(key), found.get(key))]

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from fedcli.errors import UsageError
-from fedcli.options import option_of
+from fedcli.options import Given, option_of
 from fedcli.plan.choices import Choice
 
 if TYPE_CHECKING:
@@ -13,7 +13,8 @@ EXAMPLE = "example"
 LEVELS: dict[str, Choice] = {
     EXAMPLE: Choice("hide each example of a client from everybody else", "Abadi et al. 2016")
 }
-_NOISE = "noise_multiplier"
+BUDGET = ("target_epsilon", "target_rounds", "delta", "max_epsilon")
+_TARGET = ("target_epsilon", "target_rounds")
 _REFUSED = {
     "mixup": "blends examples, so that one of them is in the gradients of two",
     "initial_loss": "is the loss of all examples, and gets no noise",
@@ -24,18 +25,39 @@ _REFUSED = {
 def check_private_training(plan: "TrainPlan") -> None:
     """Raise ``UsageError`` for settings that break the privacy of a plan, or belong to none."""
     if plan.dp is None:
-        for key in ("clip", _NOISE):
+        for key in ("clip", "noise_multiplier", *BUDGET):
             if getattr(plan, key) is not None:
                 raise UsageError(f"{option_of(key)}: needs --dp {EXAMPLE}")
         return
-    if plan.noise_multiplier is None:
+    _check_noise(plan)
+    _check_parts(plan)
+
+
+def _check_noise(plan: "TrainPlan") -> None:
+    if plan.noise_multiplier is None and plan.target_epsilon is None:
         raise UsageError(
-            f"--dp {plan.dp}: needs --noise-multiplier",
+            f"--dp {plan.dp}: needs --noise-multiplier, or --target-epsilon to choose it",
             hint="with 0, gradients are clipped and get no noise, which gives no privacy",
         )
-    if plan.noise_multiplier and plan.clip is None:
+    if plan.noise_multiplier is not None and plan.target_epsilon is not None:
+        raise UsageError("--noise-multiplier and --target-epsilon: give one of them")
+    if plan.noise_multiplier != 0 and plan.clip is None:
         raise UsageError(f"--dp {plan.dp}: needs --clip, which the noise is a multiple of")
-    _check_parts(plan)
+    if (plan.target_epsilon is None) != (plan.target_rounds is None):
+        raise UsageError("--target-epsilon and --target-rounds: give both of them")
+    for key in ("target_epsilon", "max_epsilon"):
+        if getattr(plan, key) is not None and plan.delta is None:
+            raise UsageError(
+                f"{option_of(key)}: needs --delta",
+                hint="a common choice is below 1 / the number of examples of a client",
+            )
+
+
+def replaced_noise(typed: Given) -> tuple[str, ...]:
+    """Return what typed options replace: a noise multiplier the target, or the other way round."""
+    if "noise_multiplier" in typed:
+        return tuple(key for key in _TARGET if key not in typed)
+    return ("noise_multiplier",) if "target_epsilon" in typed else ()
 
 
 def _check_parts(plan: "TrainPlan") -> None:

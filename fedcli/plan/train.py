@@ -9,7 +9,7 @@ from fedcli.algorithms import ALGORITHMS, LocalAlgorithm, owners_of
 from fedcli.errors import UsageError
 from fedcli.options import Declared, Given, check, declared, option, option_of, owned
 from fedcli.plan.choices import AUGMENTATIONS, OPTIMIZERS, PRECISIONS
-from fedcli.plan.private_training import LEVELS, check_private_training
+from fedcli.plan.private_training import BUDGET, LEVELS, check_private_training, replaced_noise
 from fedcli.plan.schedules import SCHEDULES, check_schedule, learning_rate
 from fedcli.plan.sections import convert, over_file, section_of, updated
 
@@ -180,7 +180,39 @@ class TrainPlan:
         "SIGMA",
         _PRIVACY,
         at_least=0,
-        unset="required by `--dp`",
+        unset="required by `--dp`, unless a target sets it",
+    )
+    target_epsilon: float | None = option(
+        None,
+        "Choose that noise so that `--target-rounds` rounds spend at most ε = E at `--delta`.",
+        "E",
+        _PRIVACY,
+        above=0,
+    )
+    target_rounds: int | None = option(
+        None,
+        "The rounds that `--target-epsilon` is for.",
+        "T",
+        _PRIVACY,
+        at_least=1,
+        unset="required by `--target-epsilon`",
+    )
+    delta: float | None = option(
+        None,
+        "The δ of ε, far below 1 / the number of a client's examples.",
+        "D",
+        _PRIVACY,
+        above=0,
+        below=1,
+        unset="required by a target or limit",
+    )
+    max_epsilon: float | None = option(
+        None,
+        "Refuse a round after which a client would have spent more than ε = E in all.",
+        "E",
+        _PRIVACY,
+        above=0,
+        unset="`--target-epsilon`, if that is given",
     )
 
     def __post_init__(self) -> None:
@@ -264,6 +296,7 @@ class TrainPlan:
         if {"steps", "epochs"} <= given.keys():
             raise UsageError("--epochs and --steps: give one of them")
         dropped: tuple[str, ...] = ("steps",) if "epochs" in given else ()
+        dropped += replaced_noise(given)
         own = {key: given.pop(key) for key in tuple(given) if key in _ALGORITHM_OPTIONS}
         if given.get("algorithm", self.algorithm) == self.algorithm:
             own = {**self.algorithm_options, **own}
@@ -283,13 +316,14 @@ def _codec(spec: str) -> "Codec | None":
 
 
 _SCHEDULE_OPTIONS = ("lr_rounds", "lr_every", "lr_decay")
-NOT_RECORDED = ("lr_schedule", "lr_warmup", *_SCHEDULE_OPTIONS, "initial_loss")
+NOT_RECORDED = ("lr_schedule", "lr_warmup", *_SCHEDULE_OPTIONS, "initial_loss", *BUDGET)
 
 
 def training_over_file(file: Given, typed: Given) -> dict[str, Any]:
     """Return typed options of training over those of a file, without those they replace."""
     owned = {"algorithm": _ALGORITHM_OPTIONS, "lr_schedule": _SCHEDULE_OPTIONS}
-    return over_file(file, typed, [("epochs", "steps")], owned)
+    kept = {key: value for key, value in file.items() if key not in replaced_noise(typed)}
+    return over_file(kept, typed, [("epochs", "steps")], owned)
 
 
 def _checked(own: Given, named: Callable[[str], str]) -> dict[str, Any]:

@@ -39,10 +39,11 @@ class LedgerStore:
             hint = "put a copy back: without it nobody knows what this client has spent"
             raise error.amended(hint=hint, client=client) from None
 
-    def add(self, client: str, entry: LedgerEntry) -> None:
+    def add(self, client: str, entry: LedgerEntry, limit: PrivacyLimit | None = None) -> None:
         """Add an entry, which is on the disk afterwards; one that is there already changes nothing.
 
-        Raises ``BadInputError`` as ``read``, and ``StorageError``.
+        Raises ``BudgetError`` for one that would pass a limit, ``BadInputError`` as ``read``, and
+        ``StorageError``.
         """
         path = self.path(client)
         if entry in self.read(client).entries:
@@ -52,7 +53,10 @@ class LedgerStore:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 flush_directory(path.parent.parent)
         with locked(path.parent):  # else one of two writers could lose the entry of the other
-            self.read(client).merged([entry]).write(path)
+            found = self.read(client)
+            if limit is not None:
+                limit.check(found, [entry], path=path, client=client)
+            found.merged([entry]).write(path)
 
     def holders(self) -> list[str]:
         """Return the names of the clients that have a ledger here, in no order."""

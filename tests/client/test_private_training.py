@@ -178,7 +178,7 @@ def test_clip_and_noise_belong_together_and_to_dp() -> None:
     for values, message in (
         ({"clip": 1.0}, "--clip: needs --dp example"),
         ({"noise_multiplier": 1.0}, "--noise-multiplier: needs --dp example"),
-        ({"dp": "example", "clip": 1.0}, "--dp example: needs --noise-multiplier"),
+        ({"dp": "example", "clip": 1.0}, "--dp example: needs --noise-multiplier, or --target"),
         ({"dp": "example", "noise_multiplier": 1.0}, "--dp example: needs --clip"),
         (
             {"dp": "example", "clip": 0.0, "noise_multiplier": 1.0},

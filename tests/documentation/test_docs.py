@@ -286,7 +286,7 @@ def assert_specified(run: Path) -> None:
     for path in sorted(path for path in run.rglob("*") if path.is_file()):
         name = path.relative_to(run).as_posix()
         name = re.sub(r"rounds/\d+/", "rounds/NNNN/", name)
-        folders, endings = "updates|client_state|unmask", "json|safetensors|sig|shares"
+        folders, endings = "updates|client_state|unmask|privacy", "json|safetensors|sig|shares"
         name = re.sub(rf"({folders})/[^/]+\.({endings})$", r"\1/ID.\2", name)
         name = re.sub(
             r"client-[^/]+?(\.val|\.test)?\.safetensors$", r"client-ID\1.safetensors", name

@@ -11,6 +11,7 @@ import pytest
 from support.pages import ROOT
 
 from fedcli.formats.evaluation import Evaluation
+from fedcli.formats.ledger import Ledger
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Metadata
 from fedcli.formats.partition import PartitionFile
@@ -31,6 +32,7 @@ FILES = {
     "training/ID.json": Heartbeat,
     "running.json": RunMark,
     "aggregate.json": Manifest,
+    "privacy/ID.json": Ledger,
     "evaluation.json": Evaluation,
 }
 Rows = list[tuple[tuple[str, ...], bool, str]]

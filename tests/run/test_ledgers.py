@@ -70,10 +70,22 @@ def manifest_with(run: Run, number: int, entries: tuple[LedgerEntry, ...]) -> Ma
 
 
 MANIFEST = Manifest(
-    **{"round": 1, "strategy": "fedavg", "reduce": "mean", "server_optimizer": "none"},
-    **{"weighting": "uniform", "options": {}, "base": "", "global_model": ""},
-    **{"server_state": None, "sampled": None, "accepted": (), "partials": (), "missing": ()},
-    **{"late": (), "rejected": (), "seconds": 0.0},
+    round=1,
+    strategy="fedavg",
+    reduce="mean",
+    server_optimizer="none",
+    weighting="uniform",
+    options={},
+    base="",
+    global_model="",
+    server_state=None,
+    sampled=None,
+    accepted=(),
+    partials=(),
+    missing=(),
+    late=(),
+    rejected=(),
+    seconds=0.0,
 )
 
 

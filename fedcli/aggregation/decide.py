@@ -19,6 +19,7 @@ from fedcli.strategies import Rule
 from fedcli.strategies.claims import Claims, Expected, bounded_claims
 from fedcli.strategies.decision import (
     Clients,
+    ClippedDecision,
     CoordinateWiseDecision,
     Decision,
     LinearDecision,
@@ -151,8 +152,10 @@ def weights_of(decision: Decision, count: int) -> Values:
     """Return the weight of each of ``count`` updates.
 
     It is the update's coefficient in the result or, for a coordinate-wise rule, 1 over the number
-    of kept updates.
+    of kept updates. By how much a step was shortened is not told.
     """
+    if isinstance(decision, ClippedDecision):
+        return np.full(count, 1 / decision.divisor)
     if isinstance(decision, LinearDecision):
         return decision.shares.weights / decision.shares.divisor
     assert isinstance(decision, CoordinateWiseDecision)

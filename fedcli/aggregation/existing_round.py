@@ -5,11 +5,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fedcli.aggregation.hiding import Hiding, hides, options_of
 from fedcli.errors import ConflictError, FedcliError, LostError, OvertakenError
 from fedcli.formats.checkpoint import digest
 from fedcli.formats.manifest import Absence, Manifest
 from fedcli.formats.update_tensors import UpdateTensors
 from fedcli.plan.aggregate import DOWNLINK, LIMITS, PARTS
+from fedcli.plan.client_level import CLIENT_LEVEL
 from fedcli.plan.comparison import OtherOption, other_options
 from fedcli.run import Run
 from fedcli.run.info import client_order
@@ -22,7 +24,10 @@ from fedcli.strategies import Rule
 
 @dataclass(frozen=True)
 class Inputs:
-    """The inputs of a round's global model; ``limits`` and ``downlink`` as in ``AggregatePlan``."""
+    """The inputs of a round's global model; ``limits`` and ``downlink`` as in ``AggregatePlan``.
+
+    ``hiding`` is None unless the plan hides clients.
+    """
 
     run: Run
     round: Round
@@ -31,6 +36,18 @@ class Inputs:
     partials: Mapping[str, Path]
     limits: Mapping[str, float]
     downlink: Mapping[str, Any] = field(default_factory=dict)
+    hiding: Hiding | None = None
+
+    @property
+    def beside(self) -> dict[str, Any]:
+        """The options of the result that are not the rule's own."""
+        return {**self.limits, **self.downlink, **options_of(self.hiding)}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All options that the result depends on."""
+        parts = {name: getattr(self.rule, name) for name in PARTS}
+        return {**self.rule.options, **parts, **self.beside}
 
     def prepared_rule(self) -> Rule:
         """Return the rule with the options that follow from the number of updates.
@@ -64,7 +81,8 @@ def already_made(
             check_replaceable(inputs.run, inputs.round)
         return None
     measured = not manifest.accepted or any(c.norm is not None for c in manifest.accepted)
-    if force and (":" in inputs.rule.reduce or (diagnostics and not measured)):
+    measurable = not hides(inputs.hiding)
+    if force and (":" in inputs.rule.reduce or (diagnostics and measurable and not measured)):
         return None
     return manifest
 
@@ -92,7 +110,7 @@ def check_options(inputs: Inputs) -> Manifest:
     manifest = _read_intact(run, round_)
     if manifest.base != digest(run.round(round_.number - 1).global_model):
         raise _conflict(round_, "was made from another base model")
-    if others := other_rule(manifest, inputs.rule, inputs.limits, inputs.downlink):
+    if others := other_rule(manifest, inputs.rule, inputs.beside):
         raise _conflict(round_, f"was made with {'; '.join(map(str, others))}")
     if manifest.server_state is not None and not _is(round_.server_state, manifest.server_state):
         raise LostError(
@@ -117,15 +135,14 @@ def _read_intact(run: Run, round_: Round) -> Manifest:
     return manifest
 
 
-def other_rule(
-    manifest: Manifest, rule: Rule, limits: Mapping[str, float], downlink: Mapping[str, Any]
-) -> list[OtherOption]:
-    """Return the options of rule, limits and encoding in which a round was made otherwise.
+def other_rule(manifest: Manifest, rule: Rule, beside: Mapping[str, Any]) -> list[OtherOption]:
+    """Return the options in which a round was made otherwise.
 
-    Raises ``NotReadyError`` for a rule that needs more updates than the round had.
+    ``beside`` holds the options that are not the rule's own: limits, the encoding of the model, and
+    what hides clients. Raises ``NotReadyError`` for a rule that needs more updates than it had.
     """
-    others = other_options(manifest.limits, limits, LIMITS)
-    others += other_options(manifest.downlink, downlink, DOWNLINK)
+    then = {**manifest.limits, **manifest.downlink, **manifest.client_level}
+    others = other_options(then, beside, (*LIMITS, *DOWNLINK, *CLIENT_LEVEL))
     others += other_options(vars(manifest), vars(rule), PARTS)
     if others:
         return others

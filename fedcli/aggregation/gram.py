@@ -47,10 +47,13 @@ def open_base_models(bases: Iterable[Base]) -> Iterator[dict[int, BlockFile]]:
             file.close()
 
 
-def squared_norms(base: Base, updates: Sequence[Update], progress: Progress) -> Values:
+def squared_norms(
+    base: Base, updates: Sequence[Update], progress: Progress, *, strict: bool = True
+) -> Values:
     """Return |Δ_i|² (n,), float64, and hash the updates.
 
-    Raises ``UpdateError`` for values that are not finite.
+    Raises ``UpdateError`` for values that are not finite; if it is not ``strict``, such a |Δ_i|² is
+    infinite.
     """
 
     def reduce(block: Block, reader: Reader) -> Values:
@@ -67,7 +70,9 @@ def squared_norms(base: Base, updates: Sequence[Update], progress: Progress) -> 
             np.multiply(difference, difference, out=difference)
             found[index] = np.add.reduce(difference)
             if not np.isfinite(found[index]):
-                raise overflow_error(update, block, difference)
+                if strict:
+                    raise overflow_error(update, block, difference)
+                found[index] = np.inf
         return found
 
     with open_base_models(u.base for u in updates) as bases:

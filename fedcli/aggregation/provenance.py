@@ -1,7 +1,7 @@
 """Describe the combined updates, for a manifest and for the header of a checkpoint."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from fedcli.aggregation.base_model import Base
@@ -87,6 +87,11 @@ def contributions(
         )
         for index, update in enumerate(updates)
     )
+
+
+def withheld(told: Sequence[Contribution]) -> tuple[Contribution, ...]:
+    """Return what may be told of updates if nothing but their noisy sum is to be known."""
+    return tuple(replace(one, num_examples=None, steps=None, **asdict(_UNKNOWN)) for one in told)
 
 
 def _departures(update: Update) -> dict[str, Any]:

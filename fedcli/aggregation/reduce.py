@@ -18,6 +18,7 @@ from fedcli.aggregation.blocks import (
     threads_for,
 )
 from fedcli.aggregation.buffer_limits import NO_LIMITS, BufferLimits
+from fedcli.aggregation.clipped_sum import ClippedSum
 from fedcli.aggregation.gram import open_base_models, read_base_values
 from fedcli.aggregation.nonfinite import nonfinite_error
 from fedcli.aggregation.server_state import ServerState, write_state
@@ -27,7 +28,13 @@ from fedcli.formats.checkpoint import CheckpointWriter
 from fedcli.formats.dtypes import Array, Values, as_float, from_float
 from fedcli.progress import Progress
 from fedcli.strategies import Rule
-from fedcli.strategies.decision import CoordinateWiseDecision, Decision, LinearDecision, Step
+from fedcli.strategies.decision import (
+    ClippedDecision,
+    CoordinateWiseDecision,
+    Decision,
+    LinearDecision,
+    Step,
+)
 from fedcli.strategies.ranks import block_bytes, median, middle
 from fedcli.strategies.server_optimizers import SlotValues
 
@@ -55,6 +62,11 @@ class Work:
         return [self.updates[index] for index in self.decision.kept]
 
     @property
+    def suspects(self) -> list[Update]:
+        """The updates that may be to blame for a result that is not finite."""
+        return [] if isinstance(self.decision, ClippedDecision) else self.kept
+
+    @property
     def sources(self) -> list[BlockSource]:
         """The values of the updates."""
         return [update.values for update in self.kept]
@@ -74,8 +86,8 @@ def reduce_updates(
     on neither the number of threads nor the size of the blocks. Updates that have no digest yet
     are hashed. Raises ``UpdateError`` for values that are not finite.
     """
-    linear, size, threads = _pace(work)
-    used = linear.bases if linear else {}
+    total, size, threads = _pace(work)
+    used = total.bases if total else {}
     if work.needs_base:
         used = {work.base.round.number: work.base, **used}
     with open_base_models(used.values()) as bases:
@@ -83,15 +95,16 @@ def reduce_updates(
         def reduce(block: Block, reader: Reader) -> tuple[Array, dict[str, Array]]:
             if block.counters:
                 return _counters(work, block, reader), {}
-            reduced = linear.reduce(block, reader) if linear else _stacked(work, block, reader)
             base_values = read_base_values(block, reader, bases)
             before = work.state.read(block, reader)
-            if linear:
-                linear.add_bases(block, reduced, base_values, before)
+            if total is None:
+                reduced = _stacked(work, block, reader)
+            else:
+                reduced = total.combine(block, reader, base_values, before)
             return _optimize(work, block, reduced, base_values, before)
 
         sources = [*work.sources, *bases.values(), *work.state.sources.values()]
-        chunk = chunk_of(work.updates) if linear else None
+        chunk = chunk_of(work.updates) if total else None
         blocks = blocks_of(work.base.layout, work.base.roles, size, chunk)
         _copy_withheld(work.base, model)
         progress.start(f"combining {len(work.kept)} updates", len(blocks))
@@ -104,8 +117,11 @@ def reduce_updates(
                 progress.advance()
 
 
-def _pace(work: Work) -> tuple[LinearSum | None, int, int]:
-    """Return the sum (of a linear decision), the bytes of a block, and the number of threads."""
+def _pace(work: Work) -> tuple[LinearSum | ClippedSum | None, int, int]:
+    """Return the sum (unless a rule is coordinate-wise), the bytes of a block, and the threads."""
+    if isinstance(work.decision, ClippedDecision):
+        clipped = ClippedSum(work.base, work.decision, work.updates)
+        return clipped, BLOCK_BYTES, threads_for(0)
     if isinstance(work.decision, LinearDecision):
         linear = LinearSum(work.base, work.decision, work.updates, work.limits)
         return linear, BLOCK_BYTES, threads_for(0)
@@ -203,5 +219,5 @@ def _optimize(
     slots = {slot: values.astype(slot_dtype(block.dtype)) for slot, values in state.items()}
     for made in (as_float(values), *slots.values()):
         if not np.isfinite(made).all():
-            raise nonfinite_error(work.base, work.kept, block, made)
+            raise nonfinite_error(work.base, work.suspects, block, made)
     return values, slots

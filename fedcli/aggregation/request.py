@@ -8,6 +8,7 @@ from typing import Any, Self
 from fedcli.errors import UsageError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.metadata import Kind
+from fedcli.plan import AggregatePlan
 from fedcli.plan.rule import resolve
 from fedcli.run import Run
 from fedcli.run.info import client_order
@@ -74,6 +75,7 @@ def read_request(
     files = [Path(member) for member in members if member.endswith(".safetensors")]
     if files:
         check_no_partials(run)
+        check_no_partials_hidden(plan)
     ids = [member for member in members if not member.endswith(".safetensors")]
     partials = _by_name(files, rule)
     covered = _covered(files, everybody)
@@ -82,6 +84,16 @@ def read_request(
         if client in covered:
             raise UsageError(f"client {client}: is already in {covered[client]}")
     return Request(rule, replace(everybody, named=named, covered=frozenset(covered)), partials)
+
+
+def check_no_partials_hidden(plan: AggregatePlan) -> None:
+    """Raise ``UsageError`` for a plan that hides clients: partial means are not clipped."""
+    if plan.client_level:
+        raise UsageError(
+            "--update-noise: needs the step of every client, to clip it, and a partial mean holds"
+            " only their sum",
+            hint="aggregate the updates of all clients at once",
+        )
 
 
 def _by_name(files: Sequence[Path], rule: Rule) -> dict[str, Path]:

@@ -191,7 +191,15 @@ class LinearSum:
         self._coefficients = {n: left / shares.divisor for n, left in lacking.items() if left}
         self.bases = {number: bases[number] for number in self._coefficients}
 
-    def reduce(self, block: Block, reader: Reader) -> Values:
+    def combine(
+        self, block: Block, reader: Reader, base_values: BaseValues, state: Mapping[str, Values]
+    ) -> Values:
+        """Return the combined values of a block, in memory that the next block reuses."""
+        total = self._sum(block, reader)
+        self._add_bases(block, total, base_values, state)
+        return total
+
+    def _sum(self, block: Block, reader: Reader) -> Values:
         """Add up the updates; the base models of parameters are still missing."""
         watched = [part for part in block.others if self._watches(part)]
         copies: list[list[Array]] = [[] for _ in watched]
@@ -227,7 +235,7 @@ class LinearSum:
         total /= self._weight
         return total
 
-    def add_bases(
+    def _add_bases(
         self, block: Block, total: Values, base_values: BaseValues, state: Mapping[str, Values]
     ) -> None:
         """Add the base models with their missing coefficients, and the center."""

@@ -43,7 +43,7 @@ class RoundHistory:
     def examples(self) -> dict[str, int]:
         """The number of examples of each client whose update was not within a partial mean."""
         accepted = () if self.manifest is None else self.manifest.accepted
-        return {entry.client: entry.num_examples for entry in accepted}
+        return {e.client: e.num_examples for e in accepted if e.num_examples is not None}
 
     @property
     def clients(self) -> int | None:

@@ -18,12 +18,12 @@ class Contribution:
     estimated for large models. All three cover parameters only and have six digits; None if not
     measured. ``kept`` is whether the rule used the update. ``steps`` is the number of local steps
     as far as the client's claim counts; ``departures`` are the options of training that differ from
-    the run's plan, with the client's values.
+    the run's plan, with the client's values. ``num_examples`` is None where it is withheld.
     """
 
     client: ClientId
     sha256: str
-    num_examples: Count
+    num_examples: Count | None
     weight: float
     bytes: Count
     round: Count
@@ -87,8 +87,11 @@ class Manifest(FileRecord):
     more updates and clients are missing, late or rejected than are listed. ``bounded`` lists what
     counted less than clients claim, ``remarks`` what else a person should know. ``versions``
     are those of the programs that aggregated, ``processor`` is the model that they ran on. Only
-    ``seconds`` differs between two aggregations of the same inputs by them. ``privacy`` is what
-    this and all earlier aggregations of the round spent.
+    ``seconds`` differs between two aggregations of the same inputs by them.
+
+    ``client_level`` holds the options that hide the clients, as used; empty if nothing does. With
+    noise, figures that depend on single clients are None. ``privacy`` is what this and all earlier
+    aggregations of the round spent.
     """
 
     round: Count
@@ -115,4 +118,5 @@ class Manifest(FileRecord):
     processor: str | None = field(default=None, metadata={"sparse": True})
     downlink: dict[str, Any] = field(default_factory=dict, metadata={"sparse": True})
     delta: str | None = field(default=None, metadata={"sparse": True})
+    client_level: dict[str, Any] = field(default_factory=dict, metadata={"sparse": True})
     privacy: tuple[LedgerEntry, ...] = field(default=(), metadata={"sparse": True})

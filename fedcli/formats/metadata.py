@@ -1,5 +1,6 @@
 """Metadata of a checkpoint: its kind, its place in the run, the roles of its tensors."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -39,6 +40,22 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True)
+class AdaptiveClip:
+    """The norm that clients' steps are clipped to next, and that of the first round.
+
+    Raises ``ValueError`` for numbers that are no norms.
+    """
+
+    first: float
+    next: float
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 < value < math.inf:
+                raise ValueError(f"clip.{name}: expected a norm above 0, found {value}")
+
+
+@dataclass(frozen=True)
 class Metadata(Sparse):
     """The metadata of a checkpoint; see ``docs/run-directory.md``.
 
@@ -47,8 +64,9 @@ class Metadata(Sparse):
     model was made from, ``late`` the rounds of those that were trained for an earlier round.
     ``encoding`` describes the codec of an encoded update, whose ``roles`` are only those of control
     variates: the others are those of its base model. ``result`` is the SHA-256 of the model that a
-    delta leads to. Server states have ``server`` in place of ``training``, and training checkpoints
-    have ``interrupted``; all three use the key ``training`` in the file.
+    delta leads to. ``clip`` is the adaptive norm of clients' steps after a round; it stands in the
+    global model, which every client gets. Server states have ``server`` in place of ``training``,
+    and training checkpoints have ``interrupted``; all three use the key ``training`` in the file.
     """
 
     kind: Kind
@@ -70,6 +88,7 @@ class Metadata(Sparse):
     steps: Count | None = None
     encoding: Mapping[str, Any] | None = None
     result: str | None = None
+    clip: AdaptiveClip | None = None
     format: int = FORMAT
 
     def as_json(self) -> dict[str, Any]:

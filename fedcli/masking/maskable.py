@@ -29,8 +29,13 @@ def check_roles(option: str, plan: TrainPlan, roles: Mapping[str, Role]) -> None
     by their maximum, which a sum does not tell and which gets no noise.
     """
     away = withheld(plan.freeze, plan.local_layers, roles)
+    check_only_parameters(option, {n: role for n, role in roles.items() if n not in away})
+
+
+def check_only_parameters(option: str, roles: Mapping[str, Role]) -> None:
+    """Raise ``UsageError`` as ``check_roles`` for the roles of tensors that updates hold."""
     for name, role in roles.items():
-        if role != Role.PARAMETER and name not in away:
+        if role != Role.PARAMETER:
             raise UsageError(
                 f"{option}: the tensor {name!r} of this model is a {role}, and only parameters are"
                 f" {'masked' if option == '--secagg' else 'clipped and get noise'}",

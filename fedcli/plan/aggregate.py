@@ -8,6 +8,7 @@ from fedcli.options import Given, check, declared, option
 from fedcli.plan.client_level import (
     BUDGET,
     CLIENT_LEVEL,
+    CLIP_LR,
     COUNT_NOISE,
     FIRST_CLIP,
     RELATIONS,
@@ -178,7 +179,8 @@ class AggregatePlan:
         "Shorten each client's step to this norm C; with `--adaptive-clip`, in the first round.",
         "C",
         _CLIENT_LEVEL,
-        above=0,
+        at_least=1e-30,
+        at_most=1e30,
         unset=f"`{FIRST_CLIP}` with `--adaptive-clip`; else must be given with noise",
     )
     update_noise: float | None = option(
@@ -188,6 +190,7 @@ class AggregatePlan:
         "SIGMA",
         _CLIENT_LEVEL,
         at_least=0,
+        at_most=1e6,
     )
     relation: str | None = option(
         None,
@@ -204,6 +207,7 @@ class AggregatePlan:
         "D",
         _CLIENT_LEVEL,
         above=0,
+        at_most=1e9,
         unset="the number of clients that a round asks for",
     )
     adaptive_clip: float | None = option(
@@ -221,7 +225,7 @@ class AggregatePlan:
         "RATE",
         _CLIENT_LEVEL,
         above=0,
-        unset="`0.2`",
+        unset=f"`{CLIP_LR}`",
     )
     count_noise: float | None = option(
         None,
@@ -229,6 +233,7 @@ class AggregatePlan:
         "SIGMA",
         _CLIENT_LEVEL,
         at_least=0,
+        at_most=1e6,
         unset=COUNT_NOISE,
     )
     update_max_epsilon: float | None = option(

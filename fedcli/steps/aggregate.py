@@ -13,6 +13,7 @@ from fedcli.aggregation.existing_round import (
     check_invitation,
     check_unchanged,
 )
+from fedcli.aggregation.hiding import Hiding
 from fedcli.aggregation.masked_request import masked_request
 from fedcli.aggregation.quarantine import all_bad, bad_headers, set_aside
 from fedcli.aggregation.request import Request, read_request
@@ -83,6 +84,7 @@ def aggregate(
     diagnostics: bool = True,
     strict: bool = False,
     key: Path | None = None,
+    noise_key: Path | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> AggregateResult:
@@ -95,7 +97,8 @@ def aggregate(
     how many seconds to wait for missing ones. A bad update is skipped, with the reason in the
     manifest, if the others are enough; it ends the step with ``strict``, or if the run has a list
     of clients and neither ``min_clients`` nor a buffer is set. ``key`` is the coordinator's, in a
-    run whose global models are signed. Sums run in float64, in client order, and are rounded once.
+    run whose global models are signed; the noise that hides clients comes from ``noise_key``, to
+    which ``run.json`` commits. Sums run in float64, in client order, and are rounded once.
     The defaults are FedAvg (McMahan et al. 2017).
 
     Raises ``NotReadyError`` when updates are missing or too few for the rule, ``UpdateError`` when
@@ -115,7 +118,8 @@ def aggregate(
     if repeated:
         request = request.of_round(run.latest_round())
     quorum = Quorum.of(request.invitation, request.rule, min_clients)
-    inputs = _gather(request, quorum, wait, progress)
+    hiding = Hiding.of(run, request.invitation.plan, noise_key)
+    inputs = replace(_gather(request, quorum, wait, progress), hiding=hiding)
     if manifest := _existing(
         request, inputs, repeated=repeated, diagnostics=diagnostics, force=force
     ):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedcli.formats.dtypes import Array, Values
 from fedcli.formats.manifest import BoundedClaim
@@ -109,7 +110,33 @@ class CoordinateWiseDecision:
     median_buffers: bool = True
 
 
-Decision = LinearDecision | CoordinateWiseDecision
+@dataclass(frozen=True)
+class GridNoise:
+    """Integer noise, in units of ``grid``; ``draw`` returns that of a range of coordinates."""
+
+    grid: float
+    draw: Callable[[int, int], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class ClippedDecision:
+    """The result is x + (1/D) [Σ f_i Δ_i + Z], for the constant ``divisor`` D, however many come.
+
+    ``factors`` (n,) shorten the steps; a step with the factor 0 may have any values. With
+    ``noise``, f_i Δ_i is rounded towards zero to its grid. Updates hold parameters only.
+    """
+
+    factors: Values
+    divisor: float
+    noise: GridNoise | None = None
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The positions of all clients: which ones have the factor 0 depends on their data."""
+        return tuple(range(len(self.factors)))
+
+
+Decision = LinearDecision | CoordinateWiseDecision | ClippedDecision
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def _compare(survey: Survey, round_: Round, found: Metadata, manifest: Manifest)
         if sha256 != partial.sha256:
             message = f"names another SHA-256 for the partial mean {partial.name}"
             survey.add(Problem.CHANGED, path, message, sha256, partial.sha256)
-    examples = sum(entry.num_examples for entry in manifest.accepted)
+    examples = sum(entry.num_examples or 0 for entry in manifest.accepted)
     examples += sum(entry.num_examples for entry in manifest.partials)
     if found.num_examples is not None and examples != found.num_examples:
         wrong(f"num_examples: expected {found.num_examples} in all, found {examples}")

@@ -48,7 +48,7 @@ def test_relations_are_those_of_the_ledger() -> None:
         ({**CLIPPED, "update_max_epsilon": 1.0}, "--update-max-epsilon and --update-delta: give"),
         ({**CLIPPED, "update_delta": 0.1}, "--update-max-epsilon and --update-delta: give both"),
         ({**CLIPPED, "relation": "both"}, "--relation: unknown value 'both'"),
-        ({**CLIPPED, "update_noise": -1.0}, "--update-noise: expected a number of at least 0"),
+        ({**CLIPPED, "update_noise": -1.0}, "--update-noise: expected a number from 0 to 1e6"),
     ],
 )
 def test_a_plan_that_hides_nobody_is_refused(options: dict[str, Any], said: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from fedcli.cli.options.sections import AggregationOptions
-from fedcli.cli.options.shared import FORCE, KEY, ROUND, RUN, OutputOptions
+from fedcli.cli.options.shared import FORCE, KEY, NOISE_KEY, ROUND, RUN, OutputOptions
 from fedcli.cli.render.aggregate import render, render_partial
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
@@ -70,6 +70,7 @@ def aggregate(
         " sum.",
     ),
     key: Path | None = KEY,
+    noise_key: Path | None = NOISE_KEY,
     force: bool = FORCE,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
@@ -80,6 +81,9 @@ def aggregate(
 
             show(rules(), output)
             return
+        if noise_key is not None and (close or partial):
+            option = "--close" if close else "--partial"
+            raise UsageError(f"--noise-key: has no meaning with {option}, which adds no noise")
         asked = _Asked(members or (), round_number, aggregation, taking_part.exclude, force)
         if close:
             _close(Run.open(run), asked, key, output)
@@ -101,6 +105,7 @@ def aggregate(
             diagnostics=diagnostics,
             strict=strict,
             key=key,
+            noise_key=noise_key,
             progress=output,
         )
         sampling = {name: aggregation[name] for name in SAMPLING if name in aggregation}

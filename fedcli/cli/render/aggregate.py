@@ -61,10 +61,10 @@ def _rule(result: "AggregateResult") -> str:
 def _table(result: "AggregateResult") -> Table:
     """Return one row per client, without columns that are unknown, or the same, for all."""
     clients = result.clients
-    columns: dict[str, Callable[[Contribution], str]] = {
-        "examples": lambda client: f"{client.num_examples:,}",
-        "weight": lambda client: f"{client.weight:.4f}",
-    }
+    columns: dict[str, Callable[[Contribution], str]] = {}
+    if any(client.num_examples is not None for client in clients) or result.partials:
+        columns["examples"] = lambda client: f"{client.num_examples:,}"
+    columns["weight"] = lambda client: f"{client.weight:.4f}"
     if any(client.round != result.round for client in clients):
         columns["round"] = lambda client: str(client.round)
     for name in ("norm", "cosine", "distance"):

@@ -1,0 +1,92 @@
+"""How a round hides its clients: the settled plan, and the key of the noise."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedcli.errors import BadInputError, UsageError
+from fedcli.plan import AggregatePlan
+from fedcli.plan.client_level import ClientPrivacy
+from fedcli.privacy import PrivacyLimit
+from fedcli.run import Run
+from fedcli.run.sampling import sample_size
+from fedcli.security.noise_key import NoiseKey, read_noise_key
+from fedcli.security.secret_streams import SecretStreams
+
+
+@dataclass(frozen=True)
+class Hiding:
+    """How a round hides its clients, the key of its noise, if that is known, and the limit."""
+
+    how: ClientPrivacy
+    key: NoiseKey | None = None
+    limit: PrivacyLimit | None = None
+
+    @classmethod
+    def of(cls, run: Run, plan: AggregatePlan, noise_key: Path | None) -> "Hiding | None":
+        """Settle the plan and read the key; None for a plan that hides nobody.
+
+        It is None for masked updates, too: their members hide themselves. The key may be missing as
+        long as nothing is drawn. Raises ``UsageError`` for a key that has no use, and in a run that
+        commits to none, ``BadInputError`` for another one than ``run.json`` names, and what
+        ``read_noise_key`` does.
+        """
+        how = None
+        if run.info.plan.secagg is None:
+            how = ClientPrivacy.of(plan, sample_size(plan, len(run.info.clients)))
+        if noise_key is not None and (how is None or not how.hides):
+            raise UsageError(
+                "--noise-key: has no use without --update-noise", hint="leave --noise-key out"
+            )
+        key = None if noise_key is None else committed_key(run, noise_key)
+        return None if how is None else cls(how, key, _limit(plan))
+
+    def streams(self, run: Run, number: int, inputs: str) -> SecretStreams | None:
+        """Return the secret streams of a round; None without noise.
+
+        ``inputs`` is as in ``NoiseKey.streams``. Raises ``UsageError`` without a key.
+        """
+        if not self.how.hides:
+            return None
+        if self.key is None:
+            raise UsageError(
+                "--update-noise: comes from the secret key that the run was made with; name it"
+                " with --noise-key"
+            )
+        return self.key.streams(run.id, number, inputs)
+
+
+def _limit(plan: AggregatePlan) -> PrivacyLimit | None:
+    epsilon, delta = plan.update_max_epsilon, plan.update_delta
+    if epsilon is None or delta is None:
+        return None
+    return PrivacyLimit(epsilon, delta, "--update-max-epsilon")
+
+
+def options_of(hiding: Hiding | None) -> Mapping[str, Any]:
+    """Return the options that hide the clients, as used; empty if nothing does."""
+    return {} if hiding is None else hiding.how.options
+
+
+def hides(hiding: Hiding | None) -> bool:
+    """Return whether files must not tell what depends on single clients."""
+    return hiding is not None and hiding.how.hides
+
+
+def committed_key(run: Run, path: Path) -> NoiseKey:
+    """Read the coordinator's noise key, to which ``run.json`` commits; see ``Hiding.of``."""
+    key = read_noise_key(path, outside=run.root)
+    if run.info.noise_key is None:
+        raise UsageError(
+            "--noise-key: run.json commits to no key, so that nobody could tell which one was used",
+            hint="make a run with partition --noise-key or init --noise-key",
+        )
+    if key.commitment != run.info.noise_key:
+        raise BadInputError(
+            f"is the key {key.commitment[:12]}…, expected {run.info.noise_key[:12]}…, to which"
+            " run.json commits",
+            hint="fedcli keygen --noise --show FILE prints which key a file holds",
+            path=path,
+        )
+    return key

@@ -1,0 +1,195 @@
+"""The opened inputs of a round, the rule's decision, and what both say in its files."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from fedcli.aggregation.admission import open_updates
+from fedcli.aggregation.base_model import Base
+from fedcli.aggregation.buffer_limits import NO_LIMITS, BufferLimits, buffer_limits
+from fedcli.aggregation.decide import (
+    check_norms,
+    check_suited,
+    claims_of,
+    decide,
+    takes_buffers_in,
+    weights_of,
+)
+from fedcli.aggregation.diagnostics import Diagnosis
+from fedcli.aggregation.downlink import Downlink
+from fedcli.aggregation.existing_round import Inputs
+from fedcli.aggregation.hidden_round import Hidden, hide
+from fedcli.aggregation.hiding import hides, options_of
+from fedcli.aggregation.provenance import (
+    combined_metadata,
+    contributions,
+    partial_contributions,
+    withheld,
+)
+from fedcli.aggregation.reduce import Work
+from fedcli.aggregation.server_state import ServerState, open_state, state_metadata
+from fedcli.aggregation.updates import Update
+from fedcli.formats.checkpoint import CheckpointWriter
+from fedcli.formats.manifest import Manifest
+from fedcli.formats.metadata import Kind, Metadata
+from fedcli.progress import Progress
+from fedcli.strategies.claims import Claims
+from fedcli.strategies.decision import Decision, LinearDecision, Step
+from fedcli.system import processor_name, versions
+
+
+@dataclass(frozen=True)
+class RoundFiles:
+    """The unpublished files; ``state`` is None if the server keeps nothing.
+
+    ``delta`` is None if the model is sent as it is, and until the model is finished.
+    """
+
+    model: CheckpointWriter
+    state: CheckpointWriter | None
+    delta: CheckpointWriter | None = None
+
+    def finish(self, opened: "OpenRound") -> None:
+        """Write the headers, which name the updates that were read."""
+        metadata = opened.metadata(Update.digest)
+        if self.state is not None:
+            self.state.finish(opened.state_metadata(metadata))
+        self.model.finish(metadata)
+
+
+@dataclass(frozen=True)
+class OpenRound:
+    """The opened inputs of a round, and the rule's decision.
+
+    ``recorded`` holds the values for the server optimizer on which all clients agree, ``claims``
+    what updates claim as far as it counts, ``limits`` those of their buffers. ``hidden`` is None
+    unless the plan hides clients.
+    """
+
+    inputs: Inputs
+    base: Base
+    updates: list[Update]
+    state: ServerState
+    recorded: Mapping[str, float]
+    decision: Decision
+    claims: Claims
+    limits: BufferLimits = NO_LIMITS
+    hidden: Hidden | None = None
+
+    @property
+    def work(self) -> Work:
+        """The work to do."""
+        return Work(
+            base=self.base,
+            rule=self.inputs.rule,
+            decision=self.decision,
+            updates=self.updates,
+            state=self.state,
+            step=self.step,
+            replaces=self.inputs.rule.replaces(self.recorded),
+            limits=self.limits,
+        )
+
+    @property
+    def step(self) -> Step:
+        """The server's next step."""
+        everybody = len(self.inputs.run.info.clients)
+        present = sum(update.contributor.clients for update in self.updates)
+        return Step(self.state.steps + 1, present / everybody if everybody else 1.0)
+
+    @property
+    def downlink(self) -> Downlink | None:
+        """How the step to the model is encoded."""
+        return Downlink.of(self.inputs.downlink)
+
+    @property
+    def clients(self) -> list[Update]:
+        """The updates without the partial means, which come last."""
+        return [update for update in self.updates if not update.members]
+
+    def metadata(self, digest_of: Callable[[Update], str]) -> Metadata:
+        """Describe the global model."""
+        found = combined_metadata(Kind.GLOBAL, self.base, self.updates, digest_of)
+        if self.is_hidden:
+            found = replace(found, num_examples=None)
+        return found if self.hidden is None else replace(found, clip=self.hidden.clip)
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether files must not tell what depends on single clients."""
+        return hides(self.inputs.hiding)
+
+    def state_metadata(self, model: Metadata) -> Metadata:
+        """Describe the server state that goes with a global model."""
+        return state_metadata(self.inputs.rule, self.recorded, model, self.step.number)
+
+    def manifest(
+        self, figures: Sequence[Diagnosis], outputs: RoundFiles, seconds: float
+    ) -> Manifest:
+        """Describe the round; ``outputs`` are finished."""
+        rule = self.inputs.rule
+        taking_part, unlisted = self.inputs.taking_part.listed(self.inputs.run.info.clients)
+        kept, counts = set(self.decision.kept), weights_of(self.decision, len(self.updates))
+        accepted = contributions(self.clients, self.claims, counts, kept, figures)
+        return Manifest(
+            round=self.inputs.round.number,
+            strategy=rule.strategy,
+            reduce=rule.reduce,
+            server_optimizer=rule.server_optimizer,
+            weighting=rule.weighting,
+            options=dict(rule.options),
+            base=self.base.sha256,
+            global_model=outputs.model.sha256,
+            server_state=outputs.state.sha256 if outputs.state else None,
+            sampled=taking_part.sampled,
+            accepted=withheld(accepted) if self.is_hidden else accepted,
+            partials=partial_contributions(self.updates, counts),
+            missing=taking_part.missing,
+            late=taking_part.late,
+            rejected=taking_part.rejected,
+            seconds=round(seconds, 3),
+            limits=dict(self.inputs.limits),
+            unlisted=unlisted,
+            bounded=(*self.claims.bounded, *self.limits.bounded),
+            remarks=self._remarks(),
+            versions=versions(),
+            processor=processor_name(),
+            downlink=dict(self.inputs.downlink),
+            delta=outputs.delta.sha256 if outputs.delta else None,
+            client_level=dict(options_of(self.inputs.hiding)),
+            privacy=() if self.hidden is None else self.hidden.spent,
+        )
+
+    def _remarks(self) -> tuple[str, ...]:
+        if self.hidden is not None and self.hidden.remark is not None:
+            return (self.hidden.remark,)
+        if not isinstance(self.decision, LinearDecision) or self.decision.settled:
+            return ()
+        rule = self.inputs.rule
+        return (f"{rule.reduce} has not settled after --iterations {rule.options['iterations']}",)
+
+
+@contextmanager
+def open_round(inputs: Inputs, progress: Progress) -> Iterator[OpenRound]:
+    """Open the inputs and decide. Raises what ``write_round`` does."""
+    rule, accepted = inputs.rule, inputs.taking_part.accepted
+    files = [inputs.partials[name] for name in sorted(inputs.partials)]
+    most = inputs.limits.get("max_examples")
+    with open_updates(inputs.run, inputs.round, accepted, files, rule.weighting, most) as found:
+        base, updates = found.base, found.updates
+        if "max_norm" in inputs.limits:
+            check_norms(base, updates, inputs.limits["max_norm"], progress)
+        recorded = check_suited(base, updates, rule)
+        with open_state(rule, base, recorded) as state:
+            claims = claims_of(inputs.run, updates, rule, most)
+            if inputs.hiding is not None:
+                hidden = hide(inputs.hiding, base, updates, inputs.options, progress)
+                parts = (inputs, base, updates, state, recorded, hidden.decision, claims)
+                yield OpenRound(*parts, hidden=hidden)
+                return
+            decision, shares = decide(base, updates, rule, claims, state, progress)
+            claims = replace(claims, bounded=(*claims.bounded, *shares.bounded))
+            limits = NO_LIMITS
+            if takes_buffers_in(decision):
+                limits = buffer_limits(base, updates, controls="max_norm" in inputs.limits)
+            yield OpenRound(inputs, base, updates, state, recorded, decision, claims, limits)

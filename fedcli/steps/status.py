@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from fedcli.run.next_command import (
 from fedcli.run.participation import Invitation, Participation, Quorum, participation
 from fedcli.run.round import Round
 from fedcli.run.sampling import sampled_clients
+from fedcli.run.spending import PrivacyStatus, privacy_status
 from fedcli.run.traffic import Traffic, traffic
 from fedcli.strategies import Rule
 
@@ -64,7 +65,8 @@ class Status:
     clients train where their data is, ``at_clients`` has their commands, and ``at_coordinator``
     what to type meanwhile where the updates arrive. ``traffic`` is what the first round will
     exchange; None afterwards, when the report knows. ``masked`` says who has answered the list of a
-    masked round, and who has not; None if updates are not masked.
+    masked round, and who has not; None if updates are not masked. ``privacy`` is what was spent, if
+    that was asked for and anything is private.
     """
 
     run: Path
@@ -87,6 +89,24 @@ class Status:
     at_coordinator: str | None
     traffic: Traffic | None
     masked: MaskedProgress | None
+    privacy: PrivacyStatus | None = None
+
+
+def status_with_privacy(
+    run: Run,
+    round_number: int | None = None,
+    sampling: Mapping[str, Any] | None = None,
+    *,
+    delta: float | None = None,
+    directory: Path | None = None,
+) -> Status:
+    """Return the state of a run, and what it has spent of its privacy.
+
+    ``delta`` is the δ at which ε is computed, by default that of the plan; ``directory`` is the
+    folder of ``--state`` with the ledgers. Raises what ``status`` and ``privacy_status`` do.
+    """
+    found = status(run, round_number, sampling)
+    return replace(found, privacy=privacy_status(run, delta=delta, directory=directory))
 
 
 def status(

@@ -23,14 +23,31 @@ def status(
         help="Print only the clients drawn for the round, as train-client --id takes them.",
     ),
     sampling: SamplingOptions = NONE,
+    privacy: bool = typer.Option(
+        False, "--privacy", help="Show what was spent of the privacy of examples and clients."
+    ),
+    delta: float | None = typer.Option(
+        None,
+        "--delta",
+        help="The δ of ε for --privacy. (default: that of the plan, else 1e-05)",
+        metavar="D",
+    ),
+    state: Path | None = typer.Option(
+        None,
+        "--state",
+        help="Folder with clients' own ledgers, as train-client takes it. (default: in the run)",
+        metavar="DIR",
+    ),
     watching: Watching = Watching(),
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Show where the run stands: who has delivered, who is missing, what to type next."""
-    from fedcli.cli.render.status import render, render_sampled
+    from fedcli.cli.render.status import render, render_privacy, render_sampled
     from fedcli.steps.status import status as step
+    from fedcli.steps.status import status_with_privacy
 
     _check_watching(watching, json=printing.json, sampled=sampled)
+    _check_privacy(privacy, delta, state, other=watching.watch or sampled)
     opened = Run.open(run)
     with Output("status", printing) as output:
         if watching.watch:
@@ -38,6 +55,12 @@ def status(
 
             streams.stop_like_an_interrupt()
             watch(output, lambda: step(opened, round_number, sampling), watching.wait)
+            return
+        if privacy:
+            found = status_with_privacy(
+                opened, round_number, sampling, delta=delta, directory=state
+            )
+            output.result(found, render_privacy)
             return
         result = step(opened, round_number, sampling)
         if sampled and not result.clients:
@@ -56,3 +79,12 @@ def _check_watching(watching: Watching, *, json: bool, sampled: bool) -> None:
         )
     if watching.watch and sampled:
         raise UsageError("--watch: shows the whole status, and cannot be combined with --sampled")
+
+
+def _check_privacy(privacy: bool, delta: float | None, state: Path | None, *, other: bool) -> None:
+    """Raise ``UsageError`` for options that do not go with ``--privacy``, or need it."""
+    if privacy and other:
+        raise UsageError("--privacy: cannot be combined with --watch or --sampled")
+    for option, value in (("--delta", delta), ("--state", state)):
+        if value is not None and not privacy:
+            raise UsageError(f"{option}: belongs to --privacy")

@@ -8,6 +8,7 @@ from fedcli.cli.render.output import figures_table, size_of
 from fedcli.execution.pace import in_words
 from fedcli.masking.progress import MaskedProgress
 from fedcli.run.heartbeat import Training
+from fedcli.run.spending import PrivacyStatus, Source
 from fedcli.run.traffic import Traffic
 from fedcli.steps.status import Refusal, Status
 
@@ -47,6 +48,39 @@ def render(status: Status) -> list[RenderableType]:
     training = [_training_table(status.training)] if status.training else []
     refused = [line for one in status.refused[:_MOST] for line in _refusal(one)]
     return [table, *training, *refused, *next_of(status)]
+
+
+def render_privacy(status: Status) -> list[RenderableType]:
+    """Draw what a run has spent of its privacy."""
+    found = status.privacy
+    if found is None:
+        return ["nothing in this run is private: its plan has neither --dp nor --update-noise"]
+    budgets = [*found.examples, *([found.clients] if found.clients else [])]
+    table = figures_table(
+        ["privacy of", "by"], ["steps", "ε so far", "after one more", "limit", "δ"]
+    )
+    for one in budgets:
+        whose = "the clients" if one.client is None else f"examples of {one.client}"
+        limit = "" if one.limit is None else f"{one.limit:g}"
+        after = "" if one.next_epsilon is None else f"{one.next_epsilon:.3f}"
+        figures = (str(one.steps), _epsilon(one.epsilon), after, limit, f"{one.delta:g}")
+        table.add_row(whose, one.source, *figures)
+    return [table, *_in_all(found)]
+
+
+def _epsilon(epsilon: float | None) -> str:
+    return "no bound" if epsilon is None else f"{epsilon:.3f}"
+
+
+def _in_all(found: PrivacyStatus) -> list[str]:
+    lines = []
+    if found.examples:
+        lines.append(f"in all, each example: ε = {_epsilon(found.largest)}, as of its client")
+    if any(one.source == Source.UPDATES for one in found.examples):
+        lines.append(
+            "by updates: what the updates here spent; ledgers, which clients keep, may have more"
+        )
+    return lines
 
 
 def _answered(masked: MaskedProgress) -> str:

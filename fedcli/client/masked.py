@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from fedcli.client.local_training import Trained
 from fedcli.client.session import Session
@@ -43,14 +42,14 @@ class Masking:
     noise: MaskedNoise | None
 
     @classmethod
-    def of(cls, session: Session, client: str, key: Path | None) -> "Masking | None":
+    def of(cls, session: Session, client: str) -> "Masking | None":
         """Agree on secrets with the other members; None in a run whose updates are not masked.
 
         Raises ``UsageError`` for a client that is not drawn for this round, for options that mask
         nothing, and for another key than the member's; and what ``read_masking_key`` does.
         """
         run, round_ = session.run, session.round
-        if run.info.plan.secagg is None or key is None:
+        if run.info.plan.secagg is None or session.key is None:
             return None
         check_maskable(replace(run.info.plan, train=session.plan))
         check_roles("--secagg", session.plan, session.base.roles)
@@ -60,7 +59,7 @@ class Masking:
                 f"--id {client}: is not drawn for round {round_.number}, so nobody could take its"
                 " mask off"
             )
-        found = read_masking_key(key, outside=run.root)
+        found = read_masking_key(session.key.path)
         check_member_key(run, client, found)
         return cls(Agreement.of(cohort, client, found), grid_of(run, cohort), noise_of(run))
 

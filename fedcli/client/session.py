@@ -114,9 +114,11 @@ class Session:
     def trusts_kept_files(self) -> bool:
         """Whether no one else can have changed a client's kept files, or nothing is signed.
 
-        Others can change files in the run, and the client would sign what follows from them.
+        Others can change files in the run, and the client would sign what follows from them. In a
+        simulation there are no others.
         """
-        return self.key is None or self.execution.state is not None
+        alone = self.key is None or self.run.has_keys
+        return alone or self.execution.state is not None
 
     @property
     def keeps_state(self) -> bool:

@@ -46,7 +46,7 @@ from fedcli.run import Run
 from fedcli.run.exchange import files_of_client, files_of_round
 from fedcli.run.heartbeat import HeartbeatWriter
 from fedcli.run.next_command import round_to_train
-from fedcli.security.signatures import member_key
+from fedcli.security.signatures import member_keys
 from fedcli.training.augmentation import Normalize
 from fedcli.training.devices import out_of_memory_as_error, peak_memory, reset_peak_memory
 from fedcli.training.loop import Epoch, Observer, Stage, Trainer, steps_of
@@ -104,7 +104,7 @@ def train_client(
     check_distinct(ids)
     if data is not None and len(ids) != 1:
         raise UsageError(f"--data: belongs to one client, found {len(ids)} in --id")
-    signing = member_key(run, ids, key)
+    signing = member_keys(run, ids, key)
     rebuild_models(run, own_model, progress)
     round_ = round_to_train(run, round_number, ids)
     session = open_session(
@@ -115,13 +115,16 @@ def train_client(
         seed=seed,
         own_model=own_model,
         force=force,
-        key=signing,
+        key=signing.get(ids[0]),
         noise_key=noise_key,
         progress=progress,
     )
     check_state_is_own(session, data)
     session = replace(session, drawn=_drew_start(run, ids, own_model))
-    results = tuple(_train_one(session, client, data, reading, key) for client in ids)
+    results = tuple(
+        _train_one(replace(session, key=signing.get(client)), client, data, reading)
+        for client in ids
+    )
     training = encode(session.training)
     if session.plan.initial_loss:
         training["initial_loss"] = True
@@ -149,11 +152,9 @@ def _drew_start(run: Run, ids: Sequence[str], own_model: str | None) -> bool:
     return not seen.issuperset(ids) and is_drawn(run, own_model)
 
 
-def _train_one(
-    session: Session, client: str, data: str | None, reading: Given, key: Path | None
-) -> ClientResult:
+def _train_one(session: Session, client: str, data: str | None, reading: Given) -> ClientResult:
     number, device = session.round.number, session.device
-    masking = Masking.of(session, client, key)
+    masking = Masking.of(session, client)
     examples = open_data(
         session.run, client, data, session.execution, device, session.progress, reading
     )

@@ -73,6 +73,10 @@ class Capacity:
             return None
         return threads_each(at_a_time, available_cores())
 
+    def by_cores(self, clients: int) -> int:
+        """Return how many light steps run at a time, one for each of so many clients."""
+        return self._jobs or self._by_cores(clients)
+
     def _by_cores(self, clients: int) -> int:
         return jobs_by_cores(clients, max(1, available_cores() // (self._threads or 1)))
 

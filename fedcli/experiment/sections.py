@@ -113,6 +113,13 @@ def _aggregate() -> Mapping[str, Declared]:
     return _keyed(aggregate_options())
 
 
+def _secagg() -> Mapping[str, Declared]:
+    """Secure aggregation: whether and how updates are masked."""
+    from fedcli.plan.secagg import SecaggOptions
+
+    return _keyed(declared(SecaggOptions))
+
+
 def _run() -> Mapping[str, Declared]:
     """The seed, and how rounds are run."""
     return _keyed(
@@ -148,6 +155,7 @@ SECTIONS: dict[str, Callable[[], Mapping[str, Declared]]] = {
     "partition": _partition,
     "train": _train,
     "aggregate": _aggregate,
+    "secagg": _secagg,
     "run": _run,
 }
 

@@ -14,7 +14,7 @@ from fedcli.experiment.sections import SECTIONS
 from fedcli.options import Declared, declared
 from fedcli.plan.sections import option_words
 
-_MADE = ("data", "partition", "model", "train", "aggregate")  # what partition is told
+_MADE = ("data", "partition", "model", "train", "aggregate", "secagg")  # what partition is told
 _CUT = ("data", "partition")
 _UNNAMED = "sweep"  # the folder of the runs without a file
 _OF_ALL = ("jobs", "state")  # of [run], and not of single runs

@@ -78,8 +78,6 @@ def _init(info: RunInfo) -> list[str]:
         words += ["--clients", ",".join(info.clients)]
     if info.coordinator is not None:
         words += ["--key", "FILE"]
-    if info.plan.secagg is not None:
-        words += option_words(info.plan.secagg.options)
     return words + _start(info)
 
 
@@ -99,6 +97,8 @@ def _start(info: RunInfo) -> list[str]:
     words = option_words(asked)
     if origin.get("pretrained"):
         words.append("--pretrained")
+    if info.plan.secagg is not None:
+        words += option_words(info.plan.secagg.options)
     usual = TrainPlan().as_json()
     train = {k: v for k, v in info.plan.train.as_json().items() if usual.get(k) != v}
     rule = {**info.plan.as_json()["aggregate"]}

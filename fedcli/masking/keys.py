@@ -49,13 +49,12 @@ class MaskingKey:
             ) from None
 
 
-def read_masking_key(path: Path, *, outside: Path) -> MaskingKey:
+def read_masking_key(path: Path) -> MaskingKey:
     """Read the X25519 key of a key file.
 
-    Raises ``UsageError`` for a file in the directory ``outside`` and for one without such a key,
-    and what ``read_key_file`` does.
+    Raises ``UsageError`` for one without such a key, and what ``read_key_file`` does.
     """
-    found = read_key_file(path, outside=outside)
+    found = read_key_file(path, outside=None)
     public = found.public.masking
     if found.masking is None or public is None:
         raise UsageError(

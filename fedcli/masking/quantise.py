@@ -27,11 +27,11 @@ class Grid:
     def __post_init__(self) -> None:
         """Refuse a grid whose sums overflow."""
         if not 0 < self.clip < np.inf:
-            raise UsageError(f"--clip: expected a number above 0, found {self.clip}")
+            raise UsageError(f"--secagg-clip: expected a number above 0, found {self.clip}")
         if self.bits < 2 or self.clients * self.largest >= _MOST_SUM:
             raise UsageError(
-                f"--bits: expected 2 … {_most_bits(self.clients)} for {self.clients} clients, found"
-                f" {self.bits}; their sum must stay below 2^31"
+                f"--secagg-bits: expected 2 … {_most_bits(self.clients)} for {self.clients}"
+                f" clients, found {self.bits}; their sum must stay below 2^31"
             )
 
     @property

@@ -118,18 +118,24 @@ class SecaggOptions:
 
 
 def masked_plan(plan: "Plan", secagg: SecaggPlan, members: int) -> "Plan":
-    """Return a plan with secure aggregation; clients count alike if nothing else is asked for.
+    """Return a plan with secure aggregation.
 
     Raises ``UsageError`` for whatever needs to see single updates, and for noise that does not fit
     the integers of so many members.
     """
-    from fedcli.plan.rule import resolve  # rules need numpy, which --help does without
-
-    if plan.aggregate.weighting is None and resolve(plan.aggregate).weighting == "examples":
-        plan = replace(plan, aggregate=replace(plan.aggregate, weighting="uniform"))
+    plan = plan_masked(plan)
     check_maskable(plan)
     check_noise(plan, secagg, members)
     return replace(plan, secagg=secagg)
+
+
+def plan_masked(plan: "Plan") -> "Plan":
+    """Return a plan in which clients count alike if nothing else is asked for."""
+    from fedcli.plan.rule import resolve  # rules need numpy, which --help does without
+
+    if plan.aggregate.weighting is None and resolve(plan.aggregate).weighting == "examples":
+        return replace(plan, aggregate=replace(plan.aggregate, weighting="uniform"))
+    return plan
 
 
 def check_maskable(plan: "Plan") -> None:

@@ -34,12 +34,13 @@ def command_lines(
     data = [] if has_data(info) else ["--data", "PATH"]
     model = ["--model", info.model.name] if info.model.is_users_own else []
     who = ["--id", "all" if has_data(info) else "ID"]
-    signed = ["--key", "FILE"] if info.members else []
+    sign = [] if has_data(info) else ["--key", "FILE"]  # a simulation has its keys
+    signed = sign if info.members else []
     masked = info.plan.secagg is not None
     rounds = (
         ["train-client", *who, *data, *model, *_changed(shared), *signed],
-        *([["aggregate", "--close", "--key", "FILE"], ["unmask", *who, *signed]] if masked else []),
-        ["aggregate", *_rule(info, last), *(["--key", "FILE"] if info.coordinator else [])],
+        *([["aggregate", "--close", *sign], ["unmask", "--id", "ID", *sign]] if masked else []),
+        ["aggregate", *_rule(info, last), *(sign if info.coordinator else [])],
         *([["evaluate", *data, *model]] if evaluated else []),
     )
     return tuple(_line(words, name) for words in ([*_make(info, data_options)], *rounds))
@@ -95,5 +96,4 @@ def _init(info: RunInfo) -> Iterator[str]:
         "channels": info.dataset.shape[0] if info.dataset.shape else None,
         "key": "FILE" if info.coordinator else None,
     }
-    secagg = info.plan.secagg
-    yield from option_words(options | ({} if secagg is None else secagg.options))
+    yield from option_words(options)

@@ -114,6 +114,20 @@ class Run:
         """The test examples of a simulated client."""
         return self.root / "data" / f"client-{client}.test.safetensors"
 
+    def member_key(self, client: str) -> Path:
+        """The private keys of a simulated client, in a run whose updates are masked."""
+        return self.root / "keys" / "clients" / f"{client}.key"
+
+    @property
+    def coordinator_key(self) -> Path:
+        """The private keys of the coordinator of a simulation whose updates are masked."""
+        return self.root / "keys" / "coordinator.key"
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether the keys of all parties are in the run, so that no command must be told them."""
+        return self.coordinator_key.exists()
+
     @property
     def has_test_data(self) -> bool:
         """Whether the run has a test set, common or of clients."""

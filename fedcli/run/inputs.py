@@ -122,4 +122,5 @@ def _plan(plan: Plan) -> dict[str, dict[str, Any]]:
     return {
         "train": {key: value for key, value in training.items() if value != usual.get(key)},
         "aggregate": rule,
+        **({} if plan.secagg is None else {"secagg": plan.secagg.options}),
     }

@@ -44,7 +44,7 @@ def train_command(
         words = f"train-client --id {listed}"
     else:
         words = "train-client --id all"
-    key = " --key FILE" if run.info.members else ""
+    key = _key(run) if run.info.members else ""
     key += " --noise-key FILE" if run.info.plan.train.dp else ""
     return run.command(words + of_round + _own_model(run) + key)
 
@@ -121,7 +121,7 @@ def run_command(run: Run, plan: Path | None = None) -> str:
 
 def aggregate_command(run: Run, words: str = "") -> str:
     """Return the command that aggregates the open round; ``words`` are further options."""
-    key = " --key FILE" if run.info.coordinator else ""
+    key = _key(run) if run.info.coordinator else ""
     key += " --noise-key FILE" if _has_central_noise(run) else ""
     return run.command(f"aggregate{words}{_own_rule(run)}{key}")
 
@@ -132,12 +132,12 @@ def _has_central_noise(run: Run) -> bool:
 
 def close_command(run: Run) -> str:
     """Return the command that signs the list of a round's masked updates."""
-    return run.command("aggregate --close --key FILE")
+    return run.command(f"aggregate --close{_key(run)}")
 
 
 def unmask_command(run: Run, member: str) -> str:
     """Return the command with which a member helps to open the sum of a closed round."""
-    return run.command(f"unmask --id {member} --key FILE")
+    return run.command(f"unmask --id {member}{_key(run)}")
 
 
 def sampling_words(run: Run, plan: AggregatePlan) -> str:
@@ -154,6 +154,11 @@ def evaluate_command(run: Run, words: str = "evaluate") -> str:
     """Return the command that scores models, with ``--data`` if the run holds no test data."""
     data = "" if run.has_test_data else " --data PATH"
     return run.command(f"{words}{data}{_own_model(run)}")
+
+
+def _key(run: Run) -> str:
+    """Return the option that names a private key, which a simulation has in the run."""
+    return "" if run.has_keys else " --key FILE"
 
 
 def _own_model(run: Run) -> str:

@@ -52,6 +52,21 @@ class KeyFile:
         raw = self.masking.public_key().public_bytes_raw()
         return PublicKeys(signing, public_line(MASKING_PREFIX, raw))
 
+    def write(self, *, force: bool = False) -> None:
+        """Write the keys, readable only by their owner. Raises what ``write_private`` does."""
+        write_private(self.path, _pem(self), force=force)
+
+
+def make_keys(path: Path) -> KeyFile:
+    """Draw both private keys of the file ``path``, which is not written yet.
+
+    Raises ``MissingDependencyError``.
+    """
+    with cryptography():
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+    return KeyFile(path, Ed25519PrivateKey.generate(), X25519PrivateKey.generate())
+
 
 def write_key_file(path: Path, *, outside: Path, force: bool = False) -> KeyFile:
     """Make both private keys and write them, readable only by their owner.
@@ -60,12 +75,9 @@ def write_key_file(path: Path, *, outside: Path, force: bool = False) -> KeyFile
     exists, unless ``force``, ``StorageError`` and ``MissingDependencyError``.
     """
     check_outside(path, outside)
-    with cryptography():
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
     check_absent(path, force=force)
-    made = KeyFile(path, Ed25519PrivateKey.generate(), X25519PrivateKey.generate())
-    write_private(path, _pem(made), force=force)
+    made = make_keys(path)
+    made.write(force=force)
     return made
 
 
@@ -77,14 +89,15 @@ def _pem(keys: KeyFile) -> bytes:
     return keys.signing.private_bytes(*how) + second
 
 
-def read_key_file(path: Path, *, outside: Path) -> KeyFile:
+def read_key_file(path: Path, *, outside: Path | None) -> KeyFile:
     """Read the private keys of a file.
 
     Raises ``UsageError`` for a path in the directory ``outside``, ``NotReadyError`` if the file
     does not exist, ``BadInputError`` if others may access it or if it does not begin with an
     Ed25519 key without a password, ``StorageError`` and ``MissingDependencyError``.
     """
-    check_outside(path, outside)
+    if outside is not None:
+        check_outside(path, outside)
     wrong = _no_key(path, "found something else")
     pem = read_private(path, command="fedcli keygen FILE", wrong=wrong)
     with cryptography():

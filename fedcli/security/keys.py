@@ -61,6 +61,6 @@ def write_new_key(path: Path, *, outside: Path, force: bool = False) -> SigningK
     return SigningKey.of(write_key_file(path, outside=outside, force=force))
 
 
-def read_key(path: Path, *, outside: Path) -> SigningKey:
+def read_key(path: Path, *, outside: Path | None) -> SigningKey:
     """Read the signing key of a file. Raises what ``read_key_file`` does."""
     return SigningKey.of(read_key_file(path, outside=outside))

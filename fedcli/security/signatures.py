@@ -53,29 +53,47 @@ class Signature(FileRecord):
     signature: str
 
 
-def member_key(run: Run, clients: Sequence[str], path: Path | None) -> SigningKey | None:
-    """Read the key for signing updates of these clients; None in a run without members.
+def member_keys(run: Run, clients: Sequence[str], path: Path | None) -> dict[str, SigningKey]:
+    """Read the keys for signing updates of these clients; none in a run without members.
 
-    Raises ``UsageError`` for a missing or superfluous key, and for one that lies in the run or is
-    not the key of these clients; and what ``read_key`` does.
+    Raises what ``member_key`` does.
     """
-    members = run.info.members
-    if not members:
+    found = {client: member_key(run, client, path) for client in clients}
+    return {client: key for client, key in found.items() if key is not None}
+
+
+def member_key(run: Run, client: str, path: Path | None) -> SigningKey | None:
+    """Read the key for signing updates of a client; None in a run without members.
+
+    A simulation has the keys of its clients. Raises ``UsageError`` for a missing or superfluous
+    key, and for one that lies in another run or is not the client's; and what ``read_key`` does.
+    """
+    expected = run.info.members.get(client)
+    if not run.info.members:
         _check_not_given(path, "updates of this run are not signed: init had no --member")
         return None
-    if path is None:
+    key = _read(run, run.member_key(client), path)
+    if key is None:
         raise UsageError(
-            f"--key: updates of this run are signed; give the private key of client {clients[0]}",
-            hint=train_command(run, clients[:1]),
+            f"--key: updates of this run are signed; give the private key of client {client}",
+            hint=train_command(run, [client]),
         )
-    key = read_key(path, outside=run.root)
-    for client in clients:
-        if key.public != members[client]:
-            raise UsageError(
-                f"--key {path}: is not the key of client {client}: expected {members[client]},"
-                f" found {key.public}"
-            )
+    if key.public != expected:
+        raise UsageError(
+            f"--key {key.path}: is not the key of client {client}: expected {expected},"
+            f" found {key.public}"
+        )
     return key
+
+
+def _read(run: Run, own: Path, path: Path | None) -> SigningKey | None:
+    """Read the key of a party: in a simulation its ``own`` one in the run, else that of ``path``.
+
+    None for neither. Others read the run, so no other key may lie there.
+    """
+    if run.has_keys and (path is None or path.resolve() == own.resolve()):
+        return read_key(own, outside=None)
+    return None if path is None else read_key(path, outside=run.root)
 
 
 def coordinator_key(run: Run, path: Path | None) -> SigningKey | None:
@@ -87,15 +105,16 @@ def coordinator_key(run: Run, path: Path | None) -> SigningKey | None:
     if expected is None:
         _check_not_given(path, "global models of this run are not signed: init had no --key")
         return None
-    if path is None:
+    key = _read(run, run.coordinator_key, path)
+    if key is None:
         raise UsageError(
             "--key: global models of this run are signed; give the coordinator's private key",
             hint=aggregate_command(run),
         )
-    key = read_key(path, outside=run.root)
     if key.public != expected:
         raise UsageError(
-            f"--key {path}: is not the coordinator's key: expected {expected}, found {key.public}"
+            f"--key {key.path}: is not the coordinator's key: expected {expected},"
+            f" found {key.public}"
         )
     return key
 

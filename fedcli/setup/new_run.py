@@ -11,6 +11,7 @@ from fedcli.formats import checkpoint
 from fedcli.masking.maskable import check_held
 from fedcli.options import check, check_seed, option, option_of
 from fedcli.plan import Plan
+from fedcli.plan.secagg import SecaggOptions
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo, RunInfo
 from fedcli.run.normalization import NORMALIZATIONS, Constants, for_channels
@@ -59,6 +60,7 @@ class Start:
     plan: Plan = field(default_factory=Plan)
     seed: int = 0
     noise_key: str | None = None
+    secagg: SecaggOptions = field(default_factory=SecaggOptions)
 
     def __post_init__(self) -> None:
         """Refuse values that cannot be used (``UsageError``)."""
@@ -76,12 +78,13 @@ class Start:
         model = replace(self.model, transform_input=expected.transform_input or None)
         return replace(self, model=model, constants=expected.constants)
 
-    def committed(self, noise_key: Path | None, root: Path, *, masked: bool = False) -> Self:
+    def committed(self, noise_key: Path | None, root: Path) -> Self:
         """Return this start of a run at ``root`` with the commitment to a noise key.
 
-        Raises ``UsageError`` if the plan needs one, for one in a run with ``masked`` updates, and
-        what ``read_noise_key`` does.
+        Raises ``UsageError`` if the plan needs one, for one in a run with masked updates, and what
+        ``read_noise_key`` does.
         """
+        masked = self.secagg.secagg
         if masked and noise_key is not None:
             raise UsageError(
                 "--noise-key: has no use with --secagg: every member draws its part of the noise"
@@ -192,6 +195,8 @@ def _named(key: str) -> str:
     section, _, name = key.rpartition(".")
     if key == "model.name":
         return "--model"
+    if section == "plan.secagg" and name != "threshold":
+        return f"--secagg-{name}"
     is_option = key == "seed" or section.startswith(("plan.", "model"))
     return option_of(name) if is_option else key
 

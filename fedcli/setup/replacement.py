@@ -68,14 +68,20 @@ def _set_aside(path: Path, backup: Path) -> Path:
 
 
 def _old_files(root: Path, *, rounds: bool) -> Iterator[Path]:
-    """Yield the marker and the data of an old or unfinished run, and with ``rounds`` its rounds."""
+    """Yield marker, data and keys of an old or unfinished run, and with ``rounds`` its rounds."""
     data = root / "data"
     shards = data.glob("client-*.safetensors")
     for path in (root / _MARKER, *shards, data / "test.safetensors", data / "partition.json"):
         if path.is_file():
             yield path
+    yield from (path for path in (root / "keys").rglob("*") if _is_of_keys(path))
     for folder in _rounds(root) if rounds else ():
         yield from (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+def _is_of_keys(path: Path) -> bool:
+    """Return whether a file is a simulated party's key, or a record beside it."""
+    return path.is_file() and ".key" in (path.suffix, path.parent.stem[-4:])
 
 
 def _rounds(root: Path) -> list[Path]:

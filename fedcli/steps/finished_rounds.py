@@ -56,6 +56,8 @@ def _other_aggregation(
         return others
     excluded = run.choose_clients(options.exclude, "--exclude") if options.exclude else []
     drawn = sampled_clients(run.info, manifest.round, plan)
+    if run.info.plan.secagg is not None:  # the list of survivors does not say why one is missing
+        excluded = []
     then = {
         "exclude": client_order(e.client for e in manifest.rejected if e.reason == EXCLUDED),
         "clients_per_round": len(manifest.sampled or run.info.clients),
@@ -93,11 +95,14 @@ def _passed_over(plan: Plan) -> set[str]:
 
 
 def _updates(run: Run, round_: Round, manifest: Manifest) -> Iterator[tuple[str, Metadata]]:
-    for entry in manifest.accepted:
-        if entry.round == round_.number and (path := round_.update(entry.client)).exists():
-            metadata = _metadata(path)
-            if metadata is not None:
-                yield entry.client, metadata
+    accepted = [entry.client for entry in manifest.accepted if entry.round == round_.number]
+    late = {entry.client for entry in manifest.late}
+    if run.info.plan.secagg is not None:  # the manifest names their sum
+        accepted = [client for client in round_.delivered() if client not in late]
+    for client in accepted:
+        path = round_.update(client)
+        if path.exists() and (metadata := _metadata(path)) is not None:
+            yield client, metadata
 
 
 def _metadata(path: Path) -> Metadata | None:

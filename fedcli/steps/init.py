@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from fedcli.datasets.windows import parse_window
 from fedcli.errors import UsageError
 from fedcli.formats.public_key import public_keys
-from fedcli.masking.quantise import Grid
-from fedcli.plan.secagg import SecaggOptions, masked_plan
+from fedcli.plan.secagg import SecaggOptions
 from fedcli.run import Run
 from fedcli.run.exchange import files_of_round
 from fedcli.run.info import DatasetInfo, RunInfo, check_client_id, client_order
 from fedcli.run.next_command import train_command
-from fedcli.run.sampling import sample_size, sampled_clients
+from fedcli.run.sampling import sampled_clients
 from fedcli.security.keys import read_key
+from fedcli.setup.masked_run import plan_with_masks
 from fedcli.setup.new_run import (
     Start,
     built_aside,
@@ -66,7 +66,6 @@ def init(
     members: Mapping[str, str] | None = None,
     key: Path | None = None,
     noise_key: Path | None = None,
-    secagg: SecaggOptions | None = None,
     image_size: int = 32,
     channels: int = 3,
     window: str | None = None,
@@ -79,17 +78,16 @@ def init(
     values clients map to 0 … 255. ``members`` replaces ``clients`` and maps client ids to lines of
     public keys: their updates must be signed. With ``key``, the file of the coordinator's private
     key, global models are signed too. ``run.json`` commits to ``noise_key``, the file of the
-    coordinator's noise key. ``secagg`` asks for masked updates, which need both kinds of
-    keys. If the same run exists, nothing is touched.
+    coordinator's noise key. Masked updates (``start.secagg``) need both kinds of keys. If the same
+    run exists, nothing is touched.
 
     Raises ``UsageError``, ``ConflictError`` and ``StorageError``, and what ``read_key`` does.
     """
-    secagg = secagg or SecaggOptions()
-    start = (start or Start()).settled().committed(noise_key, root, masked=secagg.secagg)
+    start = (start or Start()).settled().committed(noise_key, root)
     signing = None if key is None else read_key(key, outside=root)
     info = _info(classes, clients, (channels, image_size, image_size), start, window)
     info = _with_keys(info, members or {}, None if signing is None else signing.public)
-    info = _masked(info, members or {}, secagg)
+    info = _masked(info, members or {}, start.secagg)
     run = existing(root, info, force=force)
     if run is not None:
         return _result(run, already_done=True)
@@ -138,9 +136,8 @@ def _with_keys(info: RunInfo, members: Mapping[str, str], coordinator: str | Non
 
 def _masked(info: RunInfo, members: Mapping[str, str], options: SecaggOptions) -> RunInfo:
     """Return the run with secure aggregation, if it is asked for. Raises ``UsageError``."""
-    count = sample_size(info.plan.aggregate, len(info.clients))
-    secagg = options.planned(count, info.plan.aggregate)
-    if secagg is None:
+    plan = plan_with_masks(info, options)
+    if plan is None:
         return info
     if not members or info.coordinator is None:
         raise UsageError(
@@ -154,8 +151,7 @@ def _masked(info: RunInfo, members: Mapping[str, str], options: SecaggOptions) -
             f"--member {lacking[0]}: has no x25519 key, which --secagg needs",
             hint="fedcli keygen FILE makes both keys and prints them as one line",
         )
-    Grid(secagg.clip, secagg.bits, count)
-    return replace(info, plan=masked_plan(info.plan, secagg, count), masking_keys=found)
+    return replace(info, plan=plan, masking_keys=found)
 
 
 def _distinct(option: str, names: Sequence[str]) -> None:

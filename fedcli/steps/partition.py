@@ -18,7 +18,9 @@ from fedcli.run import Run
 from fedcli.run.info import DatasetInfo, RunInfo
 from fedcli.run.next_command import run_command, train_command
 from fedcli.run.sampling import sampled_clients
+from fedcli.security.signatures import coordinator_key
 from fedcli.setup.data_source import DataSource
+from fedcli.setup.masked_run import SimulatedKeys, masked_simulation
 from fedcli.setup.new_run import (
     Start,
     built_aside,
@@ -90,6 +92,7 @@ def partition(
 ) -> Partition:
     """Write ``data/``, round 0 and finally ``run.json`` at ``root``.
 
+    With ``start.secagg``, updates are masked, and the keys of all parties are in ``keys/``.
     ``run.json`` commits to ``noise_key``, the file of the coordinator's noise key. An old run stays
     complete until the new one is. If the same run exists, nothing is touched except missing files
     of its ``data/``, which are written again. Raises ``UsageError``, ``NotReadyError``,
@@ -101,13 +104,14 @@ def partition(
     dataset = _dataset(source, _or(source.data_seed, start.seed), progress)
     seed = _or(scheme.partition_seed, start.seed)
     division = divide(dataset, scheme, source.val_fraction, source.test_split, seed)
-    info = _info(division, source, start)
+    info, keys = masked_simulation(root, _info(division, source, start), start.secagg, force=force)
     run = existing(root, info, force=force)
     if run is not None:
         return _completed(run, division, progress)
     for line in division.left_out():
         progress.say(line)
-    return _made(root, info, start, partial(write_data, division=division), progress, force=force)
+    write = partial(write_data, division=division)
+    return _made(root, info, start, write, keys, progress, force=force)
 
 
 def partition_like(
@@ -126,7 +130,7 @@ def partition_like(
     """
     start = (start or Start()).settled().committed(noise_key, root)
     progress = progress or Silence()
-    info = info_like(source, start)
+    info, keys = masked_simulation(root, info_like(source, start), start.secagg, force=force)
     run = existing(root, info, force=force)
     if run is not None and damaged_file(run) is None:
         return _result(run, already_done=True)
@@ -135,7 +139,7 @@ def partition_like(
         copy_data(source, run, progress)
         return _result(run, already_done=False)
     write = partial(copy_data, source)
-    return _made(root, info, start, write, progress, force=force)
+    return _made(root, info, start, write, keys, progress, force=force)
 
 
 def _made(
@@ -143,6 +147,7 @@ def _made(
     info: RunInfo,
     start: Start,
     write: Callable[..., None],
+    keys: SimulatedKeys | None,
     progress: Progress,
     *,
     force: bool,
@@ -151,7 +156,9 @@ def _made(
     model = initial_model(start, info)
     with built_aside(root, info, force=force) as run:
         write(run=run, progress=progress)
-        write_round_zero(run, model)
+        if keys is not None:
+            keys.write(run)
+        write_round_zero(run, model, coordinator_key(run, None))
     return _result(Run.open(root), already_done=False, report=model.report)
 
 

@@ -1,16 +1,18 @@
 """Run many rounds by launching the other steps, each as its own process."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from fedcli.errors import UsageError
 from fedcli.execution.local import Steps, starter_for
+from fedcli.execution.masked_round import MaskedScheduler
 from fedcli.execution.pace import Pace
 from fedcli.execution.scheduler import Capacity, ClientScheduler
 from fedcli.execution.step_arguments import StepOptions
 from fedcli.plan import check_halves
 from fedcli.plan.rule import check_encoding, resolve
+from fedcli.plan.secagg import SecaggPlan
 from fedcli.plan.stopping import Stopping
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
@@ -162,7 +164,11 @@ class _Call:
         run, steps, options = scheduler.run, scheduler.steps, scheduler.options
         is_whole = not {*run.round(number).delivered()} & {*clients}
         self.pace.begin(number)
-        delivered = scheduler.train(number, clients)
+        if run.info.plan.secagg is None:
+            delivered = scheduler.train(number, clients)
+        else:
+            delivered = MaskedScheduler(scheduler).prepare(number, clients)
+            options = replace(options, min_clients=None, exclude=())  # the list says who counts
         steps.launch("aggregate", *options.for_aggregation(number))
         scores = _evaluate(run, steps, number, options) if self.evaluate else {}
         seconds = self.pace.finish(counts=is_whole)
@@ -224,6 +230,8 @@ def _taking_part(run: Run, rule: Rule, options: StepOptions, rounds: int) -> dic
         clients = [client for client in drawn if client not in excluded]
         if not clients:
             raise UsageError(f"--exclude: leaves no client of round {number}")
+        if run.info.plan.secagg is not None:
+            _check_enough(run.info.plan.secagg, number, clients, options.min_clients)
         if needed is not None and needed > len(clients):
             raise UsageError(
                 f"{option}: expected at most {len(clients)}, the number of clients that take part"
@@ -232,6 +240,23 @@ def _taking_part(run: Run, rule: Rule, options: StepOptions, rounds: int) -> dic
         rule.reducer.prepare(len(clients), rule.options)
         taking_part[number] = clients
     return taking_part
+
+
+def _check_enough(
+    secagg: SecaggPlan, number: int, clients: Sequence[str], min_clients: int | None
+) -> None:
+    """Raise ``UsageError`` if a round could end with fewer clients than open a masked sum."""
+    least = secagg.threshold
+    if len(clients) < least:
+        raise UsageError(
+            f"--exclude: leaves {len(clients)} clients of round {number}, and masked updates need"
+            f" {least} (--threshold)"
+        )
+    if min_clients is not None and min_clients < least:
+        raise UsageError(
+            f"--min-clients: expected at least {least}, found {min_clients}; the sum of fewer"
+            " masked updates is not shown (--threshold)"
+        )
 
 
 def _unscored(run: Run, rounds: int, early: EarlyStopping) -> list[int]:

@@ -51,9 +51,9 @@ def unmask(
     (member,) = run.choose_clients([client])
     if member not in cohort.keys:
         raise UsageError(f"--id {member}: is not drawn for round {round_.number}")
-    signing = member_key(run, [member], key)
+    signing = member_key(run, member, key)
     assert signing is not None
-    masking = read_masking_key(signing.path, outside=run.root)
+    masking = read_masking_key(signing.path)
     check_member_key(run, member, masking)
     survivors = read_survivors(run, round_)
     agreement = Agreement.of(cohort, member, masking)

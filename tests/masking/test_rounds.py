@@ -204,7 +204,7 @@ def secrets_of(made: MaskedRun) -> list[bytes]:
     found = [key for name in (*MEMBERS, "coordinator") for key in private_keys(name)]
     cohort = cohort_of(made.run, made.round)
     for member in MEMBERS:
-        key = read_masking_key(made.keys[member].path, outside=made.run.root)
+        key = read_masking_key(made.keys[member].path)
         agreement = Agreement.of(cohort, member, key)
         found += [one.value for one in agreement.with_others.values()]
         found += [agreement.pair_seed(other).value for other in MEMBERS if other != member]
@@ -569,7 +569,10 @@ def test_a_model_with_buffers_is_refused_unless_they_stay_at_the_client(tmp_path
         ("--secagg", "--secagg-clip: say how much"),
         ("--threshold 3", "--threshold: belongs to --secagg"),
         ("--secagg --secagg-clip 1 --threshold 2", "--threshold: expected 3 … 4 of 4 clients"),
-        ("--secagg --secagg-clip 1 --secagg-bits 30", "--bits: expected 2 … 29 for 4 clients"),
+        (
+            "--secagg --secagg-clip 1 --secagg-bits 30",
+            "--secagg-bits: expected 2 … 29 for 4 clients",
+        ),
         ("--secagg --secagg-clip 0", "--secagg-clip: expected a number above 0"),
         ("--secagg --secagg-clip 1 --clients-per-round 2", "at least 3 clients in a round"),
     ],
@@ -586,18 +589,19 @@ def test_what_init_refuses(trained, tmp_path, monkeypatch, capsys, typed, says):
 
 def test_members_need_both_keys(trained, tmp_path):
     from fedcli.plan.secagg import SecaggOptions
+    from fedcli.setup.new_run import Start
     from fedcli.steps.init import init
 
     lines = {name: trained.keys[name].public.line for name in MEMBERS}
-    asked = SecaggOptions(secagg=True, secagg_clip=1.0)
+    asked = Start(secagg=SecaggOptions(secagg=True, secagg_clip=1.0))
     with pytest.raises(UsageError, match="--secagg: needs --member ID=KEY for every client"):
-        init(tmp_path / "r", ("x", "y"), members=lines, secagg=asked)
+        init(tmp_path / "r", ("x", "y"), members=lines, start=asked)
     with pytest.raises(UsageError, match="--secagg: expected at least 3 clients"):
-        init(tmp_path / "r", ("x", "y"), secagg=asked)
+        init(tmp_path / "r", ("x", "y"), start=asked)
     key = trained.keys["coordinator"].path
     lines["b"] = trained.keys["b"].public.signing
     with pytest.raises(UsageError, match="--member b: has no x25519 key"):
-        init(tmp_path / "r", ("x", "y"), members=lines, key=key, secagg=asked)
+        init(tmp_path / "r", ("x", "y"), members=lines, key=key, start=asked)
 
 
 def test_a_run_that_only_signs_keeps_its_bytes(trained, tmp_path):

@@ -200,13 +200,15 @@ def test_what_is_not_finite_is_refused_by_its_owner(bad):
 def test_no_sum_can_overflow(clients, most):
     """The bound is n·2^(b−1) < 2^31."""
     assert clients * Grid(1, most, clients).largest < 2**31 <= clients * 2**most
-    with pytest.raises(UsageError, match=rf"--bits: expected 2 … {most} for {clients} clients"):
+    with pytest.raises(
+        UsageError, match=rf"--secagg-bits: expected 2 … {most} for {clients} clients"
+    ):
         Grid(1, most + 1, clients)
 
 
 @pytest.mark.parametrize("clip", [0, -1, np.nan, np.inf])
 def test_a_clip_is_a_number_above_0(clip):
-    with pytest.raises(UsageError, match="--clip: expected a number above 0"):
+    with pytest.raises(UsageError, match="--secagg-clip: expected a number above 0"):
         Grid(clip, 16, 3)
 
 

@@ -32,6 +32,7 @@ from fedcli.security.signatures import (
     coordinator_key,
     global_fault,
     member_key,
+    member_keys,
     sign_global,
     sign_update,
     signature_fault,
@@ -239,7 +240,7 @@ def test_a_run_without_members_asks_for_no_signature(tiny_run):
     assert global_fault(tiny_run, tiny_run.round(0), "") is None
     check_server_state(tiny_run, tiny_run.round(0), None)
     check_no_partials(tiny_run)
-    assert member_key(tiny_run, ["0"], None) is None
+    assert member_key(tiny_run, "0", None) is None
     assert coordinator_key(tiny_run, None) is None
     content = run_info().as_json()
     assert not {"members", "coordinator"} & content.keys()
@@ -351,19 +352,19 @@ def test_keys_are_a_part_of_the_runs_id(signed, owned):
 
 def test_the_key_of_a_member_is_asked_for_and_is_the_right_one(signed):
     run, mine = signed.run, signed.members["1"]
-    found = member_key(run, ["1"], mine.path)
+    found = member_key(run, "1", mine.path)
     assert found is not None
     assert found.public == mine.public
     with pytest.raises(UsageError, match="updates of this run are signed") as caught:
-        member_key(run, ["1"], None)
+        member_key(run, "1", None)
     assert caught.value.hint is not None
     assert "train-client --id 1 --data PATH" in caught.value.hint
     assert "--key FILE" in caught.value.hint
     for clients in (["2"], ["1", "2"], ["0", "1"]):
         with pytest.raises(UsageError, match=r"is not the key of client [02]: expected ed25519:"):
-            member_key(run, clients, mine.path)
+            member_keys(run, clients, mine.path)
     with pytest.raises(UsageError, match="is not the key of client 1"):
-        member_key(run, ["1"], signed.coordinator.path)
+        member_key(run, "1", signed.coordinator.path)
 
 
 def test_the_key_of_the_coordinator_is_asked_for_and_is_the_right_one(signed):
@@ -379,7 +380,7 @@ def test_the_key_of_the_coordinator_is_asked_for_and_is_the_right_one(signed):
 
 def test_a_key_where_nothing_is_signed_is_refused(tiny_run, owned):
     with pytest.raises(UsageError, match="updates of this run are not signed"):
-        member_key(tiny_run, ["0"], owned["0"].path)
+        member_key(tiny_run, "0", owned["0"].path)
     with pytest.raises(UsageError, match="global models of this run are not signed"):
         coordinator_key(tiny_run, owned["0"].path)
 
@@ -388,7 +389,7 @@ def test_a_key_in_the_run_directory_is_refused(signed):
     inside = signed.run.root / "rounds/../1.key"
     shutil.copy(signed.members["1"].path, inside)
     with pytest.raises(UsageError, match="is in the run directory, which others read"):
-        member_key(signed.run, ["1"], inside)
+        member_key(signed.run, "1", inside)
 
 
 def test_partial_means_have_no_place_among_members(signed):

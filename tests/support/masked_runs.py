@@ -104,9 +104,12 @@ def masked_run(
         ("x", "y"),
         members={name: keys[name].public.line for name in MEMBERS},
         key=keys["coordinator"].path,
-        secagg=SecaggOptions(**options),
         image_size=8,
-        start=Start(ModelInfo(model), plan=Plan(train, rule or AggregatePlan())),
+        start=Start(
+            ModelInfo(model),
+            plan=Plan(train, rule or AggregatePlan()),
+            secagg=SecaggOptions(**options),
+        ),
     )
     run = Run.open(folder / "fedrun")
     for client in MEMBERS:

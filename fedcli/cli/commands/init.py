@@ -10,6 +10,7 @@ from fedcli.cli.options.parsing import parse_classes, parse_members
 from fedcli.cli.options.plan_file import PlanFile
 from fedcli.cli.options.sections import (
     AggregationOptions,
+    MaskingOptions,
     ModelOptions,
     SeedOptions,
     TrainingOptions,
@@ -17,7 +18,6 @@ from fedcli.cli.options.sections import (
 from fedcli.cli.options.shared import COMMITTED_KEY, FORCE, PLAN, RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.options import NONE, Given
-from fedcli.plan.secagg import SecaggOptions
 from fedcli.run import Run
 
 _OF_PICTURES = {"image_size", "window"}  # of [data]
@@ -47,7 +47,7 @@ def init(
         help="The coordinator's private key (fedcli keygen), which signs global models.",
         metavar="FILE",
     ),
-    secagg: SecaggOptions = SecaggOptions(),
+    secagg: MaskingOptions = NONE,
     image_size: int | None = typer.Option(
         None,
         min=4,
@@ -80,7 +80,10 @@ def init(
     file = PlanFile.read(plan)
     (start,) = file.build(
         lambda file: make_start(
-            file.model(model), file.plan(training, aggregation), file.seed(seed)
+            file.model(model),
+            file.plan(training, aggregation),
+            file.seed(seed),
+            file.masking(secagg),
         )
     )
     with Output("init", printing) as output:
@@ -93,7 +96,6 @@ def init(
             members=parse_members(members or ()),
             key=key,
             noise_key=noise_key,
-            secagg=secagg,
             channels=channels,
             **_pictures(file, image_size, window),
             start=start,

@@ -11,6 +11,7 @@ from fedcli.cli.options.plan_file import PlanFile
 from fedcli.cli.options.sections import (
     AggregationOptions,
     DataOptions,
+    MaskingOptions,
     ModelOptions,
     SchemeOptions,
     SeedOptions,
@@ -39,6 +40,7 @@ def partition(
     plan: Path | None = PLAN,
     training: TrainingOptions = NONE,
     aggregation: AggregationOptions = NONE,
+    secagg: MaskingOptions = NONE,
     plot: Path | None = typer.Option(
         None, help="Draw the label distribution, as .png, .svg or .pdf.", metavar="FILE"
     ),
@@ -66,7 +68,10 @@ def partition(
             lambda file: DataSource.of(file.data(data)),
             lambda file: make_scheme(file.cutting(cutting)),
             lambda file: make_start(
-                file.model(model), file.plan(training, aggregation), file.seed(seed)
+                file.model(model),
+                file.plan(training, aggregation),
+                file.seed(seed),
+                file.masking(secagg),
             ),
         )
         if plot is not None:

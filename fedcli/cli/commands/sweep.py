@@ -21,6 +21,7 @@ Cutting = Annotated[Alternatives, alternatives(SECTIONS["partition"], "Cutting")
 Model = Annotated[Alternatives, alternatives(SECTIONS["model"], "Model")]
 Training = Annotated[Alternatives, alternatives(SECTIONS["train"], "Training")]
 Aggregation = Annotated[Alternatives, alternatives(SECTIONS["aggregate"], "Aggregation")]
+Masking = Annotated[Alternatives, alternatives(SECTIONS["secagg"], "Secure aggregation")]
 Running = Annotated[Alternatives, alternatives(run_options, "Running")]
 
 
@@ -54,6 +55,7 @@ def sweep(
     model: Model = NONE,
     data: Data = NONE,
     cutting: Cutting = NONE,
+    masking: Masking = NONE,
     running: Running = NONE,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
@@ -69,6 +71,7 @@ def sweep(
         "model": model,
         "data": data,
         "partition": cutting,
+        "secagg": masking,
         "run": running,
     }
     asked = checked_sweep(file, out, typed)

@@ -24,5 +24,6 @@ def unmask(
         from fedcli.cli.render.unmask import render
         from fedcli.steps.unmask import unmask as step
 
-        result = step(Run.open(run), client, key=key, round_number=round_number)
-        output.result(result, render)
+        opened = Run.open(run)
+        result = step(opened, client, key=key, round_number=round_number)
+        output.result(result, lambda result: render(result, opened))

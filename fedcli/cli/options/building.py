@@ -10,6 +10,7 @@ from fedcli.options import NONE, Given, declared
 if TYPE_CHECKING:
     from fedcli.partitioning.schemes import Scheme
     from fedcli.plan import Plan
+    from fedcli.plan.secagg import SecaggOptions
     from fedcli.setup.new_run import Start
 
 
@@ -37,14 +38,14 @@ def check_nothing_cut(data: Given, cutting: Given) -> None:
         )
 
 
-def make_start(typed: Given, plan: "Plan", seed: int) -> "Start":
+def make_start(typed: Given, plan: "Plan", seed: int, secagg: "SecaggOptions") -> "Start":
     """Build what a new run starts from. Raises ``UsageError``."""
     from fedcli.run.info import ModelInfo
     from fedcli.setup.new_run import Start
 
     network = {name: value for name, value in typed.items() if name in declared(ModelInfo)}
     others = {name: value for name, value in typed.items() if name not in network}
-    return Start(ModelInfo(**network), plan=plan, seed=seed, **others)
+    return Start(ModelInfo(**network), plan=plan, seed=seed, secagg=secagg, **others)
 
 
 def plan_from(

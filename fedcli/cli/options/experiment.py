@@ -10,6 +10,7 @@ from fedcli.experiment.cases import Case
 from fedcli.experiment.sections import by_name
 from fedcli.experiment.sweep import Sweep, own_reducer, read_sweep
 from fedcli.plan.execution import Execution
+from fedcli.plan.secagg import SecaggOptions, check_maskable, plan_masked
 from fedcli.plan.stopping import Stopping
 from fedcli.setup.data_source import DataSource
 
@@ -58,6 +59,9 @@ def _check_case(sweep: Sweep, case: Case) -> None:
     named_rule = {"reduce": own_reducer(case)}  # the sweep types it for the steps
     aggregation = {key: value for key, value in named_rule.items() if value is not None}
     plan = plan_from(plans, case.name, aggregation=aggregation)
-    make_start(named.get("model", {}), plan, run.get("seed", 0))
+    secagg = SecaggOptions(**named.get("secagg", {}))
+    if secagg.secagg:
+        check_maskable(plan_masked(plan))
+    make_start(named.get("model", {}), plan, run.get("seed", 0), secagg)
     Stopping(**sweep.of_run(case, Stopping))
     Execution(**sweep.of_run(case, Execution))

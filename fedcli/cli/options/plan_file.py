@@ -10,6 +10,7 @@ from fedcli.options import NONE, Given, declared
 
 if TYPE_CHECKING:
     from fedcli.plan import Plan
+    from fedcli.plan.secagg import SecaggOptions
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,12 @@ class PlanFile:
         from fedcli.plan.sections import over_file
 
         return over_file(self.of("model"), typed, [("init_from", "pretrained")])
+
+    def masking(self, typed: Given) -> "SecaggOptions":
+        """Return how updates of a new run are masked. Raises ``UsageError``."""
+        from fedcli.plan.secagg import SecaggOptions
+
+        return SecaggOptions(**{**self.of("secagg"), **typed})
 
     def seed(self, typed: Given) -> int:
         """Return the seed of a new run."""

@@ -95,8 +95,9 @@ def made_otherwise(run: Run, file: PlanFile) -> list[str]:
     seeds = {"data_seed": run.info.data_seed, "partition_seed": run.info.partition_seed}
     found = [
         str(one)
-        for section in ("data", "model", "partition", "run")
-        for one in _others(section, made[section], file.sections.get(section, NONE), seeds)
+        for section in ("data", "model", "partition", "secagg", "run")
+        if (asked := file.sections.get(section))
+        for one in _others(section, made.get(section, NONE), asked, seeds)
     ]
     said = f"{file.path}: the run stays as it was made, with {'; '.join(found)}"
     return [said] if found else []

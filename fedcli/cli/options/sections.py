@@ -100,6 +100,12 @@ def _scheme() -> Mapping[str, Declared]:
     return scheme_options()
 
 
+def _masking() -> Mapping[str, Declared]:
+    from fedcli.plan.secagg import SecaggOptions
+
+    return declared(SecaggOptions)
+
+
 def _model() -> Mapping[str, Declared]:
     from fedcli.run.info import ModelInfo
     from fedcli.setup.new_run import Start
@@ -118,6 +124,7 @@ ReadingOptions = Annotated[Given, Takes(_reading, "Data")]
 CheckOptions = Annotated[Given, Takes(_checked, "Data")]
 SchemeOptions = Annotated[Given, Takes(_scheme, "Cutting")]
 ModelOptions = Annotated[Given, Takes(_model, "Model")]
+MaskingOptions = Annotated[Given, Takes(_masking, "Secure aggregation")]
 RunningOptions = Annotated[Given, Takes(_running)]
 TakingPartOptions = Annotated[Given, Takes(_taking_part)]
 StoppingOptions = Annotated[Given, Takes(_stopping)]

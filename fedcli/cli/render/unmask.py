@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 
-from fedcli.cli.render.next import to_send
+from fedcli.cli.render.next import next_lines, to_send
 from fedcli.run.next_command import aggregate_command, unmask_command
 
 if TYPE_CHECKING:
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from fedcli.steps.unmask import UnmaskResult
 
 
-def render(result: "UnmaskResult") -> list[RenderableType]:
-    """Say what a member has answered, and what it keeps."""
+def render(result: "UnmaskResult", run: "Run") -> list[RenderableType]:
+    """Say what a member has answered, and what it keeps; in a simulation, what to type next."""
     done = ": already done, nothing changed" if result.already_done else ""
     lines: list[RenderableType] = [
         f"client {result.client} has answered for round {result.round}{done}",
@@ -22,6 +22,8 @@ def render(result: "UnmaskResult") -> list[RenderableType]:
     ]
     if result.missing:
         lines.append(f"missing: {', '.join(result.missing)}")
+    if run.has_keys:
+        return [*lines, *next_lines(run)]
     lines.append(f"keep {result.record}, which lets no second list be answered")
     return [*lines, *to_send("the coordinator", result.send)]
 

@@ -5,6 +5,7 @@ import reprlib
 from collections.abc import Iterable
 from typing import Any
 
+WITHHELD = "withheld"  # what a private run does not tell
 _MOST = 4000  # characters of a message; the longest path has 4096
 
 

@@ -11,7 +11,7 @@ from fedcli.aggregation.encodings import OpenBases
 from fedcli.aggregation.remedies import Mend, Remedies, UnusableError
 from fedcli.aggregation.updates import Update, check_tensors
 from fedcli.errors import BadInputError, CheckpointError, UpdateError
-from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.metadata import Kind, Metadata, check_counted
 from fedcli.formats.update_tensors import UpdateTensors
 from fedcli.run import Run
 from fedcli.run.round import Round
@@ -223,8 +223,7 @@ def _check_origin(base: Base, found: Metadata) -> None:
     ):
         if value != expected:
             raise UnusableError(f"{what} {value}, expected {expected}", mend)
-    if found.num_examples is None or found.num_examples < 1:
-        raise ValueError(f"has num_examples {found.num_examples}, expected 1 or more")
+    check_counted(found)
 
 
 def _move(found: Metadata) -> Mend:

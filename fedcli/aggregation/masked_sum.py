@@ -149,13 +149,12 @@ def _write(output: Path, base: Base, described: Metadata, grid: Grid, total: Wor
 
 
 def _metadata(base: Base, contents: Contents, digests: dict[str, str]) -> Metadata:
-    """Describe the sum; every client counts as one example."""
+    """Describe the sum, in which clients count alike."""
     withheld = {"freeze": contents.freeze, "local_layers": contents.local_layers}
     return Metadata(
         Kind.PARTIAL,
         base.run.id,
         round=base.round.number,
-        num_examples=len(digests),
         base=base.sha256,
         roles=base.roles,
         tied=base.metadata.tied,

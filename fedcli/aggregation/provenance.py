@@ -8,7 +8,7 @@ from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.diagnostics import Diagnosis
 from fedcli.aggregation.updates import NO_DIGEST, Update
 from fedcli.formats.dtypes import Values
-from fedcli.formats.manifest import Contribution, PartialContribution
+from fedcli.formats.manifest import Contribution, PartialContribution, in_all
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.plan.departures import departures
 from fedcli.strategies.claims import Claims
@@ -30,7 +30,7 @@ def combined_metadata(
         kind,
         base.run.id,
         round=base.round.number,
-        num_examples=sum(update.num_examples for update in updates),
+        num_examples=in_all(update.num_examples for update in updates),
         base=base.sha256,
         roles=base.metadata.roles,
         tied=base.metadata.tied,

@@ -47,7 +47,7 @@ class Update:
         self.bytes = tensors.size
         self.kind = tensors.metadata.kind
         self.members = (tensors.metadata.updates or {}) if self.kind == Kind.PARTIAL else {}
-        self.num_examples = tensors.metadata.num_examples or 0
+        self.num_examples = tensors.metadata.num_examples
         self.training = tensors.metadata.training
         self.staleness = now - base.round.number
         self.values = UpdateValues(

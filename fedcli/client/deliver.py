@@ -7,10 +7,11 @@ from pathlib import Path
 
 from fedcli.client.existing_update import ExistingUpdate, check_replaceable, find_existing
 from fedcli.client.local_training import Trained
-from fedcli.client.masked import MaskedUpdate, without_figures
+from fedcli.client.masked import MaskedUpdate
 from fedcli.client.private import PrivateStep
 from fedcli.client.session import Session
 from fedcli.client.telemetry import telemetry
+from fedcli.client.withheld import without_figures
 from fedcli.errors import OvertakenError
 from fedcli.formats.checkpoint import Checkpoint, prepare
 from fedcli.formats.metadata import Kind, Metadata
@@ -78,7 +79,7 @@ def deliver(
     client = metadata.client or ""
     measured = telemetry(session, client, examples, trained, elapsed)
     measured = replace(measured, skipped=len(skipped) or None)
-    published = measured if masked is None else without_figures(measured)
+    published = without_figures(measured) if session.withholds else measured
     note = partial(_write_beside, session, client, published, masked)
     try:
         sha256 = _write(session, metadata, trained, note, private, again=again)

@@ -65,7 +65,8 @@ def find_existing(
     except BadInputError as error:
         raise error.amended(hint="--force trains it again") from None
     if found.training.examples == plain:
-        expected = replace(expected, training=replace(expected.training, examples=plain))
+        training = replace(expected.training, examples=plain)
+        expected = replace(expected, num_examples=found.num_examples, training=training)
     if differences := _differences(session, found, expected):
         raise ConflictError(
             f"was trained from other inputs ({', '.join(differences)})",

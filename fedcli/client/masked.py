@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 
 from fedcli.client.local_training import Trained
 from fedcli.client.session import Session
+from fedcli.client.withheld import without_steps
 from fedcli.codecs.base import Steps
 from fedcli.errors import ConflictError, UsageError
 from fedcli.formats.checkpoint import digest
 from fedcli.formats.encoded import Parts, changes
 from fedcli.formats.metadata import Metadata
 from fedcli.formats.safetensors import layout_of
-from fedcli.formats.telemetry import Telemetry
 from fedcli.masking.keys import read_masking_key
 from fedcli.masking.maskable import check_roles
 from fedcli.masking.masks import Integers, mask
@@ -77,10 +77,9 @@ class Masking:
             )
 
     def withheld(self, metadata: Metadata) -> Metadata:
-        """Return metadata without what tells of the client's data."""
-        training = replace(metadata.training, steps=None, initial_loss=None)
+        """Return metadata without what tells of the client's data, and with what masks it."""
         encoding = mask_encoding(self.agreement.cohort, self.grid, self.noise)
-        return replace(metadata, training=training, num_examples=None, roles={}, encoding=encoding)
+        return replace(without_steps(metadata), roles={}, encoding=encoding)
 
     def masked(self, session: Session, trained: Trained) -> "MaskedUpdate":
         """Mask the change of all parameters that a client sends, in the order of its layout.
@@ -133,16 +132,3 @@ class MaskedUpdate:
         path = round_.shares(client)
         shares_file(cohort, client, update, sealed).write(path)
         return digest(path)
-
-
-def without_figures(measured: Telemetry) -> Telemetry:
-    """Return telemetry without what tells of the client's data: losses, and how much there is."""
-    return replace(
-        measured,
-        num_examples=None,
-        images_per_second=None,
-        seconds=None,
-        skipped=None,
-        epochs=(),
-        personal_epochs=(),
-    )

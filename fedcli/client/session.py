@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,11 @@ class Session:
         """
         alone = self.key is None or self.run.has_keys
         return alone or self.execution.state is not None
+
+    @property
+    def withholds(self) -> bool:
+        """Whether clients publish nothing of their data that is not masked or covered by noise."""
+        return replace(self.run.info.plan, train=self.plan).withholds
 
     @property
     def keeps_state(self) -> bool:

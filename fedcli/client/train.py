@@ -245,7 +245,7 @@ def _metadata(
         session.run.id,
         round=session.round.number,
         client=client,
-        num_examples=examples,
+        num_examples=None if session.withholds else examples,
         base=session.base.sha256,
         roles=roles if codec is None else {},
         tied=session.base.tied,
@@ -316,8 +316,8 @@ def _observer(
             heartbeat.update(
                 epoch=number,
                 epochs=stage.epochs,
-                images_per_second=images_per_second,
-                memory_bytes=peak_memory(session.device),
+                images_per_second=None if session.withholds else images_per_second,
+                memory_bytes=None if session.withholds else peak_memory(session.device),
             )
 
     def on_epoch(trainer: Trainer, stage: Stage, epoch: Epoch) -> None:

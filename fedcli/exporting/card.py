@@ -19,7 +19,7 @@ from fedcli.reporting.rules import rule_label
 from fedcli.reporting.words import rounds_named
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo, RunInfo
-from fedcli.text import listed, printable
+from fedcli.text import WITHHELD, listed, printable
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -79,7 +79,10 @@ def card(file: ExportedFile, facts: Facts) -> str:
         data=list(_data(facts)),
         simulated=_is_simulated(run),
         training=[_training(stretch) for stretch in stretches(rounds)],
-        clients=[(client, examples, number) for client, (number, examples) in clients.items()],
+        clients=[
+            (client, WITHHELD if examples is None else examples, number)
+            for client, (number, examples) in clients.items()
+        ],
         sizes=[examples for _, examples in clients.values()],
         most_clients=_MOST_CLIENTS,
         chain=_chain(facts),

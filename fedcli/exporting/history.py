@@ -40,10 +40,13 @@ class RoundHistory:
     trainings: tuple[Mapping[str, Any], ...]
 
     @property
-    def examples(self) -> dict[str, int]:
-        """The number of examples of each client whose update was not within a partial mean."""
+    def examples(self) -> dict[str, int | None]:
+        """The number of examples of each client whose update was not within a partial mean.
+
+        It is None if the client withholds it.
+        """
         accepted = () if self.manifest is None else self.manifest.accepted
-        return {e.client: e.num_examples for e in accepted if e.num_examples is not None}
+        return {entry.client: entry.num_examples for entry in accepted}
 
     @property
     def clients(self) -> int | None:
@@ -123,9 +126,12 @@ def _hyperparameters(training: TrainingRecord) -> dict[str, Any]:
     return chosen
 
 
-def clients_of(rounds: list[RoundHistory]) -> dict[str, tuple[int, int]]:
-    """Return, for each client, the rounds with an update of its own, and its latest examples."""
-    found: dict[str, tuple[int, int]] = {}
+def clients_of(rounds: list[RoundHistory]) -> dict[str, tuple[int, int | None]]:
+    """Return, for each client, the rounds with an update of its own, and its latest examples.
+
+    The number of examples is None if the client withholds it.
+    """
+    found: dict[str, tuple[int, int | None]] = {}
     for one in rounds:
         for client, examples in one.examples.items():
             found[client] = found.get(client, (0, 0))[0] + 1, examples

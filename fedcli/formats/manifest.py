@@ -1,10 +1,17 @@
 """``aggregate.json``: what went into a round's global model, and what did not."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from fedcli.formats.ledger import LedgerEntry
 from fedcli.formats.records import ClientId, Count, FileRecord
+
+
+def in_all(counts: Iterable[int | None]) -> int | None:
+    """Return the sum of numbers of examples; None if one of them is withheld."""
+    told = list(counts)
+    return None if None in told else sum(count for count in told if count is not None)
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class PartialContribution:
     name: str
     sha256: str
     clients: Count
-    num_examples: Count
+    num_examples: Count | None
     weight: float
     bytes: Count
 

@@ -127,6 +127,19 @@ class Metadata(Sparse):
         return replace(found, **{name: decode(record, training, "metadata", "training")})
 
 
+def check_counted(found: Metadata) -> None:
+    """Raise ``ValueError`` unless an update names its number of examples or may withhold it.
+
+    Private training withholds it, and so does a partial mean of such updates.
+    """
+    if found.num_examples is None:
+        if found.training.privacy is not None or found.kind == Kind.PARTIAL:
+            return
+    elif found.num_examples >= 1:
+        return
+    raise ValueError(f"has num_examples {found.num_examples}, expected 1 or more")
+
+
 def _check_training(training: Any) -> None:
     if len(canonical_json(training)) > _MOST_TRAINING:
         raise ValueError(f"metadata.training takes more than {_MOST_TRAINING} bytes")

@@ -36,6 +36,11 @@ class Plan:
     aggregate: AggregatePlan = field(default_factory=AggregatePlan)
     secagg: SecaggPlan | None = None
 
+    @property
+    def withholds(self) -> bool:
+        """Whether clients publish nothing of their data that is not masked or covered by noise."""
+        return self.secagg is not None or self.train.dp is not None
+
     def with_options(
         self,
         training: Mapping[str, Any],

@@ -1,5 +1,6 @@
 """What training with differential privacy at the level of examples asks of a plan."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fedcli.errors import UsageError
@@ -7,6 +8,7 @@ from fedcli.options import Given, option_of
 from fedcli.plan.choices import Choice
 
 if TYPE_CHECKING:
+    from fedcli.plan import Plan
     from fedcli.plan.train import TrainPlan
 
 EXAMPLE = "example"
@@ -58,6 +60,39 @@ def replaced_noise(typed: Given) -> tuple[str, ...]:
     if "noise_multiplier" in typed:
         return tuple(key for key in _TARGET if key not in typed)
     return ("noise_multiplier",) if "target_epsilon" in typed else ()
+
+
+def check_withheld(plan: "Plan") -> None:
+    """Raise ``UsageError`` for a rule that needs what private training withholds."""
+    from fedcli.plan.rule import resolve
+
+    weighting = resolve(plan.aggregate).weighting
+    if plan.train.dp is not None and weighting == "examples":
+        raise UsageError(
+            f"--weighting examples: --dp {plan.train.dp} withholds the number of examples",
+            hint="--weighting uniform counts clients alike",
+        )
+
+
+def private_plan(plan: "Plan") -> "Plan":
+    """Return a plan whose clients count alike if they withhold how many examples they have.
+
+    Raises ``UsageError`` if the plan asks for another weighting, which needs that number.
+    """
+    if plan.train.dp is None:
+        return plan
+    plan = counted_alike(plan)
+    check_withheld(plan)
+    return plan
+
+
+def counted_alike(plan: "Plan") -> "Plan":
+    """Return a plan with uniform weighting, if it leaves the choice to a rule by examples."""
+    from fedcli.plan.rule import resolve  # rules need numpy, which --help does without
+
+    if plan.aggregate.weighting is None and resolve(plan.aggregate).weighting == "examples":
+        return replace(plan, aggregate=replace(plan.aggregate, weighting="uniform"))
+    return plan
 
 
 def _check_parts(plan: "TrainPlan") -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from fedcli.errors import UsageError
 from fedcli.options import check, option
 from fedcli.plan.masked_noise import MOST_SUM, check_noise, finest_bits
+from fedcli.plan.private_training import counted_alike
 
 if TYPE_CHECKING:
     from fedcli.plan import Plan
@@ -123,19 +124,10 @@ def masked_plan(plan: "Plan", secagg: SecaggPlan, members: int) -> "Plan":
     Raises ``UsageError`` for whatever needs to see single updates, and for noise that does not fit
     the integers of so many members.
     """
-    plan = plan_masked(plan)
+    plan = counted_alike(plan)
     check_maskable(plan)
     check_noise(plan, secagg, members)
     return replace(plan, secagg=secagg)
-
-
-def plan_masked(plan: "Plan") -> "Plan":
-    """Return a plan in which clients count alike if nothing else is asked for."""
-    from fedcli.plan.rule import resolve  # rules need numpy, which --help does without
-
-    if plan.aggregate.weighting is None and resolve(plan.aggregate).weighting == "examples":
-        return replace(plan, aggregate=replace(plan.aggregate, weighting="uniform"))
-    return plan
 
 
 def check_maskable(plan: "Plan") -> None:

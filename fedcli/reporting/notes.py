@@ -20,6 +20,7 @@ def notes_on(run: Run, report: RunReport, partition: PartitionFile | None) -> tu
     """Return the notes on a run, the most important ones first."""
     return (
         *_centralised(report, partition),
+        *_withheld(run, report),
         *standout_notes(report.complete_rounds()),
         *bound_notes(report.complete_rounds()),
         *departure_notes(run.info.plan.train, report.complete_rounds()),
@@ -56,6 +57,14 @@ def _centralised(report: RunReport, partition: PartitionFile | None) -> list[Not
     if sum(sizes):
         text += f"; collecting them once costs {sum(sizes) / 1e6:.1f} MB (decoded)"
     return [Note(text)]
+
+
+def _withheld(run: Run, report: RunReport) -> list[Note]:
+    entries = (entry for round_ in report.complete_rounds() for entry in round_.clients)
+    silent = any(one.weight is not None and one.num_examples is None for one in entries)
+    if not (run.info.plan.withholds or silent):
+        return []
+    return [Note("private clients withhold numbers of examples, losses, times and memory")]
 
 
 def _remarks(report: RunReport) -> list[Note]:

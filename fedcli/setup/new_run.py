@@ -11,6 +11,7 @@ from fedcli.formats import checkpoint
 from fedcli.masking.maskable import check_held
 from fedcli.options import check, check_seed, option, option_of
 from fedcli.plan import Plan
+from fedcli.plan.private_training import private_plan
 from fedcli.plan.secagg import SecaggOptions
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo, RunInfo
@@ -238,11 +239,13 @@ def plan_of(start: Start, classes: Sequence[str], shape: tuple[int, ...]) -> Pla
     """Return the plan of a run; with LoRA, freeze everything that is not trained.
 
     LoRA trains the adapters, the last layer, and layers that stay with the client, unless the plan
-    freezes something itself. Raises ``UsageError`` for a model that is unknown or does not fit.
+    freezes something itself. Clients that train in private count alike. Raises ``UsageError`` for a
+    model that is unknown or does not fit, and what ``private_plan`` does.
     """
-    train = start.plan.train
+    plan = private_plan(start.plan)
+    train = plan.train
     if start.model.lora is None or train.freeze:
-        return start.plan
+        return plan
     from fedcli.client.local_training import with_local_layers
     from fedcli.models import build, check_model, try_model
     from fedcli.models.lora import all_but_adapters
@@ -259,7 +262,7 @@ def plan_of(start: Start, classes: Sequence[str], shape: tuple[int, ...]) -> Pla
     trained = matching([last_layer, *local], names)
     tied = {n for pair in ties_of(module).items() if trained & {*pair} for n in pair}
     freeze = all_but_adapters(last_layer, (*local, *sorted(tied)))
-    return replace(start.plan, train=replace(train, freeze=freeze))
+    return replace(plan, train=replace(train, freeze=freeze))
 
 
 def initial_model(start: Start, info: RunInfo) -> "InitialModel":

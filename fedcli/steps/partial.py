@@ -20,7 +20,7 @@ from fedcli.aggregation.updates import Update, check_sources
 from fedcli.aggregation.weighted_sums import add_up
 from fedcli.errors import CheckpointError, ConflictError, NotReadyError, OvertakenError, UsageError
 from fedcli.formats.checkpoint import Checkpoint, create, digest
-from fedcli.formats.manifest import Contribution, PartialContribution
+from fedcli.formats.manifest import Contribution, PartialContribution, in_all
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.training_record import TrainingRecord
 from fedcli.progress import Progress, Silence
@@ -121,7 +121,7 @@ class Sums:
         withheld = {"freeze": first.freeze, "local_layers": first.local_layers}
         return replace(
             made,
-            num_examples=sum(one.num_examples for one in self.claims.contributors),
+            num_examples=in_all(one.num_examples for one in self.claims.contributors),
             roles=self.base.roles,
             updates={**(made.updates or {}), **members},
             weighting=self.weighting,

@@ -11,6 +11,7 @@ from fedcli.execution.pace import Pace
 from fedcli.execution.scheduler import Capacity, ClientScheduler
 from fedcli.execution.step_arguments import StepOptions
 from fedcli.plan import check_halves
+from fedcli.plan.private_training import check_withheld
 from fedcli.plan.rule import check_encoding, resolve
 from fedcli.plan.secagg import SecaggPlan
 from fedcli.plan.stopping import Stopping
@@ -197,6 +198,7 @@ def _checked_rule(run: Run, options: StepOptions) -> Rule:
     rule = resolve(plan.aggregate, options.aggregation.keys())
     check_halves(plan.train, rule.server_optimizer)
     check_encoding(plan.train, plan.aggregate)
+    check_withheld(plan)
     if not run.info.clients:
         raise UsageError(
             "this run was made without a list of clients: train each where its data is",

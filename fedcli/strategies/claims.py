@@ -104,14 +104,12 @@ def _changed(
 def bounded_claims(clients: Sequence[Contributor], expected: Expected) -> Claims:
     """Return the contributors with the examples and steps that count.
 
-    Partial means are left as they are: their values are weighted already.
+    Partial means are left as they are: their values are weighted already. So are numbers of
+    examples that are withheld.
     """
     single = [client for client in clients if client.clients == 1]
     examples, too_many = _bounded_examples(single, expected)
-    counted = [
-        replace(client, num_examples=number)
-        for client, number in zip(single, examples, strict=True)
-    ]
+    counted = [replace(one, num_examples=examples.get(one.name)) for one in single]
     steps, too_long = _bounded_steps(counted, expected)
     by_name = {
         client.name: replace(client, training=replace(client.training, steps=number))
@@ -123,20 +121,22 @@ def bounded_claims(clients: Sequence[Contributor], expected: Expected) -> Claims
 
 def _bounded_examples(
     clients: Sequence[Contributor], expected: Expected
-) -> tuple[list[int], tuple[BoundedClaim, ...]]:
-    claimed = np.array([client.num_examples for client in clients], np.float64)
+) -> tuple[dict[str, int], tuple[BoundedClaim, ...]]:
+    """Return the numbers of examples that count, by client, and the claims that were bounded."""
+    told = [client for client in clients if client.num_examples is not None]
+    used = {client.name: client.num_examples or 0 for client in told}
+    claimed = np.array(list(used.values()), np.float64)
     limits = MOST * of_the_others(claimed)
-    if expected.robust and len(clients) >= FEWEST:
+    if expected.robust and len(told) >= FEWEST:
         counted = np.minimum(claimed, limits)
         limits = np.minimum(limits, (counted.sum() - counted) / 2)  # a third of the weight
     if expected.max_examples is not None:
         limits = np.maximum(limits, expected.max_examples)
-    used = [client.num_examples for client in clients]
     known = expected.known_examples() if (claimed > limits).any() else {}
     for index in np.flatnonzero(claimed > limits).tolist():
-        most = known.get(clients[index].name, math.floor(limits[index]))
-        used[index] = min(used[index], max(1, most))
-    return used, _changed(clients, "num_examples", claimed, np.array(used, np.float64))
+        name = told[index].name
+        used[name] = min(used[name], max(1, known.get(name, math.floor(limits[index]))))
+    return used, _changed(told, "num_examples", claimed, np.array(list(used.values()), np.float64))
 
 
 def _bounded_steps(
@@ -144,7 +144,8 @@ def _bounded_steps(
 ) -> tuple[list[int | None], tuple[BoundedClaim, ...]]:
     """Bound the steps by the plan, or where a client records another training, by that.
 
-    Another training than the plan's is bounded by the others as well.
+    Another training than the plan's is bounded by the others as well, and so is one of examples
+    whose number is withheld.
     """
     told = [client for client in clients if client.training.steps is not None]
     claimed = np.array([client.training.steps for client in told], np.float64)
@@ -164,6 +165,8 @@ def _bounded_steps(
 def _planned(client: Contributor, expected: Expected) -> float:
     if expected.steps is not None:
         return float(expected.steps)
+    if client.num_examples is None:
+        return 0.0
     return float(expected.epochs * math.ceil(client.num_examples / expected.batch_size))
 
 
@@ -171,5 +174,7 @@ def _recorded(client: Contributor, steps: float) -> float:
     """Return the steps that follow from the epochs and the batch size that a client records."""
     epochs, batch_size = client.training.epochs, client.training.get("batch_size")
     if epochs is None or type(batch_size) is not int or batch_size < 1:
+        return steps
+    if client.num_examples is None:
         return steps
     return float(epochs * math.ceil(client.num_examples / batch_size))

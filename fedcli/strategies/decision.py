@@ -33,13 +33,14 @@ class Measures(IntEnum):
 class Contributor:
     """What a rule may know about one update, or about a partial mean of ``clients`` updates.
 
-    ``staleness`` is the number of rounds completed since the update's own. ``training`` is the
+    ``num_examples`` is None if it is withheld. ``staleness`` is the number of rounds completed
+    since the update's own. ``training`` is the
     client's record: hyper-parameters, steps, initial loss.
     """
 
     name: str
     path: Path
-    num_examples: int
+    num_examples: int | None
     clients: int = 1
     staleness: int = 0
     training: TrainingRecord = field(default_factory=TrainingRecord)

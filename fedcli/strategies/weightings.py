@@ -46,8 +46,19 @@ class Weighting:
 
 
 def _by_examples(clients: Sequence[Contributor], _: Values | None, __: RuleOptions) -> Shares:
-    counts = [client.num_examples for client in clients]
+    counts = [_examples(client) for client in clients]
     return Shares(np.array(counts, np.float64), float(sum(counts)))
+
+
+def _examples(client: Contributor) -> int:
+    if client.num_examples is None:
+        raise UpdateError(
+            "withholds its number of examples, by which clients are weighted here",
+            hint="fedcli aggregate --weighting uniform counts clients alike",
+            path=client.path,
+            client=client.name,
+        )
+    return client.num_examples
 
 
 def _uniform(clients: Sequence[Contributor], _: Values | None, __: RuleOptions) -> Shares:
@@ -80,8 +91,12 @@ def _q_fedavg(
 
 
 def _fednova(clients: Sequence[Contributor], _: Values | None, __: RuleOptions) -> Shares:
-    """FedNova, Wang et al. 2020: c_i = p_i τ_eff / |a_i|, τ_eff = Σ p_i |a_i|."""
-    counts = np.array([client.num_examples for client in clients], np.float64)
+    """FedNova, Wang et al. 2020: c_i = p_i τ_eff / |a_i|, τ_eff = Σ p_i |a_i|.
+
+    Clients have the same p_i if all of them withhold their number of examples.
+    """
+    alike = all(client.num_examples is None for client in clients)
+    counts = np.array([1 if alike else _examples(client) for client in clients], np.float64)
     lengths, bounded = within_reach(clients, "length", [_length(c) for c in clients], both=True)
     total = float(counts.sum())
     effective = float((counts * lengths).sum()) / total

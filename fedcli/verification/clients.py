@@ -7,7 +7,7 @@ from fedcli.aggregation.encodings import decode
 from fedcli.aggregation.updates import check_tensors
 from fedcli.errors import BadInputError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint
-from fedcli.formats.metadata import Kind, Metadata
+from fedcli.formats.metadata import Kind, Metadata, check_counted
 from fedcli.formats.telemetry import Telemetry
 from fedcli.formats.tensor_stats import pieces
 from fedcli.formats.update_tensors import UpdateTensors
@@ -48,9 +48,7 @@ def _check_update(survey: Survey, round_: Round, client: str) -> Metadata | None
         if run.info.plan.secagg is not None:
             check_masked_update(survey, round_, client, found)
             return
-        count = found.metadata.num_examples
-        if count is None or count < 1:
-            raise ValueError(f"num_examples: expected 1 or more, found {count}")
+        check_counted(found.metadata)
         base = survey.holding(found.metadata)
         if base is not None:
             _check_values(survey, round_, found, base)

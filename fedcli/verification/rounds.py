@@ -9,7 +9,7 @@ from fedcli.aggregation.updates import check_tensors
 from fedcli.errors import UsageError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.dtypes import DTYPE_NAMES
-from fedcli.formats.manifest import Manifest
+from fedcli.formats.manifest import Manifest, in_all
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.safetensors import Layout, layout_of
 from fedcli.run.participation import COVERED
@@ -118,10 +118,10 @@ def _compare(survey: Survey, round_: Round, found: Metadata, manifest: Manifest)
         if sha256 != partial.sha256:
             message = f"names another SHA-256 for the partial mean {partial.name}"
             survey.add(Problem.CHANGED, path, message, sha256, partial.sha256)
-    examples = sum(entry.num_examples or 0 for entry in manifest.accepted)
-    examples += sum(entry.num_examples for entry in manifest.partials)
-    if found.num_examples is not None and examples != found.num_examples:
-        wrong(f"num_examples: expected {found.num_examples} in all, found {examples}")
+    counts = [entry.num_examples for entry in manifest.accepted]
+    counts += [entry.num_examples for entry in manifest.partials]
+    if found.num_examples is not None and in_all(counts) != found.num_examples:
+        wrong(f"num_examples: expected {found.num_examples} in all, found {in_all(counts)}")
 
 
 def check_manifest(survey: Survey, round_: Round) -> None:

@@ -21,6 +21,7 @@ from fedcli.errors import ConflictError, UsageError
 from fedcli.formats.ledger import Mechanism
 from fedcli.plan import Plan, TrainPlan
 from fedcli.plan.execution import Execution
+from fedcli.plan.private_training import private_plan
 from fedcli.plan.sampling_rate import public_rate
 from fedcli.run import Run
 from fedcli.run.ledgers import LedgerStore
@@ -211,7 +212,7 @@ def _key(folder: Path, name: str = "key") -> Path:
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("private") / "fedrun"
-    return small_run(root, Plan(train=PLAN), clients=("0", "1"), model="cnn").root
+    return small_run(root, private_plan(Plan(train=PLAN)), clients=("0", "1"), model="cnn").root
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from fedcli.experiment.cases import Case
 from fedcli.experiment.sections import by_name
 from fedcli.experiment.sweep import Sweep, own_reducer, read_sweep
 from fedcli.plan.execution import Execution
-from fedcli.plan.secagg import SecaggOptions, check_maskable, plan_masked
+from fedcli.plan.private_training import counted_alike
+from fedcli.plan.secagg import SecaggOptions, check_maskable
 from fedcli.plan.stopping import Stopping
 from fedcli.setup.data_source import DataSource
 
@@ -61,7 +62,7 @@ def _check_case(sweep: Sweep, case: Case) -> None:
     plan = plan_from(plans, case.name, aggregation=aggregation)
     secagg = SecaggOptions(**named.get("secagg", {}))
     if secagg.secagg:
-        check_maskable(plan_masked(plan))
+        check_maskable(counted_alike(plan))
     make_start(named.get("model", {}), plan, run.get("seed", 0), secagg)
     Stopping(**sweep.of_run(case, Stopping))
     Execution(**sweep.of_run(case, Execution))

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from fedcli.cli.render.next import to_send
 from fedcli.cli.render.output import figures_table, seconds, size_of
+from fedcli.text import WITHHELD
 
 if TYPE_CHECKING:
     from fedcli.formats.manifest import Absence, BoundedClaim, Contribution
@@ -63,7 +64,7 @@ def _table(result: "AggregateResult") -> Table:
     clients = result.clients
     columns: dict[str, Callable[[Contribution], str]] = {}
     if any(client.num_examples is not None for client in clients) or result.partials:
-        columns["examples"] = lambda client: f"{client.num_examples:,}"
+        columns["examples"] = lambda client: _examples(client.num_examples)
     columns["weight"] = lambda client: f"{client.weight:.4f}"
     if any(client.round != result.round for client in clients):
         columns["round"] = lambda client: str(client.round)
@@ -77,8 +78,14 @@ def _table(result: "AggregateResult") -> Table:
         table.add_row(client.client, *[cell(client) for cell in columns.values()])
     for part in result.partials:
         clients_in = _counted(part.clients, "client")
-        table.add_row(f"{part.name} ({clients_in})", f"{part.num_examples:,}", f"{part.weight:.4f}")
+        table.add_row(
+            f"{part.name} ({clients_in})", _examples(part.num_examples), f"{part.weight:.4f}"
+        )
     return table
+
+
+def _examples(count: int | None) -> str:
+    return WITHHELD if count is None else f"{count:,}"
 
 
 def _figure(client: "Contribution", name: str) -> str:

@@ -9,8 +9,9 @@ from rich.text import Text
 
 from fedcli.aggregation.encoding_figures import EncodingFigures
 from fedcli.cli.render.output import figures_table, size_of
+from fedcli.formats.metadata import Kind
 from fedcli.steps.inspect import Comparison, Inspected, Tensor
-from fedcli.text import printable
+from fedcli.text import WITHHELD, printable
 
 _MOST = 1000  # tensors that are printed; --json has all of them
 _PLACE = ("kind", "run", "round", "client")
@@ -82,6 +83,8 @@ def _encoding(found: EncodingFigures | None) -> list[tuple[str, str]]:
 
 
 def _facts(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if metadata["kind"] == Kind.UPDATE:
+        metadata = {"num_examples": WITHHELD, **metadata}
     rows = [(key, str(metadata[key])) for key in (*_PLACE, *_ORIGIN) if key in metadata]
     for key in ("updates", "partials"):
         if metadata.get(key):

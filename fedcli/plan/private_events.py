@@ -4,6 +4,7 @@ from dataclasses import replace
 from decimal import ROUND_CEILING, Context
 
 from fedcli.formats.ledger import Mechanism, PrivacyEvent, Relation
+from fedcli.plan.aggregate import AggregatePlan
 from fedcli.plan.sampling_rate import public_rate, sampling_rate, steps_per_epoch
 from fedcli.plan.train import TrainPlan
 from fedcli.privacy import PrivacyLimit, calibrate
@@ -48,8 +49,23 @@ def with_noise(plan: TrainPlan, examples: int) -> TrainPlan:
         return plan
     event = public_round_event(plan, examples)
     rounds = replace(event, count=event.count * (plan.target_rounds or 1))
-    sigma = float(_DIGITS.create_decimal(calibrate(rounds, plan.target_epsilon, plan.delta)))
+    sigma = rounded_up(calibrate(rounds, plan.target_epsilon, plan.delta))
     return replace(plan, noise_multiplier=sigma, target_epsilon=None, target_rounds=None)
+
+
+def sum_event(plan: AggregatePlan) -> PrivacyEvent:
+    """Return what a sum over the clients spends, but for the rounding of its noise to a grid.
+
+    C and D do not matter, and stand as 1. An adaptive C costs nothing more: the noise on the sum
+    makes up for it.
+    """
+    relation = Relation(plan.relation or Relation.ADD_REMOVE)
+    return PrivacyEvent(Mechanism.GAUSSIAN, plan.update_noise or 0.0, 1.0, 1.0, relation)
+
+
+def rounded_up(sigma: float) -> float:
+    """Return a noise multiplier of three digits that is at least another one."""
+    return float(_DIGITS.create_decimal(sigma))
 
 
 def privacy_limit(plan: TrainPlan) -> PrivacyLimit | None:

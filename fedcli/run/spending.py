@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from fedcli.errors import BadInputError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint
-from fedcli.formats.ledger import LedgerEntry, Mechanism, PrivacyEvent, Relation
+from fedcli.formats.ledger import LedgerEntry, PrivacyEvent
 from fedcli.formats.metadata import Kind
 from fedcli.plan import AggregatePlan, TrainPlan
-from fedcli.plan.private_events import privacy_limit, round_event, with_noise
+from fedcli.plan.private_events import privacy_limit, round_event, sum_event, with_noise
 from fedcli.privacy import epsilon_at
 from fedcli.run.directory import Run
 from fedcli.run.info import client_order, is_client_id
@@ -36,10 +36,11 @@ class Source(StrEnum):
 
 
 class Spent(NamedTuple):
-    """An event, and the run and the round that spent it."""
+    """An event, and the run, the round and the inputs of the step that spent it."""
 
     run: str
     round: int
+    inputs: str
     event: PrivacyEvent
 
 
@@ -59,10 +60,15 @@ class Spending:
             if run is None or (one.run == run and (up_to is None or one.round <= up_to))
         ]
 
-    def latest(self, run: str) -> PrivacyEvent | None:
-        """Return the event of the latest round of a run."""
-        rounds = [one for one in self.spent if one.run == run]
-        return max(rounds, key=lambda one: one.round).event if rounds else None
+    @property
+    def steps(self) -> int:
+        """How many steps of fedcli spent it; a step may have several events."""
+        return len({one[:3] for one in self.spent})
+
+    def latest(self, run: str) -> list[PrivacyEvent]:
+        """Return the events of a step of a run's latest round; an empty list without any."""
+        last = max((one[:3] for one in self.spent if one.run == run), default=None)
+        return [one.event for one in self.spent if one[:3] == last]
 
 
 @dataclass(frozen=True)
@@ -136,33 +142,27 @@ def _of_sums(run: Run, plan: AggregatePlan, delta: float) -> SpentBudget | None:
     one = spending_of_sums(run)
     if not one.spent and plan.update_noise is None:
         return None
-    more = one.latest(run.id) or _planned_sum(plan)
+    more = one.latest(run.id) or [sum_event(plan)]
     return _budget(one, more, delta, plan.update_max_epsilon)
 
 
 def _budget(
-    one: Spending, more: PrivacyEvent | None, delta: float, limit: float | None
+    one: Spending, more: Sequence[PrivacyEvent], delta: float, limit: float | None
 ) -> SpentBudget:
     events = one.events()
-    after = None if more is None else bounded(epsilon_at([*events, more], delta))
+    after = bounded(epsilon_at([*events, *more], delta)) if more else None
     spent = bounded(epsilon_at(events, delta))
-    return SpentBudget(one.client, one.source, len(events), delta, spent, after, limit)
+    return SpentBudget(one.client, one.source, one.steps, delta, spent, after, limit)
 
 
-def _planned(run: Run, client: str, plan: TrainPlan) -> PrivacyEvent | None:
+def _planned(run: Run, client: str, plan: TrainPlan) -> list[PrivacyEvent]:
     """Return what a first round would spend of a client whose examples are in the run."""
     if plan.dp is None:
-        return None
+        return []
     with suppress(NotReadyError, BadInputError), Checkpoint(run.client_shard(client)) as shard:
         count = shard.metadata.num_examples
-        return None if count is None else round_event(with_noise(plan, count), count)
-    return None
-
-
-def _planned_sum(plan: AggregatePlan) -> PrivacyEvent:
-    """Return what a first round would spend of the clients, in which C and D do not matter."""
-    relation = Relation(plan.relation or Relation.ADD_REMOVE)
-    return PrivacyEvent(Mechanism.GAUSSIAN, plan.update_noise or 0.0, 1.0, 1.0, relation)
+        return [] if count is None else [round_event(with_noise(plan, count), count)]
+    return []
 
 
 def spending_of_clients(run: Run, directory: Path | None = None) -> tuple[Spending, ...]:
@@ -189,7 +189,7 @@ def spending_of_sums(run: Run) -> Spending:
 
 
 def _spent(entries: Sequence[LedgerEntry]) -> tuple[Spent, ...]:
-    return tuple(Spent(entry.run, entry.round, entry.event) for entry in entries)
+    return tuple(Spent(entry.run, entry.round, entry.inputs, entry.event) for entry in entries)
 
 
 def _spent_by_updates(run: Run) -> dict[str, list[Spent]]:
@@ -197,7 +197,7 @@ def _spent_by_updates(run: Run) -> dict[str, list[Spent]]:
     for round_ in run.rounds():
         for client in round_.delivered():
             if (event := _public_event(run, round_, client)) is not None:
-                found.setdefault(client, []).append(Spent(run.id, round_.number, event))
+                found.setdefault(client, []).append(Spent(run.id, round_.number, "", event))
     return found
 
 

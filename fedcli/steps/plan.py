@@ -11,6 +11,8 @@ from fedcli.experiment.template import template
 from fedcli.experiment.values import typed_value
 from fedcli.formats.partition import PartitionFile
 from fedcli.options import Given
+from fedcli.plan import Plan
+from fedcli.plan.forecast import USUAL_SIZES, ForecastOptions, PrivacyForecast, forecast
 from fedcli.run import Run
 from fedcli.run.inputs import FILE, PLACE, has_data, settings_of
 from fedcli.text import printable
@@ -26,6 +28,23 @@ class PlanTemplate:
 def plan_schema() -> dict[str, Any]:
     """Return the JSON schema, draft 7, of an experiment's file."""
     return json_schema()
+
+
+def privacy_forecast(
+    plan: Plan, about: ForecastOptions, delta: float | None = None, run: Run | None = None
+) -> PrivacyForecast:
+    """Return what a plan will spend of privacy, before a run.
+
+    Clients have the sizes that are asked for, or those of the simulation ``run``, or the usual
+    ones. Raises what ``forecast`` does, and ``UsageError`` for a δ outside (0, 1).
+    """
+    sizes = about.examples or (() if run is None else _sizes(run)) or USUAL_SIZES
+    return forecast(plan, sizes, about.rounds, delta)
+
+
+def _sizes(run: Run) -> tuple[int, ...]:
+    partition = PartitionFile.try_read(run.partition_file)
+    return () if partition is None else tuple(map(sum, partition.label_counts.values()))
 
 
 def plan_template(run: Run | None = None) -> PlanTemplate:

@@ -9,6 +9,12 @@ from typing import Annotated
 from fedcli.cli.options.groups import Takes
 from fedcli.options import Declared, Given, declared
 
+_NOISE_ON_BATCHES = (
+    *("batch_size", "epochs", "steps", "noise_multiplier"),
+    *("target_epsilon", "target_rounds", "delta"),
+)
+_NOISE_ON_SUMS = ("update_noise", "relation")
+
 
 def _training() -> Mapping[str, Declared]:
     from fedcli.plan.train import TRAIN_OPTIONS
@@ -20,6 +26,15 @@ def _aggregation() -> Mapping[str, Declared]:
     from fedcli.plan.rule import aggregate_options
 
     return aggregate_options()
+
+
+def _noise() -> Mapping[str, Declared]:
+    """What the privacy of a plan depends on."""
+    from fedcli.plan.aggregate import AggregatePlan
+    from fedcli.plan.train import TRAIN_OPTIONS
+
+    of_clients = {name: declared(AggregatePlan)[name] for name in _NOISE_ON_SUMS}
+    return {**{name: TRAIN_OPTIONS[name] for name in _NOISE_ON_BATCHES}, **of_clients}
 
 
 def _sampling() -> Mapping[str, Declared]:
@@ -113,8 +128,23 @@ def _model() -> Mapping[str, Declared]:
     return {**declared(ModelInfo), **declared(Start)}
 
 
+def noise_of(typed: Given) -> tuple[Given, Given]:
+    """Return options of training and of aggregation that add the noise which was typed.
+
+    The norms that noise is a multiple of do not matter for what it costs, and are 1.
+    """
+    training = {key: value for key, value in typed.items() if key in _NOISE_ON_BATCHES}
+    if training.keys() & {"noise_multiplier", "target_epsilon"}:
+        training = {"dp": "example", "clip": 1.0, **training}
+    else:
+        training.pop("delta", None)
+    rule = {key: value for key, value in typed.items() if key in _NOISE_ON_SUMS}
+    return training, {"update_clip": 1.0, **rule} if "update_noise" in rule else rule
+
+
 TrainingOptions = Annotated[Given, Takes(_training, "Training")]
 AggregationOptions = Annotated[Given, Takes(_aggregation, "Aggregation")]
+NoiseOptions = Annotated[Given, Takes(_noise, "Privacy")]
 SamplingOptions = Annotated[Given, Takes(_sampling)]
 ExecutionOptions = Annotated[Given, Takes(_execution, "Execution")]
 PassedOnOptions = Annotated[Given, Takes(_passed_on, "Execution")]

@@ -223,6 +223,8 @@ def test_cifar10_experiment(tmp_path: Path) -> None:
         ),
         ("accountant.py", ["--quick"], "| 1 | 10 | 2 | 6.30499 | 2.00000 |"),
         ("masking.py", ["3", "10", "--values", "1000"], "10 clients, 1 threads: a client "),
+        ("against_opacus.py", ["--batch-size", "2", "--steps", "1", "--repeat", "1"], "Opacus"),
+        ("privacy_of_peers.py", [], "| NVFLARE"),
         ("check.py", ["--pictures", "20", "--repeat", "1"], "check / decoding: "),
         ("report.py", ["--runs", "3", "--rounds", "2", "--repeat", "1"], "3 runs × 2 rounds"),
         (

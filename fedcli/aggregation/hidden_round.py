@@ -12,6 +12,7 @@ import numpy as np
 from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.gram import squared_norms
 from fedcli.aggregation.hiding import Hiding
+from fedcli.aggregation.noisy_sum import mean_of_sum, spent_by_sum
 from fedcli.aggregation.updates import Update
 from fedcli.formats.dtypes import Values
 from fedcli.formats.ledger import LedgerEntry, Mechanism, PrivacyEvent, Relation
@@ -58,6 +59,8 @@ def hide(
     ``BudgetError`` for a round that would pass the limit, and what ``check_sums`` does.
     """
     check_only_parameters("--update-noise", base.roles)
+    if hiding.masked:
+        return _of_sum(hiding, base, updates, options)
     clip = _clip_now(hiding.how, base)
     if clip is None:
         return Hidden(LinearDecision(Shares(np.ones(len(updates)), hiding.how.update_divisor)))
@@ -68,6 +71,20 @@ def hide(
     found = round_.hidden(inputs, hiding.streams(base.run, base.round.number, inputs))
     check_sums(base.run, found.spent, hiding.limit)
     return found
+
+
+def _of_sum(
+    hiding: Hiding, base: Base, updates: Sequence[Update], options: Mapping[str, Any]
+) -> Hidden:
+    spent = spent_by_sum(hiding, base, updates, options)
+    check_sums(base.run, spent, hiding.limit)
+    divisor = hiding.how.update_divisor
+    remark = None
+    if hiding.noise is not None:
+        (entry,), clients = spent, sum(update.contributor.clients for update in updates)
+        sigma = hiding.noise.sigma * math.sqrt(clients / hiding.noise.parties)
+        remark = _remark(sigma, entry.event.coordinates or 0, divisor)
+    return Hidden(mean_of_sum(divisor, updates), spent, remark=remark)
 
 
 def _clip_now(how: ClientPrivacy, base: Base) -> float | None:
@@ -128,7 +145,7 @@ class _Round:
         place = self.base.run.id, self.base.round.number, _ATTEMPT
         spent = tuple(LedgerEntry(*place, inputs, event) for event in events)
         return Hidden(
-            ClippedDecision(factors, how.update_divisor, noise), spent, clip, self._remark()
+            ClippedDecision(factors, how.update_divisor, noise), spent, clip, self._remark
         )
 
     @property
@@ -136,6 +153,10 @@ class _Round:
         if self.how.adaptive_clip is None:
             return self.how.update_noise
         return sum_noise(self.how.update_noise, self.how.count_noise or 0.0)
+
+    @property
+    def _remark(self) -> str | None:
+        return _remark(self._sum_noise, self.coordinates, self.how.update_divisor)
 
     def _event(self, sigma: float, clip: float, coordinates: int) -> PrivacyEvent:
         discrete = sigma > 0
@@ -163,16 +184,17 @@ class _Round:
         first = how.update_clip or 0.0
         return AdaptiveClip(first, next_clip(self.clip, share, target, rate))
 
-    def _remark(self) -> str | None:
-        """Say if noise drowns what clients learn: its norm is σC√N/D, that of their mean C."""
-        length, divisor = self._sum_noise * math.sqrt(self.coordinates), self.how.update_divisor
-        if length <= divisor:
-            return None
-        return (
-            f"noise drowns what clients learn: σ√N = {length:.4g} is above D = {divisor:g}; train"
-            " fewer parameters (--freeze, --lora), take hundreds of clients, or let each hide its"
-            " examples (--dp example)"
-        )
+
+def _remark(sigma: float, coordinates: int, divisor: float) -> str | None:
+    """Say if noise drowns what clients learn: its norm is σC√N/D, that of their mean C."""
+    length = sigma * math.sqrt(coordinates)
+    if length <= divisor:
+        return None
+    return (
+        f"noise drowns what clients learn: σ√N = {length:.4g} is above D = {divisor:g}; train"
+        " fewer parameters (--freeze, --lora), take hundreds of clients, or let each hide its"
+        " examples (--dp example)"
+    )
 
 
 def _noise(event: PrivacyEvent, streams: SecretStreams | None, purpose: str) -> GridNoise | None:

@@ -8,6 +8,7 @@ from typing import Any
 from fedcli.errors import BadInputError, UsageError
 from fedcli.plan import AggregatePlan
 from fedcli.plan.client_level import ClientPrivacy
+from fedcli.plan.masked_noise import MaskedNoise
 from fedcli.privacy import PrivacyLimit
 from fedcli.run import Run
 from fedcli.run.sampling import sample_size
@@ -17,30 +18,34 @@ from fedcli.security.secret_streams import SecretStreams
 
 @dataclass(frozen=True)
 class Hiding:
-    """How a round hides its clients, the key of its noise, if that is known, and the limit."""
+    """How a round hides its clients, the key of its noise, if that is known, and the limit.
+
+    If updates are ``masked``, members have shortened their steps and added ``noise`` themselves.
+    """
 
     how: ClientPrivacy
     key: NoiseKey | None = None
     limit: PrivacyLimit | None = None
+    masked: bool = False
+    noise: MaskedNoise | None = None
 
     @classmethod
     def of(cls, run: Run, plan: AggregatePlan, noise_key: Path | None) -> "Hiding | None":
         """Settle the plan and read the key; None for a plan that hides nobody.
 
-        It is None for masked updates, too: their members hide themselves. The key may be missing as
-        long as nothing is drawn. Raises ``UsageError`` for a key that has no use, and in a run that
-        commits to none, ``BadInputError`` for another one than ``run.json`` names, and what
-        ``read_noise_key`` does.
+        The key may be missing as long as nothing is drawn. Raises ``UsageError`` for a key that has
+        no use, and in a run that commits to none, ``BadInputError`` for another one than
+        ``run.json`` names, and what ``read_noise_key`` does.
         """
-        how = None
-        if run.info.plan.secagg is None:
-            how = ClientPrivacy.of(plan, sample_size(plan, len(run.info.clients)))
-        if noise_key is not None and (how is None or not how.hides):
-            raise UsageError(
-                "--noise-key: has no use without --update-noise", hint="leave --noise-key out"
-            )
+        how = ClientPrivacy.of(plan, sample_size(plan, len(run.info.clients)))
+        masked = run.info.plan.secagg is not None
+        if noise_key is not None and (how is None or not how.hides or masked):
+            why = "with --secagg: members add the noise" if masked else "without --update-noise"
+            raise UsageError(f"--noise-key: has no use {why}", hint="leave --noise-key out")
         key = None if noise_key is None else committed_key(run, noise_key)
-        return None if how is None else cls(how, key, _limit(plan))
+        if how is None:
+            return None
+        return cls(how, key, _limit(plan), masked, MaskedNoise.planned(run.info.plan))
 
     def streams(self, run: Run, number: int, inputs: str) -> SecretStreams | None:
         """Return the secret streams of a round; None without noise.

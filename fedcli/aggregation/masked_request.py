@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from fedcli.aggregation.masked_sum import open_sum
+from fedcli.aggregation.noisy_sum import check_as_planned
 from fedcli.aggregation.request import Request, read_request
 from fedcli.masking.rounds import read_survivors
 from fedcli.plan.secagg import check_maskable
@@ -30,6 +31,7 @@ def masked_request(
         round_number = _round_meant(run).number
     request = read_request(run, round_number, options, (), ())
     check_maskable(replace(run.info.plan, aggregate=request.invitation.plan))
+    check_as_planned(run, request.invitation.plan)
     round_ = request.invitation.round
     survivors = read_survivors(run, round_).survivors
     if force or not (round_.global_model.exists() and round_.masked_sum.exists()):

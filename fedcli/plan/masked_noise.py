@@ -10,10 +10,12 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from fedcli.errors import UsageError
+from fedcli.formats.ledger import Mechanism, PrivacyEvent, Relation
 
 if TYPE_CHECKING:
     from fedcli.plan import Plan
     from fedcli.plan.aggregate import AggregatePlan
+    from fedcli.plan.client_level import ClientPrivacy
     from fedcli.plan.secagg import SecaggPlan
 
 MOST_SUM = 2**31  # sums are int32
@@ -62,6 +64,19 @@ class MaskedNoise:
     def most(self, clients: int) -> float:
         """Return what the noise of so many members stays below, in units of the grid."""
         return _REACH * math.sqrt(clients * self.variance)
+
+    def event(self, how: "ClientPrivacy", coordinates: int) -> PrivacyEvent:
+        """Return what an opened sum of so many values spends: t draws are sure to be in it."""
+        return PrivacyEvent(
+            Mechanism.DISCRETE,
+            sigma=self.sigma,
+            clip=self.clip,
+            divisor=how.update_divisor,
+            relation=Relation(how.relation),
+            grid=self.step,
+            coordinates=coordinates,
+            parties=self.parties,
+        )
 
     def before_rounding(self, values: int) -> float:
         """Return the norm, in model units, to which a step of so many values is shortened.

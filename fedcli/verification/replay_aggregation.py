@@ -6,11 +6,13 @@ from typing import Any
 
 from fedcli.aggregation.commit import write_round
 from fedcli.aggregation.existing_round import Inputs
+from fedcli.aggregation.hiding import Hiding
 from fedcli.aggregation.masked_sum import open_sum
 from fedcli.errors import FedcliError, NotReadyError, OutOfMemoryError, StorageError
 from fedcli.formats.checkpoint import digest
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind
+from fedcli.plan import AggregatePlan
 from fedcli.plan.rule import resolve
 from fedcli.progress import Silence
 from fedcli.run import Run
@@ -41,8 +43,9 @@ def replay_aggregation(run: Run, round_: Round, manifest: Manifest, own: UserCod
     plan = {"train": run.info.plan.train.as_json(), "aggregate": _rule(manifest)}
     with sandbox(run, round_, round_.manifest, plan, [str(updates), "data"]) as copy:
         try:
+            hiding = _hiding(run, copy.info.plan.aggregate, manifest)
             _open_again(run, round_, copy.round(round_.number), manifest)
-            again = _write(copy, copy.round(round_.number), manifest, partials)
+            again = _write(copy, copy.round(round_.number), manifest, partials, hiding)
         except (StorageError, OutOfMemoryError):
             raise
         except NotReadyError as error:
@@ -59,14 +62,23 @@ def replay_aggregation(run: Run, round_: Round, manifest: Manifest, own: UserCod
             compare(round_.server_state, made.server_state, Kind.SERVER_STATE)
 
 
-def _write(copy: Run, round_: Round, manifest: Manifest, partials: dict[str, Path]) -> Manifest:
+def _write(
+    copy: Run, round_: Round, manifest: Manifest, partials: dict[str, Path], hiding: Hiding | None
+) -> Manifest:
     accepted = tuple((entry.round, entry.client) for entry in manifest.accepted)
     seen = Participation(accepted, (), (), (), manifest.sampled)
     typed = {"reduce"} if ":" in manifest.reduce else set()  # by the person who replays
     rule = resolve(copy.info.plan.aggregate, typed)
     inputs = Inputs(copy, round_, rule, seen, partials, manifest.limits, manifest.downlink)
-    inputs = replace(inputs, rule=inputs.prepared_rule())
+    inputs = replace(inputs, rule=inputs.prepared_rule(), hiding=hiding)
     return write_round(inputs, diagnostics=False, progress=Silence())
+
+
+def _hiding(run: Run, rule: AggregatePlan, manifest: Manifest) -> Hiding | None:
+    """Return how a round of masked updates hid its clients."""
+    if run.info.plan.secagg is None:
+        return None
+    return Hiding.of(run, rule.with_options(manifest.client_level), None)
 
 
 def _open_again(run: Run, round_: Round, copy: Round, manifest: Manifest) -> None:

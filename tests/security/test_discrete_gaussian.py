@@ -6,12 +6,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from support.thorough import THOROUGH
 
 from fedcli.security.discrete_gaussian import DiscreteGaussian
 from fedcli.security.exact_comparison import exponential
 from fedcli.security.secret_streams import SecretStreams
 
 KEY = bytes(range(32))
+MANY = 10_000_000 if THOROUGH else 200_000
 SIGNIFICANT = 5.0  # standard deviations, for a draw that is the same in every run of the tests
 VARIANCES = [
     *(Fraction(1, 100), Fraction(1, 4), Fraction(9, 10), Fraction(1), Fraction(22, 7)),
@@ -45,7 +47,7 @@ def bins(variance: Fraction) -> list[int]:
 
 @pytest.mark.parametrize("variance", VARIANCES[:-1], ids=str)
 def test_values_fit_the_exact_probabilities(variance: Fraction) -> None:
-    count, edges = 200_000, bins(variance)
+    count, edges = MANY, bins(variance)
     found, _ = np.histogram(drawn(variance, count), edges)
     expected = probabilities(variance, edges) * count
     enough = expected > 5
@@ -58,7 +60,7 @@ def test_values_fit_the_exact_probabilities(variance: Fraction) -> None:
 @pytest.mark.parametrize("variance", [Fraction(31**2), Fraction(2**40 + 1)], ids=str)
 def test_values_fit_within_strips(variance: Fraction) -> None:
     """No residue is more frequent than another: nothing of the staircase shows."""
-    count = 200_000
+    count = MANY
     residues = drawn(variance, count) % 8
     found = np.bincount(residues, minlength=8)
     square = float(((found - count / 8) ** 2 / (count / 8)).sum())

@@ -28,6 +28,7 @@ from fedcli.masking.rounds import (
     shares_file,
 )
 from fedcli.masking.shares import seal
+from fedcli.masking.spending import check_limit
 from fedcli.plan.masked_noise import MaskedNoise
 from fedcli.plan.secagg import check_maskable
 from fedcli.run.round import Round
@@ -46,7 +47,8 @@ class Masking:
         """Agree on secrets with the other members; None in a run whose updates are not masked.
 
         Raises ``UsageError`` for a client that is not drawn for this round, for options that mask
-        nothing, and for another key than the member's; and what ``read_masking_key`` does.
+        nothing, and for another key than the member's; and what ``read_masking_key`` and
+        ``check_limit`` do.
         """
         run, round_ = session.run, session.round
         if run.info.plan.secagg is None or session.key is None:
@@ -61,6 +63,9 @@ class Masking:
             )
         found = read_masking_key(session.key.path)
         check_member_key(run, client, found)
+        away = session.tensors.withheld
+        sizes = [array.size for name, array in session.base.values.items() if name not in away]
+        check_limit(run, round_, sum(sizes))
         return cls(Agreement.of(cohort, client, found), grid_of(run, cohort), noise_of(run))
 
     def check_open(self, round_: Round) -> None:

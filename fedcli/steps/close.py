@@ -8,12 +8,15 @@ from pathlib import Path
 from fedcli.aggregation.base_model import read_base
 from fedcli.aggregation.masked_sum import misfits
 from fedcli.errors import ConflictError, NotReadyError, OvertakenError, UpdateError
+from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.manifest import Absence
 from fedcli.formats.masked import MaskedFiles, SurvivorList, SurvivorsFile
+from fedcli.formats.metadata import Kind
 from fedcli.masking.answered import closed_path
 from fedcli.masking.cohort import Cohort
 from fedcli.masking.delivered import check_delivery
-from fedcli.masking.rounds import LIST_KIND, cohort_of, read_survivors
+from fedcli.masking.rounds import LIST_KIND, MASKED, cohort_of, read_survivors
+from fedcli.masking.spending import check_limit
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
 from fedcli.run.next_command import round_to_aggregate, train_command
@@ -53,7 +56,8 @@ def close_round(
     back from there.
 
     Raises ``UsageError`` in a run whose updates are not masked, ``NotReadyError`` for fewer than t
-    updates, ``ConflictError`` for a complete round, and ``StorageError``.
+    updates, ``ConflictError`` for a complete round, ``BudgetError`` for one that would pass the
+    limit of the run, and ``StorageError``.
     """
     round_ = round_to_aggregate(run, round_number)
     cohort = cohort_of(run, round_)
@@ -77,6 +81,8 @@ def close_round(
             f" {cohort.threshold} of {len(cohort.members)}; the sum of fewer is not shown",
             hint=train_command(run, [one.client for one in absent], round_.number),
         )
+    with Checkpoint(round_.update(next(iter(found))), Kind.UPDATE) as update:
+        check_limit(run, round_, update.layout[MASKED].shape[0])
     listed = SurvivorList(LIST_KIND, run.id, round_.number, cohort.where.attempt, found)
     signed = SurvivorsFile(*sign_record(listed, signing))
     signed.write_first(kept)

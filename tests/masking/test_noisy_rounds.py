@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.masked_runs import MEMBERS, MaskedRun, masked_run
 
-from fedcli.errors import ConflictError, UsageError
+from fedcli.errors import BudgetError, ConflictError, UsageError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.ledger import Mechanism, PrivacyEvent, Relation
 from fedcli.formats.manifest import Manifest
@@ -19,7 +19,10 @@ from fedcli.plan import AggregatePlan
 from fedcli.plan.secagg import SecaggOptions
 from fedcli.privacy import budget
 from fedcli.progress import Silence
+from fedcli.run import Run
+from fedcli.run.info import ModelInfo
 from fedcli.security.noise_key import write_noise_key
+from fedcli.setup.new_run import Start
 from fedcli.steps.init import init
 from fedcli.steps.verify import verify
 from fedcli.verification.replay_sandbox import UserCode
@@ -175,8 +178,9 @@ def test_what_members_have_done_cannot_be_asked_of_the_coordinator(finished: Run
 
 def test_a_run_with_masks_commits_to_no_noise_key(tmp_path: Path) -> None:
     key = write_noise_key(tmp_path / "noise.key", outside=tmp_path / "fedrun").path
+    start = Start(ModelInfo("linear"), secagg=SecaggOptions(secagg=True))
     with pytest.raises(UsageError, match="--noise-key: has no use with --secagg"):
-        init(tmp_path / "fedrun", ("x", "y"), noise_key=key, secagg=SecaggOptions(secagg=True))
+        init(tmp_path / "fedrun", ("x", "y"), noise_key=key, start=start)
     assert not (tmp_path / "fedrun").exists()
 
 
@@ -191,3 +195,33 @@ def test_an_update_says_what_was_added(finished: Runs) -> None:
     with Checkpoint(finished("noisy").round.update("a"), Kind.UPDATE) as file:
         encoding = dict(file.metadata.encoding or {})
     assert (encoding["norm"], encoding["noise"], encoding["parties"]) == (CLIP, SIGMA, THRESHOLD)
+
+
+def test_a_round_that_would_pass_the_limit_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    """To the member that would mask for it, also if it has no manifest, and to who closes it."""
+    one = PrivacyEvent(Mechanism.GAUSSIAN, SIGMA, CLIP, 4.0, Relation.ADD_REMOVE)
+    most = 1.001 * budget([one], delta=1e-5).epsilon
+    limited = replace(NOISY, update_max_epsilon=most, update_delta=1e-5)
+    made = masked_run(tmp_path, rule=limited)
+    made.finish()
+    second = made.run.round(2)
+    for _ in range(2):
+        with pytest.raises(BudgetError, match=r"would spend ε = 2\.943 .* --update-max-epsilon"):
+            made.train("a")
+        made.round.manifest.unlink(missing_ok=True)
+    assert not second.path.exists()
+
+
+def test_no_list_is_signed_beyond_the_limit(tmp_path: Path) -> None:
+    made = masked_run(tmp_path, rule=NOISY)
+    for member in MEMBERS:
+        made.train(member)
+    info = made.run.info
+    rule = replace(info.plan.aggregate, update_max_epsilon=0.5, update_delta=1e-5)
+    strict = Run(made.run.root, replace(info, plan=replace(info.plan, aggregate=rule)), made.run.id)
+    with pytest.raises(BudgetError):
+        replace(made, run=strict).close()
+    assert not made.round.survivors.exists()
+    assert made.close().needed == THRESHOLD

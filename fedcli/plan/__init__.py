@@ -41,6 +41,11 @@ class Plan:
         """Whether clients publish nothing of their data that is not masked or covered by noise."""
         return self.secagg is not None or self.train.dp is not None
 
+    @property
+    def is_private(self) -> bool:
+        """Whether it hides examples or clients, from whomever."""
+        return self.withholds or bool(self.aggregate.update_noise)
+
     def with_options(
         self,
         training: Mapping[str, Any],

@@ -38,11 +38,13 @@ __all__ = ["EvaluateResult", "Rounds", "evaluate", "read_evaluations"]
 class EvaluateResult:
     """The requested evaluations, as in ``evaluation.json``, each with its round.
 
-    ``computed`` of them are new; the others existed already.
+    ``computed`` of them are new; the others existed already. ``not_stored`` are those new ones that
+    no file holds.
     """
 
     computed: int
     evaluations: tuple[dict[str, Any], ...]
+    not_stored: int = 0
 
 
 def evaluate(
@@ -59,6 +61,7 @@ def evaluate(
     device: str = "auto",
     threads: int | None = None,
     own_model: str | None = None,
+    store: bool | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> EvaluateResult:
@@ -68,7 +71,8 @@ def evaluate(
     of client states, by default the run. Test data are the run's test set, each client's own
     examples (``on_clients``), or ``data``, a folder or npz file, read as ``reading`` says; for a
     personal model, its client's examples. ``classes`` restricts the examples, while the model still
-    chooses among all classes. Existing scores are not computed again.
+    chooses among all classes. Existing scores are not computed again. ``store`` says whether new
+    ones are stored; by default all are but those that tell of a client that a private run hides.
 
     Raises ``UsageError``, ``NotReadyError``, ``BadInputError``, ``DataError``,
     ``OutOfMemoryError`` and ``StorageError``.
@@ -81,18 +85,38 @@ def evaluate(
     models = _models(StateStore(run, state), rounds, clients, personal=personal)
     scorer = cache(lambda: _scorer(run, device, threads, own_model))
     computed: int = 0
+    not_stored: int = 0
     evaluations: list[dict[str, Any]] = []
     progress.start("evaluate", sum(len(sets_of(model.client)) for model in models))
     for model in models:
         known = {} if force else read_evaluations(model.round)
         outputs = _Outputs(model, scorer, chosen)
         fresh, entries = _score(model, sets_of(model.client), outputs, known, progress)
-        _store(model.round, fresh)
+        kept = fresh
+        if store is None:
+            kept = {key: one for key, one in fresh.items() if not _tells(run, one, own=bool(data))}
+        elif not store:
+            kept = {}
+        _store(model.round, kept)
         computed += len(fresh)
+        not_stored += len(fresh) - len(kept)
         evaluations += [{"round": model.round.number, **encode(score)} for score in entries]
     if not evaluations:
         raise DataError("there are no examples of the requested classes to score on")
-    return EvaluateResult(computed, tuple(evaluations))
+    return EvaluateResult(computed, tuple(evaluations), not_stored)
+
+
+def _tells(run: Run, score: Score, *, own: bool) -> bool:
+    """Return whether a score tells of a client what a private run hides.
+
+    That is a score on a client's examples, as ``own`` data may be where nobody has all, or one of
+    what noise has not covered yet.
+    """
+    plan = run.info.plan
+    if score.model == "update" and plan.aggregate.update_noise:
+        return True
+    clients_own = score.data_client is not None or score.model == "personal"
+    return plan.is_private and (clients_own or (own and not run.is_simulation))
 
 
 def _score(

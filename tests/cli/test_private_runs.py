@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fedcli.cli import execute
@@ -110,3 +111,56 @@ def test_a_client_may_be_private_where_others_are_not(tmp_path: Path, cli: Cli) 
     assert status == 0
     assert "withheld" in out
     assert PHRASE in " ".join(cli("report", "--run", root)[1].split())
+
+
+def _scored(run: Path) -> list[str | None]:
+    file = run / "rounds/0002/evaluation.json"
+    return [one["data_client"] for one in json.loads(file.read_text())["results"]]
+
+
+def test_scores_on_a_clients_examples_are_printed_and_not_stored(
+    run: Path, cli: Cli, tmp_path: Path
+) -> None:
+    held_out, key = tmp_path / "fedrun", run.parent / "noise.key"
+    made = f"partition --limit 60 --clients 2 --model linear --epochs 1 {PRIVATE} --quiet"
+    cli(*f"{made} --test-split both --run {held_out}".split())
+    trained = f"run --rounds 2 --jobs 1 --threads 1 --no-evaluate --run {held_out}"
+    cli(*trained.split(), "--noise-key", key)
+    evaluate = ("evaluate", "--run", held_out)
+    cli(*evaluate)
+    assert _scored(held_out) == [None]  # the common test set
+    status, out, _ = cli(*evaluate, "--clients", "--json")
+    assert status == 0
+    result = json.loads(out)
+    assert (len(result["evaluations"]), result["not_stored"]) == (2, 2)
+    assert _scored(held_out) == [None]
+    assert "not stored in the run (--store): 2 scores" in cli(*evaluate, "--clients")[1]
+    assert "not stored" not in cli(*evaluate, "--clients", "--store")[1]
+    assert set(_scored(held_out)) == {None, "0", "1"}
+
+
+def test_own_data_may_be_a_clients_where_no_data_is_in_the_run(
+    run: Path, cli: Cli, tmp_path: Path
+) -> None:
+    x = np.zeros((4, 3, 32, 32), np.uint8)
+    np.savez(tmp_path / "own.npz", x=x, y=np.arange(4))
+    before = _scored(run)
+    evaluate = ("evaluate", "--run", run, "--data", tmp_path / "own.npz", "--json")
+    assert json.loads(cli(*evaluate, "--no-store")[1])["not_stored"] == 1
+    shutil.rmtree(run / "data")
+    assert json.loads(cli(*evaluate)[1])["not_stored"] == 1
+    assert _scored(run) == before
+    assert json.loads(cli(*evaluate, "--store")[1])["not_stored"] == 0
+    assert len(_scored(run)) == len(before) + 1
+
+
+def test_a_round_that_hides_clients_stores_no_score_of_one_update(tmp_path: Path, cli: Cli) -> None:
+    root, key = tmp_path / "fedrun", tmp_path / "noise.key"
+    cli("keygen", "--run", root, "--noise", key)
+    words = "partition --limit 60 --clients 2 --model linear --epochs 1 --update-clip 1"
+    assert cli(*f"{words} --update-noise 1 --noise-key {key} --run {root}".split())[0] == 0
+    assert cli(*f"train-client --run {root} --id all --threads 1".split())[0] == 0
+    status, out, err = cli(*f"evaluate --run {root} --round 1 --id all --json".split())
+    assert status == 0, err
+    assert json.loads(out)["not_stored"] == 2
+    assert not (root / "rounds/0001/evaluation.json").exists()

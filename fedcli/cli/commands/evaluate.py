@@ -44,6 +44,12 @@ def evaluate(
     ),
     machine: MachineOptions = NONE,
     own_model: str | None = OWN_MODEL,
+    store: bool | None = typer.Option(
+        None,
+        "--store/--no-store",
+        help="Store the new scores in the run, or only print them. (default: store them, but not"
+        " those that tell of a client that a private run hides)",
+    ),
     force: bool = FORCE,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
@@ -66,6 +72,7 @@ def evaluate(
             state=state,
             **machine,
             own_model=own_model,
+            store=store,
             force=force,
             progress=output,
         )

@@ -13,7 +13,7 @@ from fedcli.cli.render.output import figures_table
 from fedcli.evaluation.intervals import bootstrap_intervals
 from fedcli.reporting.layout import percent, three_decimals
 from fedcli.reporting.metric import METRICS
-from fedcli.reporting.words import model_named
+from fedcli.reporting.words import counted, model_named
 from fedcli.steps.evaluate import EvaluateResult
 from fedcli.text import listed
 
@@ -31,6 +31,8 @@ def render(result: EvaluateResult, then: Sequence[str]) -> list[RenderableType]:
         parts += [_per_class(result.evaluations[0]), *_intervals(result.evaluations[0])]
     if not result.computed:
         parts.append("These scores were there already; --force computes them again.")
+    if result.not_stored:
+        parts.append(f"not stored in the run (--store): {counted(result.not_stored, 'score')}")
     return [*parts, *then]
 
 

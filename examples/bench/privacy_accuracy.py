@@ -8,7 +8,8 @@ Each row has an ε, the noise multiplier that gives it after all rounds, and the
 global model: the mean over the seeds. "inf" is the same training without clipping and noise. Runs
 lie in the folder that is named first; those that are there are continued, or only read.
 
-synthetic: the embedded data set, three clients of 2000, logistic regression; each example is hidden.
+synthetic: the embedded data set, three clients of 2000, logistic regression; each example is
+hidden.
 clients: the same examples at 100 clients of 60; each client is hidden, from the model that all get.
 pictures: three clients share the pictures of FOLDER, one folder per class. Only the last layer is
 trained, on features of the network in FILE, which a run has learned from pictures that need no

@@ -43,7 +43,7 @@ def replay_aggregation(run: Run, round_: Round, manifest: Manifest, own: UserCod
     plan = {"train": run.info.plan.train.as_json(), "aggregate": _rule(manifest)}
     with sandbox(run, round_, round_.manifest, plan, [str(updates), "data"]) as copy:
         try:
-            hiding = _hiding(run, copy.info.plan.aggregate, manifest)
+            hiding = _hiding(run, copy.info.plan.aggregate, own)
             _open_again(run, round_, copy.round(round_.number), manifest)
             again = _write(copy, copy.round(round_.number), manifest, partials, hiding)
         except (StorageError, OutOfMemoryError):
@@ -54,6 +54,7 @@ def replay_aggregation(run: Run, round_: Round, manifest: Manifest, own: UserCod
             message = f"cannot be replayed: {_here(error, copy)}"
             raise DifferenceError(round_.global_model, message) from None
         _compare_weights(round_, manifest, again)
+        _compare_spent(round_, manifest, again)
         made = copy.round(round_.number)
         compare(round_.global_model, made.global_model, Kind.GLOBAL)
         if manifest.delta is not None and round_.delta.exists():
@@ -74,11 +75,20 @@ def _write(
     return write_round(inputs, diagnostics=False, progress=Silence())
 
 
-def _hiding(run: Run, rule: AggregatePlan, manifest: Manifest) -> Hiding | None:
-    """Return how a round of masked updates hid its clients."""
-    if run.info.plan.secagg is None:
-        return None
-    return Hiding.of(run, rule.with_options(manifest.client_level), None)
+def _hiding(run: Run, rule: AggregatePlan, own: UserCode) -> Hiding | None:
+    """Return how a round hid its clients, with the key of the coordinator's noise.
+
+    Members of a masked run have added theirs, which is in the updates. Raises
+    ``CannotReplayError`` without that key.
+    """
+    hiding = Hiding.of(run, rule, None)
+    if hiding is None or hiding.masked or not hiding.how.hides:
+        return hiding
+    if own.noise_key is None:
+        raise CannotReplayError("it needs the noise key that run.json commits to; see --noise-key")
+    if own.noise_key.commitment != run.info.noise_key:
+        raise CannotReplayError("run.json commits to another noise key than that of --noise-key")
+    return replace(hiding, key=own.noise_key)
 
 
 def _open_again(run: Run, round_: Round, copy: Round, manifest: Manifest) -> None:
@@ -101,7 +111,7 @@ def _here(error: FedcliError, copy: Run) -> str:
 def _rule(manifest: Manifest) -> dict[str, Any]:
     """Return the rule that a manifest records, as section ``aggregate`` of a plan."""
     rule = {key: value for key, value in manifest.options.items() if value is not None}
-    return rule | {key: getattr(manifest, key) for key in _PARTS}
+    return rule | {key: getattr(manifest, key) for key in _PARTS} | manifest.client_level
 
 
 def _check_here(run: Run, round_: Round, manifest: Manifest) -> None:
@@ -134,3 +144,9 @@ def _compare_weights(round_: Round, recorded: Manifest, again: Manifest) -> None
                 f" {before.weight:.6g}"
             )
             raise DifferenceError(round_.manifest, message)
+
+
+def _compare_spent(round_: Round, recorded: Manifest, again: Manifest) -> None:
+    """Raise ``DifferenceError`` if a manifest does not list what its round spent."""
+    if not set(again.privacy) <= set(recorded.privacy):
+        raise DifferenceError(round_.manifest, "does not list what the round spent of privacy")

@@ -15,7 +15,7 @@ from support.runs import deliver
 from fedcli.errors import BadInputError, BudgetError, ConflictError, NotReadyError, UsageError
 from fedcli.formats.checkpoint import Checkpoint, digest
 from fedcli.formats.ledger import Mechanism
-from fedcli.formats.metadata import Role
+from fedcli.formats.metadata import Kind, Role
 from fedcli.privacy import budget
 from fedcli.progress import Silence
 from fedcli.run import Run
@@ -405,3 +405,72 @@ def test_a_round_that_would_pass_the_limit_is_not_made(tmp_path: Path) -> None:
         combine(run, key)
     assert snapshot(run) == before
     combine(run, key, options={"update_max_epsilon": 4.0})
+
+
+ADAPTIVE: dict[str, Any] = {"update_noise": 0.5, "adaptive_clip": 0.5}
+
+
+def clip_after(run: Run, number: int) -> float:
+    with Checkpoint(run.round(number).global_model) as made:
+        assert made.metadata.clip is not None
+        return made.metadata.clip.next
+
+
+def test_noise_has_the_norm_of_its_own_round(tmp_path: Path) -> None:
+    run, key = hidden_run(tmp_path / "run", base=big(100_000), **ADAPTIVE)
+    clips = [0.1]
+    for number in (1, 2, 3):
+        send(run, {"0": 1.0, "1": 1.0, "2": 1.0}, number)
+        combine(run, key)
+        of_sum, of_count = (entry.event for entry in manifest_of(run, number).privacy)
+        if of_sum.coordinates == 1:
+            of_sum, of_count = of_count, of_sum
+        assert of_sum.clip == clips[-1]
+        drawn = moved(run, number) * 3 / (of_sum.sigma * clips[-1])
+        assert abs(drawn.std() - 1) < 0.02
+        assert (of_count.clip, of_count.sigma, of_count.coordinates) == (0.5, 1.0, 1)
+        clips.append(clip_after(run, number))
+    events = [entry.event for entry in manifest_of(run, 1).privacy]
+    as_if_plain = budget([gaussian(0.5)], 1e-5).epsilon
+    assert as_if_plain <= budget(events, 1e-5).epsilon < as_if_plain + 0.05
+    assert len(set(clips)) == 4
+
+
+@pytest.mark.parametrize("start", [0.5, 10.0])
+def test_the_norm_comes_to_that_of_the_clients(tmp_path: Path, start: float) -> None:
+    """Without noise: steps of norm 1 ± 0.4, of which half are shorter than 1."""
+    run, _ = hidden_run(
+        tmp_path / "run", 10, update_noise=0.0, adaptive_clip=0.5, update_clip=start, clip_lr=0.5
+    )
+    lengths = np.linspace(0.6, 1.4, 10) / math.sqrt(46)
+    for number in range(1, 26):
+        send(run, {str(i): length for i, length in enumerate(lengths)}, number)
+        combine(run)
+    assert abs(clip_after(run, 25) - 1) < 0.15
+
+
+def test_a_missing_client_moves_the_norm_neither_way(tmp_path: Path) -> None:
+    run, _ = hidden_run(tmp_path / "run", 4, update_noise=0.0, adaptive_clip=0.5)
+    send(run, {"0": 0.0, "1": 1.0})  # shorter and longer than C
+    combine(run, min_clients=2)
+    assert clip_after(run, 1) == 0.1
+
+
+def test_another_start_of_the_norm_starts_anew(tmp_path: Path) -> None:
+    run, _ = hidden_run(tmp_path / "run", update_noise=0.0, adaptive_clip=0.5)
+    for number, options in ((1, {}), (2, {}), (3, {"update_clip": 7.0}), (4, {})):
+        send(run, {"0": 1.0, "1": 1.0, "2": 1.0}, number)
+        combine(run, options=options)
+    clips = [manifest_of(run, number).privacy[0].event.clip for number in (1, 2, 3, 4)]
+    assert clips[0] == 0.1
+    assert clips[1] == pytest.approx(0.1 * math.exp(0.1))
+    assert clips[2:] == [7.0, 0.1]
+
+
+def test_the_norm_survives_an_encoded_model(tmp_path: Path) -> None:
+    run, key = hidden_run(tmp_path / "run", encode_global="int8", **ADAPTIVE)
+    send(run, STEPS)
+    combine(run, key)
+    with Checkpoint(run.round(1).delta, Kind.DELTA) as delta:
+        assert delta.metadata.clip is not None
+        assert delta.metadata.clip.next == clip_after(run, 1)

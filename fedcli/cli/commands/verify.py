@@ -41,7 +41,8 @@ def verify(
     noise_key: Path | None = typer.Option(
         None,
         "--noise-key",
-        help="--replay: the key that private training drew from (fedcli keygen --noise).",
+        help="--replay: the key that private training, or the noise on sums of updates, drew from"
+        " (fedcli keygen --noise).",
         metavar="FILE",
     ),
     whole: bool | None = typer.Option(

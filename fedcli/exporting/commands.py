@@ -10,12 +10,14 @@ from typing import Any
 from fedcli.algorithms import ALGORITHMS
 from fedcli.errors import UsageError
 from fedcli.exporting.history import RoundHistory, stretches
-from fedcli.plan import Plan, TrainPlan
+from fedcli.plan import TrainPlan
 from fedcli.plan.aggregate import PARTS
+from fedcli.plan.client_level import settled_options
 from fedcli.plan.rule import resolve
 from fedcli.plan.sections import option_words
 from fedcli.run import Run
 from fedcli.run.info import RunInfo
+from fedcli.run.sampling import sample_size
 from fedcli.text import listed, printable
 
 _OWN_PATH = ("imagefolder", "npz")
@@ -105,7 +107,14 @@ def _start(info: RunInfo) -> list[str]:
     if rule["strategy"] == info.plan.train.local.strategy:
         del rule["strategy"]
     return words + option_words(
-        {**train, **rule, "normalize": _normalize(info), **_window(info), "seed": info.seed}
+        {
+            **train,
+            **rule,
+            "normalize": _normalize(info),
+            **_window(info),
+            "seed": info.seed,
+            "noise_key": "FILE" if info.noise_key else None,
+        }
     )
 
 
@@ -128,11 +137,13 @@ def _rounds(info: RunInfo, stretch: Sequence[RoundHistory]) -> list[str]:
     """Return the commands of a stretch of rounds, after remarks on what they cannot say."""
     history, last = stretch[-1], stretch[-1].round
     training = _training(info.plan.train, history)
-    rule = {} if history.manifest is None else _rule(info.plan, history)
+    rule = {} if history.manifest is None else _rule(info, history)
     own = {"model": info.model.name} if info.model.is_users_own else {}
+    noisy = bool(info.plan.aggregate.update_noise) and info.plan.secagg is None
+    noise = {"noise_key": "FILE" if noisy else None}
     lines = list(_remarks(stretch))
     if info.origin.get("step") == "partition":
-        options = option_words({"rounds": last, **training, **rule, **own})
+        options = option_words({"rounds": last, **training, **rule, **own, **noise})
         return [*lines, _line("run", options)]
     where = (
         f"# rounds {stretch[0].round} to {last}, each" if len(stretch) > 1 else f"# round {last}"
@@ -146,7 +157,7 @@ def _rounds(info: RunInfo, stretch: Sequence[RoundHistory]) -> list[str]:
         f"{where}, on every client's own data",
         _line("train-client", own_data + option_words({**training, **own})),
         *(opening if info.plan.secagg is not None else []),
-        _line("aggregate", option_words(rule) + sign),
+        _line("aggregate", option_words({**rule, **noise}) + sign),
     ]
 
 
@@ -168,9 +179,9 @@ def _comparable(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _rule(plan: Plan, history: RoundHistory) -> dict[str, Any]:
+def _rule(info: RunInfo, history: RoundHistory) -> dict[str, Any]:
     """Return the options of aggregation that differ from the plan."""
-    manifest = history.manifest
+    manifest, plan = history.manifest, info.plan
     assert manifest is not None
     typed: dict[str, Any] = {}
     if manifest.strategy != plan.aggregate.strategy:
@@ -188,6 +199,8 @@ def _rule(plan: Plan, history: RoundHistory) -> dict[str, Any]:
     typed |= {k: v for k, v in manifest.options.items() if k in options and options[k] != v}
     planned = {**plan.aggregate.limits, **plan.aggregate.downlink}
     used = {**manifest.limits, **manifest.downlink}
+    planned |= settled_options(plan.aggregate, sample_size(plan.aggregate, len(info.clients)))
+    used |= manifest.client_level
     return typed | {k: v for k, v in used.items() if planned.get(k) != v}
 
 

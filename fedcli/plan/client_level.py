@@ -146,3 +146,14 @@ class ClientPrivacy:
     def hides(self) -> bool:
         """Whether there is noise, and so anything that files must not tell."""
         return self.update_noise > 0
+
+
+def settled_options(plan: "AggregatePlan", clients: int) -> dict[str, Any]:
+    """Return the options that hide clients in rounds of so many, settled as manifests have them.
+
+    Empty if nothing does, or if nothing says what the sum is divided by.
+    """
+    if plan.update_divisor is None and not clients:
+        return {}
+    found = ClientPrivacy.of(plan, clients)
+    return {} if found is None else found.options

@@ -40,10 +40,16 @@ def command_lines(
     rounds = (
         ["train-client", *who, *data, *model, *_changed(shared), *signed],
         *([["aggregate", "--close", *sign], ["unmask", "--id", "ID", *sign]] if masked else []),
-        ["aggregate", *_rule(info, last), *(sign if info.coordinator else [])],
+        ["aggregate", *_rule(info, last), *(sign if info.coordinator else []), *_noise(info)],
         *([["evaluate", *data, *model]] if evaluated else []),
     )
     return tuple(_line(words, name) for words in ([*_make(info, data_options)], *rounds))
+
+
+def _noise(info: RunInfo) -> list[str]:
+    """Return the key that the coordinator draws noise from; members of a masked run have theirs."""
+    noisy = bool(info.plan.aggregate.update_noise) and info.plan.secagg is None
+    return option_words({"noise_key": "FILE" if noisy else None})
 
 
 def _changed(shared: Mapping[str, Any]) -> Iterator[str]:
@@ -76,7 +82,7 @@ def _make(info: RunInfo, data_options: Mapping[str, Any]) -> Iterator[str]:
     yield from ("partition",) if has_data(info) else ("init", *_init(info))
     for section in found.values():
         yield from _words(section)
-    yield from option_words(seeds)
+    yield from option_words({**seeds, "noise_key": "FILE" if info.noise_key else None})
 
 
 def _words(section: Mapping[str, Any]) -> Iterator[str]:

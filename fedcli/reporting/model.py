@@ -107,7 +107,8 @@ class ClientRound:
 class RoundReport:
     """One round. ``complete`` says whether it ended with a global model.
 
-    ``rule`` says in words how the updates were combined. ``sampled`` is None if every client was
+    ``rule`` says in words how the updates were combined. ``client_level`` holds the options that
+    hid the clients, as in ``Manifest``. ``sampled`` is None if every client was
     expected. ``bytes_up`` is the sum of the sizes of the accepted updates and partial means,
     ``bytes_down`` what their clients received to train them, ``bytes_total`` both, summed over this
     and all earlier rounds: what passes the server. In a centralised run all three are 0.
@@ -121,6 +122,7 @@ class RoundReport:
     server_optimizer: str | None = None
     weighting: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    client_level: dict[str, Any] = field(default_factory=dict)
     sampled: tuple[str, ...] | None = None
     clients: tuple[ClientRound, ...] = ()
     partials: tuple[PartialContribution, ...] = ()

@@ -9,12 +9,14 @@ from fedcli.formats.manifest import Manifest
 from fedcli.formats.partition import PartitionFile
 from fedcli.formats.telemetry import Telemetry
 from fedcli.plan.aggregate import DOWNLINK, LIMITS, SAMPLING
+from fedcli.plan.client_level import settled_options
 from fedcli.reporting.command_lines import command_lines
 from fedcli.reporting.model import ClientRound, Recipe, RoundReport
 from fedcli.reporting.training import shared_departures, value_named
 from fedcli.reporting.words import counted, rounds_named
 from fedcli.run import Run
 from fedcli.run.info import RunInfo
+from fedcli.run.sampling import sample_size
 
 SEEDS = ("seed", "data_seed", "partition_seed")
 _DRAWN = (*SEEDS, "split_seed")
@@ -136,6 +138,7 @@ def _aggregation(info: RunInfo, trained: Sequence[RoundReport]) -> dict[str, Any
     """Return the rule of the latest round, and where earlier rounds had another."""
     plan = info.plan.aggregate
     chosen = {key: getattr(plan, key) for key in (*SAMPLING, *LIMITS, *DOWNLINK)}
+    chosen |= settled_options(plan, sample_size(plan, len(info.clients)))
     ruled = [round_ for round_ in trained if round_.strategy]
     if not ruled:
         return {**asdict(plan), **chosen}
@@ -145,6 +148,7 @@ def _aggregation(info: RunInfo, trained: Sequence[RoundReport]) -> dict[str, Any
     numbers.pop(str(last))
     earlier = tuple(f"{rule} in {rounds_named(when)}" for rule, when in numbers.items())
     rule = {key: getattr(ruled[-1], key) for key in _RULE}
+    chosen |= ruled[-1].client_level
     return {**rule, **ruled[-1].options, **chosen, "other_rules": earlier}
 
 

@@ -8,6 +8,7 @@ from fedcli.formats.manifest import Manifest
 from fedcli.options import option_of
 from fedcli.plan import AggregatePlan
 from fedcli.plan.aggregate import PARTS
+from fedcli.plan.client_level import CLIENT_LEVEL, settled_options
 from fedcli.plan.rule import resolve
 from fedcli.reporting.model import Note, RoundReport
 from fedcli.reporting.training import value_named
@@ -22,6 +23,7 @@ from fedcli.text import printable
 _NOTES = 10
 _MOST_TEXT = 40  # characters of a value, as a manifest may say anything
 _ALWAYS = ("trim", "q")  # the name of the rule says too little without the value
+_OF_CLIENT_LEVEL = ("update_clip", "update_noise", "adaptive_clip")
 
 
 def rule_label(manifest: Manifest) -> str:
@@ -43,6 +45,8 @@ def rule_label(manifest: Manifest) -> str:
     else:
         name = f"{manifest.reduce} + {manifest.server_optimizer}"
     shown = _shown(manifest.options, defaults)
+    hidden = {k: v for k, v in manifest.client_level.items() if k in _OF_CLIENT_LEVEL}
+    shown += _shown(hidden, {})
     return f"{name} ({', '.join(shown)})" if shown else name
 
 
@@ -91,10 +95,13 @@ def _left_plan(plan: AggregatePlan, clients: Sequence[str], round_: RoundReport)
     used |= {name: round_.options.get(name) for name in planned if name in round_.options}
     if used["strategy"] != planned["strategy"]:
         used = {"strategy": used["strategy"]}  # its parts and options follow
+    planned |= settled_options(plan, sample_size(plan, len(clients)))
+    used |= {name: round_.client_level.get(name) for name in CLIENT_LEVEL if name in planned}
+    used |= round_.client_level
     different = [
-        f"{option_of(name)} {_shortened(value)} (plan: {value_named(planned[name])})"
+        f"{option_of(name)} {_shortened(value)} (plan: {value_named(planned.get(name))})"
         for name, value in used.items()
-        if planned.get(name) is not None and value != planned[name]
+        if value != planned.get(name) and (planned.get(name) is not None or name in CLIENT_LEVEL)
     ]
     return ", ".join([*different, *_sampling(plan, clients, round_)])
 

@@ -15,10 +15,12 @@ from typing import Any, get_args
 from fedcli.cli.options import sections
 from fedcli.options import Declared, declared, default_text, inner_text
 from fedcli.plan.aggregate import DOWNLINK, LIMITS, SAMPLING
+from fedcli.plan.client_level import BUDGET, CLIENT_LEVEL
 from fedcli.plan.secagg import SecaggOptions
 from fedcli.plan.stopping import Stopping
 
 PAGES = Path(__file__).parent / "commands"
+HIDING = (*CLIENT_LEVEL, *BUDGET)
 STREAMING = ("stream", "num_workers")  # of train-client alone
 MARKED = re.compile(r"(<!-- options: ([a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 HEADER = "| option | meaning | default |\n| --- | --- | --- |\n"
@@ -47,10 +49,13 @@ TABLES: dict[str, Callable[[], Options]] = {
     "training": of(sections.TrainingOptions),
     "execution": but(STREAMING, sections.ExecutionOptions),
     "streaming": only(STREAMING, sections.ExecutionOptions),
-    "aggregation": but((*SAMPLING, *LIMITS, *DOWNLINK), sections.AggregationOptions),
+    "aggregation": but(
+        (*SAMPLING, *LIMITS, *DOWNLINK, *HIDING), sections.AggregationOptions
+    ),
     "sampling": only(SAMPLING, sections.AggregationOptions),
     "limits": only(LIMITS, sections.AggregationOptions),
     "downlink": only(DOWNLINK, sections.AggregationOptions),
+    "hiding": only(HIDING, sections.AggregationOptions),
     "data": of(sections.DataOptions),
     "reading": of(sections.ReadingOptions),
     "checking": of(sections.CheckOptions),

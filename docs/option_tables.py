@@ -49,9 +49,7 @@ TABLES: dict[str, Callable[[], Options]] = {
     "training": of(sections.TrainingOptions),
     "execution": but(STREAMING, sections.ExecutionOptions),
     "streaming": only(STREAMING, sections.ExecutionOptions),
-    "aggregation": but(
-        (*SAMPLING, *LIMITS, *DOWNLINK, *HIDING), sections.AggregationOptions
-    ),
+    "aggregation": but((*SAMPLING, *LIMITS, *DOWNLINK, *HIDING), sections.AggregationOptions),
     "sampling": only(SAMPLING, sections.AggregationOptions),
     "limits": only(LIMITS, sections.AggregationOptions),
     "downlink": only(DOWNLINK, sections.AggregationOptions),

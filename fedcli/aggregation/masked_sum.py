@@ -18,9 +18,9 @@ from fedcli.masking.answers import read_answers
 from fedcli.masking.cohort import Cohort
 from fedcli.masking.delivered import add_masked
 from fedcli.masking.masks import Mask, Words, add_masks
-from fedcli.masking.quantise import Grid
 from fedcli.masking.rounds import cohort_of, grid_of, noise_of, read_shares, read_survivors
 from fedcli.masking.unmasking import masks_to_remove
+from fedcli.masking.vector import CLIPS, VectorLayout
 from fedcli.progress import Progress
 from fedcli.run import Run
 from fedcli.run.next_command import unmask_command
@@ -28,7 +28,7 @@ from fedcli.run.round import Round
 
 
 def open_sum(run: Run, round_: Round, output: Path, progress: Progress) -> None:
-    """Write Σ over the survivors of x + q·g as a partial mean to ``output``.
+    """Write Σ over the survivors of w·(x + Δ) as a partial mean to ``output``.
 
     Anybody can do it, and gets the same bytes. Raises ``NotReadyError`` without a list of survivors
     and for fewer than t answers, ``BadInputError`` for a list, shares or answers that do not hold,
@@ -38,11 +38,14 @@ def open_sum(run: Run, round_: Round, output: Path, progress: Progress) -> None:
     masks = _masks(run, round_, cohort, survivors, progress)
     base, contents = _base_of(run, round_, survivors.survivors)
     digests = {client: files.update for client, files in survivors.survivors.items()}
-    total = add_masked(run, round_, digests, _size(base))
+    vector = _vector_of(base, cohort)
+    total = add_masked(run, round_, digests, vector.size)
     add_masks(total, masks)
-    _check_range(run, round_, total, len(digests))
-    described = _metadata(base, contents, digests)
-    _write(output, base, described, grid_of(run, cohort), total)
+    _check_range(run, round_, vector, total, len(digests))
+    weight = vector.weight_of(total, len(digests))
+    examples = None if vector.most_examples is None else weight
+    described = _metadata(base, contents, digests, examples)
+    _write(output, base, described, vector, total, weight)
 
 
 def _masks(
@@ -80,7 +83,7 @@ def misfits(run: Run, round_: Round, clients: Iterable[str]) -> list[UpdateError
                 said[client] = Contents.of(update.metadata)
             sizes[client] = sum(math.prod(info.shape) for info in update.layout.values())
     agreed = Agreement.of({round_.number: whole}, list(said.items()))
-    expected = _size(agreed.bases[round_.number])
+    expected = _vector_of(agreed.bases[round_.number], cohort_of(run, round_)).size
     return [
         UpdateError(
             f"has {size} masked values of other tensors than {agreed.whose}, expected {expected};"
@@ -93,8 +96,10 @@ def misfits(run: Run, round_: Round, clients: Iterable[str]) -> list[UpdateError
     ]
 
 
-def _size(base: Base) -> int:
-    return sum(math.prod(base.layout[name].shape) for name in base.parameters())
+def _vector_of(base: Base, cohort: Cohort) -> VectorLayout:
+    """Return the layout of masked updates with the tensors of a base."""
+    names = (tuple(base.parameters()), tuple(base.controls()))
+    return VectorLayout.of(base.run, base.round, grid_of(base.run, cohort), base.layout, names)
 
 
 def _base_of(run: Run, round_: Round, clients: Iterable[str]) -> tuple[Base, Contents]:
@@ -120,46 +125,73 @@ def _base_of(run: Run, round_: Round, clients: Iterable[str]) -> tuple[Base, Con
     return base, contents
 
 
-def _check_range(run: Run, round_: Round, total: Words, clients: int) -> None:
-    """Raise ``BadInputError`` for a sum that clients within the clip cannot have."""
-    grid, noise = grid_of(run, cohort_of(run, round_)), noise_of(run)
-    most, values = float(clients * grid.largest), total.view(np.int32)
-    if noise is not None:
-        most = clients * min(grid.largest, noise.radius) + noise.most(clients)
-    beyond = int(np.count_nonzero((values < -most) | (values > most)))
-    if beyond:
-        raise BadInputError(
-            f"{beyond} of {total.size} sums lie beyond {clients} times --secagg-clip {grid.clip:g}:"
-            " a member sent values that it must not send, and masks hide which",
-            hint="ask the members; the round cannot be used",
-            path=round_.survivors,
+def _check_range(run: Run, round_: Round, vector: VectorLayout, total: Words, clients: int) -> None:
+    """Raise ``BadInputError`` for a sum that clients within their limits cannot have."""
+    noise = noise_of(run)
+    for part, values in vector.divided(total):
+        most = float(clients * part.grid.largest)
+        if noise is not None:
+            most = clients * min(part.grid.largest, noise.radius) + noise.most(clients)
+        if beyond := int(np.count_nonzero((values < -most) | (values > most))):
+            option = CLIPS[part.is_of_controls]
+            raise _impossible(
+                f"{beyond} of {values.size} sums lie beyond {clients} times {option}"
+                f" {part.grid.clip:g}",
+                round_,
+            )
+    examples, most_examples = vector.weight_of(total, clients), vector.most_examples
+    if most_examples is not None and not clients <= examples <= clients * most_examples:
+        raise _impossible(
+            f"{clients} clients have {examples} examples together, expected {clients} …"
+            f" {clients * most_examples}",
+            round_,
         )
 
 
-def _write(output: Path, base: Base, described: Metadata, grid: Grid, total: Words) -> None:
-    """Write n·x + Σq·g of every parameter, float64, for the n clients of the sum."""
-    count, first = len(described.updates or {}), 0
+def _impossible(what: str, round_: Round) -> BadInputError:
+    return BadInputError(
+        f"{what}: a member sent values that it must not send, and masks hide which",
+        hint="ask the members; the round cannot be used",
+        path=round_.survivors,
+    )
+
+
+def _write(
+    output: Path,
+    base: Base,
+    described: Metadata,
+    vector: VectorLayout,
+    total: Words,
+    weight: int,
+) -> None:
+    """Write W·x + Σq·g of every parameter, and Σq·g of every control variate, float64.
+
+    W is the ``weight`` of all clients of the sum.
+    """
     with base.open() as model, create(output, base.partial_layout(), described) as writer:
-        for name in base.parameters():
-            values = as_float(model.tensor(name)).astype(np.float64)
-            words = total[first : first + values.size]
-            values = values * count + (words.view(np.int32) * grid.step).reshape(values.shape)
-            writer.write(values, writer.layout[name].start)
-            first += values.size
+        for part, sums in vector.divided(total):
+            for name, integers in part.tensors(sums).items():
+                values = integers * (part.grid.step * vector.scale)
+                if name in model.layout:
+                    values += as_float(model.tensor(name)).astype(np.float64) * weight
+                writer.write(values, writer.layout[name].start)
 
 
-def _metadata(base: Base, contents: Contents, digests: dict[str, str]) -> Metadata:
-    """Describe the sum, in which clients count alike."""
+def _metadata(
+    base: Base, contents: Contents, digests: dict[str, str], examples: int | None
+) -> Metadata:
+    """Describe the sum of clients with so many examples; None if they count alike."""
     withheld = {"freeze": contents.freeze, "local_layers": contents.local_layers}
     return Metadata(
         Kind.PARTIAL,
         base.run.id,
         round=base.round.number,
+        num_examples=examples,
         base=base.sha256,
         roles=base.roles,
         tied=base.metadata.tied,
         seed=base.metadata.seed,
         updates=digests,
-        weighting="uniform",
+        weighting=base.run.info.plan.aggregate.weighting or "uniform",
         training=TrainingRecord().plus(withheld),
     )

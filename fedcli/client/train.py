@@ -165,7 +165,7 @@ def _train_one(session: Session, client: str, data: str | None, reading: Given) 
     digest = keyed_digest(session, client, plain, own_data=data is not None)
     metadata = _metadata(session, client, examples.count, digest, start)
     if masking is not None:
-        metadata = masking.withheld(metadata)
+        metadata = masking.withheld(session.run, metadata)
     private = private_step(session, metadata, examples.count, limit)
     interrupted = TrainingCheckpoint(session.states.training_checkpoint(number, client), metadata)
     done = None
@@ -206,7 +206,7 @@ def _train_one(session: Session, client: str, data: str | None, reading: Given) 
     if masking is None:
         trained, masked = encoded(session, metadata, start, trained), None
     else:
-        masked = masking.masked(session, trained)
+        masked = masking.masked(session, start, trained, examples.count)
         trained = masked.trained
     again = session.force or done is not None
     result = deliver(

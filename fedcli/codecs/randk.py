@@ -37,16 +37,20 @@ class RandK(SparseCodec):
 
     name: ClassVar[str] = "randk"
 
+    def drawn(self, vector: Vector) -> Positions:
+        """Return the positions, ascending, that everybody draws."""
+        return _drawn(vector, vector.share(self.share))
+
     def encode(self, steps: Steps, vector: Vector) -> Encoded:
         """See ``Codec``."""
         check_finite(steps)
-        values = write_floats(steps[_drawn(vector, vector.share(self.share))], self.dtype)
+        values = write_floats(steps[self.drawn(vector)], self.dtype)
         table = np.zeros((vector.chunks, self.columns), np.int32)
         return Encoded(table, values, np.zeros(0, np.float32))
 
     def lengths(self, table: Table, vector: Vector) -> NDArray[np.int64]:
         """See ``Codec``."""
-        parts = split(_drawn(vector, vector.share(self.share)), vector)
+        parts = split(self.drawn(vector), vector)
         counts = np.array([part.stop - part.start for part in parts], np.int64)
         return counts * dtype_of(self.dtype).itemsize
 
@@ -56,7 +60,7 @@ class RandK(SparseCodec):
 
     def sent(self, chunk: Chunk) -> tuple[Positions, Steps]:
         """See ``SparseCodec``."""
-        drawn = _drawn(chunk.vector, chunk.vector.share(self.share))
+        drawn = self.drawn(chunk.vector)
         part = split(drawn, chunk.vector)[chunk.first // CHUNK]
         steps = read_floats(chunk.data, self.dtype)
         check_finite(steps)

@@ -10,15 +10,7 @@ from fedcli.formats.masked import MaskedFiles
 from fedcli.formats.metadata import Kind
 from fedcli.masking.cohort import Cohort
 from fedcli.masking.masks import Words
-from fedcli.masking.rounds import (
-    MASKED,
-    MOST_UNREAD,
-    cohort_of,
-    grid_of,
-    mask_encoding,
-    noise_of,
-    read_shares,
-)
+from fedcli.masking.rounds import MASKED, MOST_UNREAD, cohort_of, mask_encoding, read_shares
 from fedcli.run import Run
 from fedcli.run.round import Round
 from fedcli.security.signatures import signature_fault
@@ -68,7 +60,7 @@ def _check_shares_there(round_: Round, client: str) -> None:
 
 def check_masked(run: Run, round_: Round, cohort: Cohort, client: str, update: Checkpoint) -> None:
     """Raise ``ValueError`` unless an update belongs to its place and is masked as planned."""
-    found, encoding = update.metadata, mask_encoding(cohort, grid_of(run, cohort), noise_of(run))
+    found, encoding = update.metadata, mask_encoding(run, cohort)
     for what, expected, value in (
         ("belongs to run", run.id, found.run),
         ("belongs to round", round_.number, found.round),

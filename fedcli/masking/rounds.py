@@ -17,6 +17,7 @@ from fedcli.masking.cohort import Cohort, MaskedRound
 from fedcli.masking.keys import MaskingKey
 from fedcli.masking.quantise import Grid
 from fedcli.masking.shares import SealedShares
+from fedcli.masking.vector import said_of
 from fedcli.plan.masked_noise import MaskedNoise
 from fedcli.plan.secagg import SecaggPlan
 from fedcli.run import Run
@@ -62,10 +63,11 @@ def noise_of(run: Run) -> MaskedNoise | None:
     return MaskedNoise.planned(run.info.plan)
 
 
-def mask_encoding(cohort: Cohort, grid: Grid, noise: MaskedNoise | None) -> dict[str, Any]:
+def mask_encoding(run: Run, cohort: Cohort) -> dict[str, Any]:
     """Return what a masked update says of its encoding."""
-    attempt = cohort.where.attempt
+    attempt, grid, noise = cohort.where.attempt, grid_of(run, cohort), noise_of(run)
     found = {"name": MASK, "attempt": attempt, "clip": grid.clip, "bits": grid.bits}
+    found |= said_of(run.info.plan)
     if noise is None:
         return found
     return found | {"norm": noise.clip, "noise": noise.sigma, "parties": noise.parties}

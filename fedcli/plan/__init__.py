@@ -71,8 +71,8 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan as in ``run.json``, without values that are off or left to the rule."""
-        rule = {key: value for key, value in asdict(self.aggregate).items() if value is not None}
-        masked = {} if self.secagg is None else {"secagg": asdict(self.secagg)}
+        rule = _given(asdict(self.aggregate))
+        masked = {} if self.secagg is None else {"secagg": _given(asdict(self.secagg))}
         return {"train": self.train.as_json(), "aggregate": rule, **masked}
 
     @classmethod
@@ -94,6 +94,10 @@ class Plan:
         masked = values.get("secagg")
         secagg = None if masked is None else section_of(SecaggPlan, masked, f"{origin}: [secagg]")
         return cls(train, aggregate, secagg)
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def read_toml(path: Path) -> dict[str, Any]:

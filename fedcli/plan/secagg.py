@@ -41,21 +41,27 @@ def check_threshold(members: int, threshold: int) -> None:
 
 @dataclass(frozen=True)
 class SecaggPlan:
-    """How updates are masked: t, the largest change of a parameter, and the bits of integers."""
+    """How updates are masked: t, the largest change of a parameter, and the bits of integers.
+
+    ``control_clip`` is the largest change of a control variate; None if there are none.
+    """
 
     threshold: int
     clip: float
     bits: int
+    control_clip: float | None = None
 
     @property
     def options(self) -> dict[str, bool | int | float]:
         """The options of ``init`` that ask for it, by name."""
-        return {
+        found: dict[str, bool | int | float] = {
             "secagg": True,
             "threshold": self.threshold,
             "secagg_clip": self.clip,
             "secagg_bits": self.bits,
         }
+        controls = self.control_clip
+        return found if controls is None else found | {"secagg_control_clip": controls}
 
 
 @dataclass(frozen=True)
@@ -89,10 +95,19 @@ class SecaggOptions:
         unset="20, or the most that cannot overflow; the most with `--update-noise`",
     )
 
+    secagg_control_clip: float | None = option(
+        None,
+        "Largest change of a control variate, which is like a gradient, with `--algorithm"
+        " scaffold`.",
+        "C",
+        above=0,
+        unset="must be given with control variates",
+    )
+
     def __post_init__(self) -> None:
         """Raise ``UsageError`` for values out of range, and for options without ``--secagg``."""
         check(self)
-        for name in ("threshold", "secagg_clip", "secagg_bits"):
+        for name in ("threshold", "secagg_clip", "secagg_bits", "secagg_control_clip"):
             if getattr(self, name) is not None and not self.secagg:
                 raise UsageError(f"--{name.replace('_', '-')}: belongs to --secagg")
 
@@ -112,7 +127,7 @@ class SecaggOptions:
                 " changes are integers of a fixed range"
             )
         bits = self.secagg_bits or min(_USUAL_BITS, ((MOST_SUM - 1) // members).bit_length())
-        found = SecaggPlan(threshold, largest, bits)
+        found = SecaggPlan(threshold, largest, bits, self.secagg_control_clip)
         if self.secagg_bits is None and rule.update_noise:
             return replace(found, bits=finest_bits(found, rule, members))
         return found
@@ -124,10 +139,43 @@ def masked_plan(plan: "Plan", secagg: SecaggPlan, members: int) -> "Plan":
     Raises ``UsageError`` for whatever needs to see single updates, and for noise that does not fit
     the integers of so many members.
     """
-    plan = counted_alike(plan)
+    plan = replace(counted_alike(plan), secagg=secagg)
     check_maskable(plan)
     check_noise(plan, secagg, members)
-    return replace(plan, secagg=secagg)
+    _check_controls(plan, secagg)
+    _check_examples(plan, members)
+    return plan
+
+
+def _is_drawn(encode: str) -> bool:
+    """Return whether an encoding sends coordinates that are the same for all, as they are."""
+    return encode.startswith("randk=") and not encode.endswith("16")
+
+
+def _check_controls(plan: "Plan", secagg: SecaggPlan) -> None:
+    has = plan.train.local.reads is not None
+    if has and secagg.control_clip is None:
+        raise UsageError(
+            f"--secagg-control-clip: say how much a round may change a control variate of"
+            f" {plan.train.algorithm}, such as 1; it is like a gradient"
+        )
+    if not has and secagg.control_clip is not None:
+        raise UsageError(f"--secagg-control-clip: {plan.train.algorithm} sends no control variates")
+
+
+def _check_examples(plan: "Plan", members: int) -> None:
+    """Raise ``UsageError`` unless the examples of so many clients can be masked and added up."""
+    if plan.aggregate.weighting != "examples":
+        return
+    most = (MOST_SUM - 1) // members
+    if not 1 <= (plan.aggregate.max_examples or 0) <= most:
+        found = plan.aggregate.max_examples
+        raise UsageError(
+            f"--max-examples: expected 1 … {most} with --weighting examples, found"
+            f" {'none' if found is None else found}; masked numbers of examples need a bound",
+            hint="about as many as the largest client has: one of more counts as that many, and"
+            " the steps of much smaller ones are rounded more coarsely",
+        )
 
 
 def check_maskable(plan: "Plan") -> None:
@@ -135,12 +183,24 @@ def check_maskable(plan: "Plan") -> None:
     from fedcli.plan.rule import resolve
 
     rule, train = resolve(plan.aggregate), plan.train
+    noisy = plan.aggregate.update_noise is not None
     for option_, wrong, why in (
         ("--reduce", rule.reduce != "mean", f"{rule.reduce} compares single updates"),
         (
             "--weighting",
-            rule.weighting != "uniform",
-            f"{rule.weighting} weighting depends on what single updates say; uniform does not",
+            rule.weighting not in ("uniform", "examples"),
+            f"{rule.weighting} weighting depends on what single updates say; uniform and examples"
+            " do not",
+        ),
+        (
+            "--weighting",
+            rule.weighting == "examples" and train.dp is not None,
+            f"--dp {train.dp} hides numbers of examples, whose sum would have no noise",
+        ),
+        (
+            "--weighting",
+            rule.weighting == "examples" and noisy,
+            "noise hides clients that count alike",
         ),
         (
             "--adaptive-clip",
@@ -148,7 +208,13 @@ def check_maskable(plan: "Plan") -> None:
             "members shorten their own steps, to one norm for all rounds",
         ),
         ("--max-norm", plan.aggregate.max_norm is not None, "needs the norms of single updates"),
-        ("--encode", train.encode is not None, "masked updates have no other encoding"),
+        (
+            "--encode",
+            train.encode is not None and not _is_drawn(train.encode),
+            "integers that are added up have no other encoding; randk=F sends fewer of them",
+        ),
+        ("--encode", train.encode is not None and noisy, "noise needs the norm of all coordinates"),
+        ("--feedback", bool(train.feedback), "what rounding and masks lose is not kept"),
         ("--initial-loss", train.initial_loss, "publishes the loss on each client's data"),
         (
             "--server-optimizer",
@@ -157,8 +223,8 @@ def check_maskable(plan: "Plan") -> None:
         ),
         (
             "--algorithm",
-            train.local.reads is not None,
-            f"{train.algorithm} sends control variates, which are not masked",
+            train.local.reads is not None and noisy,
+            f"{train.algorithm} sends control variates, which get no noise",
         ),
     ):
         if wrong:

@@ -70,6 +70,7 @@ def traffic(run: Run) -> Traffic:
     received = ExpectedSize(whole, exact=True) if codec is None else group.encoded(codec)
     # which layers an algorithm leaves with the client, only its network tells
     exact = sent is not None and sent.exact and not plan.train.local.keeps_layers
+    exact = exact and plan.secagg is None  # nor how large the shares of masks are
     return Traffic(
         None if received is None else received.bytes,
         None if sent is None else sent.bytes,

@@ -126,6 +126,12 @@ def _check_not_given(path: Path | None, why: str) -> None:
 
 def check_no_partials(run: Run) -> None:
     """Raise ``UsageError`` in a run with members: a partial mean hides who is in it."""
+    if run.info.plan.secagg is not None:
+        raise UsageError(
+            "--partial: masked updates are added up where their shares and signatures are; a sum of"
+            " some of them has neither, and nobody could take its masks off",
+            hint=aggregate_command(run),
+        )
     if run.info.members:
         raise UsageError(
             "--partial: a partial mean carries no signatures of the updates in it, and this run"

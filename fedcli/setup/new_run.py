@@ -197,7 +197,7 @@ def _named(key: str) -> str:
     if key == "model.name":
         return "--model"
     if section == "plan.secagg" and name != "threshold":
-        return f"--secagg-{name}"
+        return option_of(f"secagg_{name}")
     is_option = key == "seed" or section.startswith(("plan.", "model"))
     return option_of(name) if is_option else key
 

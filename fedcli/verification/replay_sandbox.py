@@ -47,17 +47,27 @@ class UserCode:
 
 @contextmanager
 def sandbox(
-    run: Run, round_: Round, source: Path, plan: Mapping[str, Any], parts: Iterable[str]
+    run: Run,
+    round_: Round,
+    source: Path,
+    plan: Mapping[str, Any],
+    parts: Iterable[str],
+    *,
+    signed: bool = False,
 ) -> Iterator[Run]:
     """Provide a run in a temporary directory, with this plan, to replay a round in.
 
     Earlier rounds and ``parts``, paths in the run, are links to folders of the run, where nothing
-    is written. No signatures are needed. Raises ``DifferenceError`` if the plan, which the file
-    ``source`` records, is invalid, and ``OSError``.
+    is written. No signatures are needed unless it is ``signed``, as masks need the keys of members.
+    Raises ``DifferenceError`` if the plan, which the file ``source`` records, is invalid, and
+    ``OSError``.
     """
     try:
         recorded = Plan.from_mapping(plan, "what is recorded")
-        info = replace(run.info, plan=recorded, members={}, masking_keys={}, coordinator=None)
+        if signed:
+            info = replace(run.info, plan=recorded)
+        else:
+            info = replace(run.info, plan=recorded, members={}, masking_keys={}, coordinator=None)
     except FedcliError as error:
         raise DifferenceError(source, f"cannot have been made like this: {error.message}") from None
     with tempfile.TemporaryDirectory(prefix="fedcli-replay-") as directory:

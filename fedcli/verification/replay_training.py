@@ -35,8 +35,8 @@ def replay_training(run: Run, round_: Round, client: str, own: UserCode) -> None
 
     Raises ``CannotReplayError``, ``DifferenceError``, ``OutOfMemoryError`` and ``StorageError``.
     """
-    path = round_.update(client)
-    if run.info.plan.secagg is not None:
+    path, masked = round_.update(client), run.info.plan.secagg is not None
+    if masked and not run.member_key(client).exists():
         raise CannotReplayError(
             "it is masked; its member gets the same bytes with train-client --force"
         )
@@ -49,11 +49,14 @@ def replay_training(run: Run, round_: Round, client: str, own: UserCode) -> None
         raise
     except FedcliError as error:
         raise CannotReplayError(error.about(path)) from None
-    plan = {**run.info.plan.as_json(), "train": _plan(found.training)}
-    with sandbox(run, round_, path, plan, ["data"]) as copy:
+    plan = {**run.info.plan.as_json(), "train": _plan(run.info.plan.train, found.training)}
+    with sandbox(run, round_, path, plan, ["data", "keys"], signed=masked) as copy:
         _train(copy, round_, client, found, own)
         made = copy.round(round_.number)
         compare(path, made.update(client), Kind.UPDATE)
+        shares = round_.shares(client)
+        if shares.exists() and digest(made.shares(client)) != digest(shares):
+            raise DifferenceError(shares, "differs when replayed")
         state, again = round_.client_state(client), made.client_state(client)
         if state.exists() and again.exists():
             compare(state, again, Kind.CLIENT_STATE)
@@ -115,12 +118,17 @@ def _check_states(run: Run, round_: Round, client: str, training: TrainingRecord
         raise CannotReplayError(f"the state that client {client} started from is not in the run")
 
 
-def _plan(training: TrainingRecord) -> dict[str, Any]:
-    """Return the training that an update records, as section ``train`` of a plan."""
+def _plan(planned: TrainPlan, training: TrainingRecord) -> dict[str, Any]:
+    """Return the training that an update records, as section ``train`` of a plan.
+
+    Numbers of steps that are withheld are those of the run's plan.
+    """
     names = {field.name for field in fields(TrainPlan)}
     plan = {key: value for key, value in encode(training).items() if key in names}
     if "epochs" in plan:  # else this many steps were asked for
         plan.pop("steps", None)
+    elif planned.steps is not None:
+        plan.setdefault("steps", planned.steps)
     return {**plan, "initial_loss": training.initial_loss is not None}
 
 

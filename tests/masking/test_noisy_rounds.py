@@ -1,6 +1,7 @@
 """Rounds of a masked run whose members add noise: what the global model shows of them."""
 
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -8,22 +9,29 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.masked_runs import MEMBERS, MaskedRun, masked_run
+from support.masked_runs import MEMBERS, ONE_THREAD, MaskedRun, masked_run
 
 from fedcli.errors import BudgetError, ConflictError, UsageError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.ledger import Mechanism, PrivacyEvent, Relation
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind
-from fedcli.plan import AggregatePlan
+from fedcli.partitioning.schemes import Scheme
+from fedcli.plan import AggregatePlan, Plan, TrainPlan
 from fedcli.plan.secagg import SecaggOptions
 from fedcli.privacy import budget
 from fedcli.progress import Silence
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo
 from fedcli.security.noise_key import write_noise_key
+from fedcli.setup.data_source import DataSource
 from fedcli.setup.new_run import Start
+from fedcli.steps.aggregate import aggregate
+from fedcli.steps.close import close_round
 from fedcli.steps.init import init
+from fedcli.steps.partition import partition
+from fedcli.steps.train_client import train_client
+from fedcli.steps.unmask import unmask
 from fedcli.steps.verify import verify
 from fedcli.verification.replay_sandbox import UserCode
 
@@ -153,9 +161,44 @@ def test_shortening_alone_gives_no_privacy_and_says_so(finished: Runs) -> None:
 
 @pytest.mark.parametrize("name", ["noisy", "noisy without a", "unbounded"])
 def test_a_round_can_be_replayed_by_anybody(finished: Runs, name: str) -> None:
-    replayed = verify(finished(name).run.root, replay=UserCode())
-    (again,) = [one for one in replayed.parts if one.what == "aggregated again"]
-    assert (again.files, again.sound) == (1, 1)
+    assert replayed(finished(name).run, "aggregated again") == (1, 1)
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One round of a simulation, which has the keys of its members."""
+    plan = Plan(TrainPlan(epochs=None, steps=2, batch_size=8), NOISY)
+    start = Start(ModelInfo("linear"), plan=plan, secagg=SecaggOptions(secagg=True))
+    root = tmp_path_factory.mktemp("simulation") / "fedrun"
+    partition(root, DataSource(limit=40), Scheme("iid", clients=3), start)
+    run = Run.open(root)
+    train_client(run, ["all"], execution=ONE_THREAD)
+    close_round(run)
+    for client in run.info.clients:
+        unmask(run, client)
+    aggregate(run)
+    return run
+
+
+def replayed(run: Run, what: str) -> tuple[int, int]:
+    """How many files of a kind were replayed, and how many of them are sound."""
+    parts = verify(run.root, replay=UserCode()).parts
+    return next(((one.files, one.sound) for one in parts if one.what == what), (0, 0))
+
+
+def test_updates_with_noise_are_replayed_by_who_has_the_keys(simulated: Run) -> None:
+    assert replayed(simulated, "trained again") == (3, 3)
+    assert replayed(simulated, "aggregated again") == (1, 1)
+
+
+def test_a_replay_finds_a_key_that_was_replaced(simulated: Run, tmp_path: Path) -> None:
+    """The noise follows from the key, and so do the masks."""
+    copy = Path(shutil.copytree(simulated.root, tmp_path / "fedrun"))
+    own, other = (simulated.member_key(client).read_bytes() for client in ("0", "1"))
+    run = Run.open(copy)
+    run.member_key("0").write_bytes(other)
+    assert own != other
+    assert replayed(run, "trained again") == (3, 2)
 
 
 def test_the_coordinator_needs_no_noise_key(finished: Runs, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from fedcli.aggregation.provenance import digest_placeholder
 from fedcli.aggregation.reduce import reduce_updates
 from fedcli.aggregation.server_state import read_slot, state_layout
 from fedcli.aggregation.updates import Update, check_sources
+from fedcli.errors import BadInputError
 from fedcli.formats.checkpoint import create, prepare
 from fedcli.formats.delta import delta_metadata
 from fedcli.formats.ledger import Ledger
@@ -132,8 +133,17 @@ def _commit(
 
 
 def _with_earlier(manifest: Manifest, round_: Round) -> Manifest:
-    """Add what the manifest in its place says was spent: that was seen, whatever replaces it."""
-    earlier = Manifest.try_read(round_.manifest)
+    """Add what the manifest in its place says was spent: that was seen, whatever replaces it.
+
+    Raises ``BadInputError`` if a round that spends privacy would replace one that cannot be read.
+    """
+    try:
+        earlier = Manifest.read(round_.manifest)
+    except BadInputError as error:
+        if not manifest.privacy:
+            return manifest
+        hint = "put a copy back: without it nobody knows what the round has spent"
+        raise error.amended(hint=hint) from None
     if earlier is None or not earlier.privacy:
         return manifest
     return replace(manifest, privacy=Ledger(earlier.privacy).merged(manifest.privacy).entries)

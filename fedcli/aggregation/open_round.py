@@ -142,7 +142,7 @@ class OpenRound:
             global_model=outputs.model.sha256,
             server_state=outputs.state.sha256 if outputs.state else None,
             sampled=taking_part.sampled,
-            accepted=withheld(accepted) if self.is_hidden else accepted,
+            accepted=withheld(accepted, self.clients) if self.is_hidden else accepted,
             partials=partial_contributions(self.updates, counts),
             missing=taking_part.missing,
             late=taking_part.late,

@@ -89,9 +89,16 @@ def contributions(
     )
 
 
-def withheld(told: Sequence[Contribution]) -> tuple[Contribution, ...]:
-    """Return what may be told of updates if nothing but their noisy sum is to be known."""
-    return tuple(replace(one, num_examples=None, steps=None, **asdict(_UNKNOWN)) for one in told)
+def withheld(told: Sequence[Contribution], updates: Sequence[Update]) -> tuple[Contribution, ...]:
+    """Return what may be told of updates if nothing but their noisy sum is to be known.
+
+    The size of a file depends on numbers in its header, and of an encoded one on its steps.
+    """
+    unknown = asdict(_UNKNOWN)
+    return tuple(
+        replace(one, num_examples=None, bytes=update.values_bytes, steps=None, **unknown)
+        for one, update in zip(told, updates, strict=True)
+    )
 
 
 def _departures(update: Update) -> dict[str, Any]:

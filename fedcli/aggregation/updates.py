@@ -35,7 +35,8 @@ class Update:
     """An update that was checked against its base, or a partial mean of several.
 
     ``members`` maps the clients of a partial mean to their updates' SHA-256; empty for an update.
-    ``staleness`` is the number of rounds since its own.
+    ``staleness`` is the number of rounds since its own. ``values_bytes`` is the size of its values,
+    which says nothing about them; None if they are encoded.
     """
 
     def __init__(self, name: str, base: Base, tensors: UpdateTensors, now: int) -> None:
@@ -45,6 +46,7 @@ class Update:
         self.codec = tensors.codec
         self._tensors = tensors
         self.bytes = tensors.size
+        self.values_bytes = None if tensors.is_encoded else tensors.size - tensors.data_start
         self.kind = tensors.metadata.kind
         self.members = (tensors.metadata.updates or {}) if self.kind == Kind.PARTIAL else {}
         self.num_examples = tensors.metadata.num_examples

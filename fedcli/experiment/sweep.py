@@ -35,12 +35,14 @@ class Sweep:
     """The cases of a sweep, and the folder ``out`` of their runs, each named after its case.
 
     ``jobs`` says how many clients of all runs train at a time; None: as many as suit the machine.
+    Secret noise comes from ``noise_key``, where a case has any.
     """
 
     cases: tuple[Case, ...]
     sections: Sections
     out: Path
     jobs: int | None = None
+    noise_key: Path | None = None
 
     def root(self, case: Case) -> Path:
         """Return the directory of a run."""
@@ -81,13 +83,26 @@ class Sweep:
             if source is None or section not in _CUT:
                 words += self._words(section, case.settings.get(section, {}))
         run = case.settings["run"]
-        return words + self._words("run", {key: run[key] for key in ("seed",) if key in run})
+        words += self._words("run", {key: run[key] for key in ("seed",) if key in run})
+        return words + option_words({"noise_key": self.central_noise_key(case)})
+
+    def training_noise_key(self, case: Case) -> Path | None:
+        """Return the key that private training of a case draws from; None without any."""
+        return self.noise_key if case.settings.get("train", {}).get("dp") else None
+
+    def central_noise_key(self, case: Case) -> Path | None:
+        """Return the key of the noise on sums of updates of a case; None without any."""
+        noisy = case.settings.get("aggregate", {}).get("update_noise")
+        masked = case.settings.get("secagg", {}).get("secagg")
+        return self.noise_key if noisy and not masked else None
 
     def run_words(self, case: Case) -> list[str]:
         """Return the words after ``fedcli run --run DIR``."""
         given = {k: v for k, v in case.settings["run"].items() if k != "seed"}
         words = self._words("run", given)
-        return words + option_words({"model": own_model(case), "reduce": own_reducer(case)})
+        key = self.training_noise_key(case) or self.central_noise_key(case)
+        own = {"model": own_model(case), "reduce": own_reducer(case), "noise_key": key}
+        return words + option_words(own)
 
     def _words(self, section: str, values: Mapping[str, Any]) -> list[str]:
         known = self.sections[section]
@@ -127,7 +142,12 @@ def _own(case: Case, section: str, key: str) -> str | None:
     return name if name is not None and ":" in name else None
 
 
-def read_sweep(file: Path | None, out: Path | None = None, typed: Typed = NOTHING_TYPED) -> Sweep:
+def read_sweep(
+    file: Path | None,
+    out: Path | None = None,
+    typed: Typed = NOTHING_TYPED,
+    noise_key: Path | None = None,
+) -> Sweep:
     """Return the sweep that a TOML file and typed options ask for, in the folder ``out``.
 
     Typed options win over the file. By default the folder has the name of the file, or is
@@ -146,4 +166,5 @@ def read_sweep(file: Path | None, out: Path | None = None, typed: Typed = NOTHIN
             "--rounds: say how many rounds the runs are to have",
             hint="rounds = 10 in [run] of the file, or --rounds 10",
         )
-    return Sweep(cases, sections, out or Path(folder), jobs)
+    key = None if noise_key is None else noise_key.resolve()
+    return Sweep(cases, sections, out or Path(folder), jobs, key)

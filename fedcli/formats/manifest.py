@@ -16,7 +16,7 @@ def in_all(counts: Iterable[int | None]) -> int | None:
 
 @dataclass(frozen=True)
 class Contribution:
-    """One update that was combined; ``bytes`` is the size of its file.
+    """One update that was combined; ``bytes`` is the size of its file, if nothing is withheld.
 
     ``weight`` is the rule's coefficient of the update if the rule has coefficients, else the share
     it was given. ``round`` is the round the update was trained for. ``norm`` is |Δ|, the Euclidean
@@ -32,7 +32,7 @@ class Contribution:
     sha256: str
     num_examples: Count | None
     weight: float
-    bytes: Count
+    bytes: Count | None
     round: Count
     norm: float | None = None
     cosine: float | None = None

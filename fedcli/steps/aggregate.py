@@ -225,7 +225,7 @@ def _window(invitation: Invitation) -> tuple[int, int]:
 def _result(
     run: Run, round_: Round, manifest: Manifest, already_done: bool = False
 ) -> AggregateResult:
-    read = sum(entry.bytes for entry in manifest.accepted)
+    read = sum(entry.bytes or 0 for entry in manifest.accepted)
     read += sum(entry.bytes for entry in manifest.partials)
     return AggregateResult(
         round=round_.number,

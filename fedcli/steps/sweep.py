@@ -192,6 +192,8 @@ class _Execution:
             min_clients=given.get("min_clients"),
             exclude=given.get("exclude", ()),
             own_model=own_model(case),
+            noise_key=self.sweep.training_noise_key(case),
+            central_noise_key=self.sweep.central_noise_key(case),
         )
         return launch_rounds(
             self._workers.steps(run.root),

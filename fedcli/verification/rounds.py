@@ -130,7 +130,8 @@ def check_manifest(survey: Survey, round_: Round) -> None:
     survey.claim(run.round(round_.number - 1).global_model, Claim(path, manifest.base))
     survey.claim(round_.global_model, Claim(path, manifest.global_model))
     for entry in manifest.accepted:
-        claim = Claim(path, entry.sha256, entry.bytes, entry.num_examples)
+        size = None if manifest.client_level.get("update_noise") else entry.bytes
+        claim = Claim(path, entry.sha256, size, entry.num_examples)
         survey.claim(run.round(entry.round).update(entry.client), claim)
     if manifest.sampled is not None:
         plan, count = run.info.plan.aggregate, len(manifest.sampled)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.encoded import encode_update
 from support.handmade import copied, loaded, same_bits, snapshot
 from support.hidden_runs import combine, hidden_run, manifest_of, model, moved, send
 from support.private import ADD_REMOVE, REPLACE, gaussian
@@ -23,6 +24,7 @@ from fedcli.run.info import run_id
 from fedcli.security.noise_key import write_noise_key
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.partial import partial
+from fedcli.steps.verify import verify
 
 pytestmark = pytest.mark.usefixtures("unsynced")
 NOISY: dict[str, Any] = {"update_clip": 1.0, "update_noise": 0.5}
@@ -339,6 +341,7 @@ def test_files_do_not_tell_what_depends_on_single_clients(tmp_path: Path) -> Non
         figures = (entry.num_examples, entry.norm, entry.cosine, entry.distance, entry.steps)
         assert figures == (None,) * 5
         assert (entry.weight, entry.kept) == (1 / 3, True)
+        assert entry.bytes == 46 * 4  # of the values; the header has numbers of the client
     with Checkpoint(run.round(1).global_model) as made:
         assert made.metadata.num_examples is None
         assert made.metadata.updates is not None
@@ -474,3 +477,48 @@ def test_the_norm_survives_an_encoded_model(tmp_path: Path) -> None:
     with Checkpoint(run.round(1).delta, Kind.DELTA) as delta:
         assert delta.metadata.clip is not None
         assert delta.metadata.clip.next == clip_after(run, 1)
+
+
+def test_a_damaged_ledger_is_not_replaced(tmp_path: Path) -> None:
+    run, key = hidden_run(tmp_path / "run", **NOISY)
+    send(run, STEPS)
+    combine(run, key)
+    run.round(1).manifest.write_text("{")
+    before = snapshot(run)
+    with pytest.raises(BadInputError, match=r"Expecting|JSON") as refused:
+        combine(run, key, round_number=1, force=True)
+    assert refused.value.path == run.round(1).manifest
+    assert "nobody knows what the round has spent" in (refused.value.hint or "")
+    assert snapshot(run) == before
+
+
+@pytest.mark.usefixtures("silent")
+def test_layers_that_stay_with_the_client_may_have_buffers(tmp_path: Path) -> None:
+    base = {**model(), "bn.running_mean": np.zeros(3, np.float32)}
+    roles = {"bn.running_mean": Role.BUFFER}
+    run, key = hidden_run(tmp_path / "run", base=base, roles=roles, **NOISY)
+    for client in "012":
+        own = {name: values + np.float32(0.01) for name, values in model().items()}
+        deliver(run, client, own, roles={}, training={"epochs": 1, "local_layers": ["bn"]})
+    combine(run, key)
+    assert manifest_of(run).privacy[0].event.coordinates == 46
+    after = loaded(run.round(1).global_model)
+    np.testing.assert_allclose(after["a.weight"] - base["a.weight"], 0.01, atol=1e-5)
+    assert (after["bn.running_mean"] == 0).all()
+
+
+@pytest.mark.parametrize("spec", ["topk=0.25", "randk=0.5,float16", "int8"])
+@pytest.mark.usefixtures("silent")
+def test_encoded_steps_are_clipped_as_what_they_stand_for(tmp_path: Path, spec: str) -> None:
+    run, key = hidden_run(tmp_path / "run", update_clip=0.05, update_noise=0.5)
+    send(run, STEPS)
+    plain, its_key = copied(run, tmp_path / "plain"), key
+    for client in STEPS:
+        meant = encode_update(run, run.round(1).update(client), spec)
+        deliver(plain, client, meant, roles={})
+    combine(run, key)
+    combine(plain, its_key)
+    assert [entry.bytes for entry in manifest_of(run).accepted] == [None] * 3
+    assert verify(run.root).sound
+    same_bits(loaded(run.round(1).global_model), loaded(plain.round(1).global_model))
+    assert abs(moved(run)).max() > 0

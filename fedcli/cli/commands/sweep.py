@@ -8,7 +8,7 @@ import typer
 from fedcli.cli import streams
 from fedcli.cli.options.alternatives import Alternatives, alternatives
 from fedcli.cli.options.groups import number_or_auto
-from fedcli.cli.options.shared import OutputOptions
+from fedcli.cli.options.shared import NOISE_KEY, OutputOptions
 from fedcli.cli.render.output import Output, plain
 from fedcli.errors import ExitStatus
 from fedcli.experiment.sections import SECTIONS
@@ -44,6 +44,7 @@ def sweep(
         " file, else auto)",
         metavar="N|auto",
     ),
+    noise_key: Path | None = NOISE_KEY,
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Print the commands, and execute none of them."
     ),
@@ -74,7 +75,7 @@ def sweep(
         "secagg": masking,
         "run": running,
     }
-    asked = checked_sweep(file, out, typed)
+    asked = checked_sweep(file, out, typed, noise_key)
     at_a_time = asked.jobs if jobs is None else number_or_auto(SECTIONS["run"]()["jobs"], jobs)
     streams.stop_like_an_interrupt()  # which stops the steps, and keeps the rest
     with Output("sweep", printing) as output:

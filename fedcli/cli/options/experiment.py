@@ -1,6 +1,7 @@
 """From a file and typed options to the runs of a sweep, each of them checked."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from fedcli.cli.options.alternatives import Alternatives
@@ -18,14 +19,35 @@ from fedcli.setup.data_source import DataSource
 _NAMED = 3  # cases in a message
 
 
-def checked_sweep(file: Path | None, out: Path | None, typed: Mapping[str, Alternatives]) -> Sweep:
+def checked_sweep(
+    file: Path | None,
+    out: Path | None,
+    typed: Mapping[str, Alternatives],
+    noise_key: Path | None = None,
+) -> Sweep:
     """Return the sweep that a file and options ask for.
 
     Raises what ``read_sweep`` does, and ``UsageError`` for a case that cannot be run.
     """
-    sweep = read_sweep(file, out, typed)
+    sweep = read_sweep(file, out, typed, noise_key)
     _check(sweep)
+    _check_key(sweep)
     return sweep
+
+
+def _check_key(sweep: Sweep) -> None:
+    """Raise ``UsageError`` for a noise key that no case has a use for, or that one lacks."""
+    probe = replace(sweep, noise_key=sweep.noise_key or Path("FILE"))
+    noisy = [c for c in sweep.cases if probe.training_noise_key(c) or probe.central_noise_key(c)]
+    if noisy and sweep.noise_key is None:
+        raise UsageError(
+            f"{noisy[0].name}: its noise comes from a secret key; name it with --noise-key",
+            hint="fedcli keygen --noise FILE makes one",
+        )
+    if sweep.noise_key is not None and not noisy:
+        raise UsageError(
+            "--noise-key: has no use without --dp or --update-noise", hint="leave --noise-key out"
+        )
 
 
 def _check(sweep: Sweep) -> None:

@@ -157,12 +157,7 @@ def _impossible(what: str, round_: Round) -> BadInputError:
 
 
 def _write(
-    output: Path,
-    base: Base,
-    described: Metadata,
-    vector: VectorLayout,
-    total: Words,
-    weight: int,
+    output: Path, base: Base, described: Metadata, vector: VectorLayout, total: Words, weight: int
 ) -> None:
     """Write W·x + Σq·g of every parameter, and Σq·g of every control variate, float64.
 

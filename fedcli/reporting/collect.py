@@ -21,6 +21,7 @@ from fedcli.reporting.training import algorithm_label, training_of
 from fedcli.reporting.words import named
 from fedcli.run import Run
 from fedcli.run.next_command import evaluate_command
+from fedcli.run.participation import COVERED
 from fedcli.run.round import Round
 from fedcli.run.used_updates import disagreement, header_of
 
@@ -83,9 +84,16 @@ def _rounds(
             evaluation_seconds=total(score.seconds for score in scores),
             **_shared(RoundReport, manifest),
         )
+        report = _without_covered(report)
         reports.append(_with_bytes(run, round_, _with_times(report), received))
         notes += [*without, *outdated]
     return _accumulated(reports), notes
+
+
+def _without_covered(report: RoundReport) -> RoundReport:
+    """Leave out what the model has from a partial mean, or from a sum of masked updates."""
+    rejected = (absence for absence in report.rejected if absence.reason != COVERED)
+    return replace(report, rejected=tuple(rejected))
 
 
 def _manifest(round_: Round, files: OptionalFiles) -> Manifest | None:

@@ -323,10 +323,7 @@ def test_everything_together(tmp_path):
     [
         (ModelInfo("cnn", lora=2), {}),
         (ModelInfo("resnet18", norm="group"), {"freeze": ("*", "!fc")}),
-        (
-            ModelInfo("resnet18"),
-            {"algorithm": "fedbn"},
-        ),
+        (ModelInfo("resnet18"), {"algorithm": "fedbn"}),
         (ModelInfo("resnet18"), {"freeze": ("*", "!fc")}),
     ],
     ids=["lora", "group norm", "fedbn", "frozen BatchNorm"],

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from support.masked_runs import MEMBERS, ONE_THREAD, MaskedRun, masked_run
 
+from fedcli.cli import execute
 from fedcli.errors import BudgetError, ConflictError, UsageError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.ledger import Mechanism, PrivacyEvent, Relation
@@ -189,6 +190,26 @@ def replayed(run: Run, what: str) -> tuple[int, int]:
 def test_updates_with_noise_are_replayed_by_who_has_the_keys(simulated: Run) -> None:
     assert replayed(simulated, "trained again") == (3, 3)
     assert replayed(simulated, "aggregated again") == (1, 1)
+
+
+def test_neither_reports_nor_aggregate_say_that_masked_updates_are_left_out(
+    simulated: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("report", "aggregate --round 1"):
+        name, *words = command.split()
+        assert execute([name, "--run", str(simulated.root), *words]) == 0
+        said = capsys.readouterr().out
+        assert "partial mean already" not in said
+        assert "rejected" not in said
+
+
+def test_run_has_no_use_for_a_noise_key(
+    simulated: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = write_noise_key(tmp_path / "noise.key", outside=simulated.root).path
+    words = ["run", "--run", str(simulated.root), "--rounds", "2", "--noise-key", str(key)]
+    assert execute(words) == 2
+    assert "--noise-key: has no use with --secagg" in capsys.readouterr().err
 
 
 def test_a_replay_finds_a_key_that_was_replaced(simulated: Run, tmp_path: Path) -> None:

@@ -73,16 +73,16 @@ def _with_key(options: StepOptions, plan: Plan, noise_key: Path | None) -> StepO
     """Give the key to the steps that draw from it. Raises ``UsageError`` if there are none."""
     if noise_key is None:
         return options
-    trains, sums = plan.train.dp is not None, bool(plan.aggregate.update_noise)
+    trains = plan.train.dp is not None
+    sums = bool(plan.aggregate.update_noise) and plan.secagg is None  # else members add noise
     if not trains and not sums:
-        raise UsageError(
-            "--noise-key: has no use without --dp or --update-noise", hint="leave --noise-key out"
-        )
+        why = "with --secagg and without --dp: members draw from their own keys"
+        if plan.secagg is None:
+            why = "without --dp or --update-noise"
+        raise UsageError(f"--noise-key: has no use {why}", hint="leave --noise-key out")
     key = noise_key.resolve()
     return replace(
-        options,
-        noise_key=key if trains else None,
-        central_noise_key=key if sums and plan.secagg is None else None,
+        options, noise_key=key if trains else None, central_noise_key=key if sums else None
     )
 
 

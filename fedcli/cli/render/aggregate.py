@@ -11,6 +11,7 @@ from rich.text import Text
 
 from fedcli.cli.render.next import to_send
 from fedcli.cli.render.output import figures_table, seconds, size_of
+from fedcli.run.participation import COVERED
 from fedcli.text import WITHHELD
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def render(result: "AggregateResult", then: Sequence[str]) -> list[RenderableTyp
             parts.append(Text(f"not kept: {_some(dropped)}"))
     parts += _absent("missing", result.missing)
     parts += _absent("late", result.late)
-    parts += _absent("left out", result.rejected)
+    parts += _absent("left out", [one for one in result.rejected if one.reason != COVERED])
     if result.unlisted:
         parts.append(Text(f"… and {result.unlisted:,} more that do not count"))
     parts += [Text(f"note: {remark}") for remark in result.remarks]

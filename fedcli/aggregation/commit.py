@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from fedcli.aggregation.diagnostics import diagnose
 from fedcli.aggregation.downlink import RESIDUAL, EncodedStep, encode_step
@@ -103,17 +104,14 @@ def _commit(
 ) -> Manifest:
     """Write manifest, signature and state, then the model, as the only writer of the round.
 
-    The manifest, which is returned, lists what an earlier aggregation of the round spent, too.
+    Return the manifest, which lists what an earlier aggregation of the round spent, too.
     """
     run, round_ = opened.inputs.run, opened.inputs.round
-    written = manifest
 
-    def write() -> None:
-        nonlocal written
+    def write(manifest: Manifest) -> None:
         for update in opened.updates:
             update.values.check_in_place()
-        written = _with_earlier(manifest, round_)
-        written.write(round_.manifest)
+        manifest.write(round_.manifest)
         if signing is not None:
             sign_global(run, round_, manifest.global_model, manifest.server_state, signing)
         for path, file in ((round_.delta, outputs.delta), (round_.server_state, outputs.state)):
@@ -128,14 +126,17 @@ def _commit(
         replaces = check_free(opened.inputs, manifest.global_model, force=force)
         beside = (round_.delta, round_.server_state)
         companions = (*beside, round_.global_signature, round_.manifest)
-        outputs.model.commit(companions, write, replaces=replaces)
-    return written
+        charged = _charged(manifest, round_)
+        outputs.model.commit(companions, partial(write, charged), replaces=replaces)
+    return charged
 
 
-def _with_earlier(manifest: Manifest, round_: Round) -> Manifest:
+def _charged(manifest: Manifest, round_: Round) -> Manifest:
     """Add what the manifest in its place says was spent: that was seen, whatever replaces it.
 
-    Raises ``BadInputError`` if a round that spends privacy would replace one that cannot be read.
+    That manifest lists both from now on: an error puts the old round back, when somebody may have
+    read a part of the new one. Raises ``BadInputError`` if a round that spends privacy would
+    replace one whose manifest cannot be read.
     """
     try:
         earlier = Manifest.read(round_.manifest)
@@ -144,6 +145,9 @@ def _with_earlier(manifest: Manifest, round_: Round) -> Manifest:
             return manifest
         hint = "put a copy back: without it nobody knows what the round has spent"
         raise error.amended(hint=hint) from None
-    if earlier is None or not earlier.privacy:
+    if earlier is None:
         return manifest
-    return replace(manifest, privacy=Ledger(earlier.privacy).merged(manifest.privacy).entries)
+    spent = Ledger(earlier.privacy).merged(manifest.privacy).entries
+    if set(spent) != set(earlier.privacy):
+        replace(earlier, privacy=spent).write(round_.manifest)
+    return replace(manifest, privacy=spent)

@@ -30,6 +30,7 @@ from fedcli.aggregation.reduce import Work
 from fedcli.aggregation.server_state import ServerState, open_state, state_metadata
 from fedcli.aggregation.updates import Update
 from fedcli.formats.checkpoint import CheckpointWriter
+from fedcli.formats.ledger import Ledger
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.progress import Progress
@@ -157,7 +158,7 @@ class OpenRound:
             downlink=dict(self.inputs.downlink),
             delta=outputs.delta.sha256 if outputs.delta else None,
             client_level=dict(options_of(self.inputs.hiding)),
-            privacy=() if self.hidden is None else self.hidden.spent,
+            privacy=() if self.hidden is None else Ledger().merged(self.hidden.spent).entries,
         )
 
     def _remarks(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Differential privacy at the level of clients: clipping, noise, and what files tell."""
 
+import errno
 import json
 import math
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.behind_faults import Commands, restore
 from support.encoded import encode_update
 from support.handmade import copied, loaded, same_bits, snapshot
 from support.hidden_runs import combine, hidden_run, manifest_of, model, moved, send
 from support.private import ADD_REMOVE, REPLACE, gaussian
 from support.runs import deliver
+from support.thorough import sample
 
 from fedcli.errors import BadInputError, BudgetError, ConflictError, NotReadyError, UsageError
 from fedcli.formats.checkpoint import Checkpoint, digest
@@ -464,7 +467,8 @@ def test_another_start_of_the_norm_starts_anew(tmp_path: Path) -> None:
     for number, options in ((1, {}), (2, {}), (3, {"update_clip": 7.0}), (4, {})):
         send(run, {"0": 1.0, "1": 1.0, "2": 1.0}, number)
         combine(run, options=options)
-    clips = [manifest_of(run, number).privacy[0].event.clip for number in (1, 2, 3, 4)]
+    spent = (manifest_of(run, number).privacy for number in (1, 2, 3, 4))
+    (*clips,) = (e.event.clip for entries in spent for e in entries if e.event.clip != 0.5)
     assert clips[0] == 0.1
     assert clips[1] == pytest.approx(0.1 * math.exp(0.1))
     assert clips[2:] == [7.0, 0.1]
@@ -522,3 +526,32 @@ def test_encoded_steps_are_clipped_as_what_they_stand_for(tmp_path: Path, spec: 
     assert verify(run.root).sound
     same_bits(loaded(run.round(1).global_model), loaded(plain.round(1).global_model))
     assert abs(moved(run)).max() > 0
+
+
+@pytest.mark.parametrize("how", ["before", "after", "half", "error"])
+def test_no_fault_shrinks_what_was_spent(behind_faults: Commands, tmp_path: Path, how: str) -> None:
+    """A round is replaced, and goes wrong at each call that changes a file."""
+    before, folder = tmp_path / "before", tmp_path / "folder"
+    run, key = hidden_run(before / "fedrun", strategy="fedadam", **NOISY)
+    send(run, STEPS)
+    combine(run, key)
+    send(run, {"1": 0.5})
+    first, old = set(manifest_of(run).privacy), digest(run.round(1).global_model)
+    words = ("aggregate", "--run", folder / "fedrun", "--round", "1", "--force", "--quiet")
+    words = (*words, "--noise-key", folder / "fedrun.key")
+    restore(folder, before)
+    ended = behind_faults(folder, *words)
+    assert ended.status == 0, ended.err
+    made = Run.open(folder / "fedrun")
+    both, new = set(manifest_of(made).privacy), digest(made.round(1).global_model)
+    assert first < both
+    for at in sample(range(len(ended.calls)), 8, seed=how):
+        restore(folder, before)
+        behind_faults(folder, *words, at=at, how=how, number=errno.EIO)
+        spent, model = set(manifest_of(made).privacy), made.round(1).global_model
+        assert spent in (first, both)
+        if model.exists() and digest(model) != old:
+            assert (digest(model), spent) == (new, both)
+        state = made.round(1).server_state
+        if state.exists() and digest(state) != digest(run.round(1).server_state):
+            assert spent == both

@@ -133,7 +133,7 @@ def test_the_opened_sum_has_the_noise_of_its_survivors(survivors: list[str]) -> 
     """σ²C² times the number of survivors over t, on every coordinate, once masks are off."""
     grid, noise = grid_and_noise(1.0, 20, 2.0)
     rng, members = np.random.default_rng(4), Members(NAMES)
-    steps = {name: rng.normal(size=30_000).astype(np.float32) for name in NAMES}
+    steps = {name: rng.normal(size=200_000).astype(np.float32) for name in NAMES}
     plain = {name: shortened(grid, noise, step).values for name, step in steps.items()}
     members.deliver(
         {name: add_noise(noise, members.agreements[name], values) for name, values in plain.items()}
@@ -148,3 +148,21 @@ def test_the_opened_sum_has_the_noise_of_its_survivors(survivors: list[str]) -> 
     assert abs(square - left.size) < SIGNIFICANT * math.sqrt(2 * left.size)
     assert abs(left.mean()) < SIGNIFICANT * math.sqrt(variance / left.size)
     assert np.abs(left).max() < noise.most(len(survivors))
+
+
+def test_the_draws_of_members_add_up_to_one_draw_of_the_whole_variance() -> None:
+    """Even on the coarsest grid that a plan may have: the accountant counts on it."""
+    noise = MaskedNoise(clip=1.0, sigma=8.0, parties=4, step=1.0)
+    assert math.sqrt(noise.variance) == 4  # the least allowed
+    count, most = 500_000, 40
+    members = Members(NAMES)
+    draws = (
+        add_noise(noise, members.agreements[name], np.zeros(count, np.int32)) for name in NAMES[:4]
+    )
+    total = np.sum(list(draws), axis=0)
+    values = np.arange(-200, 201)
+    weights = np.exp(-(values.astype(float) ** 2) / (2 * 8.0**2))
+    shares = weights[np.abs(values) <= most] / weights.sum()
+    found = np.bincount(total[np.abs(total) <= most] + most, minlength=2 * most + 1)
+    square = float(((found - count * shares) ** 2 / (count * shares)).sum())
+    assert abs(square - shares.size) < SIGNIFICANT * math.sqrt(2 * shares.size)

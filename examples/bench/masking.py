@@ -49,7 +49,7 @@ def keys(folder: Path, clients: int) -> dict[str, MaskingKey]:
     for number in range(clients):
         path = folder / f"{number}.key"
         write_key_file(path, outside=folder / "run")
-        found[str(number)] = read_masking_key(path, outside=folder / "run")
+        found[str(number)] = read_masking_key(path)
     return found
 
 

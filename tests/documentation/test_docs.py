@@ -295,7 +295,7 @@ def assert_specified(run: Path) -> None:
             r"client-[^/]+?(\.val|\.test)?\.safetensors$", r"client-ID\1.safetensors", name
         )
         name = re.sub(r"clients/[^/]+\.key", "clients/ID.key", name)
-        name = re.sub(r"(answered|closed)/\w+-\d{4}-\d(-\w+)?", r"\1/…", name)
+        name = re.sub(r"(answered|closed)/\w+-\d{4}-\d(-\w+|\.json)", r"\1/…", name)
         assert f"`{name}`" in text, name
         if name.startswith("keys/"):
             continue

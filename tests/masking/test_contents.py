@@ -36,6 +36,7 @@ from fedcli.setup.new_run import Start
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.close import close_round
 from fedcli.steps.init import init
+from fedcli.steps.keygen import keygen
 from fedcli.steps.partial import partial
 from fedcli.steps.partition import partition
 from fedcli.steps.train_client import train_client
@@ -177,8 +178,14 @@ def test_weights_at_the_bound_do_not_overflow(tmp_path):
 
 def test_private_training_and_numbers_of_examples_do_not_go_together(tmp_path):
     private = TRAIN.with_options({"dp": "example", "clip": 1.0, "noise_multiplier": 1.0})
-    with pytest.raises(UsageError, match="--dp example hides numbers of examples, whose sum"):
+    with pytest.raises(UsageError, match="--weighting examples: --dp example withholds"):
         masked_run(tmp_path, train=private, rule=BY_EXAMPLES)
+    made = masked_run(tmp_path, rule=BY_EXAMPLES)
+    options = {"dp": "example", "clip": 1.0, "noise_multiplier": 1.0}
+    key = keygen(made.run.root, tmp_path / "noise.key", noise=True).path
+    state = Execution(threads=1, state=tmp_path / "state")
+    with pytest.raises(UsageError, match=r"--dp example (hides|withholds)"):
+        made.train("a", options=options, noise_key=key, execution=state)
 
 
 # control variates

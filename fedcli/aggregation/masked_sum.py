@@ -11,6 +11,7 @@ from fedcli.aggregation.base_model import Agreement, Base, Contents, read_base
 from fedcli.errors import BadInputError, NotReadyError, UpdateError
 from fedcli.formats.checkpoint import Checkpoint, create
 from fedcli.formats.dtypes import as_float
+from fedcli.formats.encoded import Parts
 from fedcli.formats.masked import SurvivorList
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.training_record import TrainingRecord
@@ -38,7 +39,7 @@ def open_sum(run: Run, round_: Round, output: Path, progress: Progress) -> None:
     masks = _masks(run, round_, cohort, survivors, progress)
     base, contents = _base_of(run, round_, survivors.survivors)
     digests = {client: files.update for client, files in survivors.survivors.items()}
-    vector = _vector_of(base, cohort)
+    vector = vector_of(base, cohort)
     total = add_masked(run, round_, digests, vector.size)
     add_masks(total, masks)
     _check_range(run, round_, vector, total, len(digests))
@@ -83,7 +84,7 @@ def misfits(run: Run, round_: Round, clients: Iterable[str]) -> list[UpdateError
                 said[client] = Contents.of(update.metadata)
             sizes[client] = sum(math.prod(info.shape) for info in update.layout.values())
     agreed = Agreement.of({round_.number: whole}, list(said.items()))
-    expected = _vector_of(agreed.bases[round_.number], cohort_of(run, round_)).size
+    expected = vector_of(agreed.bases[round_.number], cohort_of(run, round_)).size
     return [
         UpdateError(
             f"has {size} masked values of other tensors than {agreed.whose}, expected {expected};"
@@ -96,10 +97,10 @@ def misfits(run: Run, round_: Round, clients: Iterable[str]) -> list[UpdateError
     ]
 
 
-def _vector_of(base: Base, cohort: Cohort) -> VectorLayout:
+def vector_of(base: Base, cohort: Cohort) -> VectorLayout:
     """Return the layout of masked updates with the tensors of a base."""
-    names = (tuple(base.parameters()), tuple(base.controls()))
-    return VectorLayout.of(base.run, base.round, grid_of(base.run, cohort), base.layout, names)
+    parts = Parts.of(base.layout, base.roles)
+    return VectorLayout.of(base.run, base.round, grid_of(base.run, cohort), base.layout, parts)
 
 
 def _base_of(run: Run, round_: Round, clients: Iterable[str]) -> tuple[Base, Contents]:

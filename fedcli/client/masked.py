@@ -102,21 +102,19 @@ class Masking:
         then it counts as zero.
         """
         layout = layout_of({name: (a.dtype, a.shape) for name, a in trained.sent.items()})
-        controls = tuple(name for name in layout if name not in session.base.values)
-        parameters = Parts.of(layout, {**session.base.roles, **_roles(controls)}).parameters
-        vector = VectorLayout.of(
-            session.run, session.round, self.grid, layout, (parameters, controls)
-        )
+        controls = layout.keys() - session.base.values.keys()
+        held = Parts.of(layout, {**session.base.roles, **dict.fromkeys(controls, Role.CONTROL)})
+        vector = VectorLayout.of(session.run, session.round, self.grid, layout, held)
         weight, kept = vector.weight(examples), dict(trained.kept)
         if vector.counted(examples) < examples:
             self._say(session, f"{examples} examples count as {vector.counted(examples)}")
         integers = []
         for part in vector.parts:
             if not part.is_of_controls:
-                step = changes(parameters, trained.sent, session.base.values, {})
+                step = changes(held.parameters, trained.sent, session.base.values, {})
                 integers.append(self._integers(session, part, step, weight))
             else:
-                sent = part.quantise(flat(trained.sent, controls), weight)
+                sent = part.quantise(flat(trained.sent, held.controls), weight)
                 self._say_clipped(session, part, sent)
                 kept |= _own_controls(part, sent.values * (part.grid.step / weight), start.kept)
                 integers.append(sent.values)
@@ -150,10 +148,6 @@ class Masking:
             self._say(session, "its step is NaN or infinite, and counts as zero")
         elif norm > most:
             self._say(session, f"its step of norm {norm:.4g} was shortened to {most:g}")
-
-
-def _roles(controls: tuple[str, ...]) -> dict[str, Role]:
-    return dict.fromkeys(controls, Role.CONTROL)
 
 
 def _own_controls(part: MaskedPart, steps: Steps, before: Values) -> dict[str, Array]:

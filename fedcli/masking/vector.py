@@ -10,7 +10,7 @@ import numpy as np
 from fedcli.codecs.base import Positions, Steps
 from fedcli.codecs.randk import RandK
 from fedcli.formats.dtypes import Array
-from fedcli.formats.encoded import split, vector_of
+from fedcli.formats.encoded import Parts, split, vector_of
 from fedcli.formats.safetensors import Layout
 from fedcli.masking.masks import Integers, Words
 from fedcli.masking.quantise import Grid, Quantised
@@ -71,20 +71,17 @@ class VectorLayout:
     most_examples: int | None
 
     @classmethod
-    def of(
-        cls, run: Run, round_: Round, grid: Grid, layout: Layout, names: tuple[tuple[str, ...], ...]
-    ) -> "VectorLayout":
+    def of(cls, run: Run, round_: Round, grid: Grid, layout: Layout, held: Parts) -> "VectorLayout":
         """Return the layout of the updates of a round that hold these tensors.
 
-        ``names`` are those of the parameters and of the control variates. ``grid`` is that of
-        parameters.
+        ``grid`` is that of parameters.
         """
         plan = run.info.plan
         secagg, codec = plan.secagg, plan.train.codec
         assert secagg is not None
         controls = Grid(secagg.control_clip or grid.clip, grid.bits, grid.clients)
         parts = []
-        for tensors, its in zip(names, (grid, controls), strict=True):
+        for tensors, its in ((held.parameters, grid), (held.controls, controls)):
             is_second = its is controls
             vector = vector_of(layout, tensors, run.info.seed, round_.number)
             drawn = codec.drawn(vector) if isinstance(codec, RandK) else None

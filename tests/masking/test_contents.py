@@ -19,10 +19,13 @@ from support.masked_runs import (
     plain_run,
 )
 
+from fedcli.aggregation.base_model import read_base
+from fedcli.aggregation.masked_sum import vector_of
 from fedcli.errors import BadInputError, UsageError
 from fedcli.formats.checkpoint import Checkpoint, save
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata, Role
+from fedcli.masking.rounds import cohort_of
 from fedcli.masking.vector import VectorLayout
 from fedcli.partitioning.schemes import Scheme
 from fedcli.plan import AggregatePlan, Plan
@@ -227,6 +230,16 @@ def test_control_variates_are_masked_and_add_up(tmp_path):
             assert np.abs(c).max() > 1e-3
     assert problems(made.run) == []
     assert problems(made.run, replay=UserCode()) == []
+
+
+def test_the_order_of_a_vector_follows_from_the_model_alone(tmp_path):
+    """Sets of names have another order in every process."""
+    made = masked_run(tmp_path, **SCAFFOLD)
+    whole, cohort = read_base(made.run, made.round), cohort_of(made.run, made.round)
+    controls = ["control/fc.weight", "control/fc.bias"]
+    orders = [controls, controls[::-1]]
+    found = [vector_of(whole.holding((), order), cohort).parts for order in orders]
+    assert [part.names for part in found[0]] == [part.names for part in found[1]]
 
 
 def test_masked_scaffold_is_close_to_plain_scaffold(tmp_path):

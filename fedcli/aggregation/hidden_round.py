@@ -60,7 +60,7 @@ def hide(
     """
     check_only_parameters("--update-noise", base.roles)
     if hiding.masked:
-        return _of_sum(hiding, base, updates, options)
+        return _of_sum(hiding, base, updates)
     clip = _clip_now(hiding.how, base)
     if clip is None:
         return Hidden(LinearDecision(Shares(np.ones(len(updates)), hiding.how.update_divisor)))
@@ -73,10 +73,8 @@ def hide(
     return found
 
 
-def _of_sum(
-    hiding: Hiding, base: Base, updates: Sequence[Update], options: Mapping[str, Any]
-) -> Hidden:
-    spent = spent_by_sum(hiding, base, updates, options)
+def _of_sum(hiding: Hiding, base: Base, updates: Sequence[Update]) -> Hidden:
+    spent = spent_by_sum(hiding, base, updates)
     check_sums(base.run, spent, hiding.limit)
     divisor = hiding.how.update_divisor
     remark = None

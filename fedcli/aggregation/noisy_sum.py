@@ -2,8 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -41,13 +40,14 @@ def mean_of_sum(divisor: float, updates: Sequence[Update]) -> LinearDecision:
     return LinearDecision(Shares(np.array(counts), divisor))
 
 
-def spent_by_sum(
-    hiding: Hiding, base: Base, updates: Sequence[Update], options: Mapping[str, Any]
-) -> tuple[LedgerEntry, ...]:
-    """Return what an opened sum spends; nothing if steps were not even shortened."""
+def spent_by_sum(hiding: Hiding, base: Base, updates: Sequence[Update]) -> tuple[LedgerEntry, ...]:
+    """Return what an opened sum spends; nothing if steps were not even shortened.
+
+    Its noise is in it, whatever is done with it, so that only the sum itself is an input.
+    """
     if hiding.noise is None:
         return ()
-    values = {"base": base.sha256, "sums": [one.digest() for one in updates], "options": options}
+    values = {"base": base.sha256, "sums": [one.digest() for one in updates]}
     inputs = hashlib.sha256(canonical_json(values)).hexdigest()
     coordinates = sum(math.prod(base.layout[name].shape) for name in base.parameters())
     event = hiding.noise.event(hiding.how, coordinates)

@@ -89,6 +89,22 @@ def step(made: MaskedRun) -> np.ndarray:
     return values(made.round.global_model) - values(made.run.round(0).global_model)
 
 
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One round of a simulation, which has the keys of its members."""
+    plan = Plan(TrainPlan(epochs=None, steps=2, batch_size=8), NOISY)
+    start = Start(ModelInfo("linear"), plan=plan, secagg=SecaggOptions(secagg=True))
+    root = tmp_path_factory.mktemp("simulation") / "fedrun"
+    partition(root, DataSource(limit=40), Scheme("iid", clients=3), start)
+    run = Run.open(root)
+    train_client(run, ["all"], execution=ONE_THREAD)
+    close_round(run)
+    for client in run.info.clients:
+        unmask(run, client)
+    aggregate(run)
+    return run
+
+
 @pytest.mark.parametrize(("which", "survivors", "divisor"), [("", 4, 4.0), (" without a", 3, 5.0)])
 def test_the_model_gets_the_noise_of_its_survivors(
     finished: Runs, which: str, survivors: int, divisor: float
@@ -152,6 +168,19 @@ def test_the_manifest_says_what_a_round_spent(finished: Runs) -> None:
     assert least <= cost < least + 1e-4
 
 
+def test_another_use_of_the_same_sum_spends_nothing(simulated: Run, tmp_path: Path) -> None:
+    """Unlike noise that the coordinator draws, it does not depend on what comes after it."""
+    run = Run.open(Path(shutil.copytree(simulated.root, tmp_path / "fedrun")))
+    first = Manifest.read(run.round(1).manifest)
+    aggregate(run, round_number=1, options={"server_lr": 0.5}, force=True)
+    second = Manifest.read(run.round(1).manifest)
+    assert first is not None
+    assert second is not None
+    assert first.global_model != second.global_model
+    assert first.privacy == second.privacy
+    assert len(first.privacy) == 1
+
+
 def test_shortening_alone_gives_no_privacy_and_says_so(finished: Runs) -> None:
     manifest = Manifest.read(finished("short").round.manifest)
     assert manifest is not None
@@ -163,22 +192,6 @@ def test_shortening_alone_gives_no_privacy_and_says_so(finished: Runs) -> None:
 @pytest.mark.parametrize("name", ["noisy", "noisy without a", "unbounded"])
 def test_a_round_can_be_replayed_by_anybody(finished: Runs, name: str) -> None:
     assert replayed(finished(name).run, "aggregated again") == (1, 1)
-
-
-@pytest.fixture(scope="module")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """One round of a simulation, which has the keys of its members."""
-    plan = Plan(TrainPlan(epochs=None, steps=2, batch_size=8), NOISY)
-    start = Start(ModelInfo("linear"), plan=plan, secagg=SecaggOptions(secagg=True))
-    root = tmp_path_factory.mktemp("simulation") / "fedrun"
-    partition(root, DataSource(limit=40), Scheme("iid", clients=3), start)
-    run = Run.open(root)
-    train_client(run, ["all"], execution=ONE_THREAD)
-    close_round(run)
-    for client in run.info.clients:
-        unmask(run, client)
-    aggregate(run)
-    return run
 
 
 def replayed(run: Run, what: str) -> tuple[int, int]:

@@ -1,6 +1,8 @@
 """A member's step, shortened to C on the grid, and its part of the noise of the sum."""
 
+import hashlib
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from fedcli.masking.masks import Integers, add_masks
 from fedcli.masking.noise import add_noise, shortened
 from fedcli.masking.pairwise import Agreement
 from fedcli.masking.quantise import Grid
+from fedcli.masking.secrets import Secret
 from fedcli.masking.unmasking import masks_to_remove
 from fedcli.plan.masked_noise import MaskedNoise
 
@@ -166,3 +169,27 @@ def test_the_draws_of_members_add_up_to_one_draw_of_the_whole_variance() -> None
     found = np.bincount(total[np.abs(total) <= most] + most, minlength=2 * most + 1)
     square = float(((found - count * shares) ** 2 / (count * shares)).sum())
     assert abs(square - shares.size) < SIGNIFICANT * math.sqrt(2 * shares.size)
+
+
+def test_whoever_knows_all_but_one_key_is_left_with_the_noise_of_that_member() -> None:
+    """t − 1 members in league with the coordinator, who even know the step that they look for."""
+    _, noise = grid_and_noise(1.0, 20, 2.0)
+    members, count = Members(NAMES), 100_000
+    steps = {name: np.full(count, number, np.int32) for number, name in enumerate(NAMES[:4])}
+    total = np.sum(
+        [add_noise(noise, members.agreements[name], step) for name, step in steps.items()], axis=0
+    )
+    for name in "bcd":  # which they can take off
+        total = total - add_noise(noise, members.agreements[name], steps[name])
+    left = (total - steps["a"]).astype(float)
+    variance = float(noise.variance)
+    square = float((left**2).sum()) / variance
+    assert abs(square - count) < SIGNIFICANT * math.sqrt(2 * count)
+    assert math.isclose(variance, (2.0 * noise.radius) ** 2 / 4)
+    where = members.cohort.where
+    known = [private_bytes(name) for name in "bcde"]
+    known += [bytes(32), hashlib.sha256(where.run.encode()).digest(), bytes.fromhex(where.run)]
+    known += [secret.value for secret in members.agreements["b"].with_others.values()]
+    for guess in known:
+        stranger = replace(members.agreements["a"], own=Secret(guess))
+        assert correlation(left, add_noise(noise, stranger, steps["a"])) < SIGNIFICANT

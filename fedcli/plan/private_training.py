@@ -62,14 +62,11 @@ def replaced_noise(typed: Given) -> tuple[str, ...]:
     return ("noise_multiplier",) if "target_epsilon" in typed else ()
 
 
-def check_withheld(plan: "Plan") -> None:
-    """Raise ``UsageError`` for a rule that needs what private training withholds."""
-    from fedcli.plan.rule import resolve
-
-    weighting = resolve(plan.aggregate).weighting
-    if plan.train.dp is not None and weighting == "examples":
+def check_withheld(plan: "TrainPlan", weighting: str) -> None:
+    """Raise ``UsageError`` for a weighting that needs what private training withholds."""
+    if plan.dp is not None and weighting == "examples":
         raise UsageError(
-            f"--weighting examples: --dp {plan.train.dp} withholds the number of examples",
+            f"--weighting examples: --dp {plan.dp} withholds the number of examples",
             hint="--weighting uniform counts clients alike",
         )
 
@@ -79,10 +76,12 @@ def private_plan(plan: "Plan") -> "Plan":
 
     Raises ``UsageError`` if the plan asks for another weighting, which needs that number.
     """
+    from fedcli.plan.rule import resolve
+
     if plan.train.dp is None:
         return plan
     plan = counted_alike(plan)
-    check_withheld(plan)
+    check_withheld(plan.train, resolve(plan.aggregate).weighting)
     return plan
 
 

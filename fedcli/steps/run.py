@@ -198,7 +198,7 @@ def _checked_rule(run: Run, options: StepOptions) -> Rule:
     rule = resolve(plan.aggregate, options.aggregation.keys())
     check_halves(plan.train, rule.server_optimizer)
     check_encoding(plan.train, plan.aggregate)
-    check_withheld(plan)
+    check_withheld(plan.train, rule.weighting)
     if not run.info.clients:
         raise UsageError(
             "this run was made without a list of clients: train each where its data is",

@@ -11,7 +11,6 @@ from rich.text import Text
 
 from fedcli.cli.render.next import to_send
 from fedcli.cli.render.output import figures_table, seconds, size_of
-from fedcli.run.participation import COVERED
 from fedcli.text import WITHHELD
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ _SHOWN = 20
 
 def render(result: "AggregateResult", then: Sequence[str]) -> list[RenderableType]:
     """Draw a new global model; ``then`` says what to type next."""
+    from fedcli.run.participation import COVERED  # needs numpy, which --help does without
+
     parts: list[RenderableType] = [Text(_headline(result)), _table(result)]
     if len(result.clients) > _SHOWN:
         parts.append(f"… and {len(result.clients) - _SHOWN} more; see aggregate.json")

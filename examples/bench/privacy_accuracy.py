@@ -5,8 +5,9 @@
     python examples/bench/privacy_accuracy.py RUNS pictures --pictures FOLDER --start FILE
 
 Each row has an ε, the noise multiplier that gives it after all rounds, and the accuracy of the last
-global model: the mean over the seeds. "inf" is the same training without clipping and noise. Runs
-lie in the folder that is named first; those that are there are continued, or only read.
+global model: the mean over the seeds. "inf" is the same training without clipping and noise, with a
+learning rate of its own. Runs lie in the folder that is named first; those that are there are
+continued, or only read.
 
 synthetic: the embedded data set, three clients of 2000, logistic regression; each example is
 hidden.
@@ -46,7 +47,7 @@ from fedcli import (
 
 @dataclass(frozen=True)
 class Study:
-    """What is trained, and how; ``q`` is public, and ``sums`` are those of all rounds."""
+    """What is trained, and how; ``q`` is public, and ``sums`` are those of a round."""
 
     source: DataSource
     clients: int
@@ -56,6 +57,7 @@ class Study:
     q: float
     sums: int
     clip: float
+    plain_lr: float
     of_clients: bool = False
     model: str = "linear"
     start: Path | None = None
@@ -63,14 +65,16 @@ class Study:
     def sigma(self, epsilon: float) -> float:
         """The noise multiplier, rounded up to three digits."""
         kind = Mechanism.GAUSSIAN if self.of_clients else Mechanism.POISSON
-        event = PrivacyEvent(kind, 1.0, 1.0, 1.0, Relation.ADD_REMOVE, self.q, self.sums)
+        event = PrivacyEvent(
+            kind, 1.0, 1.0, 1.0, Relation.ADD_REMOVE, self.q, self.sums * self.rounds
+        )
         exact = calibrate(event, epsilon=epsilon, delta=self.delta)
         step = 10.0 ** (math.floor(math.log10(exact)) - 2)
         return round(math.ceil(exact / step) * step, 6)
 
     def plan(self, sigma: float | None) -> Plan:
         if sigma is None:
-            return Plan(self.train)
+            return Plan(self.train.with_options({"lr": self.plain_lr}))
         if self.of_clients:
             return Plan(self.train, AggregatePlan(update_clip=self.clip, update_noise=sigma))
         private = {"dp": "example", "clip": self.clip, "noise_multiplier": sigma}
@@ -102,20 +106,21 @@ class Study:
 
 
 def synthetic() -> Study:
-    train = TrainPlan.of(epochs=1, batch_size=500, lr=0.1)
-    return Study(DataSource(), 3, train, 8, 1e-5, q=0.25, sums=32, clip=1.0)
+    train = TrainPlan.of(epochs=1, batch_size=500, lr=0.2)
+    return Study(DataSource(), 3, train, 8, 1e-5, q=0.25, sums=4, clip=1.0, plain_lr=0.03)
 
 
 def of_clients() -> Study:
     train = TrainPlan.of(epochs=2, batch_size=20, lr=0.02)
-    return Study(DataSource(), 100, train, 8, 1e-3, q=1.0, sums=8, clip=0.5, of_clients=True)
+    study = Study(DataSource(), 100, train, 8, 1e-3, q=1.0, sums=1, clip=0.3, plain_lr=0.02)
+    return replace(study, of_clients=True)
 
 
 def of_pictures(folder: Path, start: Path) -> Study:
     train = TrainPlan.of(epochs=1, batch_size=250, lr=0.2, freeze=("*", "!out"))
     source = DataSource(f"imagefolder:{folder}", limit=3000)
-    study = Study(source, 3, train, 5, 1e-5, q=0.25, sums=20, clip=1.0, model="cnn")
-    return replace(study, start=start)
+    study = Study(source, 3, train, 5, 1e-5, q=0.25, sums=4, clip=1.0, plain_lr=0.02)
+    return replace(study, model="cnn", start=start)
 
 
 def main() -> None:
@@ -133,6 +138,7 @@ def main() -> None:
     study = {"synthetic": synthetic, "clients": of_clients}.get(
         options.study, lambda: of_pictures(options.pictures, options.start)
     )()
+    study = replace(study, rounds=options.rounds or study.rounds)
     options.runs.mkdir(parents=True, exist_ok=True)
     for epsilon in options.epsilons:
         sigma = study.sigma(epsilon) if math.isfinite(epsilon) else None

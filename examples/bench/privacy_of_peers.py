@@ -5,7 +5,7 @@
 
 They also need the packages that an error names. What is not installed is left out, and said. Each
 line is one fact: the program, what was asked, and what came out. docs/privacy-peers.md says what
-follows, and what the same question is answered by fedcli.
+follows.
 """
 
 import importlib
@@ -20,14 +20,17 @@ from typing import Any
 
 import numpy as np
 
+from fedcli.privacy.clipping import next_clip
+
 Facts = Iterator[tuple[str, str]]
 CLIENTS, ROUNDS = 100, 100
+STARTS = (0.1, 0.5, 10.0)
 
 
 def flower() -> Facts:
     strategies = importlib.import_module("flwr.serverapp.strategy")
     privacy = importlib.import_module("flwr.supercore.differential_privacy")
-    for start in (0.1, 0.5, 10.0):
+    for start in STARTS:
         rule = strategies.DifferentialPrivacyServerSideAdaptiveClipping(
             strategies.FedAvg(), 0.0, CLIENTS, initial_clipping_norm=start
         )
@@ -87,6 +90,14 @@ def _flower_masks() -> Facts:
     yield "a request that lists client 2 as active and as dead", str(answer["shares"])
 
 
+def fedcli() -> Facts:
+    for start in STARTS:
+        clip = start
+        for _ in range(ROUNDS):
+            clip = next_clip(clip, float(clip >= 1), 0.5, 0.2)  # the share of shorter steps
+        yield f"adaptive clip of steps of length 1, from {start:g}", f"{clip:.2g}"
+
+
 def openfl() -> Facts:
     collaborator = importlib.import_module("openfl.component.collaborator.collaborator")
     crypto = importlib.import_module("openfl.utilities.secagg.crypto")
@@ -116,6 +127,7 @@ def nvflare() -> Facts:
 
 
 PEERS: dict[str, tuple[str, Callable[[], Facts]]] = {
+    "fedcli": ("fedcli", fedcli),
     "Flower": ("flwr", flower),
     "OpenFL": ("openfl", openfl),
     "NVFLARE": ("nvflare", nvflare),

@@ -122,6 +122,32 @@ def test_three_hospitals(tmp_path: Path) -> None:
     assert all(score["auc"] is not None for score in scored)
 
 
+def test_private_study(tmp_path: Path) -> None:
+    small = {"PICTURES": "30", "WARM_UP": "60", "ROUNDS": "1"}
+    example("private-study.sh", "here", cwd=tmp_path, **small)
+    here, hospitals = tmp_path / "here", {"mercy", "st-olav", "charite", "bellevue", "necker"}
+    (run,) = report_of("study", cwd=here)["runs"]
+    assert {client["client"] for client in run["clients"]} == hospitals
+    (score,) = run["rounds"][-1]["scores"]
+    assert score["auc"] is not None
+
+    study = here / "study"
+    assert not (study / "data").exists()
+    assert (study / "rounds" / "0001" / "global.delta.safetensors").exists()  # encoded
+    for hospital in hospitals:
+        state = next((here / f"{hospital}.state").rglob(f"{hospital}.json"))
+        assert state.parent.name == "privacy"  # its ledger, which is its own
+        assert (study / "rounds" / "0001" / "updates" / f"{hospital}.sig").exists()
+    status = fedcli("status", "--run", "study", "--privacy", "--json", cwd=here).json
+    spent = status["privacy"]["examples"]
+    assert {one["client"] for one in spent} == hospitals
+    assert all(0 < one["epsilon"] <= 4 for one in spent)
+    secrets = [path.read_bytes().split(b":")[1].strip() for path in here.glob("*.noise")]
+    written = [path.read_bytes() for path in study.rglob("*") if path.is_file()]
+    assert len(secrets) == 6
+    assert not [1 for content in written for secret in secrets if secret in content]
+
+
 def test_fine_tuning(tmp_path: Path) -> None:
     small = {"COUNT": "10", "WARM_UP": "60", "EPOCHS": "1", "IMAGE_SIZE": "32", "ROUNDS": "1"}
     example("fine-tuning.sh", "", "here", cwd=tmp_path, **small)
@@ -247,6 +273,37 @@ def test_benchmarks(name: str, options: list[str], printed: str, tmp_path: Path)
     assert process.returncode == 0, process.stderr
     assert printed in process.stdout.splitlines()[-1]
     assert files(tmp_path) == []
+
+
+def test_the_cost_of_privacy_in_accuracy(tmp_path: Path) -> None:
+    script = ROOT / "examples" / "bench" / "privacy_accuracy.py"
+    words = [script, "runs", "clients", "--epsilons", "8", "--rounds", "1"]
+    rows = []
+    for _ in range(2):
+        process = subprocess.run(
+            [sys.executable, *map(str, words)],
+            cwd=tmp_path,
+            env=environment(OMP_NUM_THREADS="1"),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert process.returncode == 0, process.stderr
+        rows.append([line.strip("| ").split(" | ") for line in process.stdout.splitlines()])
+    assert rows[0] == rows[1]  # the second time they were only read
+    assert [row[0] for row in rows[0]] == ["8"]
+    status = fedcli(
+        "status",
+        "--run",
+        "runs/clients-8-0",
+        "--privacy",
+        "--delta",
+        "1e-3",
+        "--json",
+        cwd=tmp_path,
+    )
+    assert 7.9 < status.json["privacy"]["clients"]["epsilon"] < 8.001  # the grid's share above 8
 
 
 def accepted(run: Path, key: str) -> dict[str, Any]:

@@ -423,6 +423,39 @@ def test_no_crash_lets_a_member_answer_two_lists(two_lists, monkeypatch):
     assert refused > 3  # among them kills between the record and the answer
 
 
+def test_no_crash_lets_a_coordinator_sign_two_lists(delivered, monkeypatch):
+    """After each kill somebody removes the list and an update, and has the round closed again."""
+    delivered.train("d")
+    kept = delivered.keys["coordinator"].path.with_name("coordinator.key.closed")
+    number, bound, free = 0, 0, 0
+    while True:
+        number += 1
+        delivered.round.survivors.unlink(missing_ok=True)
+        shutil.rmtree(kept, ignore_errors=True)
+        with monkeypatch.context() as patch:
+            kill_at(patch, number)
+            try:
+                delivered.close()
+                survived = True
+            except Killed:
+                survived = False
+        was_shown = delivered.round.survivors.exists()
+        first = delivered.round.survivors.read_bytes() if was_shown else b""
+        delivered.round.survivors.unlink(missing_ok=True)
+        again = delivered.close(exclude=["a"])
+        if again.already_done:
+            bound += 1
+            assert again.survivors == MEMBERS
+            assert not was_shown or delivered.round.survivors.read_bytes() == first
+        else:
+            free += 1
+            assert not was_shown
+        if survived:
+            break
+    assert free > 3
+    assert bound > 3  # among them kills between the two copies of the list
+
+
 def test_a_member_that_sends_more_than_the_clip_is_noticed(tmp_path, monkeypatch):
     """Nobody can look behind the mask, but the sum of honest members has its bounds."""
     made = masked_run(tmp_path)
@@ -695,11 +728,18 @@ def monkeypatched_sum() -> Iterator[None]:
         yield
 
 
-def test_status_says_what_to_type_in_each_phase(tmp_path):
+def shown_status(run: Run, capsys: pytest.CaptureFixture[str]) -> str:
+    capsys.readouterr()
+    assert execute(["status", "--run", str(run.root)]) == 0
+    return capsys.readouterr().out
+
+
+def test_status_says_what_to_type_in_each_phase(tmp_path, capsys):
     made = masked_run(tmp_path)
-    for client in "abcd":
-        made.train(client)
     run = made.run
+    for client in "abcd":
+        assert client in status(run).missing
+        made.train(client)
     now = status(run)
     assert (now.delivered, now.refused) == (MEMBERS, ())
     assert now.next == run.command("aggregate --close --key FILE")
@@ -709,11 +749,30 @@ def test_status_says_what_to_type_in_each_phase(tmp_path):
     masked = status(run).masked
     assert masked is not None
     assert (masked.answered, masked.waiting, masked.needed) == (("a",), ("b", "c", "d"), 3)
+    assert "to answer   b, c, d" in shown_status(run, capsys)
     made.unmask("b")
     made.unmask("c")
     assert status(run).next == run.command("aggregate --key FILE")
+    assert "to answer" not in shown_status(run, capsys)
     made.aggregate()
     assert status(run, 1).masked is not None
+
+
+def test_status_tells_each_member_what_it_has_to_type(delivered):
+    """Members whose data lies elsewhere each have a command of their own, in either phase."""
+    run = delivered.run
+    for client in MEMBERS:
+        run.client_shard(client).unlink()
+    (step,) = status(run).at_clients
+    assert (step.client, step.command) == (
+        "d",
+        run.command("train-client --id d --data PATH --key FILE"),
+    )
+    assert status(run).at_coordinator == run.command("aggregate --close --key FILE")
+    delivered.close()
+    delivered.unmask("b")
+    steps = {one.client: one.command for one in status(run).at_clients}
+    assert steps == {c: run.command(f"unmask --id {c} --key FILE") for c in "acd"}
 
 
 def test_status_refuses_a_damaged_update(delivered):

@@ -45,6 +45,7 @@ FAULTS: dict[str, tuple[dict[str, Any], ...]] = {
 }
 # Steps with several results: those that were done stay.
 SEVERAL = {"init, signed", "train-client", "evaluate", "report", "gc"}
+SEVERAL |= {"aggregate --close", "unmask", "aggregate, masked"}  # what was signed stays known
 
 
 def faults_of(calls: list[str]) -> list[tuple[int, dict[str, Any]]]:

@@ -47,6 +47,9 @@ PARTITION_ENCODED = (*PARTITION, *BOTH_WAYS)
 ENCODED_ROUND = (TRAIN, ("aggregate",))
 PRIVATE = ("--dp", "example", "--clip", "1", "--noise-multiplier", "2")
 PRIVATE_TRAIN = ("train-client", "--id", "1", "--threads", "1", "--noise-key", "noise.key")
+MASKED = ("partition", "--clients", "3", *CUT[2:], "--secagg", "--secagg-clip", "0.5")
+CLOSE = ("aggregate", "--close")
+ANSWERS = tuple(("unmask", "--id", client) for client in "012")
 STEPS = {
     "partition": Step(PARTITION, calls=40),
     "partition --force": Step(("partition", *CUT, "--seed", "1", "--force"), (PARTITION, TRAIN)),
@@ -100,6 +103,10 @@ STEPS = {
         ("gc", "--keep-last", "1"), (("partition", *CUT, *SCAFFOLD), *[TRAIN, ("aggregate",)] * 3)
     ),
     "export": Step(("export", "-o", "model.safetensors"), (PARTITION, TRAIN, ("aggregate",))),
+    "train-client, masked": Step(("train-client", "--id", "1", "--threads", "1"), (MASKED,)),
+    "aggregate --close": Step(CLOSE, (MASKED, TRAIN)),
+    "unmask": Step(("unmask", "--id", "1"), (MASKED, TRAIN, CLOSE)),
+    "aggregate, masked": Step(("aggregate", "--round", "1"), (MASKED, TRAIN, CLOSE, *ANSWERS)),
     "init, signed": Step(SIGNED),
     "train-client, signed": Step(SIGNED_TRAIN, (SIGNED,)),
     "aggregate, signed": Step(

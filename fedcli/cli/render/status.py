@@ -43,6 +43,8 @@ def render(status: Status) -> list[RenderableType]:
     if status.masked is not None and status.masked.survivors is not None:
         table.add_row("in the sum", _names(status.masked.survivors))
         table.add_row("answered", _answered(status.masked))
+        if not status.masked.is_ready:
+            table.add_row("to answer", _names(status.masked.waiting))
     if status.active is not None:
         table.add_row("running" if status.active.is_active else "interrupted", _activity(status))
     training = [_training_table(status.training)] if status.training else []

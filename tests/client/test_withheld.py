@@ -16,14 +16,15 @@ import pytest
 from support.masked_runs import MEMBERS, masked_run
 from support.networks import pictures
 from support.published import Place, differences
-from support.small_runs import small_run
 
-from fedcli.plan import Plan, TrainPlan
+from fedcli.plan import AggregatePlan, Plan, TrainPlan
 from fedcli.plan.execution import Execution
-from fedcli.plan.private_training import private_plan
 from fedcli.run import Run
+from fedcli.run.info import ModelInfo
 from fedcli.security.noise_key import write_noise_key
+from fedcli.setup.new_run import Start
 from fedcli.steps.aggregate import aggregate
+from fedcli.steps.init import init
 from fedcli.steps.train_client import train_client
 
 TRAIN = TrainPlan(epochs=2, batch_size=8, lr=0.05)
@@ -52,6 +53,9 @@ RATE = {
     ),
     (r"rounds/0001/aggregate\.json", r"accepted\.a\.steps"): "the same steps",
 }
+SPENT = {
+    (r"rounds/0001/aggregate\.json", r"privacy\.0\.inputs"): "a SHA-256 of updates and options"
+}
 MASKED = {
     (r"rounds/0001/updates/a\.(shares|sig)", ".+"): "sealed shares, and a signature of SHA-256s",
     (r"rounds/0001/(survivors\.json|global\.sig|unmask/\w+\.json)", ".+"): "signed SHA-256s",
@@ -79,19 +83,20 @@ def data(folder: Path, count: int) -> Path:
 class Federation:
     """A run without data in it, whose client a has its own, and its keys and states elsewhere."""
 
-    def __init__(self, folder: Path, train: TrainPlan, *, masked: bool = False) -> None:
-        self.folder, self.train, self.masked = folder, train, masked
+    def __init__(self, folder: Path, train: TrainPlan, how: str) -> None:
+        self.folder, self.train, self.hides = folder, train, how == "client level"
         folder.mkdir(exist_ok=True)
         self.noise = write_noise_key(folder / "noise.key", outside=Path("x")).path
-        plan = private_plan(Plan(train))
-        self.members = masked_run(folder, train=train) if masked else None
-        made = (
-            self.members.run
-            if self.members
-            else small_run(folder / "fedrun", plan, clients=MEMBERS[:3], model="linear")
-        )
-        shutil.rmtree(made.root / "data")
-        made.root.rename(folder / "template")
+        self.members = masked_run(folder, train=train) if how == "masked" else None
+        if self.members is None:
+            rule = AggregatePlan(update_clip=0.5, update_noise=1.0) if self.hides else None
+            start = Start(ModelInfo("linear"), plan=Plan(train, rule or AggregatePlan()))
+            key = self.noise if self.hides else None
+            root = folder / "fedrun"
+            init(root, "xy", clients=MEMBERS[:3], image_size=8, start=start, noise_key=key)
+        else:
+            shutil.rmtree(self.members.run.root / "data")
+        (folder / "fedrun").rename(folder / "template")
 
     def round_of(self, count: int) -> Path:
         """Play a round in which client a has so many examples; return the run directory."""
@@ -103,6 +108,8 @@ class Federation:
         for client in run.info.clients:
             self._train(run, client, data(self.folder, count if client == "a" else 33))
         self._finish(run)
+        if self.hides:  # from everybody who does not read updates
+            shutil.rmtree(run.round(1).updates)
         target = self.folder / f"run {count}"
         return root.rename(target)
 
@@ -114,7 +121,7 @@ class Federation:
 
     def _finish(self, run: Run) -> None:
         if self.members is None:
-            aggregate(run, diagnostics=True)
+            aggregate(run, noise_key=self.noise if self.hides else None)
             return
         made = replace(self.members, run=run)
         made.close()
@@ -123,10 +130,11 @@ class Federation:
         made.aggregate()
 
 
-CASES: dict[str, tuple[TrainPlan, bool, tuple[dict[tuple[str, str], str], ...]]] = {
-    "example level": (PRIVATE, False, (COVERED,)),
-    "masked": (TRAIN, True, (COVERED, MASKED)),
-    "both": (PRIVATE, True, (COVERED, MASKED)),
+CASES: dict[str, tuple[TrainPlan, str, tuple[dict[tuple[str, str], str], ...]]] = {
+    "example level": (PRIVATE, "plain", (COVERED,)),
+    "client level": (TRAIN, "client level", (COVERED, SPENT)),
+    "masked": (TRAIN, "masked", (COVERED, MASKED)),
+    "both": (PRIVATE, "masked", (COVERED, MASKED)),
 }
 
 
@@ -134,8 +142,8 @@ CASES: dict[str, tuple[TrainPlan, bool, tuple[dict[tuple[str, str], str], ...]]]
 def test_another_number_of_examples_changes_only_what_is_covered(
     tmp_path: Path, case: tuple[Any, ...]
 ) -> None:
-    train, masked, allowed = case
-    made = Federation(tmp_path / "parties", train, masked=masked)
+    train, how, allowed = case
+    made = Federation(tmp_path / "parties", train, how)
     runs = {count: made.round_of(count) for count in (COUNT, WITHIN, BEYOND)}
     found = differences(runs[COUNT], runs[WITHIN])
     assert len(found) > 5
@@ -145,7 +153,7 @@ def test_another_number_of_examples_changes_only_what_is_covered(
 
 def test_a_plain_run_shows_what_private_ones_withhold(tmp_path: Path) -> None:
     """Else the test above might look in the wrong places."""
-    made = Federation(tmp_path / "parties", TRAIN)
+    made = Federation(tmp_path / "parties", TRAIN, "plain")
     runs = [made.round_of(count) for count in (COUNT, BEYOND)]
     fields = {field for _, field in unexplained(differences(*runs), VOLATILE, COVERED, RATE)}
     for field in ("num_examples", "accepted.a.num_examples", "accepted.a.weight", "epochs.0.loss"):

@@ -42,7 +42,7 @@ done
 # shellcheck disable=SC2086 # HIDE_HOSPITALS is a list of words
 fedcli init --run study "$@" --key coordinator.key --classes normal,nodule --image-size 32 \
     --model cnn --init-from warm-up/rounds/0001/global.safetensors --freeze '*,!out' \
-    --epochs 3 --batch-size 60 --lr 0.1 \
+    --epochs 3 --batch-size 60 --lr 0.5 \
     --dp example --clip 1 --target-epsilon "${EPSILON:-4}" --delta "${DELTA:-1e-4}" \
     --target-rounds "$rounds" --secagg --secagg-clip 1 --encode randk=0.5 --encode-global int8 ${HIDE_HOSPITALS:-}
 

@@ -117,9 +117,9 @@ def of_clients() -> Study:
 
 
 def of_pictures(folder: Path, start: Path) -> Study:
-    train = TrainPlan.of(epochs=1, batch_size=250, lr=0.2, freeze=("*", "!out"))
+    train = TrainPlan.of(epochs=1, batch_size=250, lr=1.0, freeze=("*", "!out"))
     source = DataSource(f"imagefolder:{folder}", limit=3000)
-    study = Study(source, 3, train, 5, 1e-5, q=0.25, sums=4, clip=1.0, plain_lr=0.02)
+    study = Study(source, 3, train, 5, 1e-5, q=0.25, sums=4, clip=1.0, plain_lr=0.2)
     return replace(study, model="cnn", start=start)
 
 

@@ -8,8 +8,8 @@
 # Usage: sh examples/private-study.sh [FOLDER]; everything is made in FOLDER.
 # PICTURES (of each class at each hospital), WARM_UP (pictures that the network learns from first),
 # ROUNDS, EPSILON and DELTA are read from the environment. HIDE_HOSPITALS holds options that hide
-# whole hospitals too, such as '--update-clip 1 --update-noise 1': with so few of them, the noise
-# drowns what is learned.
+# whole hospitals too, such as '--update-clip 1 --update-noise 1', and which go without the encoding
+# up: with so few hospitals, the noise drowns what is learned.
 set -eu
 . "$(dirname -- "$0")/setup.sh"
 examples=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -30,7 +30,9 @@ fedcli run --run warm-up --rounds 1 --no-evaluate
 # Each party makes its keys, keeps them to itself, and sends the line that keygen prints.
 for party in $hospitals coordinator; do
     [ -e "$party.key" ] || fedcli keygen "$party.key"
-    [ -e "$party.noise" ] || fedcli keygen --noise "$party.noise"
+done
+for hospital in $hospitals; do
+    [ -e "$hospital.noise" ] || fedcli keygen --noise "$hospital.noise"
 done
 
 # The coordinator makes the run; it holds no pictures. A budget belongs to data, not to this run:
@@ -39,12 +41,13 @@ set --
 for hospital in $hospitals; do
     set -- "$@" --member "$hospital=$(fedcli keygen --show "$hospital.key")"
 done
-# shellcheck disable=SC2086 # HIDE_HOSPITALS is a list of words
+# shellcheck disable=SC2086 # HIDE_HOSPITALS, or the encoding, is a list of words
 fedcli init --run study "$@" --key coordinator.key --classes normal,nodule --image-size 32 \
     --model cnn --init-from warm-up/rounds/0001/global.safetensors --freeze '*,!out' \
     --epochs 3 --batch-size 60 --lr 0.5 \
     --dp example --clip 1 --target-epsilon "${EPSILON:-4}" --delta "${DELTA:-1e-4}" \
-    --target-rounds "$rounds" --secagg --secagg-clip 1 --encode randk=0.5 --encode-global int8 ${HIDE_HOSPITALS:-}
+    --target-rounds "$rounds" --secagg --secagg-clip 1 --encode-global int8 \
+    ${HIDE_HOSPITALS:---encode randk=0.5}
 
 round=1
 while [ "$round" -le "$rounds" ]; do
@@ -63,9 +66,9 @@ while [ "$round" -le "$rounds" ]; do
     round=$((round + 1))
 done
 
-# What anybody can read from the files: what was spent, how good the model is, and that it follows from
-# the updates and from nothing else. What a hospital alone can show: that its update follows from its
-# pictures and its secret noise.
+# What anybody can read from the files: what was spent, how good the model is, and that it follows
+# from the updates and from nothing else. Training is not replayed here: it needs the pictures and
+# the noise keys, which stay at the hospitals.
 fedcli status --run study --privacy
 fedcli report --run study --html report.html
 fedcli verify --run study

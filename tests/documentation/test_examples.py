@@ -144,7 +144,7 @@ def test_private_study(tmp_path: Path) -> None:
     assert all(0 < one["epsilon"] <= 4 for one in spent)
     secrets = [path.read_bytes().split(b":")[1].strip() for path in here.glob("*.noise")]
     written = [path.read_bytes() for path in study.rglob("*") if path.is_file()]
-    assert len(secrets) == 6
+    assert len(secrets) == 5
     assert not [1 for content in written for secret in secrets if secret in content]
 
 

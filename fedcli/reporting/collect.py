@@ -17,6 +17,7 @@ from fedcli.reporting.received import Received, size_of
 from fedcli.reporting.recipe import Machines, recipe_of
 from fedcli.reporting.rules import rule_label
 from fedcli.reporting.scored_rounds import current_scores
+from fedcli.reporting.spent import with_epsilon
 from fedcli.reporting.training import algorithm_label, training_of
 from fedcli.reporting.words import named
 from fedcli.run import Run
@@ -34,6 +35,7 @@ def collect(run: Run, label: str) -> RunReport:
     files, machines = OptionalFiles(run), Machines()
     partition = files.read(PartitionFile, run.partition_file)
     rounds, remarks = _rounds(run, files, machines)
+    rounds, spent = with_epsilon(run, rounds)
     training = training_of(run.info.plan.train, rounds)
     test = partition.shards.get("test.safetensors") if partition else None
     report = RunReport(
@@ -56,7 +58,9 @@ def collect(run: Run, label: str) -> RunReport:
         training=training,
         algorithm=algorithm_label(training),
     )
-    return replace(report, notes=(*files.notes(), *notes_on(run, report, partition), *remarks))
+    return replace(
+        report, notes=(*files.notes(), *spent, *notes_on(run, report, partition), *remarks)
+    )
 
 
 def _is_centralised(run: Run) -> bool:

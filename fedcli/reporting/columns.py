@@ -130,6 +130,21 @@ def summary_columns(
         ),
         Column("best (%)" if metric.scale == 100 else "best", best, merit=best_by(metric, "best")),
         Column("communication (MB)", "bytes_total", megabytes),
+        *(column for column in spent_columns(Summary) if any(map(column.find, rows))),
+    ]
+
+
+def spent_columns(row: type[Row]) -> list[Column[Row]]:
+    """Return the columns of what was spent of the privacy of examples and of clients."""
+    return [
+        Column("ε", "epsilon", two_decimals, "epsilon", "ε: protects each example"),
+        Column(
+            "ε (clients)",
+            "epsilon_clients",
+            two_decimals,
+            "epsilon_clients",
+            "ε (clients): protects each client",
+        ),
     ]
 
 
@@ -317,6 +332,7 @@ ROUNDS = (
         "total: all rounds so far",
         side_by_side="Communication (MB), all rounds so far",
     ),
+    *spent_columns(RoundReport),
     _Round(
         "train max (s)",
         "training_seconds_max",

@@ -124,6 +124,8 @@ def _summary(run: RunReport, subject: Subject | None, metric: Metric) -> Summary
         best=best[0] if best else None,
         best_round=best[1].number if best else None,
         bytes_total=last.bytes_total if last else None,
+        epsilon=last.epsilon if last else None,
+        epsilon_clients=last.epsilon_clients if last else None,
     )
 
 

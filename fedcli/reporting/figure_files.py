@@ -16,6 +16,8 @@ _LONGEST = 80  # characters of the name of a run in that of a file
 _UNSAFE = re.compile(r"[^\w.+-]+")
 _KINDS = {
     "bytes": "{metric}-by-mb",
+    "epsilon": "{metric}-by-epsilon",
+    "epsilon_clients": "{metric}-by-epsilon-of-clients",
     "roc": "roc-curve",
     "labels": "label-distribution",
     "confusion": "confusion-matrix",

@@ -14,7 +14,7 @@ from fedcli.reporting.diagrams import (
     confusion_map,
     label_map,
 )
-from fedcli.reporting.methods import method_lines
+from fedcli.reporting.methods import Over, is_level, method_lines, place
 from fedcli.reporting.metric import METRICS, Metric
 from fedcli.reporting.model import Report, RunReport, Subject
 from fedcli.reporting.roc_lines import CHANCE, X, Y, roc_lines
@@ -38,11 +38,18 @@ _PANELS = {
     "personal_accuracy": ("personal model on its examples (%)", 100),
 }
 
+_AXES: dict[Over, str] = {
+    "number": "round",
+    "bytes_total": "communication (MB)",
+    "epsilon": "ε of each example",
+    "epsilon_clients": "ε of each client",
+}
+
 Named = tuple[str, Diagram, str]  # the name of a figure, what it shows, and what stands below it
 
 
 def comparison_figures(report: Report) -> Iterator[Named]:
-    """Yield the curves of all methods: by round, by MB, their loss, and their ROC curves."""
+    """Yield the curves of all methods: by round, by MB, by ε, their loss, and their ROC curves."""
     subject, metric = report.headline, report.judged_by
     if subject is None:
         return
@@ -50,13 +57,16 @@ def comparison_figures(report: Report) -> Iterator[Named]:
     spread = _bands(report)
     lines = _lines(report, metric, subject)
     if _has_points(lines):
-        shown = _metric_curves(report, lines, "round")
+        shown = _metric_curves(report, lines, "number")
         yield metric.name, shown, f"{title} over rounds ({subject.name}), as measured.{spread}"
     if any(summary.bytes_total for summary in report.summary):
-        shown = _metric_curves(report, _lines(report, metric, subject, over_bytes=True), "MB")
+        shown = _metric_curves(
+            report, _lines(report, metric, subject, "bytes_total"), "bytes_total"
+        )
         level = any(run.centralised for run in report.runs)
         flat = f" A level line is the final {metric.title} of a centralised run." if level else ""
         yield "bytes", shown, f"{title} over what had been exchanged by then.{flat}"
+    yield from _over_epsilon(report, subject, title)
     loss = _lines(report, METRICS["loss"], subject)
     if metric.name != "loss" and _has_points(loss):
         shown = Curves(
@@ -68,13 +78,25 @@ def comparison_figures(report: Report) -> Iterator[Named]:
         yield "roc", shown, f"ROC curve of the latest round ({subject.name}).{spread}"
 
 
-def _metric_curves(report: Report, lines: Sequence[Line], over: str) -> Curves:
+def _over_epsilon(report: Report, subject: Subject, title: str) -> Iterator[Named]:
+    """Yield the curves over what was spent of the privacy of examples, and of clients."""
+    levels: tuple[tuple[Over, str], ...] = (("epsilon", "example"), ("epsilon_clients", "client"))
+    for over, whom in levels:
+        lines = _lines(report, report.judged_by, subject, over)
+        if all(line.level for line in lines) or not _has_points(lines):
+            continue
+        flat = " A level line is a run without." if any(line.level for line in lines) else ""
+        text = f"{title} over the ε that protects each {whom}; less is more private.{flat}"
+        yield over, _metric_curves(report, lines, over), text
+
+
+def _metric_curves(report: Report, lines: Sequence[Line], over: Over) -> Curves:
     metric, chance = report.judged_by, report.chance
     return Curves(
         lines,
-        x="round" if over == "round" else "communication (MB)",
+        x=_AXES[over],
         y=metric.axis,
-        whole_x=over == "round",
+        whole_x=over == "number",
         log_y=metric.name == "loss" and _falls_far(lines),
         chance=None if chance is None else _chance(metric, chance),
         limits=(0, float("inf")) if metric.lowest_is_best else (0, metric.scale),
@@ -96,13 +118,11 @@ def _bands(report: Report) -> str:
     return deviation if _repeats(report) else ""
 
 
-def _lines(
-    report: Report, metric: Metric, subject: Subject, *, over_bytes: bool = False
-) -> list[Line]:
+def _lines(report: Report, metric: Metric, subject: Subject, over: Over = "number") -> list[Line]:
     """Return the curves of methods where runs repeat them, else those of runs."""
     if _repeats(report):
-        return method_lines(report, metric, "mb" if over_bytes else "round")
-    return [_line(run, subject, metric, over_bytes=over_bytes) for run in report.runs]
+        return method_lines(report, metric, over)
+    return [_line(run, subject, metric, over) for run in report.runs]
 
 
 def _has_points(lines: Sequence[Line]) -> bool:
@@ -122,14 +142,14 @@ def _ceiling(lines: Sequence[Line]) -> float:
     return limit if 0 < _ABOVE * limit < losses[-1] else math.inf
 
 
-def _line(run: RunReport, subject: Subject, metric: Metric, *, over_bytes: bool) -> Line:
+def _line(run: RunReport, subject: Subject, metric: Metric, over: Over) -> Line:
     rounds = shown_rounds(run, subject)
-    if over_bytes:
-        rounds = [round_ for round_ in rounds if round_.bytes_total is not None]
-    x = [(r.bytes_total or 0) / 1e6 if over_bytes else float(r.number) for r in rounds]
-    y = [_scaled(metric.of(round_.score(subject)), metric.scale) for round_ in rounds]
     # what costs nothing has no curve over its cost, only a level to compare with
-    return Line(printable(run.label), x, y, over_bytes and run.centralised)
+    level = is_level(rounds, over, centralised=run.centralised)
+    rounds = [round_ for round_ in rounds if level or getattr(round_, over) is not None]
+    x = [0.0 if level else place(round_, over) for round_ in rounds]
+    y = [_scaled(metric.of(round_.score(subject)), metric.scale) for round_ in rounds]
+    return Line(printable(run.label), x, y, level)
 
 
 def run_figures(run: RunReport, headline: Subject | None) -> Iterator[Named]:

@@ -5,11 +5,19 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
-from fedcli.reporting.columns import best_by, megabytes_spread, plus_minus
+from fedcli.reporting.columns import best_by, megabytes_spread, plus_minus, spent_columns
 from fedcli.reporting.grouping import differing, short_value, telling
-from fedcli.reporting.layout import UNKNOWN, CellKind, Column, Heading, Table, tabulate
+from fedcli.reporting.layout import (
+    UNKNOWN,
+    CellKind,
+    Column,
+    Heading,
+    Table,
+    tabulate,
+    two_decimals,
+)
 from fedcli.reporting.metric import METRICS, Metric
-from fedcli.reporting.model import Method, Recipe, Report, RunReport, Spread
+from fedcli.reporting.model import Method, MethodRound, Recipe, Report, RunReport, Spread
 from fedcli.reporting.recipe import SEEDS
 from fedcli.reporting.sparkline import spread
 from fedcli.text import printable
@@ -39,10 +47,23 @@ def methods_table(report: Report) -> Table:
         ),
         _mean("best (%)" if metric.scale == 100 else "best", metric, attrgetter("best")),
         Column[Method]("communication (MB)", "bytes_total", megabytes_spread),
+        *(column for column in _spent_columns() if any(map(column.find, report.methods))),
     ]
     rows = ((printable(method.label), method) for method in report.methods)
     note = "mean ± sample standard deviation of the runs" if _is_repeated(report) else ""
     return tabulate("", _METHOD, columns, rows, *filter(None, (note,)), keep_empty=True)
+
+
+def _spent_columns() -> list[Column[Method]]:
+    """Return the columns of what was spent of privacy by the last round."""
+    return [
+        replace(column, show=plus_minus(two_decimals))
+        for column in (one.through(_last_of) for one in spent_columns(MethodRound))
+    ]
+
+
+def _last_of(method: Method) -> MethodRound | None:
+    return method.rounds[-1] if method.rounds else None
 
 
 def _others(report: Report) -> Sequence[str]:

@@ -7,11 +7,20 @@ from fedcli.formats.evaluation import Score
 from fedcli.reporting.diagrams import Line
 from fedcli.reporting.grouping import Group, grouped
 from fedcli.reporting.metric import METRICS, Metric
-from fedcli.reporting.model import Method, MethodRound, Report, RunReport, Spread, Subject
+from fedcli.reporting.model import (
+    Method,
+    MethodRound,
+    Report,
+    RoundReport,
+    RunReport,
+    Spread,
+    Subject,
+)
 from fedcli.reporting.tables import shown_rounds
 from fedcli.text import printable
 
 Runs = Sequence[RunReport]
+Over = Literal["number", "bytes_total", "epsilon", "epsilon_clients"]  # of a round
 Pick = Callable[[Metric, Sequence[Score]], float | None]
 
 
@@ -83,35 +92,48 @@ def _rounds(runs: Runs, subject: Subject | None) -> Iterator[MethodRound]:
             number=number,
             scores=_spreads([[score] for score in scores], _last),
             bytes_total=Spread.of(round_.bytes_total for round_ in found),
+            epsilon=Spread.of(round_.epsilon for round_ in found),
+            epsilon_clients=Spread.of(round_.epsilon_clients for round_ in found),
         )
 
 
-def method_lines(
-    report: Report, metric: Metric, over: Literal["round", "mb"] = "round"
-) -> list[Line]:
+def method_lines(report: Report, metric: Metric, over: Over = "number") -> list[Line]:
     """Return the curve of every method: the mean of its runs, and a band of one deviation.
 
     Values are multiplied by the metric's scale. x is the round, or the mean of what had been
-    exchanged by then, in MB; a centralised method, which exchanges nothing, is a level there.
+    exchanged or spent by then; a method of which that is not known, or a centralised one, which
+    exchanges nothing, is a level there.
     """
     return [_line(method, metric, over) for method in report.methods]
 
 
-def _line(method: Method, metric: Metric, over: str) -> Line:
-    rounds = [r for r in method.rounds if over == "round" or r.bytes_total is not None]
+def _line(method: Method, metric: Metric, over: Over) -> Line:
+    level = is_level(method.rounds, over, centralised=method.centralised)
+    rounds = [r for r in method.rounds if level or getattr(r, over) is not None]
     spreads = [round_.scores.get(metric.name) for round_ in rounds]
     has_band = any(one and one.std is not None for one in spreads)
     return Line(
         label=printable(method.label),
-        x=[
-            r.bytes_total.mean / 1e6 if over == "mb" and r.bytes_total else float(r.number)
-            for r in rounds
-        ],
+        x=[0.0 if level else place(round_, over) for round_ in rounds],
         y=[None if one is None else metric.scale * one.mean for one in spreads],
-        level=over == "mb" and method.centralised,
+        level=level,
         lower=[_scaled(one.lower if one else None, metric) for one in spreads] if has_band else (),
         upper=[_scaled(one.upper if one else None, metric) for one in spreads] if has_band else (),
     )
+
+
+def is_level(rounds: Sequence[MethodRound | RoundReport], over: Over, *, centralised: bool) -> bool:
+    """Return whether nothing of this was exchanged or spent: there is no curve over it."""
+    if over == "bytes_total":
+        return centralised
+    return over != "number" and all(getattr(round_, over) is None for round_ in rounds)
+
+
+def place(round_: MethodRound | RoundReport, over: Over) -> float:
+    """Return the x of a round: its number, what was exchanged by then in MB, or ε."""
+    found = getattr(round_, over)
+    amount = float(found.mean if isinstance(found, Spread) else found or 0)
+    return amount / 1e6 if over == "bytes_total" else amount
 
 
 def _scaled(value: float | None, metric: Metric) -> float | None:

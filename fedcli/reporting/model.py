@@ -112,6 +112,8 @@ class RoundReport:
     expected. ``bytes_up`` is the sum of the sizes of the accepted updates and partial means,
     ``bytes_down`` what their clients received to train them, ``bytes_total`` both, summed over this
     and all earlier rounds: what passes the server. In a centralised run all three are 0.
+    ``epsilon`` is the ε that protects each example after this round, and ``epsilon_clients`` each
+    client; None without privacy, where it has no bound, and where it was not computed.
     """
 
     number: int
@@ -138,6 +140,8 @@ class RoundReport:
     training_seconds_sum: float | None = None
     aggregation_seconds: float | None = None
     evaluation_seconds: float | None = None
+    epsilon: float | None = None
+    epsilon_clients: float | None = None
     scores: tuple[Score, ...] = ()
 
     @cached_property
@@ -312,7 +316,8 @@ class Summary:
 
     ``round`` is the last complete round that was evaluated, else the last complete one.
     ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``auc``, ``sensitivity``, ``specificity`` and
-    ``loss`` are of that round; ``bytes_total`` is what had been exchanged by then.
+    ``loss`` are of that round; ``bytes_total`` is what had been exchanged by then, ``epsilon`` and
+    ``epsilon_clients`` what had been spent of the privacy of examples and of clients.
     """
 
     label: str
@@ -329,6 +334,8 @@ class Summary:
     best: float | None
     best_round: int | None
     bytes_total: int | None
+    epsilon: float | None = None
+    epsilon_clients: float | None = None
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
@@ -402,11 +409,17 @@ class Spread:
 
 @dataclass(frozen=True)
 class MethodRound:
-    """One round of a method: its scores by metric, and what its runs had exchanged by then."""
+    """One round of a method: its scores by metric, and what its runs had exchanged by then.
+
+    ``epsilon`` and ``epsilon_clients`` are what they had spent of the privacy of examples and of
+    clients.
+    """
 
     number: int
     scores: dict[str, Spread]
     bytes_total: Spread | None
+    epsilon: Spread | None = None
+    epsilon_clients: Spread | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What files tell of the privacy that was spent: ledgers and updates of clients, and manifests."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -170,17 +170,18 @@ def spending_of_clients(run: Run, directory: Path | None = None) -> tuple[Spendi
 
     Clients of a simulation that is to train in private are listed before they spend anything.
     """
-    store, updates = LedgerStore(run, directory), _spent_by_updates(run)
-    known = set(filter(is_client_id, store.holders())) | updates.keys()
-    if run.info.plan.train.dp is not None:
-        known |= {client for client in run.info.clients if run.client_shard(client).exists()}
-    return tuple(_spending(store, client, updates) for client in client_order(known))
-
-
-def _spending(store: LedgerStore, client: str, updates: dict[str, list[Spent]]) -> Spending:
-    if store.path(client).exists() or client not in updates:
-        return Spending(client, Source.LEDGER, _spent(store.read(client).entries))
-    return Spending(client, Source.UPDATES, tuple(updates[client]))
+    store = LedgerStore(run, directory)
+    holders = set(filter(is_client_id, store.holders()))
+    updates: dict[str, list[Spent]] = {}
+    if run.info.plan.train.dp is not None:  # else all updates would be opened for nothing
+        updates = _spent_by_updates(run, holders)
+        holders |= {client for client in run.info.clients if run.client_shard(client).exists()}
+    return tuple(
+        Spending(client, Source.UPDATES, tuple(updates[client]))
+        if client in updates
+        else Spending(client, Source.LEDGER, _spent(store.read(client).entries))
+        for client in client_order(holders | updates.keys())
+    )
 
 
 def spending_of_sums(run: Run) -> Spending:
@@ -192,10 +193,13 @@ def _spent(entries: Sequence[LedgerEntry]) -> tuple[Spent, ...]:
     return tuple(Spent(entry.run, entry.round, entry.inputs, entry.event) for entry in entries)
 
 
-def _spent_by_updates(run: Run) -> dict[str, list[Spent]]:
+def _spent_by_updates(run: Run, known: Set[str]) -> dict[str, list[Spent]]:
+    """Return what updates say of clients that are not known yet."""
     found: dict[str, list[Spent]] = {}
     for round_ in run.rounds():
         for client in round_.delivered():
+            if client in known:
+                continue
             if (event := _public_event(run, round_, client)) is not None:
                 found.setdefault(client, []).append(Spent(run.id, round_.number, "", event))
     return found

@@ -100,7 +100,7 @@ def test_lines_have_a_band_of_one_deviation_in_the_units_of_the_axis(product: li
     assert math.isclose(line.y[0] or 0, mean)
     assert math.isclose(line.lower[0], mean - std)
     assert math.isclose(line.upper[0], mean + std)
-    exchanged = method_lines(found, METRICS["accuracy"], "mb")[0]
+    exchanged = method_lines(found, METRICS["accuracy"], "bytes_total")[0]
     total = found.runs[0].rounds[1].bytes_total
     assert total
     assert math.isclose(exchanged.x[0], total / 1e6)

@@ -9,12 +9,13 @@ from fedcli.errors import NotReadyError
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
 from fedcli.run.round import Round
+from fedcli.run.spending import PrivacyStatus
 from fedcli.verification.clients import check_client, clients_of
 from fedcli.verification.copies import holds_several
 from fedcli.verification.data import check_data
 from fedcli.verification.deltas import check_delta
 from fedcli.verification.findings import FileCount, Finding, Problem, Section
-from fedcli.verification.ledgers import check_ledgers
+from fedcli.verification.ledgers import check_ledgers, check_noisy_rounds, spent_so_far
 from fedcli.verification.masked import check_masked_round
 from fedcli.verification.others import check_partials, files_in, report_foreign
 from fedcli.verification.replay_sandbox import UserCode
@@ -34,7 +35,8 @@ class VerifyResult:
     """The result of ``verify``; ``sound`` means that nothing is changed, lost, or differs.
 
     A run is sound only as far as it goes if it is not ``whole``: if files could not be checked
-    because they, or others that name them, are not in this copy.
+    because they, or others that name them, are not in this copy. ``privacy`` is what the run has
+    spent by its files; None if nothing is private, or ε cannot be computed.
     """
 
     run: Path
@@ -44,6 +46,7 @@ class VerifyResult:
     findings: tuple[Finding, ...]
     sound: bool
     whole: bool
+    privacy: PrivacyStatus | None
 
 
 def verify(
@@ -73,6 +76,7 @@ def verify(
     _check_run_file(survey, id_of_content)
     rounds = _check_rounds(survey, round_number)
     check_ledgers(survey)
+    check_noisy_rounds(survey)
     if round_number is None:
         check_data(survey)
         check_partials(survey, files)
@@ -83,7 +87,7 @@ def verify(
         from fedcli.verification.replay import replay as replay_rounds
 
         replayed = replay_rounds(survey, rounds, replay)
-    return _result(survey, rounds, replayed)
+    return _result(survey, rounds, replayed, spent_so_far(survey))
 
 
 def _check_run_file(survey: Survey, id_of_content: str) -> None:
@@ -173,7 +177,10 @@ def _report_unfinished(survey: Survey, round_: Round) -> None:
 
 
 def _result(
-    survey: Survey, rounds: Sequence[Round], replayed: tuple[FileCount, ...]
+    survey: Survey,
+    rounds: Sequence[Round],
+    replayed: tuple[FileCount, ...],
+    privacy: PrivacyStatus | None,
 ) -> VerifyResult:
     findings = tuple(sorted(survey.findings, key=lambda f: not f.wrong))
     return VerifyResult(
@@ -184,6 +191,7 @@ def _result(
         findings=findings,
         sound=not any(finding.wrong for finding in findings),
         whole=all(finding.problem != Problem.UNCHECKED for finding in findings),
+        privacy=privacy,
     )
 
 

@@ -1,11 +1,13 @@
-"""Checks of ledgers: each holds what the private updates of its client have spent."""
+"""Checks of what was spent: by private updates in ledgers, by noisy sums in manifests."""
 
 from dataclasses import replace
 
+from fedcli.errors import BadInputError, MissingDependencyError
 from fedcli.formats.ledger import Ledger, LedgerEntry, PrivacyEvent
 from fedcli.formats.metadata import Metadata
 from fedcli.run.info import client_order, is_client_id
 from fedcli.run.ledgers import LedgerStore
+from fedcli.run.spending import PrivacyStatus, privacy_status
 from fedcli.verification.findings import Problem, Section
 from fedcli.verification.survey import Survey
 
@@ -18,6 +20,30 @@ def check_ledgers(survey: Survey) -> None:
     here = filter(is_client_id, LedgerStore(survey.run).holders())
     for client in client_order({*survey.private, *here}):
         _check_ledger(survey, client, survey.private.get(client, []))
+
+
+def check_noisy_rounds(survey: Survey) -> None:
+    """Check that the manifest of each round that hides its clients lists what that spent."""
+    for number, manifest in survey.manifests.items():
+        own = [one for one in manifest.privacy if (one.run, one.round) == (survey.run.id, number)]
+        if manifest.client_level.get("update_noise") and not own:
+            path = survey.run.round(number).manifest
+            survey.add(Problem.CHANGED, path, "lists nothing that its noisy sum has spent")
+
+
+def spent_so_far(survey: Survey) -> PrivacyStatus | None:
+    """Return what the run has spent; None if nothing is private, or its ε cannot be computed."""
+    sums = any(manifest.privacy for manifest in survey.manifests.values())
+    if not (sums or survey.private):
+        return None
+    try:
+        return privacy_status(survey.run)
+    except MissingDependencyError as error:
+        path = survey.run.root / "run.json"
+        survey.add(Problem.NOTE, path, f"is private; ε is not computed: {error.message}")
+    except BadInputError:
+        pass  # which is a finding already
+    return None
 
 
 def _check_ledger(survey: Survey, client: str, updates: list[Metadata]) -> None:

@@ -1,15 +1,21 @@
 """``verify`` finds a ledger that lacks what an update of the run has spent."""
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.private import gaussian
+from support.sample_runs import make_run
 from support.small_runs import small_run
 
-from fedcli.formats.ledger import Ledger
+from fedcli.cli import execute
+from fedcli.formats.ledger import Ledger, LedgerEntry
+from fedcli.formats.manifest import Manifest
 from fedcli.plan import Plan, TrainPlan
 from fedcli.plan.execution import Execution
+from fedcli.privacy import sampled
 from fedcli.run import Run
 from fedcli.run.ledgers import LedgerStore
 from fedcli.security.noise_key import write_noise_key
@@ -78,3 +84,39 @@ def test_a_broken_ledger_is_a_finding(run: Run) -> None:
     LedgerStore(run).path("0").write_text('{"entries": 3}')
     (finding,) = found(run)
     assert finding.problem == Problem.CHANGED
+
+
+def test_what_was_spent_is_said(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    status = verify(run.root).privacy
+    assert status is not None
+    assert status.largest == status.examples[0].epsilon
+    assert status.largest is not None
+    execute(["verify", "--run", str(run.root)])
+    said = f"each example: ε = {status.largest:.3f} at δ = 1e-05, by ledger"
+    assert said in capsys.readouterr().out
+
+
+def test_without_the_extra_a_run_is_verified_and_its_epsilon_is_not(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampled._distribution.cache_clear()
+    monkeypatch.setitem(sys.modules, "dp_accounting", None)
+    result = verify(run.root)
+    assert (result.sound, result.privacy) == (True, None)
+    (note,) = [one for one in result.findings if one.file == "run.json"]
+    assert note.problem == Problem.NOTE
+    assert "ε is not computed" in note.message
+
+
+def test_a_round_that_hides_clients_lists_what_it_spent(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", accuracies=(0.5, 0.6))
+    entry = LedgerEntry(run.id, 2, 1, "a" * 64, gaussian(5))
+    for number, entries in ((1, ()), (2, (entry,))):
+        path = run.round(number).manifest
+        made = Manifest.read(path)
+        assert made is not None
+        hidden = {"update_noise": 5.0, "update_clip": 1.0}
+        replace(made, client_level=hidden, privacy=entries).write(path)
+    said = "lists nothing that its noisy sum has spent"
+    found = [one for one in verify(run.root).findings if one.message == said]
+    assert found == [Finding("rounds/0001/aggregate.json", Problem.CHANGED, said)]

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from fedcli.cli.render.output import figures_table
 from fedcli.errors import RunFormatError
+from fedcli.run.spending import PrivacyStatus
 from fedcli.steps.verify import VerifyResult
 from fedcli.text import printable
 from fedcli.verification.findings import Finding
@@ -47,7 +48,23 @@ def render(result: VerifyResult) -> list[RenderableType]:
         found = [finding for finding in result.findings if finding.problem == problem]
         if found:
             lines += ["", f"{title}:", *_listed(found)]
+    if spent := _spent(result.privacy):
+        lines += ["", *spent]
     return [*lines, "", f"{printable(str(result.run))}: {_verdict(result)}"]
+
+
+def _spent(found: PrivacyStatus | None) -> list[str]:
+    """Say what protects each example and each client, as far as the files here tell."""
+    if found is None:
+        return []
+    budgets = [("client", found.clients)] if found.clients else []
+    known = [one for one in found.examples if one.epsilon == found.largest]
+    budgets = [*(("example", one) for one in known[:1]), *budgets]
+    return [
+        f"each {whom}: ε {'has no bound' if one.epsilon is None else f'= {one.epsilon:.3f}'}"
+        f" at δ = {one.delta:g}, by {one.source}"
+        for whom, one in budgets
+    ]
 
 
 def _verdict(result: VerifyResult) -> str:

@@ -5,6 +5,7 @@ answer two lists of one round: two answers could open a single update. It lies b
 without which nobody answers, and not in the run, where others could remove it.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from fedcli.errors import ConflictError, OvertakenError
@@ -30,16 +31,17 @@ def record_answer(path: Path, sha256: str) -> None:
     Raises ``ConflictError`` for a second list, and ``StorageError``.
     """
     content = f"{sha256}\n".encode()
-    try:
-        with atomic_writer(path, 0o600, replace=False) as file:
-            write_all(file, content, 0)
-    except OvertakenError:
-        with storage_errors("read", path):
-            found = path.read_bytes()
-        if found != content:
-            raise ConflictError(
-                "says that this member has answered another list of survivors of this round and"
-                " attempt; two answers could open a single update",
-                hint="ask the coordinator why it signed two lists, and keep this record",
-                path=path,
-            ) from None
+    if not path.exists():
+        with suppress(OvertakenError):
+            with atomic_writer(path, 0o600, replace=False) as file:
+                write_all(file, content, 0)
+            return
+    with storage_errors("read", path):
+        found = path.read_bytes()
+    if found != content:
+        raise ConflictError(
+            "says that this member has answered another list of survivors of this round and"
+            " attempt; two answers could open a single update",
+            hint="ask the coordinator why it signed two lists, and keep this record",
+            path=path,
+        )

@@ -150,6 +150,9 @@ OTHERS = [
     TrainPlan(local_layers=("fc.bias",), head_epochs=1),
     TrainPlan(encode="topk=0.25,float16", feedback=0.5),
     TrainPlan(dp="example", clip=0.5, noise_multiplier=1.5),
+    TrainPlan(
+        dp="example", clip=0.5, target_epsilon=3.0, target_rounds=4, delta=1e-4, max_epsilon=5.0
+    ),
 ]
 RULES = [
     AggregatePlan(
@@ -171,6 +174,7 @@ RULES = [
     AggregatePlan("fedbuff", buffer=5, max_staleness=6),
     AggregatePlan(encode_global="round=0.125", feedback_global=0.5),
     AggregatePlan("fedadam", update_clip=0.25, update_noise=1.5, relation="replace"),
+    AggregatePlan(update_clip=0.25, update_noise=9.0, update_max_epsilon=4.0, update_delta=1e-4),
     AggregatePlan(
         update_noise=0.5, update_divisor=7.0, adaptive_clip=0.75, clip_lr=0.125, count_noise=0.5
     ),

@@ -53,7 +53,7 @@ def of(words: str, **nested: Any) -> dict[str, Any]:
 
 ABSENCE = of("client:id reason:text round:count?")
 CONTRIBUTION = of(
-    "client:id sha256:text num_examples:count weight:number bytes:count round:count"
+    "client:id sha256:text num_examples:count? weight:number bytes:count? round:count"
     " norm:number? cosine:number? distance:number? kept:flag?"
 )
 PARTIAL = of("name:text sha256:text clients:count num_examples:count weight:number bytes:count")

@@ -67,7 +67,7 @@ TABLES: dict[str, Callable[[], Options]] = {
 def words(one: Declared) -> str:
     """Return how an option is typed, in all its forms."""
     metavar = f" {one.option.metavar}" if one.option.metavar else ""
-    forms = [f"{one.words}{metavar}"]
+    forms = [f"{one.words}{metavar}", *one.option.aliases]
     if one.kind is bool and not one.option.flag:
         forms.append(f"--no-{one.words.removeprefix('--')}")
     return ", ".join(f"`{form}`" for form in forms)

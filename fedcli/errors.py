@@ -117,10 +117,11 @@ class ClientFailedError(FedcliError):
 
 
 class UsageError(FedcliError):
-    """An option has a value that cannot be used."""
+    """An option has a value that cannot be used; ``unknown`` are both, if no option knows it."""
 
     kind = "usage"
     status = ExitStatus.USAGE
+    unknown: tuple[str, str] | None = None
 
 
 class NotReadyError(FedcliError):

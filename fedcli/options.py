@@ -30,6 +30,7 @@ from typing import (
 )
 
 from fedcli.errors import UsageError
+from fedcli.words import did_you_mean, respelled
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -51,12 +52,13 @@ class Option:
 
     ``panel`` is its heading in ``--help``, by default the section's. ``above``, ``at_least``,
     ``below`` and ``at_most`` bound a number, or each number of a list, which messages call
-    ``what``; ``choices`` are the allowed values. ``unset`` describes the effect of omitting the
-    option if the default does not. In ``unset`` and ``help``, backticks mark typed text; the
-    documentation shows them, a terminal does not. A ``flag`` has no ``--no-`` form; an option with
-    ``repeat`` is given once per item, and ``auto`` is what None is called. ``word``
-    replaces ``--name`` on the command line, ``short`` abbreviates it, and ``envvar`` is an
-    environment variable that sets it too.
+    ``what``; ``choices`` are the allowed values, and ``names`` returns those that are known where
+    others are allowed, too; one that takes more ends in ``:`` or ``=``. ``unset`` describes the
+    effect of omitting the option if the default does not. In ``unset`` and ``help``, backticks mark
+    typed text; the documentation shows them, a terminal does not. A ``flag`` has no ``--no-`` form;
+    an option with ``repeat`` is given once per item, and ``auto`` is what None is called. ``word``
+    replaces ``--name`` on the command line, ``short`` abbreviates it, ``aliases`` are other words
+    that the field has for it, and ``envvar`` is an environment variable that sets it too.
     """
 
     help: str
@@ -68,12 +70,14 @@ class Option:
     at_most: float | None = None
     what: str = "number"
     choices: Iterable[Any] | None = None
+    names: Callable[[], Iterable[str]] | None = None
     unset: str | None = None
     flag: bool = False
     repeat: bool = False
     auto: bool = False
     word: str | None = None
     short: str | None = None
+    aliases: tuple[str, ...] = ()
     envvar: str | None = None
 
     def holds(self, value: float) -> bool:
@@ -135,6 +139,22 @@ class Declared:
         """Its name on the command line: ``--clip-grad``."""
         return self.option.word or option_of(self.name)
 
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The words that its value, or an item of it, can be; empty if it is no word."""
+        option = self.option
+        if option.choices is not None:
+            return tuple(map(str, option.choices))
+        return () if option.names is None else tuple(option.names())
+
+    def spelled(self, value: Any) -> Any:
+        """Return a value, or a list of items, with known words spelled as they are known."""
+        if isinstance(value, str):
+            return respelled(value, self.known)
+        if isinstance(value, list | tuple) and self.kind is str:
+            return type(value)(map(self.spelled, value))
+        return value
+
     def check(self, value: Any) -> None:
         """Raise ``UsageError`` for a value out of range or not among the choices; None is unset."""
         for item in value if self.many and value is not None else (value,):
@@ -149,8 +169,7 @@ class Declared:
                 raise UsageError(f"{self.words}: expected {expected}, found {item}")
         elif option.choices is not None:
             if item not in option.choices:
-                known = ", ".join(map(str, option.choices))
-                raise UsageError(f"{self.words}: unknown value {item!r}; known: {known}")
+                raise unknown_value(self.words, item, self.known)
         elif type(item) is int and item > _LARGEST:
             raise UsageError(f"{self.words}: expected at most {_LARGEST}, found {item}")
         elif isinstance(item, int | float) and not option.holds(item):
@@ -209,8 +228,22 @@ def option_of(name: str) -> str:
 def one_of(option: str, value: str, known: Iterable[str]) -> str:
     """Return ``value`` if it is known; else raise ``UsageError`` that lists known values."""
     if value not in known:
-        raise UsageError(f"{option}: unknown value {value!r}; known: {', '.join(known)}")
+        raise unknown_value(option, value, known)
     return value
+
+
+def unknown_value(option: str, value: Any, known: Iterable[str], more: str = "") -> UsageError:
+    """Return the error for an unknown value of an option, with a known one that is like it.
+
+    ``more`` continues the list of known values.
+    """
+    words = tuple(known)
+    found = UsageError(
+        f"{option}: unknown value {value!r}; known: {', '.join(words)}{more}",
+        hint=did_you_mean(str(value), words),
+    )
+    found.unknown = (option, str(value))
+    return found
 
 
 def help_text(one: Declared) -> str:

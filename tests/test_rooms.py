@@ -10,6 +10,7 @@ MOST_ARROWS = 220
 FLAT = {
     *("__init__", "__main__", "errors", "options", "progress", "randomness", "system", "text"),
     "user_code",
+    "words",
 }
 
 

@@ -14,6 +14,7 @@ from fedcli.codecs.sparse import SparseCodec
 from fedcli.codecs.topk import TopK
 from fedcli.errors import UsageError
 from fedcli.text import brief
+from fedcli.words import nearest
 
 __all__ = [
     "CHUNK",
@@ -26,6 +27,7 @@ __all__ = [
     "Vector",
     "codec_from",
     "parse_codec",
+    "spellings",
 ]
 
 _MOST_SPEC = 60  # characters
@@ -44,8 +46,12 @@ def parse_codec(spec: str, option: str) -> Codec | None:
     if spec == PLAIN:
         return None
     if name not in CODECS:
-        known = ", ".join([PLAIN, *map(_spelled, CODECS.values())])
-        raise UsageError(f"{option}: unknown encoding {brief(spec)}; known: {known}")
+        known = spellings()
+        near = nearest(name, known)
+        raise UsageError(
+            f"{option}: unknown encoding {brief(spec)}; known: {', '.join(known.values())}",
+            hint=None if near is None else f"did you mean {known[near]}?",
+        )
     takes = [field.name for field in fields(CODECS[name])]
     words = rest.split(",") if rest else []
     if ("=" in spec) != bool(takes) or len(words) > max(1, len(takes)):
@@ -56,6 +62,11 @@ def parse_codec(spec: str, option: str) -> Codec | None:
     if len(words) > 1:
         values["dtype"] = _dtype(words[1], spec, option)
     return CODECS[name](**values)
+
+
+def spellings() -> dict[str, str]:
+    """Return how encodings are typed, by their names: ``topk=SHARE[,float16]``."""
+    return {PLAIN: PLAIN, **{name: _spelled(codec) for name, codec in CODECS.items()}}
 
 
 def codec_from(values: Mapping[str, Any] | None) -> Codec | None:

@@ -10,7 +10,7 @@ from fedcli.datasets import from_torchvision, imagefolder, npz, synthetic
 from fedcli.datasets.base import DataOptions, Dataset, DatasetReader, Part
 from fedcli.datasets.own import load_examples, open_examples
 from fedcli.errors import UsageError
-from fedcli.options import option_of
+from fedcli.options import option_of, unknown_value
 
 __all__ = [
     "DATASETS",
@@ -20,6 +20,7 @@ __all__ = [
     "load_dataset",
     "load_examples",
     "open_examples",
+    "specs",
 ]
 
 DATASETS: dict[str, DatasetReader] = {
@@ -35,6 +36,11 @@ DATASETS: dict[str, DatasetReader] = {
 }
 
 
+def specs() -> list[str]:
+    """Return how data sets are named, with ``:`` where a path follows."""
+    return [f"{name}:" if reader.takes else name for name, reader in DATASETS.items()]
+
+
 def load_dataset(spec: str, options: DataOptions, own: Mapping[str, Any] | None = None) -> Dataset:
     """Read the classes, labels and shape of a data set; pictures are decoded on demand.
 
@@ -44,10 +50,8 @@ def load_dataset(spec: str, options: DataOptions, own: Mapping[str, Any] | None 
     """
     name, _, argument = spec.partition(":")
     if name not in DATASETS:
-        raise UsageError(
-            f"--dataset: unknown data set {spec!r}; known: {', '.join(DATASETS)}",
-            hint=_prefixed(Path(spec)),
-        )
+        error = unknown_value("--dataset", spec, specs())
+        raise error.amended(hint=_prefixed(Path(spec)) or error.hint)
     reader = DATASETS[name]
     if reader.takes and not argument:
         raise UsageError(f"--dataset {spec}: expected {name}:{reader.takes}")

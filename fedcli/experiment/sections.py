@@ -49,6 +49,7 @@ class Running:
         "N",
         at_least=1,
         unset="must be given, here or in a plan file",
+        aliases=("--num-rounds",),
     )
     jobs: int | None = option(
         None,

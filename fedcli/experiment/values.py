@@ -1,6 +1,5 @@
 """Values and keys of a file, checked against the declarations of options."""
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from fedcli.errors import UsageError
 from fedcli.options import AUTO, Declared
 from fedcli.plan.sections import convert
 from fedcli.text import brief
+from fedcli.words import did_you_mean
 
 
 def typed_value(one: Declared, value: Any, origin: str) -> Any:
@@ -18,7 +18,7 @@ def typed_value(one: Declared, value: Any, origin: str) -> Any:
         return Path(value)
     if one.option.auto and value == AUTO:
         return None
-    typed = convert(one.hint, value, origin)
+    typed = one.spelled(convert(one.hint, value, origin))
     try:
         one.check(typed)
     except UsageError as error:
@@ -40,7 +40,9 @@ def raise_together(origin: Path | str, faults: Sequence[UsageError]) -> None:
     """Raise one error for all faults of a file, or of what has another ``origin``, if any."""
     path = origin if isinstance(origin, Path) else None
     if len(faults) == 1:
-        raise UsageError(faults[0].message, hint=faults[0].hint, path=path)
+        found = UsageError(faults[0].message, hint=faults[0].hint, path=path)
+        found.unknown = faults[0].unknown
+        raise found
     said = [
         f"{one.message.removeprefix(f'{origin}: ')}{f' ({one.hint})' if one.hint else ''}"
         for one in faults
@@ -52,6 +54,5 @@ def raise_together(origin: Path | str, faults: Sequence[UsageError]) -> None:
 
 def unknown(what: str, name: str, known: Iterable[str], origin: str) -> UsageError:
     """Return the error for a name that is not known, with one that is like it."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"did you mean {near[0]}?" if near else None
+    hint = did_you_mean(name, known)
     return UsageError(f"{origin} has an unknown {what} {brief(name)}", hint=hint)

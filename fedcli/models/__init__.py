@@ -9,17 +9,18 @@ from torch.nn.parameter import is_lazy
 from fedcli.errors import UsageError
 from fedcli.models.generators import seeded_generators
 from fedcli.models.lora import add_adapters
-from fedcli.models.resnet import NORMS, ResNet18
+from fedcli.models.resnet import ResNet18
 from fedcli.models.small import CNN, Linear
 from fedcli.models.trial import TRIED, Trial, try_out
+from fedcli.options import unknown_value
 from fedcli.randomness import stream_seed
 from fedcli.run.info import ModelInfo
 from fedcli.user_code import SHOW_WHERE, load_attribute, with_place
+from fedcli.words import did_you_mean
 
 Shape = tuple[int, ...]
 Factory = Callable[[ModelInfo, int, Shape], nn.Module]
 
-STEMS = ("imagenet", "cifar")
 # torchvision's networks that renormalise their inputs for the weights that it publishes
 TRANSFORMS_INPUT = ("googlenet", "inception_v3")
 
@@ -55,14 +56,9 @@ def check_model(model: ModelInfo, shape: Shape) -> None:
         from fedcli.models.from_torchvision import names
 
         if model.name not in names():
-            raise UsageError(
-                f"--model: unknown model {model.name!r}; known: {', '.join(MODELS)}, any"
-                " classifier of torchvision.models, or package.module:factory"
-            )
-    if model.stem not in STEMS:
-        raise UsageError(f"--stem: unknown value {model.stem!r}; known: {', '.join(STEMS)}")
-    if model.norm not in NORMS:
-        raise UsageError(f"--norm: unknown value {model.norm!r}; known: {', '.join(NORMS)}")
+            more = ", any classifier of torchvision.models, or package.module:factory"
+            error = unknown_value("--model", model.name, MODELS, more)
+            raise error.amended(hint=did_you_mean(model.name, (*MODELS, *names())))
     if model.name != "resnet18" and (model.stem, model.norm) != ("imagenet", "batch"):
         raise UsageError(f"--stem and --norm belong to resnet18, not to {model.name}")
     if model.transform_input and model.name not in TRANSFORMS_INPUT:

@@ -40,6 +40,7 @@ class Scheme:
                 "NAME",
                 unset="the first in the list that uses the options given, else `iid`",
                 word="--scheme",
+                names=lambda: PARTITIONERS,
             ),
         ] = "iid",
         clients: Annotated[
@@ -49,6 +50,7 @@ class Scheme:
                 "N",
                 at_least=1,
                 unset="3, or the number of `--labels`, `--sizes` or groups",
+                aliases=("--num-clients",),
             ),
         ] = None,
         partition_seed: Annotated[

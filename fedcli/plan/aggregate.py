@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedcli.errors import UsageError
 from fedcli.options import Given, check, declared, option
+from fedcli.plan.choices import encodings
 from fedcli.plan.client_level import (
     BUDGET,
     CLIENT_LEVEL,
@@ -110,7 +111,12 @@ class AggregatePlan:
         None, "How the server steps towards the result.", "NAME", _SERVER, unset=_OF_STRATEGY
     )
     server_lr: float | None = option(
-        None, "Learning rate of the server optimizer.", "RATE", _SERVER, above=0
+        None,
+        "Learning rate of the server optimizer.",
+        "RATE",
+        _SERVER,
+        above=0,
+        aliases=("--server-learning-rate",),
     )
     server_momentum: float | None = option(
         None, "Momentum; 0.9 for `fedavgm`.", "M", _SERVER, at_least=0, below=1
@@ -161,6 +167,7 @@ class AggregatePlan:
         " `round=F`, `topk=F`, `randk=F` or `sign`.",
         "SPEC",
         _DOWNLINK,
+        names=encodings,
         unset="`float32`: the model as it is",
     )
     feedback_global: float | None = option(

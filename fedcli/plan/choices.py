@@ -1,4 +1,4 @@
-"""The named choices of training: augmentations, optimizers, precisions."""
+"""The named choices of training: augmentations, optimizers, precisions, encodings."""
 
 from dataclasses import dataclass
 
@@ -26,3 +26,10 @@ PRECISIONS: dict[str, str] = {
     "bf16": "bfloat16 where torch.autocast considers it safe; the weights stay fp32",
     "fp16": "the same with half precision and loss scaling",
 }
+
+
+def encodings() -> list[str]:
+    """Return the names of encodings, with ``=`` where a share follows."""
+    from fedcli.codecs import spellings  # codecs need numpy, which --help does without
+
+    return [f"{name}=" if "=" in text else name for name, text in spellings().items()]

@@ -5,13 +5,18 @@ from pathlib import Path
 
 from fedcli.options import check, option
 
+_DEVICES = ("auto", "cpu", "cuda", "cuda:", "mps")  # another kind of torch's is no mistake
+
 
 @dataclass(frozen=True)
 class Machine:
     """The device and the threads that torch uses."""
 
     device: str = option(
-        "auto", "`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:N` or `mps`.", "NAME"
+        "auto",
+        "`auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:N` or `mps`.",
+        "NAME",
+        names=lambda: _DEVICES,
     )
     threads: int | None = option(None, "CPU threads.", "N", at_least=1, unset="all cores")
 

@@ -122,7 +122,14 @@ def aggregate_options() -> dict[str, Declared]:
         }
         options[name] = owned(owners) if owners else one
     known = "`, `".join(SERVER_OPTIMIZERS)
-    optimizer = options["server_optimizer"]
     text = f"How the server steps towards the result: `{known}`."
-    options["server_optimizer"] = replace(optimizer, option=replace(optimizer.option, help=text))
+    changes: dict[str, dict[str, Any]] = {
+        "strategy": {"names": lambda: STRATEGIES},
+        "reduce": {"names": lambda: REDUCERS},
+        "weighting": {"names": lambda: WEIGHTINGS},
+        "server_optimizer": {"names": lambda: SERVER_OPTIMIZERS, "help": text},
+    }
+    for name, changed in changes.items():
+        one = options[name]
+        options[name] = replace(one, option=replace(one.option, **changed))
     return options

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from fedcli.options import check, option
 
+SCORES = (
+    *("accuracy", "balanced_accuracy", "macro_f1", "auc", "sensitivity", "specificity", "loss"),
+)
 _PANEL = "Stopping early"
 
 
@@ -28,6 +31,7 @@ class Stopping:
         " `macro_f1`, `auc`, `sensitivity`, `specificity` or `loss`.",
         "NAME",
         _PANEL,
+        names=lambda: SCORES,
         unset="`accuracy`",
     )
 

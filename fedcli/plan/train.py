@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from fedcli.algorithms import ALGORITHMS, LocalAlgorithm, owners_of
 from fedcli.errors import UsageError
 from fedcli.options import Declared, Given, check, declared, option, option_of, owned
-from fedcli.plan.choices import AUGMENTATIONS, OPTIMIZERS, PRECISIONS
+from fedcli.plan.choices import AUGMENTATIONS, OPTIMIZERS, PRECISIONS, encodings
 from fedcli.plan.private_training import BUDGET, LEVELS, check_private_training, replaced_noise
 from fedcli.plan.schedules import SCHEDULES, check_schedule, learning_rate
 from fedcli.plan.sections import convert, over_file, section_of, updated
@@ -34,9 +34,15 @@ class TrainPlan:
     plan files and the command line list them with all others.
     """
 
-    epochs: int = option(5, "Local epochs per round.", "N", at_least=1)
-    steps: int | None = option(None, "Local steps per round, in place of epochs.", "N", at_least=1)
-    lr: float = option(0.01, "Learning rate.", "RATE", above=0)
+    epochs: int = option(5, "Local epochs per round.", "N", at_least=1, aliases=("--local-epochs",))
+    steps: int | None = option(
+        None,
+        "Local steps per round, in place of epochs.",
+        "N",
+        at_least=1,
+        aliases=("--local-steps",),
+    )
+    lr: float = option(0.01, "Learning rate.", "RATE", above=0, aliases=("--learning-rate",))
     batch_size: int = option(64, "Examples per batch.", "N", at_least=1)
     optimizer: str = option("sgd", "`sgd`, `adam` or `adamw`.", "NAME", choices=OPTIMIZERS)
     momentum: float = option(
@@ -151,6 +157,7 @@ class TrainPlan:
         " the share of the parameters that is sent.",
         "SPEC",
         _ENCODING,
+        names=encodings,
         unset="`float32`: not encoded",
     )
     feedback: float | None = option(

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from fedcli.errors import UsageError
 from fedcli.formats.evaluation import Score
 from fedcli.reporting.layout import Column, percent, three_decimals
+from fedcli.words import nearest, respelled
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,13 @@ METRICS = {
 
 def metric_named(text: str) -> Metric:
     """Return a metric by its name, with hyphens or underscores. Raises ``UsageError``."""
-    name = text.strip().casefold().replace("-", "_").replace(" ", "_")
+    name = respelled(text.strip(), METRICS)
     if name in METRICS:
         return METRICS[name]
-    begun = [known for known in METRICS if name and known.startswith(name)]
-    close = begun or get_close_matches(name, METRICS, 1)
+    close = nearest(text, METRICS)
     raise UsageError(
         f"--metric: expected one of {', '.join(METRICS)}, found {text!r}",
-        hint=f"did you mean --metric {close[0]}?" if close else None,
+        hint=f"did you mean --metric {close}?" if close else None,
     )
 
 

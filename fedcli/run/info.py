@@ -14,6 +14,7 @@ from fedcli.formats.public_key import MASKING_PREFIX, PublicKeys, check_public_k
 from fedcli.options import check, option
 from fedcli.plan import Plan
 from fedcli.plan.sections import convert, section_of
+from fedcli.run.model_names import NORMS, STEMS, model_names
 from fedcli.storage.atomic import canonical_json
 from fedcli.text import brief, is_utf8
 
@@ -73,13 +74,17 @@ class ModelInfo:
         "`cnn`, `linear`, `resnet18`, a torchvision classifier, or `package.module:factory`.",
         "NAME",
         word="--model",
+        names=model_names,
     )
     stem: str = option(
         "imagenet",
         "First layers of `resnet18`: `imagenet`, or `cifar` (3×3, no max-pooling).",
         "NAME",
+        choices=STEMS,
     )
-    norm: str = option("batch", "Normalisation layers of `resnet18`: `batch` or `group`.", "NAME")
+    norm: str = option(
+        "batch", "Normalisation layers of `resnet18`: `batch` or `group`.", "NAME", choices=NORMS
+    )
     lora: int | None = option(
         None,
         "Train adapters of this rank next to the weights (LoRA), and the last layer.",
@@ -96,7 +101,7 @@ class ModelInfo:
     )
 
     def __post_init__(self) -> None:
-        """Refuse numbers out of range (``UsageError``)."""
+        """Refuse values that cannot be used (``UsageError``)."""
         check(self)
         if self.lora is None and self.lora_alpha is not None:
             raise UsageError("--lora-alpha: belongs to --lora")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedcli.datasets import DATASETS
+from fedcli.datasets import DATASETS, specs
 from fedcli.datasets.base import DataOptions
 from fedcli.options import Declared, check, check_seed, declared, option, owned
 
@@ -28,6 +28,7 @@ class DataSource(DataOptions):
         "`synthetic`, `imagefolder:PATH`, `npz:PATH`, or a torchvision name such as `cifar10`.",
         "SPEC",
         word="--dataset",
+        names=specs,
     )
     options: Mapping[str, Any] = field(default_factory=dict)
     limit: int | None = option(

@@ -9,7 +9,8 @@ import pytest
 import typer
 
 from fedcli.cli import command_of, execute
-from fedcli.cli.options.groups import Takes, flattened, names_with_commas
+from fedcli.cli.options.groups import Takes, flattened
+from fedcli.cli.options.lists import names_with_commas
 from fedcli.errors import UsageError
 from fedcli.options import Given, check, declared, option
 from fedcli.plan import AggregatePlan, Plan, TrainPlan

@@ -15,11 +15,12 @@ from torch import nn
 
 from fedcli.errors import BadInputError, NotReadyError, UsageError
 from fedcli.formats.metadata import Role
-from fedcli.models import build, check_model
+from fedcli.models import MODELS, build, check_model, from_torchvision, resnet
 from fedcli.models.convolution import Conv2d
 from fedcli.models.weights import initial_tensors, load_arrays, to_arrays
 from fedcli.randomness import stream_seed
 from fedcli.run.info import ModelInfo
+from fedcli.run.model_names import BUILT_IN, IN_TORCHVISION, NORMS
 
 RGB = (3, 32, 32)
 
@@ -176,9 +177,7 @@ def test_init_from_never_runs_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "shape", "message"),
     [
-        (ModelInfo("resnet99"), RGB, "unknown model 'resnet99'"),
-        (ModelInfo("resnet18", stem="wide"), RGB, "--stem: unknown value 'wide'"),
-        (ModelInfo("resnet18", norm="layer"), RGB, "--norm: unknown value 'layer'"),
+        (ModelInfo("resnet99"), RGB, "--model: unknown value 'resnet99'"),
         (ModelInfo("cnn", norm="group"), RGB, "--stem and --norm belong to resnet18"),
         (ModelInfo("resnet18"), (4, 8, 8), "4 channels"),
         (ModelInfo("resnet18"), (12,), "needs pictures"),
@@ -189,6 +188,19 @@ def test_what_cannot_be_built_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         check_model(model, shape)
+
+
+@pytest.mark.parametrize("words", [{"stem": "wide"}, {"norm": "layer"}])
+def test_a_resnet_has_the_layers_that_are_known(words: dict[str, str]) -> None:
+    ((option, value),) = words.items()
+    with pytest.raises(UsageError, match=f"--{option}: unknown value '{value}'"):
+        ModelInfo("resnet18", **words)
+
+
+def test_the_names_of_networks_are_those_that_can_be_built() -> None:
+    assert {*MODELS} == {*BUILT_IN}
+    assert {*NORMS} == {*resnet.NORMS}
+    assert {*IN_TORCHVISION} <= {*from_torchvision.names()}
 
 
 def test_cnn_refuses_flat_examples() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from fedcli.cli.options.lists import one_a_time
 from fedcli.cli.options.sections import AggregationOptions
 from fedcli.cli.options.shared import FORCE, KEY, NOISE_KEY, ROUND, RUN, OutputOptions
 from fedcli.cli.render.aggregate import render, render_partial
@@ -84,7 +85,9 @@ def aggregate(
         if noise_key is not None and (close or partial):
             option = "--close" if close else "--partial"
             raise UsageError(f"--noise-key: has no meaning with {option}, which adds no noise")
-        asked = _Asked(members or (), round_number, aggregation, taking_part.exclude, force)
+        asked = _Asked(
+            one_a_time(members or ()), round_number, aggregation, taking_part.exclude, force
+        )
         if close:
             _close(Run.open(run), asked, key, output)
             return

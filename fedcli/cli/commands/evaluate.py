@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from fedcli.cli.options.groups import names_with_commas
+from fedcli.cli.options.lists import names_with_commas, one_a_time
 from fedcli.cli.options.parsing import parse_rounds
 from fedcli.cli.options.sections import MachineOptions, ReadingOptions
 from fedcli.cli.options.shared import FORCE, OWN_MODEL, RUN, OutputOptions
@@ -63,7 +63,7 @@ def evaluate(
         result = step(
             opened,
             rounds=parse_rounds(round_),
-            clients=ids or (),
+            clients=one_a_time(ids or ()),
             personal=personal,
             on_clients=clients,
             data=data,

@@ -5,8 +5,7 @@ from pathlib import Path
 import typer
 
 from fedcli.cli.options.building import make_start
-from fedcli.cli.options.groups import comma_list
-from fedcli.cli.options.parsing import parse_classes, parse_members
+from fedcli.cli.options.parsing import parse_classes, parse_clients, parse_members
 from fedcli.cli.options.plan_file import PlanFile
 from fedcli.cli.options.sections import (
     AggregationOptions,
@@ -29,10 +28,18 @@ def init(
         None, min=2, help="Number of classes, which are called 0, 1, …", metavar="N"
     ),
     classes: str | None = typer.Option(
-        None, help="Names of the classes, in order, such as benign,malignant."
+        None,
+        help="Names of the classes, in order, such as benign,malignant, or @FILE with one per"
+        " line.",
+        metavar="NAMES",
     ),
     clients: str | None = typer.Option(
-        None, help="Names of the clients. (default: any client may take part)", metavar="NAMES"
+        None,
+        "--clients",
+        "--num-clients",
+        help="Number of clients, which are called 0, 1, …, or their names with commas. (default:"
+        " any client may take part)",
+        metavar="N|NAMES",
     ),
     members: list[str] | None = typer.Option(
         None,
@@ -92,7 +99,7 @@ def init(
         result = step(
             run,
             parse_classes(num_classes, classes),
-            clients=comma_list(clients or ""),
+            clients=parse_clients(clients),
             members=parse_members(members or ()),
             key=key,
             noise_key=noise_key,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from fedcli.cli.options.lists import comma_list
 from fedcli.cli.options.shared import RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
@@ -154,7 +155,7 @@ def report(
             labels=label or (),
             metric=metric,
             target=target,
-            group_by=[key.strip() for key in group_by.split(",")] if group_by else (),
+            group_by=comma_list(group_by or ""),
             details=details,
             html=html,
             markdown=None if markdown == _STDOUT else markdown,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from fedcli.cli.options.lists import one_a_time
 from fedcli.cli.options.sections import ExecutionOptions, ReadingOptions, TrainingOptions
 from fedcli.cli.options.shared import (
     FORCE,
@@ -65,7 +66,7 @@ def train_client(
         keep_heap()
         result = step(
             opened,
-            ids,
+            one_a_time(ids),
             round_number=round_,
             data=data,
             reading=reading,

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fedcli.cli.options.groups import Takes, comma_list
+from fedcli.cli.options.groups import Takes
+from fedcli.cli.options.lists import comma_list
 from fedcli.errors import UsageError
 from fedcli.experiment.cases import numbers_of
 from fedcli.options import Declared
@@ -44,13 +45,13 @@ def values_of(one: Declared, typed: Any) -> list[Any]:
     """Read the values that were typed. Raises ``UsageError``."""
     if one.many or one.kind is bool:
         return [typed]
-    if one.kind is int:
-        return [*numbers_of(typed, one.words)]
     parts = comma_list(typed)
+    if one.kind is int:
+        return [*numbers_of(",".join(parts) or typed, one.words)]
     if not parts:
         raise UsageError(f"{one.words}: expected a value, or several with commas")
     try:
-        return [one.kind(part) for part in parts]
+        return [one.kind(one.spelled(part)) for part in parts]
     except ValueError:
         raise UsageError(
             f"{one.words}: expected a number, or several such as 0.1,0.5, found {typed!r}"

@@ -2,23 +2,23 @@
 
 A command's parameter of the type ``Annotated[Given, Takes(...)]`` stands for all options that are
 declared there; it is given those that were typed, by name. One whose type is a section, a dataclass
-that declares options, is given an instance of it.
+that declares options, is given an instance of it. One of the type ``Annotated[T, Option(...)]`` is
+an option by itself.
 """
 
-import csv
 import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, is_dataclass
-from functools import wraps
+from functools import partial, wraps
 from inspect import Parameter, Signature
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
+from fedcli.cli.options.lists import comma_list, names_with_commas, one_a_time
 from fedcli.errors import UsageError
-from fedcli.options import AUTO, Declared, declared, help_text
-from fedcli.text import brief
+from fedcli.options import AUTO, Declared, Option, declared, help_text
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,16 @@ class _Builds(Takes):
         return self.section(**given)
 
 
+@dataclass(frozen=True)
+class _Alone(Takes):
+    """A parameter that is an option itself."""
+
+    usual: Any = None
+
+    def value(self, given: dict[str, Any]) -> Any:
+        return next(iter(given.values()), self.usual)
+
+
 def flattened(command: Callable[..., None]) -> Callable[..., None]:
     """Return the command as typer is to see it: with the options of its groups as its own.
 
@@ -50,6 +60,7 @@ def flattened(command: Callable[..., None]) -> Callable[..., None]:
     """
     hints = get_type_hints(command, include_extras=True)
     groups = {name: takes for name, hint in hints.items() if (takes := _group(hint)) is not None}
+    groups |= _alone(command)
     options = {name: dict(takes.options()) for name, takes in groups.items()}
     parameters: list[Parameter] = []
     for parameter in inspect.signature(command).parameters.values():
@@ -77,10 +88,18 @@ def _group(hint: Any) -> Takes | None:
     return next((extra for extra in extras if isinstance(extra, Takes)), None)
 
 
+def _alone(command: Callable[..., None]) -> dict[str, Takes]:
+    return {
+        name: _Alone(partial(dict, {name: one}), usual=one.default)
+        for name, one in declared(command).items()
+        if isinstance(one.option, Option)
+    }
+
+
 def _parameter(one: Declared, takes: Takes) -> Parameter:
     """Return an option as typer declares it; None is that it was not typed."""
     option = one.option
-    words = [one.words, *([option.short] if option.short else [])]
+    words = [one.words, *option.aliases, *([option.short] if option.short else [])]
     if one.kind is bool and not option.flag:
         words = [f"{one.words}/--no-{one.words.removeprefix('--')}"]
     kind: Any = str if one.many or option.auto else one.kind
@@ -115,13 +134,13 @@ def typed(options: Mapping[str, Declared], values: dict[str, Any]) -> dict[str, 
 
 def _value(one: Declared, typed: Any) -> Any:
     if one.many:
-        return _items(one, typed)
-    return number_or_auto(one, typed) if one.option.auto else typed
+        return one.spelled(_items(one, typed))
+    return number_or_auto(one, typed) if one.option.auto else one.spelled(typed)
 
 
 def number_or_auto(one: Declared, typed: str) -> int | None:
     """Read a number, or ``auto``, which is None. Raises ``UsageError``."""
-    if typed == AUTO:
+    if typed.casefold() == AUTO:
         return None
     least = int(one.option.at_least or 0)
     if not re.fullmatch(r"\d{1,18}", typed) or int(typed) < least:
@@ -134,10 +153,10 @@ def number_or_auto(one: Declared, typed: str) -> int | None:
 def _items(one: Declared, typed: Any) -> tuple[Any, ...]:
     """Read a list: one text with commas, in which ``none`` is the empty list, or one a time."""
     if one.option.repeat and one.kind is str:
-        return tuple(typed)
+        return one_a_time(typed)
     if one.option.repeat:  # an empty name is left in, so that it is refused as none
         return tuple(map(names_with_commas, typed))
-    parts = comma_list("" if typed == "none" else typed)
+    parts = comma_list("" if typed.casefold() == "none" else typed)
     if one.kind is str:
         return parts
     try:
@@ -147,34 +166,3 @@ def _items(one: Declared, typed: Any) -> tuple[Any, ...]:
     if not numbers:
         raise UsageError(f"{one.words}: expected numbers such as 100,200,700, found {typed!r}")
     return numbers
-
-
-def comma_list(text: str) -> tuple[str, ...]:
-    """Split ``a,b,c``, in which ``"b, c"`` is one item; the empty string is the empty list.
-
-    Raises ``UsageError`` for a quote that does not end.
-    """
-    return tuple(part for part in _split(text) if part)
-
-
-def names_with_commas(text: str) -> tuple[str, ...]:
-    """Split a list of names that may hold commas, such as those of classes.
-
-    A shell removes the quotes of ``"Melanoma, NOS",nevus``: where only some commas are followed by
-    a space, those belong to a name. An empty name is left in, so that it is refused.
-    """
-    bare = re.split(r",(?!\s)", text)
-    if '"' not in text and len(bare) > 1 and len(bare) < len(text.split(",")):
-        return tuple(part.strip() for part in bare)
-    return _split(text)
-
-
-def _split(text: str) -> tuple[str, ...]:
-    try:
-        (row,) = csv.reader([text], skipinitialspace=True, strict=True) if text else ((),)
-    except csv.Error as error:
-        raise UsageError(
-            f"{brief(text)}: not a list of names with commas: {error}",
-            hint="write a quote on both sides of a name, and the whole list in single quotes",
-        ) from None
-    return tuple(part.strip() for part in row)

@@ -1,0 +1,95 @@
+"""Lists as they are typed: numbers of clients, names with commas, and files of names."""
+
+from pathlib import Path
+
+import pytest
+from support.runs import fedcli
+
+from fedcli.cli.options.lists import comma_list, names_with_commas, one_a_time
+from fedcli.cli.options.parsing import parse_clients
+from fedcli.errors import NotReadyError, StorageError, UsageError
+from fedcli.run import Run
+
+NAMES = ("benign", "Melanoma, NOS", "naïve", '"quoted"')
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> str:
+    """A list as an editor on Windows saves it, with a line that is empty."""
+    path = tmp_path / "names.txt"
+    path.write_bytes("\r\n".join(["\ufeff" + NAMES[0], "", *NAMES[1:], "  "]).encode())
+    return f"@{path}"
+
+
+def test_a_file_has_one_item_per_line(listed: str) -> None:
+    assert comma_list(listed) == names_with_commas(listed) == NAMES
+    assert one_a_time(["first", listed]) == ("first", *NAMES)
+
+
+def test_a_file_that_is_no_list_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n \n", encoding="utf-8")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    for name, error in {
+        "none": NotReadyError, "empty": UsageError, "binary": UsageError, ".": StorageError,
+    }.items():  # fmt: skip
+        with pytest.raises(error) as caught:
+            comma_list(f"@{tmp_path / name}")
+        assert caught.value.path == tmp_path / name
+
+
+@pytest.mark.parametrize(
+    ("typed", "clients"),
+    [
+        (None, ()),
+        ("5", ("0", "1", "2", "3", "4")),
+        ("st-mary,7", ("st-mary", "7")),
+        ("st-mary", ("st-mary",)),
+    ],
+)
+def test_clients_are_a_number_or_names(typed: str | None, clients: tuple[str, ...]) -> None:
+    assert parse_clients(typed) == clients
+
+
+@pytest.mark.parametrize("typed", ["0", "1000001", "9" * 30])
+def test_a_number_of_clients_has_bounds(typed: str) -> None:
+    with pytest.raises(UsageError, match="--clients: expected 1"):
+        parse_clients(typed)
+
+
+def test_lists_from_files_reach_every_command_that_takes_lists(tmp_path: Path) -> None:
+    for name, lines in {
+        "classes": ["benign", "Melanoma, NOS", "nevus"],
+        "frozen": ["conv1", "layer1"],
+        "alphas": ["0.1", "0.5"],
+        "seeds": ["3", "4"],
+        "clients": ["0", "7"],
+        "pairs": ["disc", "ring"],
+    }.items():
+        (tmp_path / name).write_text("\n".join(lines), encoding="utf-8")
+    made = fedcli(
+        *("init", "--classes", "@classes", "--num-clients", 3, "--run", "study"),
+        *("--freeze", "@frozen", "--model", "ResNet18", "--image-size", 32),
+        cwd=tmp_path,
+    )
+    assert made.status == 0, made.err
+    info = Run.open(tmp_path / "study").info
+    assert info.dataset.classes == ("benign", "Melanoma, NOS", "nevus")
+    assert info.clients == ("0", "1", "2")
+    assert info.plan.train.freeze == ("conv1", "layer1")
+    cases = fedcli(
+        *("sweep", "--alpha", "@alphas", "--seed", "@seeds", "--rounds", 1, "--print-array"),
+        cwd=tmp_path,
+    )
+    assert len(cases.out.splitlines()) == 4, cases.err
+    cut = fedcli(
+        *("partition", "--limit", 40, "--model", "linear", "--labels", "@pairs", "--labels", "2,3"),
+        cwd=tmp_path,
+    )
+    assert cut.status == 0, cut.err
+    for line in (
+        "aggregate --exclude @clients",
+        "aggregate @clients",
+        "train-client --id @clients",
+    ):
+        refused = fedcli(*line.split(), cwd=tmp_path)
+        assert "this run has no client '7'; it has: 0, 1" in refused.err

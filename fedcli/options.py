@@ -247,10 +247,13 @@ def unknown_value(option: str, value: Any, known: Iterable[str], more: str = "")
 
 
 def help_text(one: Declared) -> str:
-    """Return the help of an option with its default, as a terminal shows it."""
-    default = "" if one.option.flag else default_text(one)
-    text = f"{one.option.help} (default: {default})" if default else one.option.help
-    return text.replace("`", "")
+    """Return the help of an option with its default, as a terminal shows it: ``Rate [0.1]``.
+
+    Whatever is off if it is not given needs no mention.
+    """
+    default = "" if one.option.flag else default_text(one).replace("`", "")
+    text = one.option.help.replace("`", "").removesuffix(".")
+    return f"{text} [{default}]" if default not in ("", "off", "none") else text
 
 
 def default_text(one: Declared) -> str:

@@ -1,110 +1,27 @@
 """The command line: ``main`` is the console script and the one place that ends the process."""
 
-import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable
-from functools import cache
 from typing import Any, NoReturn
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
-from fedcli import __version__, user_code
+from fedcli import user_code
 from fedcli.cli import streams
-from fedcli.cli.options.groups import flattened
+from fedcli.cli.program import COMMANDS, GROUPS, app, command_of, print_whole_help
 from fedcli.cli.render.output import print_json
 from fedcli.errors import ExitStatus, FedcliError, is_memory_error
 from fedcli.text import printable
 
-COMMANDS = (
-    "partition",
-    "init",
-    "plan",
-    "check",
-    "train-client",
-    "aggregate",
-    "unmask",
-    "evaluate",
-    "report",
-    "run",
-    "sweep",
-    "status",
-    "keygen",
-    "verify",
-    "inspect",
-    "gc",
-    "export",
-)
-
-
-def command_function(name: str) -> Callable[..., None]:
-    """Import the function of a command."""
-    function = name.replace("-", "_")
-    module = importlib.import_module(f"fedcli.cli.commands.{function}")
-    command: Callable[..., None] = getattr(module, function)
-    return command
-
-
-@cache
-def command_of(name: str) -> Any:
-    """Build a command with its options."""
-    program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    settings = {"help_option_names": ["-h", "--help"]}
-    program.command(name, context_settings=settings)(flattened(command_function(name)))
-    return typer.main.get_command(program)
-
-
-class _Commands(TyperGroup):
-    """The commands, each built when it is asked for: one needs none of what the others import."""
-
-    _listing = False
-
-    def __init__(self, *arguments: Any, **others: Any) -> None:
-        super().__init__(*arguments, **others)
-        self.commands = dict.fromkeys(COMMANDS, TyperCommand("built when it is asked for"))
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
-            return None
-        if self._listing:  # no option is shown there
-            return TyperCommand(cmd_name, help=command_function(cmd_name).__doc__)
-        return command_of(cmd_name)
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        self._listing = True
-        super().format_help(ctx, formatter)
-
-
-app = typer.Typer(
-    name="fedcli",
-    cls=_Commands,
-    help="Federated learning as plain commands: one step, one process, one file.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        print(f"fedcli {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: bool = typer.Option(
-        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
-    ),
-) -> None:
-    """Federated learning as plain commands: one step, one process, one file."""
+__all__ = ["COMMANDS", "GROUPS", "app", "command_of", "execute", "main"]
 
 
 def execute(arguments: list[str]) -> int:
     """Run one command line and return its exit status; errors are printed, not raised."""
     user_code.forget()
+    if arguments[:1] == ["help"]:
+        return _help(arguments[1:])
     try:
         status = int(app(arguments, prog_name="fedcli", standalone_mode=False) or 0)
         if status == ExitStatus.INTERRUPTED:  # typer's own way to pass on a KeyboardInterrupt
@@ -133,6 +50,14 @@ def execute(arguments: list[str]) -> int:
         return ExitStatus.FAILED
     except Exception as error:
         return _report_unexpected(arguments, error)
+
+
+def _help(words: list[str]) -> int:
+    """Print the whole help of a command, or that of the program."""
+    if len(words) == 1 and words[0] in COMMANDS:
+        print_whole_help(words[0])
+        return ExitStatus.DONE
+    return execute([*words, "--help"])
 
 
 def _report_unexpected(arguments: list[str], error: Exception) -> int:

@@ -144,7 +144,7 @@ def command_lines(page: Path) -> Iterator[tuple[str, list[str]]]:
     """The calls of fedcli on a page: the command and the options that it is given."""
     code = all_blocks(page) + "\n" + "\n".join(re.findall(r"`([^`\n]+)`", without_blocks(page)))
     for match in re.finditer(
-        r"(?<!from )\bfedcli ([a-z][a-z-]*)((?:(?!fedcli )[^|&;<>\n)])*)", code
+        r"(?<!from )\bfedcli (?:help )?([a-z][a-z-]*)((?:(?!fedcli )[^|&;<>\n)])*)", code
     ):
         yield match[1], re.findall(r"(?<!\S)--?[a-z][a-z0-9-]*", match[2])
 

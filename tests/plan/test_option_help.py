@@ -36,12 +36,12 @@ class Grill:
 @pytest.mark.parametrize(
     ("name", "default", "text"),
     [
-        ("heat", "`180`", "Heat of the oven. (default: 180)"),
-        ("timer", "off", "Minutes until it rings. (default: off)"),
-        ("fan", "on", "Turn the fan on. (default: on)"),
-        ("light", "off", "Turn the light on."),
-        ("dishes", "none", "What is in it. (default: none)"),
-        ("mode", "`bake`", "bake or grill. (default: bake)"),
+        ("heat", "`180`", "Heat of the oven [180]"),
+        ("timer", "off", "Minutes until it rings"),
+        ("fan", "on", "Turn the fan on [on]"),
+        ("light", "off", "Turn the light on"),
+        ("dishes", "none", "What is in it"),
+        ("mode", "`bake`", "bake or grill [bake]"),
     ],
 )
 def test_an_option_tells_its_default(name: str, default: str, text: str) -> None:
@@ -51,7 +51,7 @@ def test_an_option_tells_its_default(name: str, default: str, text: str) -> None
 
 def test_the_help_of_one_owner_names_it_once() -> None:
     one = owned({"oven": declared(Oven)["heat"]})
-    assert help_text(one) == "oven: heat of the oven. (default: 180)"
+    assert help_text(one) == "oven: heat of the oven [180]"
 
 
 def test_owners_that_differ_are_told_apart() -> None:
@@ -63,10 +63,10 @@ def test_owners_that_differ_are_told_apart() -> None:
 def test_owners_that_agree_share_a_text() -> None:
     heats = {name: declared(row)["heat"] for name, row in (("oven", Oven), ("grill", Grill))}
     assert help_text(owned(heats)) == (
-        "oven, grill: heat of the oven. (default: 180 for oven; 150 for grill)"
+        "oven, grill: heat of the oven [180 for oven; 150 for grill]"
     )
     same = owned({"a": declared(Grill)["heat"], "b": declared(Grill)["heat"]})
-    assert help_text(same) == "a, b: heat of the oven. (default: 150)"
+    assert help_text(same) == "a, b: heat of the oven [150]"
 
 
 def test_acronyms_keep_their_capitals_inside_a_sentence() -> None:

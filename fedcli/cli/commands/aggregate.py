@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from fedcli.cli.manual import shown
 from fedcli.cli.options.lists import one_a_time
 from fedcli.cli.options.sections import AggregationOptions
 from fedcli.cli.options.shared import FORCE, KEY, NOISE_KEY, ROUND, RUN, OutputOptions
@@ -20,6 +21,9 @@ from fedcli.run import Run
 _HIERARCHY = "Hierarchy"
 
 
+@shown(
+    "--strategy --exclude --wait --run", "fedcli aggregate", "fedcli aggregate --strategy median"
+)
 def aggregate(
     members: list[str] | None = typer.Argument(
         None,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from fedcli.cli.manual import shown
 from fedcli.cli.options.sections import CheckOptions
 from fedcli.cli.options.shared import OutputOptions
 from fedcli.cli.render.output import Output, plain
@@ -13,6 +14,7 @@ from fedcli.options import NONE
 from fedcli.text import printable
 
 
+@shown("--data --run", "fedcli check --data photos")
 def check(
     data: str = typer.Option(
         ...,
@@ -25,7 +27,7 @@ def check(
         None,
         "--run",
         "-r",
-        help="Read it as a client's own data of this run. (default: as a new data set)",
+        help="Read it as a client's own data of this run [as a new data set]",
         metavar="DIR",
     ),
     reading: CheckOptions = NONE,

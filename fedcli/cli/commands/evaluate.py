@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from fedcli.cli.manual import shown
 from fedcli.cli.options.lists import names_with_commas, one_a_time
 from fedcli.cli.options.parsing import parse_rounds
 from fedcli.cli.options.sections import MachineOptions, ReadingOptions
@@ -13,6 +14,11 @@ from fedcli.options import NONE
 from fedcli.run import Run
 
 
+@shown(
+    "--round --id --clients --data --run",
+    "fedcli evaluate",
+    "fedcli evaluate --round all --clients",
+)
 def evaluate(
     run: Path = RUN,
     round_: str = typer.Option(
@@ -30,7 +36,7 @@ def evaluate(
         help="Score personal models, of all clients or of --id, each on its client's data.",
     ),
     state: Path | None = typer.Option(
-        None, help="Where the clients' state is. (default: in the run)", metavar="DIR"
+        None, help="Where the clients' state is [in the run]", metavar="DIR"
     ),
     clients: bool = typer.Option(
         False, "--clients", help="Score on each client's own test data, else its held-out examples."

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import typer
 
+from fedcli.cli.manual import shown
 from fedcli.cli.options.parsing import parse_round
 from fedcli.cli.options.shared import FORCE, RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.run import Run
 
 
+@shown("--format --round --output --run", "fedcli export --format onnx --round best")
 def export(
     run: Path = RUN,
     round_: str = typer.Option(
@@ -18,7 +20,7 @@ def export(
     metric: str | None = typer.Option(
         None,
         "--metric",
-        help="The score that --round best goes by, as in report. (default: accuracy)",
+        help="The score that --round best goes by, as in report [accuracy]",
         metavar="NAME",
     ),
     format: str = typer.Option(
@@ -31,8 +33,8 @@ def export(
         None,
         "--output",
         "-o",
-        help="The file to write; its card goes beside it. (default: named after the run and the"
-        " round, in the current directory)",
+        help="The file to write; its card goes beside it [named after the run and the"
+        " round, in the current directory]",
         metavar="FILE",
     ),
     model: str | None = typer.Option(

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import typer
 
+from fedcli.cli.manual import shown
 from fedcli.cli.options.shared import RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.run import Run
 
 
+@shown("--keep-last --dry-run --run", "fedcli gc --keep-last 2 --dry-run")
 def gc(
     keep_last: int = typer.Option(
         ...,

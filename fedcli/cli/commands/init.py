@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from fedcli.cli.manual import shown
 from fedcli.cli.options.building import make_start
 from fedcli.cli.options.parsing import parse_classes, parse_clients, parse_members
 from fedcli.cli.options.plan_file import PlanFile
@@ -22,6 +23,10 @@ from fedcli.run import Run
 _OF_PICTURES = {"image_size", "window"}  # of [data]
 
 
+@shown(
+    "--classes --clients --model --image-size --epochs --lr --run",
+    "fedcli init --classes benign,malignant --clients 5 --model resnet18",
+)
 def init(
     run: Path = RUN,
     num_classes: int | None = typer.Option(
@@ -37,8 +42,8 @@ def init(
         None,
         "--clients",
         "--num-clients",
-        help="Number of clients, which are called 0, 1, …, or their names with commas. (default:"
-        " any client may take part)",
+        help="Number of clients, which are called 0, 1, …, or their names with commas"
+        " [any client may take part]",
         metavar="N|NAMES",
     ),
     members: list[str] | None = typer.Option(
@@ -56,11 +61,7 @@ def init(
     ),
     secagg: MaskingOptions = NONE,
     image_size: int | None = typer.Option(
-        None,
-        min=4,
-        max=4096,
-        help="Each client scales its pictures to N×N. (default: 32)",
-        metavar="N",
+        None, min=4, max=4096, help="Each client scales its pictures to N×N [32]", metavar="N"
     ),
     channels: int = typer.Option(
         3, help="Channels of the pictures: 3 (RGB) or 1 (grey).", metavar="N"
@@ -68,7 +69,7 @@ def init(
     window: str | None = typer.Option(
         None,
         help="Each client maps pixel values LOW … HIGH to black … white, and cuts off the rest; for"
-        " pictures of more than 8 bits, such as CT. (default: 8-bit pixels as they are)",
+        " pictures of more than 8 bits, such as CT [8-bit pixels as they are]",
         metavar="LOW,HIGH",
     ),
     model: ModelOptions = NONE,

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import typer
 
+from fedcli.cli.manual import shown
 from fedcli.cli.options.shared import RUN, OutputOptions
 from fedcli.cli.render.output import Output
 
 
+@shown("--run", "fedcli inspect rounds/0001/global.safetensors")
 def inspect(
     file: Path = typer.Argument(
         ...,

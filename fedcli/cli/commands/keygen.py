@@ -4,11 +4,13 @@ from pathlib import Path
 
 import typer
 
+from fedcli.cli.manual import shown
 from fedcli.cli.options.shared import RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
 
 
+@shown("--noise --show", "fedcli keygen st-mary.key")
 def keygen(
     file: Path = typer.Argument(
         Path("fedcli.key"), help="The file of the private keys.", metavar="FILE"

@@ -6,6 +6,7 @@ from typing import Any
 
 import typer
 
+from fedcli.cli.manual import shown
 from fedcli.cli.options.building import check_nothing_cut, make_scheme, make_start
 from fedcli.cli.options.plan_file import PlanFile
 from fedcli.cli.options.sections import (
@@ -23,6 +24,11 @@ from fedcli.options import NONE
 from fedcli.run import Run
 
 
+@shown(
+    "--dataset --clients --scheme --alpha --model --algorithm --epochs --lr --seed --run",
+    "fedcli partition --clients 5 --scheme dirichlet --alpha 0.3",
+    "fedcli partition --dataset imagefolder:photos --model resnet18",
+)
 def partition(
     run: Path = RUN,
     list_schemes: bool = typer.Option(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from fedcli.cli.manual import shown
 from fedcli.cli.options.sections import NoiseOptions, noise_of
 from fedcli.cli.options.shared import PLAN, OutputOptions
 from fedcli.cli.render.output import Output
@@ -14,6 +15,7 @@ from fedcli.plan.forecast import ForecastOptions
 from fedcli.run import Run
 
 
+@shown("--of --schema", "fedcli plan > experiment.toml")
 def plan(
     of: Path | None = typer.Option(
         None, "--of", help="Print the file that makes the run in DIR again.", metavar="DIR"

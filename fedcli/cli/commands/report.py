@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from fedcli.cli.manual import shown
 from fedcli.cli.options.lists import comma_list
 from fedcli.cli.options.shared import RUN, OutputOptions
 from fedcli.cli.render.output import Output
@@ -15,6 +16,11 @@ _FILES = "Files"
 _TRACKERS = "Trackers"
 
 
+@shown(
+    "--run --metric --html --markdown --csv",
+    "fedcli report",
+    "fedcli report run-a run-b --html report.html",
+)
 def report(
     context: typer.Context,
     runs: list[Path] | None = typer.Argument(
@@ -39,7 +45,7 @@ def report(
     group_by: str | None = typer.Option(
         None,
         help="Which options set methods apart, such as algorithm,alpha; run: each run by itself"
-        " (default: all but the seeds).",
+        " [all but the seeds]",
         metavar="KEYS",
     ),
     details: bool = typer.Option(
@@ -92,7 +98,7 @@ def report(
     figure_format: str | None = typer.Option(
         None,
         "--format",
-        help="Of --figures: pdf, svg or png (default: pdf).",
+        help="Of --figures: pdf, svg or png [pdf]",
         metavar="NAME",
         rich_help_panel=_FILES,
     ),

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fedcli.cli import streams
+from fedcli.cli.manual import shown
 from fedcli.cli.options.plan_file import PlanFile
 from fedcli.cli.options.sections import (
     AggregationOptions,
@@ -18,6 +19,7 @@ from fedcli.options import NONE
 from fedcli.run import Run
 
 
+@shown("--rounds --run --jobs --plan --epochs --lr", "fedcli run --rounds 10")
 def run(
     run: Path = RUN,
     running: RunningOptions = NONE,

@@ -5,6 +5,7 @@ from pathlib import Path
 import typer
 
 from fedcli.cli import streams
+from fedcli.cli.manual import shown
 from fedcli.cli.options.sections import SamplingOptions
 from fedcli.cli.options.shared import ROUND, RUN, OutputOptions
 from fedcli.cli.options.watching import Watching
@@ -14,6 +15,7 @@ from fedcli.options import NONE
 from fedcli.run import Run
 
 
+@shown("--watch --run", "fedcli status --watch")
 def status(
     run: Path = RUN,
     round_number: int | None = ROUND,

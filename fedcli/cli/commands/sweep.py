@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from fedcli.cli import streams
+from fedcli.cli.manual import shown
 from fedcli.cli.options.alternatives import Alternatives, alternatives
 from fedcli.cli.options.groups import number_or_auto
 from fedcli.cli.options.shared import NOISE_KEY, OutputOptions
@@ -25,6 +26,10 @@ Masking = Annotated[Alternatives, alternatives(SECTIONS["secagg"], "Secure aggre
 Running = Annotated[Alternatives, alternatives(run_options, "Running")]
 
 
+@shown(
+    "--out --jobs --algorithm --alpha --seed --rounds",
+    "fedcli sweep --algorithm fedavg,fedprox --alpha 0.1,1 --seed 0-2 --rounds 10",
+)
 def sweep(
     file: Path | None = typer.Argument(
         None, help="The experiment, as a TOML file.", metavar="FILE", show_default=False
@@ -32,16 +37,15 @@ def sweep(
     out: Path | None = typer.Option(
         None,
         "--out",
-        help="Folder for the runs, one directory each. (default: the file's name without .toml,"
-        " or sweep)",
+        help="Folder for the runs, one directory each [the file's name without .toml, or sweep]",
         metavar="DIR",
     ),
     jobs: str | None = typer.Option(
         None,
         "--jobs",
         "-j",
-        help="Clients at a time, of all runs together; auto suits the cores. (default: that of the"
-        " file, else auto)",
+        help="Clients at a time, of all runs together; auto suits the cores [that of the"
+        " file, else auto]",
         metavar="N|auto",
     ),
     noise_key: Path | None = NOISE_KEY,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from fedcli.cli.manual import shown
 from fedcli.cli.options.lists import one_a_time
 from fedcli.cli.options.sections import ExecutionOptions, ReadingOptions, TrainingOptions
 from fedcli.cli.options.shared import (
@@ -23,6 +24,11 @@ from fedcli.options import NONE, Given
 from fedcli.run import Run
 
 
+@shown(
+    "--id --data --epochs --lr --batch-size --device --run",
+    "fedcli train-client --id all",
+    "fedcli train-client --id st-mary --data photos --run copy",
+)
 def train_client(
     ids: list[str] | None = typer.Option(
         None, "--id", help="Who trains: 2, 0,3,5, 0-9, all, or a name.", metavar="IDS"

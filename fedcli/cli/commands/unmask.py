@@ -4,12 +4,14 @@ from pathlib import Path
 
 import typer
 
+from fedcli.cli.manual import shown
 from fedcli.cli.options.shared import KEY, ROUND, RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
 from fedcli.run import Run
 
 
+@shown("--id --key --run", "fedcli unmask --id st-mary --key st-mary.key")
 def unmask(
     client: str | None = typer.Option(None, "--id", help="Who answers.", metavar="ID"),
     run: Path = RUN,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from fedcli.cli.manual import shown
 from fedcli.cli.options.shared import RUN, OutputOptions
 from fedcli.cli.render.output import Output, plain
 from fedcli.cli.streams import complain
@@ -11,6 +12,7 @@ from fedcli.errors import ExitStatus, UsageError
 from fedcli.text import printable
 
 
+@shown("--replay --round --run", "fedcli verify --replay")
 def verify(
     run: Path = RUN,
     round_: int | None = typer.Option(
@@ -48,8 +50,8 @@ def verify(
     whole: bool | None = typer.Option(
         None,
         "--whole/--no-whole",
-        help="Require all files that a coordinator needs. (default: unless this is a client's copy,"
-        " with files of one client at most)",
+        help="Require all files that a coordinator needs [unless this is a client's copy,"
+        " with files of one client at most]",
     ),
     printing: OutputOptions = OutputOptions(),
 ) -> None:

@@ -1,4 +1,4 @@
-"""Write the option tables of docs/commands from the declarations that the program itself reads.
+"""Write the option tables of docs/commands, and the catalogue of completion, from the declarations.
 
     python docs/option_tables.py [--check]
 
@@ -12,7 +12,9 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+from fedcli.cli.catalogue import catalogue_text
 from fedcli.cli.options import sections
+from fedcli.completion.catalogue import FILE as CATALOGUE
 from fedcli.options import Declared, declared, default_text, inner_text
 from fedcli.plan.aggregate import DOWNLINK, LIMITS, SAMPLING
 from fedcli.plan.client_level import BUDGET, CLIENT_LEVEL
@@ -98,6 +100,8 @@ def main() -> int:
         text = page.read_text(encoding="utf-8")
         if (wanted := with_tables(text)) != text:
             stale[page] = wanted
+    if CATALOGUE.read_text(encoding="utf-8") != (wanted := catalogue_text()):
+        stale[CATALOGUE] = wanted
     if "--check" in sys.argv[1:]:
         for page in stale:
             print(f"{page}: out of date; run python {sys.argv[0]}")

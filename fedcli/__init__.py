@@ -5,10 +5,7 @@ them. A name is imported when it is first used, so that ``import fedcli`` costs 
 needs no torch imports none.
 """
 
-import ast
-import importlib
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 __version__ = "0.1.0"
@@ -17,15 +14,20 @@ __version__ = "0.1.0"
 @cache
 def _homes() -> dict[str, str]:
     """Return the module of every name, as the stub beside this file has it."""
+    import ast  # only for those who use a name: the program does not
+    from pathlib import Path
+
     stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
     imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
     return {alias.name: str(node.module) for node in imports for alias in node.names}
 
 
 def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
     if name not in _homes():
         raise AttributeError(f"module 'fedcli' has no attribute {name!r}")
-    return getattr(importlib.import_module(_homes()[name]), name)
+    return getattr(import_module(_homes()[name]), name)
 
 
 def __dir__() -> list[str]:

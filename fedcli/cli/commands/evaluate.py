@@ -1,6 +1,7 @@
 """``fedcli evaluate``."""
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -10,7 +11,7 @@ from fedcli.cli.options.parsing import parse_rounds
 from fedcli.cli.options.sections import MachineOptions, ReadingOptions
 from fedcli.cli.options.shared import FORCE, OWN_MODEL, RUN, OutputOptions
 from fedcli.cli.render.output import Output
-from fedcli.options import NONE
+from fedcli.options import NONE, Option
 from fedcli.run import Run
 
 
@@ -21,9 +22,15 @@ from fedcli.run import Run
 )
 def evaluate(
     run: Path = RUN,
-    round_: str = typer.Option(
-        "latest", "--round", help="The round: a number, latest, or all.", metavar="N"
-    ),
+    round_: Annotated[
+        str,
+        Option(
+            "The round: a number, `latest`, or `all`.",
+            "N",
+            word="--round",
+            names=lambda: ("latest", "all"),
+        ),
+    ] = "latest",
     ids: list[str] | None = typer.Option(
         None,
         "--id",

@@ -1,6 +1,7 @@
 """``fedcli export``."""
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -8,27 +9,40 @@ from fedcli.cli.manual import shown
 from fedcli.cli.options.parsing import parse_round
 from fedcli.cli.options.shared import FORCE, RUN, OutputOptions
 from fedcli.cli.render.output import Output
+from fedcli.options import Option
+from fedcli.plan.stopping import SCORES
 from fedcli.run import Run
 
 
 @shown("--format --round --output --run", "fedcli export --format onnx --round best")
 def export(
     run: Path = RUN,
-    round_: str = typer.Option(
-        "latest", "--round", help="The round: a number, latest, or best.", metavar="N"
-    ),
-    metric: str | None = typer.Option(
-        None,
-        "--metric",
-        help="The score that --round best goes by, as in report [accuracy]",
-        metavar="NAME",
-    ),
-    format: str = typer.Option(
-        "safetensors",
-        "--format",
-        help="safetensors, torch (a state_dict), or onnx (a graph).",
-        metavar="NAME",
-    ),
+    round_: Annotated[
+        str,
+        Option(
+            "The round: a number, `latest`, or `best`.",
+            "N",
+            word="--round",
+            names=lambda: ("latest", "best"),
+        ),
+    ] = "latest",
+    metric: Annotated[
+        str | None,
+        Option(
+            "The score that `--round best` goes by, as in report.",
+            "NAME",
+            names=lambda: SCORES,
+            unset="`accuracy`",
+        ),
+    ] = None,
+    format: Annotated[
+        str,
+        Option(
+            "`safetensors`, `torch` (a state_dict), or `onnx` (a graph).",
+            "NAME",
+            choices=("safetensors", "torch", "onnx"),
+        ),
+    ] = "safetensors",
     file: Path | None = typer.Option(
         None,
         "--output",

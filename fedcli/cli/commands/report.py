@@ -1,6 +1,7 @@
 """``fedcli report``: tables, plots and files from one run or several."""
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -9,6 +10,8 @@ from fedcli.cli.options.lists import comma_list
 from fedcli.cli.options.shared import RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
+from fedcli.options import Option
+from fedcli.plan.stopping import SCORES
 from fedcli.run import Run
 
 _STDOUT = Path("-")
@@ -30,12 +33,10 @@ def report(
     label: list[str] | None = typer.Option(
         None, "--label", help="What to call a run; once for each, in order.", metavar="NAME"
     ),
-    metric: str = typer.Option(
-        "accuracy",
-        help="What runs are judged by: accuracy, balanced-accuracy, macro-f1, auc, sensitivity,"
-        " specificity or loss.",
-        metavar="NAME",
-    ),
+    metric: Annotated[
+        str,
+        Option(f"What runs are judged by: `{'`, `'.join(SCORES)}`.", "NAME", names=lambda: SCORES),
+    ] = "accuracy",
     target: float | None = typer.Option(
         None,
         help="Say how many rounds, bytes and seconds each run needed to reach this value of"
@@ -95,21 +96,28 @@ def report(
         metavar="DIR",
         rich_help_panel=_FILES,
     ),
-    figure_format: str | None = typer.Option(
-        None,
-        "--format",
-        help="Of --figures: pdf, svg or png [pdf]",
-        metavar="NAME",
-        rich_help_panel=_FILES,
-    ),
-    figure_width: str | None = typer.Option(
-        None,
-        "--width",
-        help="Of --figures, in columns of a paper: one (3.4 inches, the default) or two"
-        " (7 inches).",
-        metavar="NAME",
-        rich_help_panel=_FILES,
-    ),
+    figure_format: Annotated[
+        str | None,
+        Option(
+            "Of `--figures`: `pdf`, `svg` or `png`.",
+            "NAME",
+            _FILES,
+            choices=("pdf", "svg", "png"),
+            word="--format",
+            unset="`pdf`",
+        ),
+    ] = None,
+    figure_width: Annotated[
+        str | None,
+        Option(
+            "Of `--figures`, in columns of a paper: `one` (3.4 inches) or `two` (7 inches).",
+            "NAME",
+            _FILES,
+            choices=("one", "two"),
+            word="--width",
+            unset="`one`",
+        ),
+    ] = None,
     tensorboard: Path | None = typer.Option(
         None,
         "--tensorboard",

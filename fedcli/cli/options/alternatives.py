@@ -1,6 +1,6 @@
 """Options that take several values, each for other runs: ``--alpha 0.1,0.5 --seed 0-2``."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,6 +21,10 @@ class TakesAlternatives(Takes):
     """
 
     known: Callable[[], Mapping[str, Declared]] = dict
+
+    def declarations(self) -> Iterable[Declared]:
+        """Return the options as a file has them, each as a list of its values."""
+        return [replace(one, many=True) for one in self.known().values()]
 
     def value(self, given: dict[str, Any]) -> dict[str, list[Any]]:
         """Return the values of each option, by its key in a file."""

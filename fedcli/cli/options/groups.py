@@ -8,7 +8,7 @@ an option by itself.
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, is_dataclass
 from functools import partial, wraps
 from inspect import Parameter, Signature
@@ -32,6 +32,10 @@ class Takes:
         """Return what the command is given."""
         return given
 
+    def declarations(self) -> Iterable[Declared]:
+        """Return what is known of the options, whatever they are typed as."""
+        return self.options().values()
+
 
 @dataclass(frozen=True)
 class _Builds(Takes):
@@ -53,14 +57,19 @@ class _Alone(Takes):
         return next(iter(given.values()), self.usual)
 
 
+def declarations_of(command: Callable[..., None]) -> dict[str, Declared]:
+    """Return the declared options of a command, by their words."""
+    declarations = (takes.declarations() for takes in _groups(command).values())
+    return {one.words: one for its in declarations for one in its}
+
+
 def flattened(command: Callable[..., None]) -> Callable[..., None]:
     """Return the command as typer is to see it: with the options of its groups as its own.
 
     They stand where the group stands. Raises ``ValueError`` for two options of one name.
     """
     hints = get_type_hints(command, include_extras=True)
-    groups = {name: takes for name, hint in hints.items() if (takes := _group(hint)) is not None}
-    groups |= _alone(command)
+    groups = _groups(command)
     options = {name: dict(takes.options()) for name, takes in groups.items()}
     parameters: list[Parameter] = []
     for parameter in inspect.signature(command).parameters.values():
@@ -79,6 +88,12 @@ def flattened(command: Callable[..., None]) -> Callable[..., None]:
     seen.__signature__ = Signature(parameters)
     seen.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return call
+
+
+def _groups(command: Callable[..., None]) -> dict[str, Takes]:
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: takes for name, hint in hints.items() if (takes := _group(hint)) is not None}
+    return groups | _alone(command)
 
 
 def _group(hint: Any) -> Takes | None:

@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 import typer
 
 from fedcli import user_code
-from fedcli.cli import streams
-from fedcli.cli.program import COMMANDS, GROUPS, app, command_of, print_whole_help
+from fedcli.cli import streams, suggestions
+from fedcli.cli.program import COMMANDS, GROUPS, NoCommandError, app, command_of, print_whole_help
 from fedcli.cli.render.output import print_json
-from fedcli.errors import ExitStatus, FedcliError, is_memory_error
+from fedcli.errors import ExitStatus, FedcliError, UsageError, is_memory_error
 from fedcli.text import printable
 
 __all__ = ["COMMANDS", "GROUPS", "app", "command_of", "execute", "main"]
@@ -28,14 +28,15 @@ def execute(arguments: list[str]) -> int:
             raise KeyboardInterrupt
         return status
     except FedcliError as error:
-        return _report(arguments, error.as_json(), error.status)
+        found = error.amended(hint=_hint(arguments, error)).as_json()
+        return _report(arguments, found, error.status)
+    except NoCommandError as error:
+        unknown = suggestions.unknown_command(*error.args)
+        return _report(arguments, unknown.as_json(), unknown.status)
     except typer.TyperException as error:
         if not error.format_message():  # no command at all: the help was printed
             return error.exit_code
-        command = [word for word in arguments[:1] if word in COMMANDS]
-        hint = " ".join(["fedcli", *command, "--help"])
-        found = _described("usage", error.format_message(), hint)
-        return _report(arguments, found, error.exit_code)
+        return _report(arguments, _in_our_words(error, arguments), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         found = _described("interrupted", "interrupted")
         return _report(arguments, found, ExitStatus.INTERRUPTED)
@@ -50,6 +51,25 @@ def execute(arguments: list[str]) -> int:
         return ExitStatus.FAILED
     except Exception as error:
         return _report_unexpected(arguments, error)
+
+
+def _command(arguments: list[str]) -> str | None:
+    return next((word for word in arguments[:1] if word in COMMANDS), None)
+
+
+def _hint(arguments: list[str], error: FedcliError) -> str | None:
+    if isinstance(error, UsageError):
+        return suggestions.unknown_value_hint(error, _command(arguments))
+    return error.hint
+
+
+def _in_our_words(error: typer.TyperException, arguments: list[str]) -> dict[str, Any]:
+    """Return what the command line cannot be read for, as a JSON object."""
+    command = _command(arguments)
+    if (said := suggestions.of_typer(error, arguments, command)) is not None:
+        return said.as_json()
+    hint = " ".join(filter(None, ("fedcli", command, "--help")))
+    return _described("usage", error.format_message(), hint)
 
 
 def _help(words: list[str]) -> int:

@@ -62,16 +62,24 @@ def print_whole_help(name: str) -> None:
     command.print_help(command.make_context(name, [], resilient_parsing=True), whole=True)
 
 
+class NoCommandError(Exception):
+    """The first word of a command line is no command; the word is its argument."""
+
+
 class _Commands(TyperGroup):
     """The commands: one needs none of what the others import."""
 
     def __init__(self, *arguments: Any, **others: Any) -> None:
         super().__init__(*arguments, **others)
         self.commands = dict.fromkeys(COMMANDS, TyperCommand("built when it is asked for"))
-        self.suggest_commands = False  # fedcli.cli.suggestions knows more words
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return command_of(cmd_name) if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise NoCommandError(args[0])
+        return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         groups = {group: {name: summary(name) for name in its} for group, its in GROUPS.items()}

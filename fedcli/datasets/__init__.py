@@ -51,7 +51,9 @@ def load_dataset(spec: str, options: DataOptions, own: Mapping[str, Any] | None 
     name, _, argument = spec.partition(":")
     if name not in DATASETS:
         error = unknown_value("--dataset", spec, specs())
-        raise error.amended(hint=_prefixed(Path(spec)) or error.hint)
+        if (typed := _prefixed(Path(spec))) is not None:
+            error.hint, error.unknown = typed, None
+        raise error
     reader = DATASETS[name]
     if reader.takes and not argument:
         raise UsageError(f"--dataset {spec}: expected {name}:{reader.takes}")

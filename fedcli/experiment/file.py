@@ -8,7 +8,7 @@ from typing import Any
 from fedcli.errors import UsageError
 from fedcli.experiment.sections import SECTIONS
 from fedcli.experiment.values import noted, raise_together, typed_value, unknown
-from fedcli.options import Declared
+from fedcli.options import Declared, option_of
 from fedcli.plan import read_toml
 from fedcli.text import brief
 
@@ -67,8 +67,16 @@ def _typed(known: Mapping[str, Declared], section: str, key: str, value: Any) ->
     if key in known:
         return typed_value(known[key], value, f"{origin} {key}")
     error = unknown("key", key, known, origin)
+    if (own := _key_with_alias(key, known)) is not None:
+        raise error.amended(hint=f"did you mean {own}?")
     places = _sections_with(key)
     raise error.amended(hint=f"{key} belongs into {places}") if places else error
+
+
+def _key_with_alias(key: str, known: Mapping[str, Declared]) -> str | None:
+    """Return the key of the option that has another word like this key."""
+    words = {word: own for own, one in known.items() for word in one.option.aliases}
+    return words.get(option_of(key))
 
 
 def _sections_with(key: str) -> str:

@@ -2,15 +2,13 @@
 
 import os
 import sys
-import traceback
 from typing import Any, NoReturn
 
 import typer
 
 from fedcli import user_code
-from fedcli.cli import streams, suggestions
+from fedcli.cli import streams
 from fedcli.cli.program import COMMANDS, GROUPS, NoCommandError, app, command_of, print_whole_help
-from fedcli.cli.render.output import print_json
 from fedcli.errors import ExitStatus, FedcliError, UsageError, is_memory_error
 from fedcli.text import printable
 
@@ -31,7 +29,9 @@ def execute(arguments: list[str]) -> int:
         found = error.amended(hint=_hint(arguments, error)).as_json()
         return _report(arguments, found, error.status)
     except NoCommandError as error:
-        unknown = suggestions.unknown_command(*error.args)
+        from fedcli.cli.suggestions import unknown_command  # only where something is wrong
+
+        unknown = unknown_command(*error.args)
         return _report(arguments, unknown.as_json(), unknown.status)
     except typer.TyperException as error:
         if not error.format_message():  # no command at all: the help was printed
@@ -58,15 +58,19 @@ def _command(arguments: list[str]) -> str | None:
 
 
 def _hint(arguments: list[str], error: FedcliError) -> str | None:
-    if isinstance(error, UsageError):
-        return suggestions.unknown_value_hint(error, _command(arguments))
-    return error.hint
+    if not isinstance(error, UsageError):
+        return error.hint
+    from fedcli.cli.suggestions import unknown_value_hint
+
+    return unknown_value_hint(error, _command(arguments))
 
 
 def _in_our_words(error: typer.TyperException, arguments: list[str]) -> dict[str, Any]:
     """Return what the command line cannot be read for, as a JSON object."""
+    from fedcli.cli.suggestions import of_typer
+
     command = _command(arguments)
-    if (said := suggestions.of_typer(error, arguments, command)) is not None:
+    if (said := of_typer(error, arguments, command)) is not None:
         return said.as_json()
     hint = " ".join(filter(None, ("fedcli", command, "--help")))
     return _described("usage", error.format_message(), hint)
@@ -105,8 +109,12 @@ def _described(kind: str, message: str, hint: str | None = None) -> dict[str, An
 
 def _report(arguments: list[str], error: dict[str, Any], status: int) -> int:
     if "--debug" in arguments:
+        import traceback
+
         traceback.print_exc()
     if "--json" in arguments:
+        from fedcli.cli.render.output import print_json  # imports rich, which --help does without
+
         try:
             print_json({"error": error})
             return int(status)

@@ -1,6 +1,5 @@
 """What a command's help says besides its options: those that one needs first, and examples."""
 
-import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -36,9 +35,11 @@ def manual_of(name: str) -> Manual:
 
 def page_of(name: str) -> str:
     """Return the address of a command's page: on the site of this release, or in its files."""
+    from importlib.metadata import PackageNotFoundError, metadata  # slow, and only for help
+
     try:
-        urls = importlib.metadata.metadata("fedcli").get_all("Project-URL", [])
-    except importlib.metadata.PackageNotFoundError:  # run from its source
+        urls = metadata("fedcli").get_all("Project-URL", [])
+    except PackageNotFoundError:  # run from its source
         urls = []
     sites = dict(url.split(", ", 1) for url in urls)
     if "Documentation" not in sites:

@@ -13,6 +13,7 @@ from fedcli import __version__
 from fedcli.cli.manual import manual_of, page_of
 from fedcli.cli.options.groups import flattened
 from fedcli.cli.render.help import command_help, program_help
+from fedcli.completion.catalogue import summaries
 
 GROUPS = {
     "Make a run": ("partition", "init", "plan", "check"),
@@ -82,7 +83,11 @@ class _Commands(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        groups = {group: {name: summary(name) for name in its} for group, its in GROUPS.items()}
+        known = summaries()  # so that no command is imported
+        groups = {
+            group: {name: known.get(name) or summary(name) for name in names}
+            for group, names in GROUPS.items()
+        }
         options: list[Any] = self.get_params(ctx)
         rows = [(", ".join(one.opts), str(one.help)) for one in options]
         _print(program_help(groups, rows))

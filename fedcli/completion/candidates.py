@@ -10,9 +10,11 @@ from fedcli.completion.runs import clients_of, rounds_of, runs_like
 from fedcli.words import folded
 
 _PROGRAM = {
-    "--version": "Print the version.",
-    "--help": "Show the help.",
-    "help": "Explain a command.",
+    "help": "Say all of a command and its options",
+    "--version": "Print the version",
+    "--install-completion": "Install completion for the current shell",
+    "--show-completion": "Print the completion script for the current shell",
+    "--help": "Show the help",
 }
 
 

@@ -68,7 +68,8 @@ try:
     execute(["--help"])
 except SystemExit:
     pass
-print([n for n in ("numpy", "fedcli.aggregation", "fedcli.steps") if n in sys.modules])
+slow = ("numpy", "rich", "fedcli.aggregation", "fedcli.steps", "fedcli.run", "fedcli.cli.commands")
+print([n for n in slow if n in sys.modules])
 """
     assert python(code, cwd=tmp_path).out.splitlines()[-1] == "[]"
 

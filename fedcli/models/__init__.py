@@ -1,6 +1,7 @@
 """Networks by name: built-in ones, torchvision's classifiers, and a user's own."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -58,7 +59,8 @@ def check_model(model: ModelInfo, shape: Shape) -> None:
         if model.name not in names():
             more = ", any classifier of torchvision.models, or package.module:factory"
             error = unknown_value("--model", model.name, MODELS, more)
-            raise error.amended(hint=did_you_mean(model.name, (*MODELS, *names())))
+            near = did_you_mean(model.name, (*MODELS, *names()))
+            raise error.amended(hint=_from_file(Path(model.name)) or near)
     if model.name != "resnet18" and (model.stem, model.norm) != ("imagenet", "batch"):
         raise UsageError(f"--stem and --norm belong to resnet18, not to {model.name}")
     if model.transform_input and model.name not in TRANSFORMS_INPUT:
@@ -69,6 +71,11 @@ def check_model(model: ModelInfo, shape: Shape) -> None:
             raise UsageError(
                 f"--model {model.name}: needs grey or RGB pictures, found {shape[0]} channels"
             )
+
+
+def _from_file(path: Path) -> str | None:
+    """Return how to start from a file of weights that is there."""
+    return f"a network by its name, and --init-from {path}" if path.is_file() else None
 
 
 def is_from_torchvision(model: ModelInfo) -> bool:

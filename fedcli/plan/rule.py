@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from fedcli.errors import UsageError
-from fedcli.options import Declared, declared, one_of, option_of, owned
+from fedcli.options import Declared, declared, one_of, option_of, owned, unknown_value
 from fedcli.plan.aggregate import DOWNLINK, LIMITS, PARTS, SAMPLING, AggregatePlan
 from fedcli.plan.client_level import BUDGET, CLIENT_LEVEL, check_hidden
 from fedcli.plan.train import TrainPlan
@@ -24,7 +24,7 @@ def resolve(plan: AggregatePlan, typed: Set[str] = frozenset()) -> Rule:
     ``typed`` names the options of the current command: they must belong to the rule, and only a
     typed function is imported. Raises ``UsageError``.
     """
-    one_of("--strategy", plan.strategy, STRATEGIES)
+    _check_strategy(plan.strategy)
     strategy = STRATEGIES[plan.strategy]
     reduce = plan.reduce or strategy.reduce
     reducer = _reducer(reduce, "reduce" in typed)
@@ -58,6 +58,13 @@ def resolve(plan: AggregatePlan, typed: Set[str] = frozenset()) -> Rule:
     if plan.client_level:
         check_hidden(rule)
     return rule
+
+
+def _check_strategy(name: str) -> None:
+    if ":" in name:
+        hint = f"a function of your own is a reducer: --reduce {name}"
+        raise unknown_value("--strategy", name, STRATEGIES).amended(hint=hint)
+    one_of("--strategy", name, STRATEGIES)
 
 
 def _reducer(name: str, typed: bool) -> Reducer:

@@ -6,7 +6,7 @@ import pytest
 from support.runs import fedcli
 
 from fedcli.cli.options.lists import comma_list, names_with_commas, one_a_time
-from fedcli.cli.options.parsing import parse_clients
+from fedcli.cli.options.parsing import parse_clients, parse_members
 from fedcli.errors import NotReadyError, StorageError, UsageError
 from fedcli.run import Run
 
@@ -48,6 +48,12 @@ def test_a_file_that_is_no_list_is_refused(tmp_path: Path) -> None:
 )
 def test_clients_are_a_number_or_names(typed: str | None, clients: tuple[str, ...]) -> None:
     assert parse_clients(typed) == clients
+
+
+def test_members_can_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "members").write_text("a=key1\nb=key2 key3\n", encoding="utf-8")
+    members = parse_members([f"@{tmp_path / 'members'}", "c=key4"])
+    assert members == {"a": "key1", "b": "key2 key3", "c": "key4"}
 
 
 @pytest.mark.parametrize("typed", ["0", "1000001", "9" * 30])

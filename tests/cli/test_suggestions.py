@@ -54,6 +54,11 @@ ELSEWHERE = [
     ("partition --algorithm krum", "did you mean --strategy krum, or --reduce krum?"),
     ("partition --strategy adam", "did you mean fedadam, or --optimizer adam, or --server-optim"),
     ("partition --dataset pictures", "--dataset imagefolder:pictures"),
+    (
+        "partition --limit 40 --model arrays.npz",
+        "a network by its name, and --init-from arrays.npz",
+    ),
+    ("partition --strategy rules:median", "a function of your own is a reducer: --reduce rules:"),
     ("partition --dataset arrays.npz", "--dataset npz:arrays.npz"),
 ]
 VALUES = [

@@ -17,6 +17,8 @@ _NARROWEST = 40
 _LONG = 60  # lines; beyond it, an option that is not among the first has one line
 _WORDS = 18  # columns; the meaning of what is longer starts behind it
 _FIRST = "Most used"
+_ARGUMENTS = "Arguments"
+_WHOLE = (_ARGUMENTS, _FIRST)  # panels that are never in brief
 _REST = "General"
 _LAST = ("--json", "--quiet", "--debug", "--help")
 _ESCAPES = {"heading": "\x1b[1m", "words": "\x1b[1;36m", "end": "\x1b[0m"}
@@ -73,9 +75,10 @@ def is_coloured() -> bool:
     """Return whether standard output takes colours, by the variables that programs agree on."""
     if os.environ.get("NO_COLOR"):
         return False
-    return bool(os.environ.get("FORCE_COLOR")) or (
-        sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-    )
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    knows_escapes = os.name != "nt" or "WT_SESSION" in os.environ  # of Windows Terminal
+    return sys.stdout.isatty() and knows_escapes and os.environ.get("TERM") != "dumb"
 
 
 def _width() -> int:
@@ -97,10 +100,10 @@ def _paragraph(text: str) -> list[str]:
 def _by_panel(params: Iterable[Any], first: Sequence[str]) -> dict[str, Rows]:
     """Return the rows of each panel: what one needs first, then panels, then what all have."""
     shown = {_name(one): one for one in params if not one.hidden}
-    panels: dict[str, list[Any]] = {"Arguments": [], _FIRST: [shown[name] for name in first]}
+    panels: dict[str, list[Any]] = {_ARGUMENTS: [], _FIRST: [shown[name] for name in first]}
     for name, one in shown.items():
         if name not in first and name not in _LAST:
-            panel = "Arguments" if not name.startswith("-") else one.rich_help_panel or _REST
+            panel = _ARGUMENTS if not name.startswith("-") else one.rich_help_panel or _REST
             panels.setdefault(panel, []).append(one)
     last = [*panels.pop(_REST, []), *(shown[name] for name in _LAST if name in shown)]
     return {
@@ -152,7 +155,7 @@ def _panels(panels: Mapping[str, Rows], *, brief: bool = False) -> Iterator[str]
         yield from ("", *_heading(name))
         for words, meaning in rows:
             start = f"  {words}  ".ljust(column)
-            text = _brief(meaning, width - len(start)) if brief and name != _FIRST else meaning
+            text = _brief(meaning, width - len(start)) if brief and name not in _WHOLE else meaning
             yield from _row(words, start, text, column, width)
 
 
@@ -174,7 +177,9 @@ def _shortened(text: str, room: int) -> str:
     ends = [found.start() for found in re.finditer(r"[;:,] | \(", text)]
     clauses = [text[:end] for end in ends if room * 3 // 4 < end <= room - len(_CUT)]
     closed = [clause for clause in clauses if clause.count("(") == clause.count(")")]
-    return f"{closed[-1]}{_CUT}" if closed else textwrap.shorten(text, room, placeholder=_CUT)
+    if closed:
+        return f"{closed[-1]}{_CUT}"
+    return textwrap.shorten(text, room, placeholder=_CUT, break_on_hyphens=False)
 
 
 def _row(words: str, start: str, meaning: str, column: int, width: int) -> Iterator[str]:

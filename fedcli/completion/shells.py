@@ -32,17 +32,9 @@ def _words_of_bash(text: str, number: str) -> tuple[list[str], str]:
     """Return the words before the cursor and the one at it; bash makes words of ``=`` and ``:``."""
     words = text.split("\n") if "\n" in text else text.split()
     at = int(number) if number.isdecimal() else len(words)
-    before, start = (
-        [_unquoted(word) for word in words[1:at]],
-        _unquoted(" ".join(words[at : at + 1])),
-    )
-    if start == "=":
-        return before, ""
-    if before[-1:] == ["="]:
-        return before[:-1], start
-    if before[-1:] == [":"] or start == ":":  # behind imagefolder: stands a path
-        return [*before, "imagefolder:"], start
-    return before, start
+    start = _unquoted("".join(words[at : at + 1]))
+    before = [_unquoted(word) for word in words[1:at] if word != "="]
+    return before, "" if start == "=" else start
 
 
 def _words_of_line(line: str) -> tuple[list[str], str]:

@@ -106,7 +106,9 @@ except SystemExit:
     ]  # fmt: skip
 
 
-def test_every_shell_gets_its_own_form() -> None:
+def test_every_shell_gets_its_own_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
     def asked(shell: str, line: str, **more: str) -> tuple[str, int] | None:
         variables = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
         variables |= {"_FEDCLI_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": line}
@@ -114,6 +116,14 @@ def test_every_shell_gets_its_own_form() -> None:
 
     line = "fedcli partition --dataset imagef"
     assert asked("bash", line) == ("imagefolder:\nimagefolder:…", 0)
+    run = "fedcli\ntrain-client\n--run\n=\n'a run'\n--id\n"
+    assert asked("bash", run, COMP_CWORD="6") == ("", 0)
+    Path("a run").mkdir()
+    (Path("a run") / "run.json").write_text('{"clients": ["st-mary"]}', encoding="utf-8")
+    assert asked("bash", run, COMP_CWORD="6") == ("all\nst-mary", 0)
+    assert asked("bash", "fedcli\nstatus\n--run\n=\na", COMP_CWORD="4") == ("'a run'", 0)
+    assert asked("bash", "fedcli\ninit\n--optimizer\n=", COMP_CWORD="3") == ("sgd\nadam\nadamw", 0)
+    assert asked("bash", "fedcli\ninit\n--model\na\n:\nb", COMP_CWORD="5") == ("", 0)
     assert asked("zsh", line) == ("compadd -U -S '' -- imagefolder:", 0)
     assert asked("fish", line) == ("imagefolder:", 0)
     assert asked("powershell", line) == ("imagefolder:::: ", 0)

@@ -36,6 +36,7 @@ CASES = [
     ("fedcli train-client -r hospitals --id st", "fedcli train-client -r hospitals --id st-mary "),
     ("fedcli init --learning", "fedcli init --learning-rate "),
     ("fedcli check --data pho", "fedcli check --data photos/"),
+    ("fedcli aggregate --run=hos", "fedcli aggregate --run=hospitals "),
 ]
 
 

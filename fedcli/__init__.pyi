@@ -64,6 +64,10 @@ from fedcli.steps.partition import Partition as Partition
 from fedcli.steps.partition import partition as partition
 from fedcli.steps.plan import PlanTemplate as PlanTemplate
 from fedcli.steps.plan import plan_template as plan_template
+from fedcli.steps.pull import PullResult as PullResult
+from fedcli.steps.pull import pull as pull
+from fedcli.steps.push import PushResult as PushResult
+from fedcli.steps.push import push as push
 from fedcli.steps.report import report as report
 from fedcli.steps.run import RunResult as RunResult
 from fedcli.steps.run import run_rounds as run_rounds

@@ -20,7 +20,7 @@ GROUPS = {
     "A round": ("train-client", "aggregate", "unmask", "evaluate"),
     "Look": ("status", "report", "inspect", "verify"),
     "Many rounds, many runs": ("run", "sweep"),
-    "Move and keep": ("export", "gc", "keygen"),
+    "Move and keep": ("push", "pull", "export", "gc", "keygen"),
 }
 COMMANDS = tuple(name for names in GROUPS.values() for name in names)
 _HELP_NAMES = ["-h", "--help"]

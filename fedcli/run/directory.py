@@ -87,6 +87,16 @@ class Run:
         return self.root / "running.json"
 
     @property
+    def copy_file(self) -> Path:
+        """``copy.json``: the mark of a client's copy, which ``pull`` makes."""
+        return self.root / "copy.json"
+
+    @property
+    def receipts_file(self) -> Path:
+        """``receipts.json``: which files are the same at remotes."""
+        return self.root / "receipts.json"
+
+    @property
     def is_simulation(self) -> bool:
         """Whether the data of every client is in the run."""
         clients = self.info.clients

@@ -11,6 +11,7 @@ from typing import Any
 from fedcli.errors import RunFormatError, UsageError
 from fedcli.formats.client_ids import check_client_id, check_distinct, client_order, is_client_id
 from fedcli.formats.public_key import MASKING_PREFIX, PublicKeys, check_public_key
+from fedcli.formats.remote_names import check_default_remote
 from fedcli.options import check, option
 from fedcli.plan import Plan
 from fedcli.plan.sections import convert, section_of
@@ -23,7 +24,7 @@ FORMAT = 1
 _LARGEST_SIDE = 2**31
 _SHA256 = re.compile("[0-9a-f]{64}", re.ASCII)
 # left out if empty, as in older runs
-_KEYS = ("members", "masking_keys", "coordinator", "noise_key")
+_KEYS = ("members", "masking_keys", "coordinator", "noise_key", "remote")
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ class RunInfo:
     ``coordinator`` is the public key of the global models; empty and None if they are not signed.
     ``masking_keys`` maps every client to its public X25519 key, if updates are masked.
     ``noise_key`` is the SHA-256 of the key of the coordinator's noise, None without one.
+    ``remote`` is where clients push to and pull from, if nothing else is said.
     """
 
     dataset: DatasetInfo
@@ -140,6 +142,7 @@ class RunInfo:
     masking_keys: Mapping[str, str] = field(default_factory=dict)
     coordinator: str | None = None
     noise_key: str | None = None
+    remote: str | None = None
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -162,6 +165,8 @@ class RunInfo:
         if self.noise_key is not None and not _SHA256.fullmatch(self.noise_key):
             found = brief(self.noise_key)
             raise UsageError(f"noise_key: expected a SHA-256 of 64 hex digits, found {found}")
+        if self.remote is not None:
+            check_default_remote(self.remote, "remote")
 
     def _check_masking(self) -> None:
         if self.plan.secagg is None and not self.masking_keys:
@@ -237,6 +242,7 @@ def parse(values: dict[str, Any], path: Path) -> RunInfo:
             masking_keys=convert(dict, values.get("masking_keys", {}), "masking_keys"),
             coordinator=values.get("coordinator"),
             noise_key=convert(str | None, values.get("noise_key"), "noise_key"),
+            remote=convert(str, values["remote"], "remote") if "remote" in values else None,
             format=values["format"],
         )
     except KeyError as error:

@@ -71,7 +71,9 @@ def _old_files(root: Path, *, rounds: bool) -> Iterator[Path]:
     """Yield marker, data and keys of an old or unfinished run, and with ``rounds`` its rounds."""
     data = root / "data"
     shards = data.glob("client-*.safetensors")
-    for path in (root / _MARKER, *shards, data / "test.safetensors", data / "partition.json"):
+    of_copy = (root / "copy.json", root / "receipts.json")
+    files = (root / _MARKER, *of_copy, *shards, data / "test.safetensors", data / "partition.json")
+    for path in files:
         if path.is_file():
             yield path
     yield from (path for path in (root / "keys").rglob("*") if _is_of_keys(path))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fedcli.datasets.windows import parse_window
 from fedcli.errors import UsageError
 from fedcli.formats.public_key import public_keys
+from fedcli.formats.remote_names import check_default_remote
 from fedcli.plan.secagg import SecaggOptions
 from fedcli.run import Run
 from fedcli.run.exchange import files_of_round
@@ -69,6 +70,7 @@ def init(
     image_size: int = 32,
     channels: int = 3,
     window: str | None = None,
+    remote: str | None = None,
     start: Start | None = None,
     force: bool = False,
 ) -> InitResult:
@@ -78,8 +80,9 @@ def init(
     values clients map to 0 … 255. ``members`` replaces ``clients`` and maps client ids to lines of
     public keys: their updates must be signed. With ``key``, the file of the coordinator's private
     key, global models are signed too. ``run.json`` commits to ``noise_key``, the file of the
-    coordinator's noise key. Masked updates (``start.secagg``) need both kinds of keys. If the same
-    run exists, nothing is touched.
+    coordinator's noise key. Masked updates (``start.secagg``) need both kinds of keys. ``remote``
+    is where ``push`` and ``pull`` go if they are not told. If the same run exists, nothing is
+    touched.
 
     Raises ``UsageError``, ``ConflictError`` and ``StorageError``, and what ``read_key`` does.
     """
@@ -88,6 +91,8 @@ def init(
     info = _info(classes, clients, (channels, image_size, image_size), start, window)
     info = _with_keys(info, members or {}, None if signing is None else signing.public)
     info = _masked(info, members or {}, start.secagg)
+    if remote is not None:
+        info = replace(info, remote=check_default_remote(remote, "--remote"))
     run = existing(root, info, force=force)
     if run is not None:
         return _result(run, already_done=True)

@@ -146,6 +146,16 @@ def publish_first(aside: Path, path: Path) -> None:
         discard(aside)
 
 
+def place(aside: Path, path: Path) -> None:
+    """Move a finished file to a free name in another folder of its disk, flushed.
+
+    Raises what ``publish_first`` does, and ``OSError``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    publish_first(aside, path)
+    flush_directory(path.parent)
+
+
 def discard(path: Path) -> None:
     """Remove a file if possible."""
     with contextlib.suppress(OSError):

@@ -14,7 +14,7 @@ from fedcli.verification.survey import Claim, Survey
 
 _MOST_FOREIGN = 100  # foreign files listed one by one
 _PASSING = re.compile(
-    r"running\.json|keys/(coordinator|clients/[^/]+)\.key(\.(answered|closed)/[^/]+)?|rounds/\d{4,}/training/[^/]+\.(json|safetensors)|(.*/)?\.[^/]+\.tmp(/.*)?"
+    r"(running|copy|receipts)\.json|keys/(coordinator|clients/[^/]+)\.key(\.(answered|closed)/[^/]+)?|rounds/\d{4,}/training/[^/]+\.(json|safetensors)|(.*/)?\.[^/]+\.tmp(/.*)?"
 )
 
 

@@ -263,6 +263,7 @@ NAMED_BY_DATA = {
     "own",
     "pairs",
     "masking_keys",
+    "remotes",
 }
 
 

@@ -10,6 +10,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from support.pages import ROOT
 
+from fedcli.formats.copies import CopyFile, ReceiptsFile
 from fedcli.formats.evaluation import Evaluation
 from fedcli.formats.ledger import Ledger
 from fedcli.formats.manifest import Manifest
@@ -30,6 +31,8 @@ FILES = {
     "updates/ID.json": Telemetry,
     "ID.sig and global.sig": Signature,
     "training/ID.json": Heartbeat,
+    "copy.json": CopyFile,
+    "receipts.json": ReceiptsFile,
     "running.json": RunMark,
     "aggregate.json": Manifest,
     "privacy/ID.json": Ledger,

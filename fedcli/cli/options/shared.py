@@ -48,6 +48,16 @@ PLAN = typer.Option(
     metavar="FILE",
 )
 
+REMOTE_CLIENTS = typer.Option(
+    None,
+    "--id",
+    help="Whose files: at a client who works here, at the coordinator whom they are for or from.",
+    metavar="ID",
+)
+WHOLE = typer.Option(
+    False, "--whole", help="The whole newest model, and not the deltas that lead to it."
+)
+
 
 @dataclass(frozen=True)
 class OutputOptions:

@@ -1,0 +1,200 @@
+"""A remote that is one file: a zip archive with the files of a run, stored as they are.
+
+The archive is written anew and renamed into place when the block ends. Equal files in equal order
+give equal bytes.
+"""
+
+import io
+import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Self
+
+from fedcli.errors import BadInputError, FedcliError, NotReadyError, OvertakenError
+from fedcli.remotes.remote import PIECE, Advance, Entry
+from fedcli.storage.atomic import draft, storage_errors
+from fedcli.storage.untrusted import InputFile
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip archive can name
+_MODE = 0o644 << 16
+_ENCRYPTED = 1
+_READ = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_MOST_FILES = 1_000_000
+
+
+class BundleRemote:
+    """A zip archive, which need not exist yet."""
+
+    is_bundle = True
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._path = path
+        self._old: zipfile.ZipFile | None = None
+        self._source: InputFile | None = None
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        self._new: dict[str, Path] = {}
+
+    def __enter__(self) -> Self:
+        with suppress(NotReadyError):
+            self._source = InputFile(self._path, follow=True)
+        if self._source is not None:
+            with self._errors():
+                self._old = zipfile.ZipFile(io.BufferedReader(_Raw(self._source), PIECE))
+                self._members = _checked(self._old)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None and self._new:
+                self._write()
+        finally:
+            if self._source is not None:
+                self._source.release()
+
+    @property
+    def exists(self) -> bool:
+        """Whether the archive existed when the block began."""
+        return self._source is not None
+
+    def files(self, folder: str) -> dict[str, Entry]:
+        """Return the files in a folder, new ones among them."""
+        new = {name: path.stat().st_size for name, path in self._new.items()}
+        sizes = {name: info.file_size for name, info in self._members.items()} | new
+        inside = PurePosixPath(folder)
+        return {
+            PurePosixPath(name).name: Entry(size, None)
+            for name, size in sizes.items()
+            if PurePosixPath(name).parent == inside
+        }
+
+    def folders(self, folder: str) -> list[str]:
+        """Return the names of the folders in a folder."""
+        start = "" if folder == "" else f"{folder}/"
+        names = (name.removeprefix(start) for name in self._members if name.startswith(start))
+        return sorted({name.partition("/")[0] for name in names if "/" in name})
+
+    def pieces(self, path: str, entry: Entry) -> Iterator[bytes]:
+        """Yield the bytes of a file; raise ``BadInputError`` if its checksum is wrong."""
+        assert self._old is not None
+        left = entry.size
+        with self._errors(), self._old.open(self._members[path]) as file:
+            while piece := file.read(min(PIECE, left + 1)):
+                left -= len(piece)
+                if left < 0:
+                    raise BadInputError(f"{path} is longer than it says", path=self._path)
+                yield piece
+        if left:
+            raise BadInputError(f"{path} is shorter than it says", path=self._path)
+
+    def create(self, path: str, source: Path, advance: Advance) -> None:
+        """Take note of a file, which is copied when the block ends."""
+        if path in self._members or path in self._new:
+            raise OvertakenError("is in the bundle already", path=self._path / path)
+        self._new[path] = source
+        advance(source.stat().st_size)
+
+    def _write(self) -> None:
+        with draft(self._path, replace=self.exists) as started:
+            with storage_errors("write", self._path):
+                buffer = io.BufferedRandom(started.file, PIECE)
+                with zipfile.ZipFile(buffer, "w") as archive:
+                    self._fill(archive)
+                buffer.flush()
+                buffer.detach()
+            if self._source is not None:
+                self._source.check_in_place()
+            started.publish()
+
+    def _fill(self, archive: zipfile.ZipFile) -> None:
+        for name, info in self._members.items():
+            assert self._old is not None
+            with self._errors(), self._old.open(info) as file:
+                _add(archive, name, file)
+        for name, path in self._new.items():
+            with InputFile(path) as source:
+                _add(archive, name, io.BufferedReader(_Raw(source), PIECE))
+                source.check_in_place()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn what ``zipfile`` raises for a broken archive into a ``BadInputError``.
+
+        It checks little before it computes with what it reads, and so raises almost anything.
+        """
+        try:
+            yield
+        except FedcliError:
+            raise
+        except Exception as error:
+            raise BadInputError(
+                f"is not a bundle, or is truncated: {error}",
+                hint="copy it again, or ask who made it to repeat fedcli push",
+                path=self._path,
+            ) from None
+
+
+class _Raw(io.RawIOBase):
+    """A file from a stranger, as the standard library reads files."""
+
+    def __init__(self, file: InputFile) -> None:
+        super().__init__()
+        self._file = file
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._file.size}[whence]
+        if start + offset < 0:
+            raise ValueError(f"a position of {start + offset}")
+        self._at = start + offset
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        view = memoryview(buffer).cast("B")
+        count = max(0, min(len(view), self._file.size - self._at))
+        self._file.read_into(view[:count], self._at)
+        self._at += count
+        return count
+
+
+def _checked(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Return the files of an archive; raise ``ValueError`` for what could be read in two ways."""
+    found: dict[str, zipfile.ZipInfo] = {}
+    for info in archive.infolist():
+        if info.is_dir():
+            continue
+        if info.filename in found:
+            raise ValueError("two files have one name")
+        if info.flag_bits & _ENCRYPTED or info.compress_type not in _READ:
+            raise ValueError("encrypted, or compressed in another way than by deflate")
+        found[info.filename] = info
+        if len(found) > _MOST_FILES:
+            raise ValueError(f"more than {_MOST_FILES} files")
+    return found
+
+
+def _add(archive: zipfile.ZipFile, name: str, source: IO[bytes]) -> None:
+    info = zipfile.ZipInfo(name, _EARLIEST)
+    info.external_attr, info.create_system = _MODE, 3
+    with archive.open(info, "w", force_zip64=True) as target:
+        shutil.copyfileobj(source, target, PIECE)

@@ -1,0 +1,148 @@
+"""Fetch parcels from a remote: into a folder aside, checked there, then placed in order."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from fedcli.errors import BadInputError, ConflictError, FedcliError, NotReadyError, OvertakenError
+from fedcli.formats.checkpoint import digest
+from fedcli.masking.rounds import MOST_UNREAD
+from fedcli.remotes.comparing import Comparison
+from fedcli.remotes.listings import Listings
+from fedcli.remotes.parcels import Parcel
+from fedcli.remotes.receipts import Receipts
+from fedcli.remotes.remote import Remote, where
+from fedcli.remotes.transfer import Transfer
+from fedcli.run import Run
+from fedcli.storage.atomic import (
+    atomic_writer,
+    discard,
+    place,
+    storage_errors,
+    write_all,
+    write_bytes,
+)
+from fedcli.storage.untrusted import InputFile
+
+
+class Fetcher:
+    """Fetches files of a remote into a run. Nothing is placed before it is checked.
+
+    ``staged`` is the run as it would be with what was fetched, in a folder of its own.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        stage: Path,
+        remote: Remote,
+        listings: Listings,
+        receipts: Receipts,
+        transfer: Transfer,
+    ) -> None:
+        self.listings = listings
+        self.staged = replace(run, root=stage)
+        self._run = run
+        self._remote = remote
+        self._receipts = receipts
+        self._transfer = transfer
+        self._comparison = Comparison(run, remote, receipts)
+
+    def fetch(self, parcel: Parcel) -> None:
+        """Fetch a parcel whose marker is there, unless all of it is here.
+
+        Raises ``ConflictError`` if another file is here, ``NotReadyError`` if a file that belongs
+        to the marker is not there yet, ``BadInputError`` for files that are not what their place
+        says, and ``StorageError``.
+        """
+        if self.listings.entry(parcel.marker) is None:
+            return
+        if all((self._run.root / path).exists() for path in parcel.files):
+            self._compare(parcel)
+            return
+        self._download(parcel)
+        with self.blaming_remote():
+            parcel.check(self.staged)
+        for path in (*parcel.volatile, *parcel.files):
+            if (self.staged.root / path).exists():
+                self._place(path, volatile=path in parcel.volatile)
+
+    def stage(self, path: str, most: int | None) -> bool:
+        """Fetch one file of at most ``most`` bytes aside; return whether it is there."""
+        entry = self.listings.entry(path)
+        if entry is None:
+            return False
+        if most is not None and entry.size > most:
+            raise BadInputError(
+                f"{where(self._remote, path)}: has {entry.size} bytes, expected at most {most}; it"
+                " was not read"
+            )
+        if (self.staged.root / path).exists():
+            return True
+        with self.blaming_remote(), atomic_writer(self.staged.root / path) as file:
+            offset = 0
+            for piece in self._remote.pieces(path, entry):
+                write_all(file, piece, offset)
+                offset += len(piece)
+                self._transfer.advance(len(piece))
+        return True
+
+    @contextmanager
+    def blaming_remote(self) -> Iterator[None]:
+        """Name the file at the remote in errors of its copy aside, whose name nobody knows."""
+        try:
+            yield
+        except FedcliError as error:
+            aside, name = f"{self.staged.root}", self._remote.name.rstrip("/")
+            if aside not in f"{error.message} {error.hint}":
+                raise
+            hint = None if error.hint is None else error.hint.replace(aside, name)
+            reason = error.message.replace(aside, name)
+            raise type(error)(reason, hint=hint, client=error.client) from None
+
+    def _compare(self, parcel: Parcel) -> None:
+        for path in parcel.files:
+            if (entry := self.listings.entry(path)) is not None:
+                self._comparison.check(path, entry)
+
+    def _download(self, parcel: Parcel) -> None:
+        for path in parcel.witnesses:
+            self._borrow(path)
+        paths = (*parcel.volatile, *parcel.witnesses, *parcel.files)
+        sizes = [entry.size for path in paths if (entry := self.listings.entry(path)) is not None]
+        self._transfer.start(parcel.files, sum(sizes))
+        for path in paths:
+            if not self.stage(path, parcel.largest(path)) and path in parcel.files:
+                raise NotReadyError(
+                    f"{where(self._remote, path)}: is not there, but {parcel.marker} is, and needs"
+                    " it",
+                    hint="wait until it has arrived there, and repeat",
+                )
+
+    def _borrow(self, path: str) -> None:
+        """Copy a small file that is here aside: the check trusts it more than one from there."""
+        here, aside = self._run.root / path, self.staged.root / path
+        if here.exists() and not aside.exists():
+            with InputFile(here) as file:
+                file.check_size(MOST_UNREAD)
+                write_bytes(aside, file.read(file.size, 0))
+
+    def _place(self, path: str, *, volatile: bool) -> None:
+        aside, here = self.staged.root / path, self._run.root / path
+        try:
+            if here.exists():
+                raise OvertakenError("is here", path=here)
+            with storage_errors("write", here):
+                place(aside, here)
+            self._transfer.add(path)
+        except OvertakenError:
+            if not volatile and digest(here) != digest(aside):
+                raise ConflictError(
+                    f"is another file than {where(self._remote, path)}",
+                    hint="finished files are never replaced: find out which one is right",
+                    path=here,
+                ) from None
+            discard(aside)
+        if not volatile and (entry := self.listings.entry(path)) is not None:
+            self._receipts.note(path, entry)

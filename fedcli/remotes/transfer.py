@@ -1,0 +1,42 @@
+"""What was moved, and how far it is."""
+
+from collections.abc import Sequence
+
+from fedcli.progress import Progress
+
+
+class Transfer:
+    """Counts files and bytes, and reports them as progress."""
+
+    def __init__(self, verb: str, progress: Progress) -> None:
+        self.files: list[str] = []
+        self.bytes = 0
+        self._verb = verb
+        self._progress = progress
+        self._said = ""
+        self._started, self._total, self._name = 0, 0, ""
+
+    def start(self, files: Sequence[str], total: int) -> None:
+        """Begin to move files of so many bytes together."""
+        self._said = ""
+        self._started, self._total, self._name = self.bytes, total, files[-1]
+        self._progress.start(self._label, total)
+
+    def _label(self) -> str:
+        done = self.bytes - self._started
+        return f"{self._verb} {self._name}: {done / 1e6:.1f} of {self._total / 1e6:.1f} MB"
+
+    def advance(self, count: int) -> None:
+        """Report that ``count`` more bytes were moved."""
+        self.bytes += count
+        self._progress.advance(count)
+
+    def say_once(self, line: str) -> None:
+        """Report a line, unless it was the last one."""
+        if line != self._said:
+            self._progress.say(line)
+            self._said = line
+
+    def add(self, path: str) -> None:
+        """Report that a file is in its place."""
+        self.files.append(path)

@@ -1,0 +1,124 @@
+"""Real servers on loopback for remotes: an S3 store and an SSH server, started and stopped here."""
+
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+_PATIENCE = 60.0  # seconds until a server answers
+BUCKET = "study"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: the URL of an empty place in it, and what a client's environment needs.
+
+    ``disk`` is the folder behind the URL, if the server keeps files as they are.
+    """
+
+    url: str
+    environment: dict[str, str] = field(default_factory=dict)
+    disk: Path | None = None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _running(words: Sequence[str], port: int, log: Path) -> Iterator[None]:
+    """Run a server until the block ends; it is entered as soon as the port answers."""
+    with log.open("w") as output:
+        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + _PATIENCE
+        while not _answers(port):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        process.wait(_PATIENCE)
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def s3_server(folder: Path) -> Iterator[Server]:
+    """Start moto's S3 server with an empty bucket; skip where it is not installed."""
+    if missing := [name for name in ("moto", "flask", "s3fs") if find_spec(name) is None]:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    port = _free_port()
+    environment = {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing-secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+    }
+    code = "from moto.server import main; main()"
+    words = [sys.executable, "-c", code, "-H", "127.0.0.1", "-p", str(port)]
+    with _running(words, port, folder / "moto.log"):
+        import boto3
+
+        given = {"endpoint_url": environment["AWS_ENDPOINT_URL"], "region_name": "us-east-1"}
+        client = boto3.client(
+            "s3", aws_access_key_id="testing", aws_secret_access_key="testing-secret", **given
+        )
+        client.create_bucket(Bucket=BUCKET)
+        client.close()
+        yield Server(f"s3://{BUCKET}", environment)
+
+
+@contextmanager
+def ssh_server(folder: Path) -> Iterator[Server]:
+    """Start OpenSSH's server for this user, with keys of its own; skip where it is missing."""
+    program = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    if program is None or shutil.which("ssh-keygen") is None:
+        pytest.skip("there is no OpenSSH server (Debian: openssh-server)")
+    if find_spec("sshfs") is None:
+        pytest.skip("not installed: sshfs")
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    home, disk, port = folder / "home", folder / "disk", _free_port()
+    (home / ".ssh").mkdir(parents=True)
+    disk.mkdir()
+    mine, host = home / ".ssh" / "id_ed25519", folder / "host"
+    for key in (mine, host):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    kind, public, *_ = host.with_suffix(".pub").read_text().split()
+    (home / ".ssh" / "known_hosts").write_text(f"[127.0.0.1]:{port} {kind} {public}\n")
+    settings = {
+        "Port": port,
+        "ListenAddress": "127.0.0.1",
+        "HostKey": host,
+        "AuthorizedKeysFile": mine.with_suffix(".pub"),
+        "PidFile": folder / "sshd.pid",
+        "StrictModes": "no",
+        "UsePAM": "no",
+        "Subsystem": "sftp internal-sftp",
+    }
+    config = folder / "sshd_config"
+    config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
+    with _running([program, "-D", "-e", "-f", str(config)], port, folder / "sshd.log"):
+        url = f"sftp://{getpass.getuser()}@127.0.0.1:{port}{disk}"
+        yield Server(url, {"HOME": str(home)}, disk)

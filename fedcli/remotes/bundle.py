@@ -5,6 +5,7 @@ give equal bytes.
 """
 
 import io
+import os
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -15,11 +16,11 @@ from typing import IO, TYPE_CHECKING, Self
 
 from fedcli.errors import BadInputError, FedcliError, NotReadyError, OvertakenError
 from fedcli.remotes.remote import PIECE, Advance, Entry
-from fedcli.storage.atomic import draft, storage_errors
+from fedcli.storage.atomic import draft, storage_errors, write_all
 from fedcli.storage.untrusted import InputFile
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip archive can name
 _MODE = 0o644 << 16
@@ -46,7 +47,7 @@ class BundleRemote:
             self._source = InputFile(self._path, follow=True)
         if self._source is not None:
             with self._errors():
-                self._old = zipfile.ZipFile(io.BufferedReader(_Raw(self._source), PIECE))
+                self._old = zipfile.ZipFile(io.BufferedReader(_Source(self._source), PIECE))
                 self._members = _checked(self._old)
         return self
 
@@ -108,11 +109,11 @@ class BundleRemote:
     def _write(self) -> None:
         with draft(self._path, replace=self.exists) as started:
             with storage_errors("write", self._path):
-                buffer = io.BufferedRandom(started.file, PIECE)
-                with zipfile.ZipFile(buffer, "w") as archive:
+                with (
+                    io.BufferedWriter(_Target(started.file), PIECE) as target,
+                    zipfile.ZipFile(target, "w") as archive,
+                ):
                     self._fill(archive)
-                buffer.flush()
-                buffer.detach()
             if self._source is not None:
                 self._source.check_in_place()
             started.publish()
@@ -124,7 +125,7 @@ class BundleRemote:
                 _add(archive, name, file)
         for name, path in self._new.items():
             with InputFile(path) as source:
-                _add(archive, name, io.BufferedReader(_Raw(source), PIECE))
+                _add(archive, name, io.BufferedReader(_Source(source), PIECE))
                 source.check_in_place()
 
     @contextmanager
@@ -145,29 +146,37 @@ class BundleRemote:
             ) from None
 
 
-class _Raw(io.RawIOBase):
-    """A file from a stranger, as the standard library reads files."""
+class _Seekable(io.RawIOBase):
+    """A position in a file, as the standard library moves it."""
 
-    def __init__(self, file: InputFile) -> None:
-        super().__init__()
-        self._file = file
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
+    _at = 0
 
     def seekable(self) -> bool:
         return True
 
+    def _size(self) -> int:
+        raise NotImplementedError
+
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._file.size}[whence]
+        start = 0 if whence == io.SEEK_SET else self._at if whence == io.SEEK_CUR else self._size()
         if start + offset < 0:
             raise ValueError(f"a position of {start + offset}")
         self._at = start + offset
         return self._at
 
-    def tell(self) -> int:
-        return self._at
+
+class _Source(_Seekable):
+    """A file from a stranger, as the standard library reads files."""
+
+    def __init__(self, file: InputFile) -> None:
+        super().__init__()
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def _size(self) -> int:
+        return self._file.size
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
         view = memoryview(buffer).cast("B")
@@ -175,6 +184,26 @@ class _Raw(io.RawIOBase):
         self._file.read_into(view[:count], self._at)
         self._at += count
         return count
+
+
+class _Target(_Seekable):
+    """A draft, as the standard library writes files: all bytes of each call are written."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        super().__init__()
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def _size(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
+
+    def write(self, data: "ReadableBuffer") -> int:
+        view = memoryview(data).cast("B")
+        write_all(self._file, view, self._at)
+        self._at += len(view)
+        return len(view)
 
 
 def _checked(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

@@ -1,9 +1,10 @@
 """What was the same at a remote and here, so that no file is read twice to compare it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fedcli.errors import StorageError
 from fedcli.formats.copies import Receipt, ReceiptsFile
 from fedcli.remotes.remote import Entry
 from fedcli.run import Run
@@ -46,7 +47,8 @@ class Receipts:
 
 @contextmanager
 def receipts(run: Run, remote: str) -> Iterator[Receipts]:
-    """Provide the receipts of a remote; new ones are written also if the block fails.
+    """Provide the receipts of a remote; new ones are written also if the block fails,
+    if they can be.
 
     A file of receipts that is broken, or of another run, counts as none.
     """
@@ -60,7 +62,8 @@ def receipts(run: Run, remote: str) -> Iterator[Receipts]:
     finally:
         if taken.changed:
             kept = {path: noted[path] for path in sorted(noted, reverse=True)[:_MOST]}
-            ReceiptsFile(run.id, {**found.remotes, remote: kept}).write(run.receipts_file)
+            with suppress(StorageError):  # all is done, and only takes longer the next time
+                ReceiptsFile(run.id, {**found.remotes, remote: kept}).write(run.receipts_file)
 
 
 def _state(path: Path) -> str | None:

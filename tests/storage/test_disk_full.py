@@ -46,6 +46,7 @@ FAULTS: dict[str, tuple[dict[str, Any], ...]] = {
 # Steps with several results: those that were done stay.
 SEVERAL = {"init, signed", "train-client", "evaluate", "report", "gc"}
 SEVERAL |= {"aggregate --close", "unmask", "aggregate, masked"}  # what was signed stays known
+SEVERAL |= {name for name in STEPS if name.startswith(("push", "pull"))}
 
 
 def faults_of(calls: list[str]) -> list[tuple[int, dict[str, Any]]]:
@@ -96,7 +97,9 @@ def check_message(ended: Ended, number: int) -> None:
     errors = [line for line in ended.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, ended
     assert os.strerror(number) in errors[0], ended
-    assert re.search(r"fedrun|edge\.safetensors|r\.(csv|md)|model\.safetensors", errors[0]), ended
+    assert re.search(
+        r"fedrun|share|copy|edge\.safetensors|r\.(csv|md)|model\.safetensors", errors[0]
+    ), ended
     assert "Traceback" not in ended.err
     assert "mistake in fedcli" not in ended.err
 

@@ -18,7 +18,7 @@ from fedcli.storage.atomic import canonical_json, read_json
 from support.faults import Fault
 from support.warm import server
 
-_PASSING = re.compile(r"\.tmp(/|$)|/training/[^/]+\.json$")
+_PASSING = re.compile(r"\.tmp(/|$)|/training/[^/]+\.json$|/receipts\.json$")
 _VOLATILE = {"seconds", "images_per_second", "peak_memory_bytes", "created"}
 Contents = dict[str, bytes]
 

@@ -50,6 +50,9 @@ PRIVATE_TRAIN = ("train-client", "--id", "1", "--threads", "1", "--noise-key", "
 MASKED = ("partition", "--clients", "3", *CUT[2:], "--secagg", "--secagg-clip", "0.5")
 CLOSE = ("aggregate", "--close")
 ANSWERS = tuple(("unmask", "--id", client) for client in "012")
+SHARED = (SIGNED, ("push", "share"))
+FETCH = ("pull", "share", "--run", "copy", "--id", "ward")
+TRAINED = (*SHARED, FETCH, (*SIGNED_TRAIN, "--run", "copy"))
 STEPS = {
     "partition": Step(PARTITION, calls=40),
     "partition --force": Step(("partition", *CUT, "--seed", "1", "--force"), (PARTITION, TRAIN)),
@@ -107,6 +110,11 @@ STEPS = {
     "aggregate --close": Step(CLOSE, (MASKED, TRAIN)),
     "unmask": Step(("unmask", "--id", "1"), (MASKED, TRAIN, CLOSE)),
     "aggregate, masked": Step(("aggregate", "--round", "1"), (MASKED, TRAIN, CLOSE, *ANSWERS)),
+    "push": Step(("push", "share"), (SIGNED,)),
+    "push, bundle": Step(("push", "share.zip"), (SIGNED,)),
+    "pull": Step(FETCH, SHARED),
+    "push, client": Step(("push", "share", "--run", "copy"), TRAINED),
+    "pull, coordinator": Step(("pull", "share"), (*TRAINED, ("push", "share", "--run", "copy"))),
     "init, signed": Step(SIGNED),
     "train-client, signed": Step(SIGNED_TRAIN, (SIGNED,)),
     "aggregate, signed": Step(

@@ -52,7 +52,7 @@ def _network(name: str, protocol: str) -> Remote:
 
     if protocol in _SFTP:
         return _sftp(name)
-    system, root = fsspec.core.url_to_fs(name, use_listings_cache=False, skip_instance_cache=True)
+    system, root = fsspec.core.url_to_fs(name, use_listings_cache=False)
     return (S3Remote if protocol in _S3 else NetworkRemote)(name, system, root)
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 from support.daemons import Server, s3_server, ssh_server
+from support.places import DiskPlace, Place, StorePlace, ZipPlace
 from support.remote_runs import Study, signed_study
-
-KINDS = ("folder", "s3", "sftp")
 
 
 def _kept(server: AbstractContextManager[Server]) -> Iterator[Server]:
@@ -29,17 +28,21 @@ def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def remote(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The name of an empty remote of the kind that is asked for."""
-    if request.param == "folder":
-        return str(tmp_path / "share")
-    if request.param == "bundle":
-        return str(tmp_path / "share.zip")
-    server: Server = request.getfixturevalue(request.param)
-    return f"{server.url}/{tmp_path.name}"
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """An empty remote of the kind that is asked for."""
+    kind = getattr(request, "param", "folder")
+    if kind == "folder":
+        return DiskPlace(str(tmp_path / "share"), tmp_path / "share")
+    if kind == "bundle":
+        return ZipPlace(tmp_path / "share.zip")
+    server: Server = request.getfixturevalue(kind)
+    name = f"{server.url}/{tmp_path.name}"
+    if server.disk is None:
+        return StorePlace(name)
+    return DiskPlace(name, server.disk / tmp_path.name)
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> Study:
+def study(tmp_path: Path, unsynced: None) -> Study:
     """A signed study, whose coordinator has round 0."""
     return signed_study(tmp_path)

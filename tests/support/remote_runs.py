@@ -68,10 +68,11 @@ class Study:
         return made
 
 
-def signed_study(folder: Path) -> Study:
-    """A study whose updates and models are signed."""
+def signed_study(folder: Path, seed: int = 0) -> Study:
+    """A study whose updates and models are signed; another seed, another run."""
+    folder.mkdir(exist_ok=True)
     keys = {name: fixed_key(folder, name) for name in PARTIES}
-    signed_run(folder / COORDINATOR, keys)
+    signed_run(folder / COORDINATOR, keys, seed=seed)
     return Study(folder, keys)
 
 

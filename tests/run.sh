@@ -1,7 +1,8 @@
 #!/bin/sh
 # All checks, in a virtual environment of their own: lint, format, types, imports, tests, docs,
 # examples. FEDCLI_VENV says where to create it (by default .venv-test in the checkout), PYTHON with
-# which interpreter. Root on Debian gets Chromium, which the tests of the HTML page need.
+# which interpreter. Root on Debian gets Chromium and an
+# OpenSSH server, which the tests of the HTML page and of remotes need.
 # FEDCLI_THOROUGH=1 runs every campaign whole; otherwise a sample of it runs.
 set -eu
 cd "$(dirname -- "$0")/.."
@@ -15,6 +16,11 @@ if ! command -v chromedriver >/dev/null && command -v apt-get >/dev/null && [ "$
     { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes \
         --no-install-recommends chromium chromium-driver; } >/dev/null 2>&1 ||
         echo "no Chromium: the tests of the page in a browser are skipped" >&2
+fi
+if [ ! -x /usr/sbin/sshd ] && command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+    { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes \
+        --no-install-recommends openssh-server openssh-client; } >/dev/null 2>&1 ||
+        echo "no OpenSSH server: the tests of remotes over SFTP are skipped" >&2
 fi
 "$venv/bin/ruff" check .
 "$venv/bin/ruff" format --check .

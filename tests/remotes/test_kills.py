@@ -1,0 +1,109 @@
+"""A push over the network that is killed with SIGKILL between files and inside one, and repeated.
+
+Kills at every call to the file system, to and from folders and bundles, are in ``tests/storage``.
+"""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.places import Place
+from support.remote_runs import COORDINATOR, Study
+from support.thorough import sample
+
+from fedcli.steps.verify import verify
+
+# Push a run, and die before, inside or after the file of a number: the bytes of an upload to SFTP
+# are half sent, and of one to S3 there are some parts.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import s3fs.core
+from sshfs.file import SSHFile
+from fedcli.remotes.network import NetworkRemote
+from fedcli.run import Run
+from fedcli.steps.push import push
+
+root, remote, at, how = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+count, inside = 0, False
+create, call, write = NetworkRemote.create, s3fs.core.S3FileSystem._call_s3, SSHFile.write
+chunks = s3fs.core.calculate_chunksize
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def counted(self, path, source, advance):
+    global count, inside
+    mine, count = count == at, count + 1
+    if mine and how == "before":
+        die()
+    inside = mine and how == "inside"
+    create(self, path, source, advance)
+    if mine and how == "after":
+        die()
+
+def half(self, data):
+    write(self, data[: len(data) // 2] if inside else data)
+    if inside:
+        die()
+
+async def first_part(self, method, *given, **named):
+    answer = await call(self, method, *given, **named)
+    if inside and method == "upload_part":
+        die()
+    return answer
+
+def parts(size, *given, **named):
+    return max(1, size // 3) if inside else chunks(size, *given, **named)
+
+NetworkRemote.create, s3fs.core.S3FileSystem._call_s3, SSHFile.write = counted, first_part, half
+s3fs.core.calculate_chunksize = parts
+push(Run.open(root), remote)
+"""
+
+
+def kill(root: Path, remote: str, at: int, how: str) -> None:
+    words = [sys.executable, "-c", KILLED, str(root), remote, str(at), how]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+POINTS = [(at, how) for at in range(3) for how in ("before", "inside", "after")]
+
+
+@pytest.mark.parametrize("place", ["s3", "sftp"], indirect=True)
+@pytest.mark.parametrize("party", ["0", COORDINATOR])
+def test_a_push_killed_anywhere_and_repeated(study: Study, place: Place, party: str) -> None:
+    first = study.push(COORDINATOR, f"{place.name}/first")
+    study.pull("0", f"{place.name}/first")
+    study.train("0")
+    expected = first.sent if party == COORDINATOR else study.push("0", f"{place.name}/first").sent
+    for at, how in sample(POINTS, 3, kind=lambda point: point[1], seed=f"{party}/{place.name[:4]}"):
+        remote = f"{place.name}/{party}-{at}-{how}"
+        if party == "0":
+            study.push(COORDINATOR, remote)
+        kill(study.root(party), remote, at, how)
+        there = study.pull(COORDINATOR, remote) if party == "0" else None
+        assert there is None or (there.placed == ()) == ((at, how) != (2, "after"))
+        again = study.push(party, remote)
+        left = expected[at + (how == "after") :]
+        assert again.sent == left
+        assert study.push(party, remote).bytes == 0
+        other = "1" if party == COORDINATOR else COORDINATOR
+        fetched = study.pull(other, remote)
+        assert set(expected) <= {*fetched.placed, *(there.placed if there else ())}
+        assert verify(study.root(other)).sound
+        forget(study, other)
+
+
+def forget(study: Study, party: str) -> None:
+    """Let a party be as it was before it fetched anything of round 1."""
+    root = study.root(party)
+    for path in (root / "rounds" / "0001").glob("**/*"):
+        if path.is_file():
+            path.unlink()
+    if party != COORDINATOR:
+        for path in [*root.glob("rounds/*/*"), *root.glob("*.json")]:
+            path.unlink()

@@ -28,6 +28,8 @@ def check_remote_name(name: str, option: str) -> str:
     """
     if not name or not name.isprintable() or not is_utf8(name):
         raise UsageError(f"{option}: expected a folder, a URL or a .zip file, found {brief(name)}")
+    if "::" in name and "://" in name:
+        raise UsageError(f"{option}: expected the URL of one protocol, found {brief(name)}")
     protocol, rest = split_url(name)
     if protocol is None:
         return name
@@ -36,8 +38,6 @@ def check_remote_name(name: str, option: str) -> str:
             f"{option}: the URL holds a password or a token, which others would see",
             hint=f"leave credentials out: {_CREDENTIALS}",
         )
-    if "::" in name:
-        raise UsageError(f"{option}: expected the URL of one protocol, found {brief(name)}")
     if rest.endswith(BUNDLE):
         raise UsageError(
             f"{option} {brief(name)}: a bundle is a file of this machine",

@@ -22,7 +22,7 @@ from fedcli.plan.secagg import SecaggOptions
 from fedcli.plan.stopping import Stopping
 
 PAGES = Path(__file__).parent / "commands"
-HIDING = (*CLIENT_LEVEL, *BUDGET)
+OF_CLIENTS = (*CLIENT_LEVEL, *BUDGET)
 STREAMING = ("stream", "num_workers")  # of train-client alone
 MARKED = re.compile(r"(<!-- options: ([a-z]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 HEADER = "| option | meaning | default |\n| --- | --- | --- |\n"
@@ -51,11 +51,11 @@ TABLES: dict[str, Callable[[], Options]] = {
     "training": of(sections.TrainingOptions),
     "execution": but(STREAMING, sections.ExecutionOptions),
     "streaming": only(STREAMING, sections.ExecutionOptions),
-    "aggregation": but((*SAMPLING, *LIMITS, *DOWNLINK, *HIDING), sections.AggregationOptions),
+    "aggregation": but((*SAMPLING, *LIMITS, *DOWNLINK, *OF_CLIENTS), sections.AggregationOptions),
     "sampling": only(SAMPLING, sections.AggregationOptions),
     "limits": only(LIMITS, sections.AggregationOptions),
     "downlink": only(DOWNLINK, sections.AggregationOptions),
-    "hiding": only(HIDING, sections.AggregationOptions),
+    "privacy-of-clients": only(OF_CLIENTS, sections.AggregationOptions),
     "data": of(sections.DataOptions),
     "reading": of(sections.ReadingOptions),
     "checking": of(sections.CheckOptions),

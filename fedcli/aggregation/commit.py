@@ -60,7 +60,7 @@ def write_round(
         reduce_updates(opened.work, outputs.model, outputs.state, progress)
         check_sources(opened.clients)
         step = _encoded(opened, outputs)
-        measured = diagnostics and opened.clients and not opened.is_hidden
+        measured = diagnostics and opened.clients and not opened.is_private
         figures = diagnose(opened.base, opened.clients, outputs.model, progress) if measured else []
         outputs.finish(opened)
         with _with_delta(opened, outputs, step) as files:

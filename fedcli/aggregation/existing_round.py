@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fedcli.aggregation.hiding import Hiding, hides, options_of
+from fedcli.aggregation.round_privacy import RoundPrivacy, is_private, options_of
 from fedcli.errors import ConflictError, FedcliError, LostError, OvertakenError
 from fedcli.formats.checkpoint import digest
 from fedcli.formats.manifest import Absence, Manifest
@@ -26,7 +26,7 @@ from fedcli.strategies import Rule
 class Inputs:
     """The inputs of a round's global model; ``limits`` and ``downlink`` as in ``AggregatePlan``.
 
-    ``hiding`` is None unless the plan hides clients.
+    ``privacy`` is None unless the plan hides clients.
     """
 
     run: Run
@@ -36,12 +36,12 @@ class Inputs:
     partials: Mapping[str, Path]
     limits: Mapping[str, float]
     downlink: Mapping[str, Any] = field(default_factory=dict)
-    hiding: Hiding | None = None
+    privacy: RoundPrivacy | None = None
 
     @property
     def beside(self) -> dict[str, Any]:
         """The options of the result that are not the rule's own."""
-        return {**self.limits, **self.downlink, **options_of(self.hiding)}
+        return {**self.limits, **self.downlink, **options_of(self.privacy)}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def already_made(
             check_replaceable(inputs.run, inputs.round)
         return None
     measured = not manifest.accepted or any(c.norm is not None for c in manifest.accepted)
-    measurable = not hides(inputs.hiding)
+    measurable = not is_private(inputs.privacy)
     if force and (":" in inputs.rule.reduce or (diagnostics and measurable and not measured)):
         return None
     return manifest

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fedcli.aggregation.base_model import Base
-from fedcli.aggregation.hiding import Hiding
+from fedcli.aggregation.round_privacy import RoundPrivacy
 from fedcli.aggregation.updates import Update
 from fedcli.errors import UsageError
 from fedcli.formats.ledger import LedgerEntry
@@ -40,15 +40,17 @@ def mean_of_sum(divisor: float, updates: Sequence[Update]) -> LinearDecision:
     return LinearDecision(Shares(np.array(counts), divisor))
 
 
-def spent_by_sum(hiding: Hiding, base: Base, updates: Sequence[Update]) -> tuple[LedgerEntry, ...]:
+def spent_by_sum(
+    privacy: RoundPrivacy, base: Base, updates: Sequence[Update]
+) -> tuple[LedgerEntry, ...]:
     """Return what an opened sum spends; nothing if steps were not even shortened.
 
     Its noise is in it, whatever is done with it, so that only the sum itself is an input.
     """
-    if hiding.noise is None:
+    if privacy.noise is None:
         return ()
     values = {"base": base.sha256, "sums": [one.digest() for one in updates]}
     inputs = hashlib.sha256(canonical_json(values)).hexdigest()
     coordinates = sum(math.prod(base.layout[name].shape) for name in base.parameters())
-    event = hiding.noise.event(hiding.how, coordinates)
+    event = privacy.noise.event(privacy.how, coordinates)
     return (LedgerEntry(base.run.id, base.round.number, FIRST_ATTEMPT, inputs, event),)

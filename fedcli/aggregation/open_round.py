@@ -18,8 +18,7 @@ from fedcli.aggregation.decide import (
 from fedcli.aggregation.diagnostics import Diagnosis
 from fedcli.aggregation.downlink import Downlink
 from fedcli.aggregation.existing_round import Inputs
-from fedcli.aggregation.hidden_round import Hidden, hide
-from fedcli.aggregation.hiding import hides, options_of
+from fedcli.aggregation.private_round import PrivateDecision, decide_privately
 from fedcli.aggregation.provenance import (
     combined_metadata,
     contributions,
@@ -27,6 +26,7 @@ from fedcli.aggregation.provenance import (
     withheld,
 )
 from fedcli.aggregation.reduce import Work
+from fedcli.aggregation.round_privacy import is_private, options_of
 from fedcli.aggregation.server_state import ServerState, open_state, state_metadata
 from fedcli.aggregation.updates import Update
 from fedcli.formats.checkpoint import CheckpointWriter
@@ -63,7 +63,7 @@ class OpenRound:
     """The opened inputs of a round, and the rule's decision.
 
     ``recorded`` holds the values for the server optimizer on which all clients agree, ``claims``
-    what updates claim as far as it counts, ``limits`` those of their buffers. ``hidden`` is None
+    what updates claim as far as it counts, ``limits`` those of their buffers. ``private`` is None
     unless the plan hides clients.
     """
 
@@ -75,7 +75,7 @@ class OpenRound:
     decision: Decision
     claims: Claims
     limits: BufferLimits = NO_LIMITS
-    hidden: Hidden | None = None
+    private: PrivateDecision | None = None
 
     @property
     def work(self) -> Work:
@@ -111,14 +111,14 @@ class OpenRound:
     def metadata(self, digest_of: Callable[[Update], str]) -> Metadata:
         """Describe the global model."""
         found = combined_metadata(Kind.GLOBAL, self.base, self.updates, digest_of)
-        if self.is_hidden:
+        if self.is_private:
             found = replace(found, num_examples=None)
-        return found if self.hidden is None else replace(found, clip=self.hidden.clip)
+        return found if self.private is None else replace(found, clip=self.private.clip)
 
     @property
-    def is_hidden(self) -> bool:
+    def is_private(self) -> bool:
         """Whether files must not tell what depends on single clients."""
-        return hides(self.inputs.hiding)
+        return is_private(self.inputs.privacy)
 
     def state_metadata(self, model: Metadata) -> Metadata:
         """Describe the server state that goes with a global model."""
@@ -143,7 +143,7 @@ class OpenRound:
             global_model=outputs.model.sha256,
             server_state=outputs.state.sha256 if outputs.state else None,
             sampled=taking_part.sampled,
-            accepted=withheld(accepted, self.clients) if self.is_hidden else accepted,
+            accepted=withheld(accepted, self.clients) if self.is_private else accepted,
             partials=partial_contributions(self.updates, counts),
             missing=taking_part.missing,
             late=taking_part.late,
@@ -157,13 +157,13 @@ class OpenRound:
             processor=processor_name(),
             downlink=dict(self.inputs.downlink),
             delta=outputs.delta.sha256 if outputs.delta else None,
-            client_level=dict(options_of(self.inputs.hiding)),
-            privacy=() if self.hidden is None else Ledger().merged(self.hidden.spent).entries,
+            client_level=dict(options_of(self.inputs.privacy)),
+            privacy=() if self.private is None else Ledger().merged(self.private.spent).entries,
         )
 
     def _remarks(self) -> tuple[str, ...]:
-        if self.hidden is not None and self.hidden.remark is not None:
-            return (self.hidden.remark,)
+        if self.private is not None and self.private.remark is not None:
+            return (self.private.remark,)
         if not isinstance(self.decision, LinearDecision) or self.decision.settled:
             return ()
         rule = self.inputs.rule
@@ -183,10 +183,10 @@ def open_round(inputs: Inputs, progress: Progress) -> Iterator[OpenRound]:
         recorded = check_suited(base, updates, rule)
         with open_state(rule, base, recorded) as state:
             claims = claims_of(inputs.run, updates, rule, most)
-            if inputs.hiding is not None:
-                hidden = hide(inputs.hiding, base, updates, inputs.options, progress)
-                parts = (inputs, base, updates, state, recorded, hidden.decision, claims)
-                yield OpenRound(*parts, hidden=hidden)
+            if inputs.privacy is not None:
+                private = decide_privately(inputs.privacy, base, updates, inputs.options, progress)
+                parts = (inputs, base, updates, state, recorded, private.decision, claims)
+                yield OpenRound(*parts, private=private)
                 return
             decision, shares = decide(base, updates, rule, claims, state, progress)
             claims = replace(claims, bounded=(*claims.bounded, *shares.bounded))

@@ -75,7 +75,7 @@ def read_request(
     files = [Path(member) for member in members if member.endswith(".safetensors")]
     if files:
         check_no_partials(run)
-        check_no_partials_hidden(plan)
+        check_no_private_partials(plan)
     ids = [member for member in members if not member.endswith(".safetensors")]
     partials = _by_name(files, rule)
     covered = _covered(files, everybody)
@@ -86,7 +86,7 @@ def read_request(
     return Request(rule, replace(everybody, named=named, covered=frozenset(covered)), partials)
 
 
-def check_no_partials_hidden(plan: AggregatePlan) -> None:
+def check_no_private_partials(plan: AggregatePlan) -> None:
     """Raise ``UsageError`` for a plan that hides clients: partial means are not clipped."""
     if plan.client_level:
         raise UsageError(

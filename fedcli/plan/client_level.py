@@ -69,7 +69,7 @@ def _check_count_noise(noise: float, of_count: float | None) -> None:
         )
 
 
-def check_hidden(rule: "Rule") -> None:
+def check_private_rule(rule: "Rule") -> None:
     """Raise ``UsageError`` for a rule that would use clients' updates in a way without noise."""
     for option, wrong, why in (
         (
@@ -143,7 +143,7 @@ class ClientPrivacy:
         return {key: value for key, value in asdict(self).items() if value is not None}
 
     @property
-    def hides(self) -> bool:
+    def adds_noise(self) -> bool:
         """Whether there is noise, and so anything that files must not tell."""
         return self.update_noise > 0
 

@@ -7,7 +7,7 @@ from typing import Any
 from fedcli.errors import UsageError
 from fedcli.options import Declared, declared, one_of, option_of, owned, unknown_value
 from fedcli.plan.aggregate import DOWNLINK, LIMITS, PARTS, SAMPLING, AggregatePlan
-from fedcli.plan.client_level import BUDGET, CLIENT_LEVEL, check_hidden
+from fedcli.plan.client_level import BUDGET, CLIENT_LEVEL, check_private_rule
 from fedcli.plan.train import TrainPlan
 from fedcli.strategies import STRATEGIES, Rule
 from fedcli.strategies.reducers import REDUCERS, Reducer, of_function
@@ -56,7 +56,7 @@ def resolve(plan: AggregatePlan, typed: Set[str] = frozenset()) -> Rule:
             f" {reduce} with weighting {weighting}"
         )
     if plan.client_level:
-        check_hidden(rule)
+        check_private_rule(rule)
     return rule
 
 

@@ -13,10 +13,10 @@ from fedcli.aggregation.existing_round import (
     check_invitation,
     check_unchanged,
 )
-from fedcli.aggregation.hiding import Hiding
 from fedcli.aggregation.masked_request import masked_request
 from fedcli.aggregation.quarantine import all_bad, bad_headers, set_aside
 from fedcli.aggregation.request import Request, read_request
+from fedcli.aggregation.round_privacy import RoundPrivacy
 from fedcli.errors import (
     BadInputError,
     ConflictError,
@@ -118,8 +118,8 @@ def aggregate(
     if repeated:
         request = request.of_round(run.latest_round())
     quorum = Quorum.of(request.invitation, request.rule, min_clients)
-    hiding = Hiding.of(run, request.invitation.plan, noise_key)
-    inputs = replace(_gather(request, quorum, wait, progress), hiding=hiding)
+    privacy = RoundPrivacy.of(run, request.invitation.plan, noise_key)
+    inputs = replace(_gather(request, quorum, wait, progress), privacy=privacy)
     if manifest := _existing(
         request, inputs, repeated=repeated, diagnostics=diagnostics, force=force
     ):

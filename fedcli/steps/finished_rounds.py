@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fedcli.aggregation.existing_round import other_rule
-from fedcli.aggregation.hiding import Hiding, options_of
+from fedcli.aggregation.round_privacy import RoundPrivacy, options_of
 from fedcli.errors import BadInputError, ConflictError, NotReadyError
 from fedcli.execution.step_arguments import StepOptions
 from fedcli.formats.checkpoint import Checkpoint
@@ -51,7 +51,7 @@ def _other_aggregation(
     run: Run, manifest: Manifest, rule: Rule, options: StepOptions
 ) -> list[OtherOption]:
     plan = run.info.plan.aggregate.with_options(options.aggregation)
-    beside = {**plan.limits, **plan.downlink, **options_of(Hiding.of(run, plan, None))}
+    beside = {**plan.limits, **plan.downlink, **options_of(RoundPrivacy.of(run, plan, None))}
     if others := other_rule(manifest, rule, beside):
         return others
     excluded = run.choose_clients(options.exclude, "--exclude") if options.exclude else []

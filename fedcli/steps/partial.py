@@ -15,7 +15,7 @@ from fedcli.aggregation.provenance import (
     digest_placeholder,
     partial_contributions,
 )
-from fedcli.aggregation.request import Request, check_no_partials_hidden, read_request
+from fedcli.aggregation.request import Request, check_no_private_partials, read_request
 from fedcli.aggregation.updates import Update, check_sources
 from fedcli.aggregation.weighted_sums import add_up
 from fedcli.errors import CheckpointError, ConflictError, NotReadyError, OvertakenError, UsageError
@@ -75,7 +75,7 @@ def partial(
     started = time.perf_counter()
     check_no_partials(run)
     request = read_request(run, round_number, options, members, exclude)
-    check_no_partials_hidden(request.invitation.plan)
+    check_no_private_partials(request.invitation.plan)
     if not request.rule.adds_up:
         raise UsageError(
             f"--partial: adds up means with examples or uniform weighting, not"

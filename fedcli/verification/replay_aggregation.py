@@ -6,8 +6,8 @@ from typing import Any
 
 from fedcli.aggregation.commit import write_round
 from fedcli.aggregation.existing_round import Inputs
-from fedcli.aggregation.hiding import Hiding
 from fedcli.aggregation.masked_sum import open_sum
+from fedcli.aggregation.round_privacy import RoundPrivacy
 from fedcli.errors import FedcliError, NotReadyError, OutOfMemoryError, StorageError
 from fedcli.formats.checkpoint import digest
 from fedcli.formats.manifest import Manifest
@@ -43,9 +43,9 @@ def replay_aggregation(run: Run, round_: Round, manifest: Manifest, own: UserCod
     plan = {"train": run.info.plan.train.as_json(), "aggregate": _rule(manifest)}
     with sandbox(run, round_, round_.manifest, plan, [str(updates), "data"]) as copy:
         try:
-            hiding = _hiding(run, copy.info.plan.aggregate, own)
+            privacy = _privacy(run, copy.info.plan.aggregate, own)
             _open_again(run, round_, copy.round(round_.number), manifest)
-            again = _write(copy, copy.round(round_.number), manifest, partials, hiding)
+            again = _write(copy, copy.round(round_.number), manifest, partials, privacy)
         except (StorageError, OutOfMemoryError):
             raise
         except NotReadyError as error:
@@ -64,31 +64,35 @@ def replay_aggregation(run: Run, round_: Round, manifest: Manifest, own: UserCod
 
 
 def _write(
-    copy: Run, round_: Round, manifest: Manifest, partials: dict[str, Path], hiding: Hiding | None
+    copy: Run,
+    round_: Round,
+    manifest: Manifest,
+    partials: dict[str, Path],
+    privacy: RoundPrivacy | None,
 ) -> Manifest:
     accepted = tuple((entry.round, entry.client) for entry in manifest.accepted)
     seen = Participation(accepted, (), (), (), manifest.sampled)
     typed = {"reduce"} if ":" in manifest.reduce else set()  # by the person who replays
     rule = resolve(copy.info.plan.aggregate, typed)
     inputs = Inputs(copy, round_, rule, seen, partials, manifest.limits, manifest.downlink)
-    inputs = replace(inputs, rule=inputs.prepared_rule(), hiding=hiding)
+    inputs = replace(inputs, rule=inputs.prepared_rule(), privacy=privacy)
     return write_round(inputs, diagnostics=False, progress=Silence())
 
 
-def _hiding(run: Run, rule: AggregatePlan, own: UserCode) -> Hiding | None:
+def _privacy(run: Run, rule: AggregatePlan, own: UserCode) -> RoundPrivacy | None:
     """Return how a round hid its clients, with the key of the coordinator's noise.
 
     Members of a masked run have added theirs, which is in the updates. Raises
     ``CannotReplayError`` without that key.
     """
-    hiding = Hiding.of(run, rule, None)
-    if hiding is None or hiding.masked or not hiding.how.hides:
-        return hiding
+    privacy = RoundPrivacy.of(run, rule, None)
+    if privacy is None or privacy.masked or not privacy.how.adds_noise:
+        return privacy
     if own.noise_key is None:
         raise CannotReplayError("it needs the noise key that run.json commits to; see --noise-key")
     if own.noise_key.commitment != run.info.noise_key:
         raise CannotReplayError("run.json commits to another noise key than that of --noise-key")
-    return replace(hiding, key=own.noise_key)
+    return replace(privacy, key=own.noise_key)
 
 
 def _open_again(run: Run, round_: Round, copy: Round, manifest: Manifest) -> None:

@@ -11,7 +11,7 @@ import pytest
 from support.behind_faults import Commands, restore
 from support.encoded import encode_update
 from support.handmade import copied, loaded, same_bits, snapshot
-from support.hidden_runs import combine, hidden_run, manifest_of, model, moved, send
+from support.noisy_runs import combine, manifest_of, model, moved, noisy_run, send
 from support.private import ADD_REMOVE, REPLACE, gaussian
 from support.runs import deliver
 from support.thorough import sample
@@ -36,7 +36,7 @@ STEPS = {"0": 0.01, "1": -0.02, "2": 0.015}
 
 @pytest.mark.parametrize("strategy", ["fedavg", "fedavgm", "fedadam", "fedyogi"])
 def test_without_clip_and_noise_the_file_is_that_of_fedavg(tmp_path: Path, strategy: str) -> None:
-    run, _ = hidden_run(tmp_path / "run")
+    run, _ = noisy_run(tmp_path / "run")
     send(run, STEPS)
     plain = copied(run, tmp_path / "plain")
     aggregate(run, options={"strategy": strategy, "update_noise": 0.0})
@@ -55,7 +55,7 @@ def clipped(steps: dict[str, float], clip: float, divisor: float) -> float:
 def test_steps_are_clipped_and_divided_by_the_constant(
     tmp_path: Path, divisor: float | None
 ) -> None:
-    run, _ = hidden_run(tmp_path / "run", update_clip=0.1, update_noise=0.0, update_divisor=divisor)
+    run, _ = noisy_run(tmp_path / "run", update_clip=0.1, update_noise=0.0, update_divisor=divisor)
     send(run, STEPS)
     result = combine(run)
     expected = clipped(STEPS, 0.1, divisor or 3.0)
@@ -64,7 +64,7 @@ def test_steps_are_clipped_and_divided_by_the_constant(
 
 
 def test_the_number_that_came_changes_no_weight(tmp_path: Path) -> None:
-    run, key = hidden_run(tmp_path / "run", 4, **NOISY)
+    run, key = noisy_run(tmp_path / "run", 4, **NOISY)
     send(run, {"0": 0.01})
     with pytest.raises(NotReadyError, match="1 of 4 clients"):
         combine(run, key)
@@ -75,7 +75,7 @@ def test_the_number_that_came_changes_no_weight(tmp_path: Path) -> None:
 
 
 def test_the_clients_of_a_sampled_round_are_the_divisor(tmp_path: Path) -> None:
-    run, key = hidden_run(tmp_path / "run", 6, clients_per_round=2, **NOISY)
+    run, key = noisy_run(tmp_path / "run", 6, clients_per_round=2, **NOISY)
     send(run, dict.fromkeys(map(str, range(6)), 0.01))
     combine(run, key)
     assert manifest_of(run).privacy[0].event.divisor == 2.0
@@ -87,7 +87,7 @@ def big(size: int = 1_000_000) -> dict[str, Any]:
 
 def test_the_noise_has_the_promised_spread(tmp_path: Path) -> None:
     """χ² of a million values: Σ z² has mean N and variance 2N, and 8 of its deviations is never."""
-    run, key = hidden_run(
+    run, key = noisy_run(
         tmp_path / "run", base=big(), update_clip=0.75, update_noise=1.5, update_divisor=5.0
     )
     send(run, {"0": 0.0, "1": 1e-4, "2": -1e-4})
@@ -105,8 +105,8 @@ def correlated(one: Any, other: Any) -> float:
 
 
 def test_noise_is_independent_between_rounds_inputs_options_and_keys(tmp_path: Path) -> None:
-    run, key = hidden_run(tmp_path / "run", base=big(10_000), **NOISY)
-    other, other_key = hidden_run(tmp_path / "other", base=big(10_000), **NOISY)
+    run, key = noisy_run(tmp_path / "run", base=big(10_000), **NOISY)
+    other, other_key = noisy_run(tmp_path / "other", base=big(10_000), **NOISY)
     found = []
     for number in (1, 2):
         send(run, dict.fromkeys("012", 0.0), number)
@@ -126,7 +126,7 @@ def test_noise_is_independent_between_rounds_inputs_options_and_keys(tmp_path: P
 
 
 def test_the_same_inputs_and_key_give_the_same_bytes(tmp_path: Path) -> None:
-    run, key = hidden_run(tmp_path / "run", **NOISY)
+    run, key = noisy_run(tmp_path / "run", **NOISY)
     send(run, STEPS)
     twin = copied(run, tmp_path / "twin")
     combine(run, key)
@@ -148,7 +148,7 @@ def test_bytes_depend_on_neither_blocks_nor_threads(
         "b.weight": rng.standard_normal(1_001),  # float64
         "c.weight": rng.standard_normal(70_003).astype(np.float16),
     }
-    run, key = hidden_run(tmp_path / "run", base=base, **NOISY)
+    run, key = noisy_run(tmp_path / "run", base=base, **NOISY)
     send(run, STEPS)
     twin = copied(run, tmp_path / "twin")
     combine(run, key)
@@ -178,7 +178,7 @@ def test_a_client_of_any_size_moves_the_sum_by_c_at_most(tmp_path: Path, step: f
     """In integers, so that no rounding hides a sum that is too long."""
     rng = np.random.default_rng(3)
     base = {"a.weight": np.zeros(5000), "b.weight": np.zeros((7, 9))}
-    run, key = hidden_run(
+    run, key = noisy_run(
         tmp_path / "run", base=base, update_clip=0.3, update_noise=0.7, update_divisor=1.0
     )
     send(run, {"0": 0.001, "1": -0.002})
@@ -203,7 +203,7 @@ def test_a_client_of_any_size_moves_the_sum_by_c_at_most(tmp_path: Path, step: f
 def test_a_step_that_counts_as_0_is_told_to_the_coordinator_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, key = hidden_run(tmp_path / "run", **NOISY)
+    run, key = noisy_run(tmp_path / "run", **NOISY)
     send(run, {"0": 0.01, "1": np.nan, "2": 0.02})
     said: list[str] = []
     combine(run, key, progress=Listener(said))
@@ -228,7 +228,7 @@ class Listener(Silence):
 def test_tied_weights_count_once(tmp_path: Path) -> None:
     """An update holds a tied tensor once, so that its square is in the norm once."""
     values = {"a.weight": np.zeros(16), "z.weight": np.zeros(16)}
-    run, key = hidden_run(
+    run, key = noisy_run(
         tmp_path / "run", base=values, tied={"z.weight": "a.weight"}, update_divisor=1.0, **NOISY
     )
     deliver(run, "0", {"a.weight": np.full(16, 0.24)}, roles={}, tied={"z.weight": "a.weight"})
@@ -242,7 +242,7 @@ def test_tied_weights_count_once(tmp_path: Path) -> None:
 def test_buffers_and_counters_are_refused(tmp_path: Path) -> None:
     base = {**model(), "bn.running_mean": np.zeros(3, np.float32)}
     roles = {"bn.running_mean": Role.BUFFER}
-    run, key = hidden_run(tmp_path / "run", base=base, roles=roles, **NOISY)
+    run, key = noisy_run(tmp_path / "run", base=base, roles=roles, **NOISY)
     before = snapshot(run)
     deliver(run, "0", base, roles=roles)
     with pytest.raises(UsageError, match=r"'bn\.running_mean' .* is a buffer") as refused:
@@ -253,7 +253,7 @@ def test_buffers_and_counters_are_refused(tmp_path: Path) -> None:
 
 
 def test_nothing_is_drawn_without_the_key(tmp_path: Path) -> None:
-    run, key = hidden_run(tmp_path / "run", **NOISY)
+    run, key = noisy_run(tmp_path / "run", **NOISY)
     other = write_noise_key(tmp_path / "other.key", outside=run.root)
     send(run, STEPS)
     before = snapshot(run)
@@ -268,7 +268,7 @@ def test_nothing_is_drawn_without_the_key(tmp_path: Path) -> None:
 
 
 def test_a_run_without_a_commitment_adds_no_noise(tmp_path: Path) -> None:
-    run, key = hidden_run(tmp_path / "run")
+    run, key = noisy_run(tmp_path / "run")
     info = run.info.as_json()
     del info["noise_key"], info["id"]
     (run.root / "run.json").write_text(json.dumps({**info, "id": run_id(info)}))
@@ -278,7 +278,7 @@ def test_a_run_without_a_commitment_adds_no_noise(tmp_path: Path) -> None:
 
 
 def test_partial_means_are_not_clipped_and_so_refused(tmp_path: Path) -> None:
-    run, key = hidden_run(tmp_path / "run")
+    run, key = noisy_run(tmp_path / "run")
     send(run, STEPS)
     path = tmp_path / "part.safetensors"
     partial(run, ["0", "1"], path, options={"weighting": "uniform"})
@@ -290,7 +290,7 @@ def test_partial_means_are_not_clipped_and_so_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("relation", [ADD_REMOVE, REPLACE])
 def test_the_manifest_says_what_was_spent(tmp_path: Path, relation: str) -> None:
-    run, key = hidden_run(tmp_path / "run", relation=relation, update_clip=1.0, update_noise=4.0)
+    run, key = noisy_run(tmp_path / "run", relation=relation, update_clip=1.0, update_noise=4.0)
     send(run, STEPS)
     combine(run, key)
     (entry,) = manifest_of(run).privacy
@@ -307,7 +307,7 @@ def test_the_manifest_says_what_was_spent(tmp_path: Path, relation: str) -> None
 
 
 def test_clipping_alone_protects_nobody_and_says_so(tmp_path: Path) -> None:
-    run, _ = hidden_run(tmp_path / "run", update_clip=1.0, update_noise=0.0)
+    run, _ = noisy_run(tmp_path / "run", update_clip=1.0, update_noise=0.0)
     send(run, STEPS)
     combine(run)
     assert budget([e.event for e in manifest_of(run).privacy], 1e-5).epsilon == math.inf
@@ -315,7 +315,7 @@ def test_clipping_alone_protects_nobody_and_says_so(tmp_path: Path) -> None:
 
 def test_what_was_seen_stays_spent(tmp_path: Path) -> None:
     """``--force`` on other inputs is one more event, on the same inputs none."""
-    run, key = hidden_run(tmp_path / "run", **NOISY)
+    run, key = noisy_run(tmp_path / "run", **NOISY)
     send(run, STEPS)
     combine(run, key)
     first = manifest_of(run).privacy
@@ -336,7 +336,7 @@ def test_what_was_seen_stays_spent(tmp_path: Path) -> None:
 
 
 def test_files_do_not_tell_what_depends_on_single_clients(tmp_path: Path) -> None:
-    run, key = hidden_run(tmp_path / "run", **NOISY)
+    run, key = noisy_run(tmp_path / "run", **NOISY)
     send(run, STEPS)
     combine(run, key)
     told = manifest_of(run)
@@ -354,7 +354,7 @@ def test_an_attacker_finds_no_difference_but_noise(tmp_path: Path) -> None:
     """All that a round publishes, with one client's step honest, hostile, or not a number."""
     told = []
     for step in (0.01, 1e38, np.nan):
-        run, key = hidden_run(tmp_path / f"run{step}", **NOISY)
+        run, key = noisy_run(tmp_path / f"run{step}", **NOISY)
         send(run, {"0": step, "1": 0.01, "2": 0.02})
         combine(run, key)
         content = json.loads(run.round(1).manifest.read_text())
@@ -372,13 +372,13 @@ def without_digests(value: Any) -> Any:
 
 
 def test_drowning_noise_is_told(tmp_path: Path) -> None:
-    run, key = hidden_run(tmp_path / "run", base=big(100), update_clip=1.0, update_noise=0.5)
+    run, key = noisy_run(tmp_path / "run", base=big(100), update_clip=1.0, update_noise=0.5)
     send(run, {"0": 0.01, "1": 0.0, "2": 0.0})
     (remark,) = combine(run, key).remarks
     assert "σ√N = 5 is above D = 3" in remark
     assert "--freeze" in remark
     assert manifest_of(run).remarks == (remark,)
-    few, its = hidden_run(tmp_path / "few", base=big(4), update_clip=1.0, update_noise=0.5)
+    few, its = noisy_run(tmp_path / "few", base=big(4), update_clip=1.0, update_noise=0.5)
     send(few, {"0": 0.01, "1": 0.0, "2": 0.0})
     assert combine(few, its).remarks == ()
 
@@ -392,7 +392,7 @@ def test_drowning_noise_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_the_server_works_on_the_noisy_sum(tmp_path: Path, options: dict[str, Any]) -> None:
-    run, key = hidden_run(tmp_path / "run", **NOISY, **options)
+    run, key = noisy_run(tmp_path / "run", **NOISY, **options)
     for number in (1, 2):
         send(run, STEPS, number)
         combine(run, key)
@@ -402,7 +402,7 @@ def test_the_server_works_on_the_noisy_sum(tmp_path: Path, options: dict[str, An
 
 def test_a_round_that_would_pass_the_limit_is_not_made(tmp_path: Path) -> None:
     limit = {"update_max_epsilon": 2.5, "update_delta": 1e-5}
-    run, key = hidden_run(tmp_path / "run", update_clip=1.0, update_noise=2.0, **limit)
+    run, key = noisy_run(tmp_path / "run", update_clip=1.0, update_noise=2.0, **limit)
     send(run, STEPS)
     combine(run, key)
     send(run, STEPS, 2)
@@ -423,7 +423,7 @@ def clip_after(run: Run, number: int) -> float:
 
 
 def test_noise_has_the_norm_of_its_own_round(tmp_path: Path) -> None:
-    run, key = hidden_run(tmp_path / "run", base=big(100_000), **ADAPTIVE)
+    run, key = noisy_run(tmp_path / "run", base=big(100_000), **ADAPTIVE)
     clips = [0.1]
     for number in (1, 2, 3):
         send(run, {"0": 1.0, "1": 1.0, "2": 1.0}, number)
@@ -445,7 +445,7 @@ def test_noise_has_the_norm_of_its_own_round(tmp_path: Path) -> None:
 @pytest.mark.parametrize("start", [0.5, 10.0])
 def test_the_norm_comes_to_that_of_the_clients(tmp_path: Path, start: float) -> None:
     """Without noise: steps of norm 1 ± 0.4, of which half are shorter than 1."""
-    run, _ = hidden_run(
+    run, _ = noisy_run(
         tmp_path / "run", 10, update_noise=0.0, adaptive_clip=0.5, update_clip=start, clip_lr=0.5
     )
     lengths = np.linspace(0.6, 1.4, 10) / math.sqrt(46)
@@ -456,14 +456,14 @@ def test_the_norm_comes_to_that_of_the_clients(tmp_path: Path, start: float) -> 
 
 
 def test_a_missing_client_moves_the_norm_neither_way(tmp_path: Path) -> None:
-    run, _ = hidden_run(tmp_path / "run", 4, update_noise=0.0, adaptive_clip=0.5)
+    run, _ = noisy_run(tmp_path / "run", 4, update_noise=0.0, adaptive_clip=0.5)
     send(run, {"0": 0.0, "1": 1.0})  # shorter and longer than C
     combine(run, min_clients=2)
     assert clip_after(run, 1) == 0.1
 
 
 def test_another_start_of_the_norm_starts_anew(tmp_path: Path) -> None:
-    run, _ = hidden_run(tmp_path / "run", update_noise=0.0, adaptive_clip=0.5)
+    run, _ = noisy_run(tmp_path / "run", update_noise=0.0, adaptive_clip=0.5)
     for number, options in ((1, {}), (2, {}), (3, {"update_clip": 7.0}), (4, {})):
         send(run, {"0": 1.0, "1": 1.0, "2": 1.0}, number)
         combine(run, options=options)
@@ -475,7 +475,7 @@ def test_another_start_of_the_norm_starts_anew(tmp_path: Path) -> None:
 
 
 def test_the_norm_survives_an_encoded_model(tmp_path: Path) -> None:
-    run, key = hidden_run(tmp_path / "run", encode_global="int8", **ADAPTIVE)
+    run, key = noisy_run(tmp_path / "run", encode_global="int8", **ADAPTIVE)
     send(run, STEPS)
     combine(run, key)
     with Checkpoint(run.round(1).delta, Kind.DELTA) as delta:
@@ -484,7 +484,7 @@ def test_the_norm_survives_an_encoded_model(tmp_path: Path) -> None:
 
 
 def test_a_damaged_ledger_is_not_replaced(tmp_path: Path) -> None:
-    run, key = hidden_run(tmp_path / "run", **NOISY)
+    run, key = noisy_run(tmp_path / "run", **NOISY)
     send(run, STEPS)
     combine(run, key)
     run.round(1).manifest.write_text("{")
@@ -500,7 +500,7 @@ def test_a_damaged_ledger_is_not_replaced(tmp_path: Path) -> None:
 def test_layers_that_stay_with_the_client_may_have_buffers(tmp_path: Path) -> None:
     base = {**model(), "bn.running_mean": np.zeros(3, np.float32)}
     roles = {"bn.running_mean": Role.BUFFER}
-    run, key = hidden_run(tmp_path / "run", base=base, roles=roles, **NOISY)
+    run, key = noisy_run(tmp_path / "run", base=base, roles=roles, **NOISY)
     for client in "012":
         own = {name: values + np.float32(0.01) for name, values in model().items()}
         deliver(run, client, own, roles={}, training={"epochs": 1, "local_layers": ["bn"]})
@@ -514,7 +514,7 @@ def test_layers_that_stay_with_the_client_may_have_buffers(tmp_path: Path) -> No
 @pytest.mark.parametrize("spec", ["topk=0.25", "randk=0.5,float16", "int8"])
 @pytest.mark.usefixtures("silent")
 def test_encoded_steps_are_clipped_as_what_they_stand_for(tmp_path: Path, spec: str) -> None:
-    run, key = hidden_run(tmp_path / "run", update_clip=0.05, update_noise=0.5)
+    run, key = noisy_run(tmp_path / "run", update_clip=0.05, update_noise=0.5)
     send(run, STEPS)
     plain, its_key = copied(run, tmp_path / "plain"), key
     for client in STEPS:
@@ -532,7 +532,7 @@ def test_encoded_steps_are_clipped_as_what_they_stand_for(tmp_path: Path, spec: 
 def test_no_fault_shrinks_what_was_spent(behind_faults: Commands, tmp_path: Path, how: str) -> None:
     """A round is replaced, and goes wrong at each call that changes a file."""
     before, folder = tmp_path / "before", tmp_path / "folder"
-    run, key = hidden_run(before / "fedrun", strategy="fedadam", **NOISY)
+    run, key = noisy_run(before / "fedrun", strategy="fedadam", **NOISY)
     send(run, STEPS)
     combine(run, key)
     send(run, {"1": 0.5})

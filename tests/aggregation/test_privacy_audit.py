@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.audit import proved_by_one_run, right_guesses
-from support.hidden_runs import combine, hidden_run, manifest_of, moved, send
+from support.noisy_runs import combine, manifest_of, moved, noisy_run, send
 from support.thorough import times
 
 from fedcli.privacy import epsilon_at
@@ -26,7 +26,7 @@ def attacked(root: Path, seed: int, options: dict[str, Any]) -> tuple[int, float
     rng = np.random.default_rng(seed)
     members = rng.random(CLIENTS) < 0.5
     base = {"weight": rng.standard_normal(CLIENTS, dtype=np.float32)}
-    run, key = hidden_run(root, CLIENTS, base, **options)
+    run, key = noisy_run(root, CLIENTS, base, **options)
     steps = 100 * np.eye(CLIENTS, dtype=np.float32)
     send(run, {str(number): steps[number] for number in np.flatnonzero(members)})
     combine(run, key if options["update_noise"] else None, min_clients=1)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.hidden_runs import combine, hidden_run, send
+from support.noisy_runs import combine, noisy_run, send
 
 from fedcli.formats.checkpoint import digest
 from fedcli.run import Run
@@ -20,7 +20,7 @@ ADAPTIVE: dict[str, Any] = {"update_noise": 0.5, "adaptive_clip": 0.5, "strategy
 
 @pytest.fixture
 def made(tmp_path: Path) -> tuple[Run, NoiseKey]:
-    run, key = hidden_run(tmp_path / "run", **ADAPTIVE)
+    run, key = noisy_run(tmp_path / "run", **ADAPTIVE)
     for number in (1, 2):
         send(run, {"0": 0.01, "1": -0.02, "2": float("nan")}, number)
         combine(run, key)

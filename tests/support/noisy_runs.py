@@ -30,7 +30,7 @@ def model(size: int = 40) -> Tensors:
     }
 
 
-def hidden_run(
+def noisy_run(
     root: Path,
     clients: int = 3,
     base: Tensors | None = None,

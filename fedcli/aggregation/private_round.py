@@ -11,8 +11,8 @@ import numpy as np
 
 from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.gram import squared_norms
-from fedcli.aggregation.hiding import Hiding
 from fedcli.aggregation.noisy_sum import mean_of_sum, spent_by_sum
+from fedcli.aggregation.round_privacy import RoundPrivacy
 from fedcli.aggregation.updates import Update
 from fedcli.formats.dtypes import Values
 from fedcli.formats.ledger import LedgerEntry, Mechanism, PrivacyEvent, Relation
@@ -32,7 +32,7 @@ _HALF = 0.5  # a client moves the number of shorter steps, less half of all, by 
 
 
 @dataclass(frozen=True)
-class Hidden:
+class PrivateDecision:
     """The decision of a round that hides its clients, and what comes with it.
 
     ``spent`` is empty if steps are not even clipped. ``clip`` is the adaptive norm of the next
@@ -45,13 +45,13 @@ class Hidden:
     remark: str | None = None
 
 
-def hide(
-    hiding: Hiding,
+def decide_privately(
+    privacy: RoundPrivacy,
     base: Base,
     updates: Sequence[Update],
     options: Mapping[str, Any],
     progress: Progress,
-) -> Hidden:
+) -> PrivateDecision:
     """Decide how the steps of clients are clipped, and which noise their sum gets.
 
     Reads and hashes all updates, unless steps may have any norm. ``options`` are those of the
@@ -59,30 +59,32 @@ def hide(
     ``BudgetError`` for a round that would pass the limit, and what ``check_sums`` does.
     """
     check_only_parameters("--update-noise", base.roles)
-    if hiding.masked:
-        return _of_sum(hiding, base, updates)
-    clip = _clip_now(hiding.how, base)
+    if privacy.masked:
+        return _of_sum(privacy, base, updates)
+    clip = _clip_now(privacy.how, base)
     if clip is None:
-        return Hidden(LinearDecision(Shares(np.ones(len(updates)), hiding.how.update_divisor)))
+        return PrivateDecision(
+            LinearDecision(Shares(np.ones(len(updates)), privacy.how.update_divisor))
+        )
     norms = np.sqrt(squared_norms(base, updates, progress, strict=False))
     _report(updates, norms, progress)
-    round_ = _Round(base, hiding.how, clip, norms)
+    round_ = _Round(base, privacy.how, clip, norms)
     inputs = round_.digest(updates, options)
-    found = round_.hidden(inputs, hiding.streams(base.run, base.round.number, inputs))
-    check_sums(base.run, found.spent, hiding.limit)
+    found = round_.decided(inputs, privacy.streams(base.run, base.round.number, inputs))
+    check_sums(base.run, found.spent, privacy.limit)
     return found
 
 
-def _of_sum(hiding: Hiding, base: Base, updates: Sequence[Update]) -> Hidden:
-    spent = spent_by_sum(hiding, base, updates)
-    check_sums(base.run, spent, hiding.limit)
-    divisor = hiding.how.update_divisor
+def _of_sum(privacy: RoundPrivacy, base: Base, updates: Sequence[Update]) -> PrivateDecision:
+    spent = spent_by_sum(privacy, base, updates)
+    check_sums(base.run, spent, privacy.limit)
+    divisor = privacy.how.update_divisor
     remark = None
-    if hiding.noise is not None:
+    if privacy.noise is not None:
         (entry,), clients = spent, sum(update.contributor.clients for update in updates)
-        sigma = hiding.noise.sigma * math.sqrt(clients / hiding.noise.parties)
+        sigma = privacy.noise.sigma * math.sqrt(clients / privacy.noise.parties)
         remark = _remark(sigma, entry.event.coordinates or 0, divisor)
-    return Hidden(mean_of_sum(divisor, updates), spent, remark=remark)
+    return PrivateDecision(mean_of_sum(divisor, updates), spent, remark=remark)
 
 
 def _clip_now(how: ClientPrivacy, base: Base) -> float | None:
@@ -132,7 +134,7 @@ class _Round:
         }
         return hashlib.sha256(canonical_json(values)).hexdigest()
 
-    def hidden(self, inputs: str, streams: SecretStreams | None) -> Hidden:
+    def decided(self, inputs: str, streams: SecretStreams | None) -> PrivateDecision:
         """Return the decision; without ``streams``, there is no noise."""
         how, factors = self.how, self.factors
         events = [self._event(self._sum_noise, self.clip, self.coordinates)]
@@ -142,7 +144,7 @@ class _Round:
             clip = self._next_clip(_noise(events[1], streams, "count"))
         place = self.base.run.id, self.base.round.number, _ATTEMPT
         spent = tuple(LedgerEntry(*place, inputs, event) for event in events)
-        return Hidden(
+        return PrivateDecision(
             ClippedDecision(factors, how.update_divisor, noise), spent, clip, self._remark
         )
 

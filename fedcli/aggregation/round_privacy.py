@@ -17,7 +17,7 @@ from fedcli.security.secret_streams import SecretStreams
 
 
 @dataclass(frozen=True)
-class Hiding:
+class RoundPrivacy:
     """How a round hides its clients, the key of its noise, if that is known, and the limit.
 
     If updates are ``masked``, members have shortened their steps and added ``noise`` themselves.
@@ -30,7 +30,7 @@ class Hiding:
     noise: MaskedNoise | None = None
 
     @classmethod
-    def of(cls, run: Run, plan: AggregatePlan, noise_key: Path | None) -> "Hiding | None":
+    def of(cls, run: Run, plan: AggregatePlan, noise_key: Path | None) -> "RoundPrivacy | None":
         """Settle the plan and read the key; None for a plan that hides nobody.
 
         The key may be missing as long as nothing is drawn. Raises ``UsageError`` for a key that has
@@ -39,7 +39,7 @@ class Hiding:
         """
         how = ClientPrivacy.of(plan, sample_size(plan, len(run.info.clients)))
         masked = run.info.plan.secagg is not None
-        if noise_key is not None and (how is None or not how.hides or masked):
+        if noise_key is not None and (how is None or not how.adds_noise or masked):
             why = "with --secagg: members add the noise" if masked else "without --update-noise"
             raise UsageError(f"--noise-key: has no use {why}", hint="leave --noise-key out")
         key = None if noise_key is None else committed_key(run, noise_key)
@@ -52,7 +52,7 @@ class Hiding:
 
         ``inputs`` is as in ``NoiseKey.streams``. Raises ``UsageError`` without a key.
         """
-        if not self.how.hides:
+        if not self.how.adds_noise:
             return None
         if self.key is None:
             raise UsageError(
@@ -69,18 +69,18 @@ def _limit(plan: AggregatePlan) -> PrivacyLimit | None:
     return PrivacyLimit(epsilon, delta, "--update-max-epsilon")
 
 
-def options_of(hiding: Hiding | None) -> Mapping[str, Any]:
+def options_of(privacy: RoundPrivacy | None) -> Mapping[str, Any]:
     """Return the options that hide the clients, as used; empty if nothing does."""
-    return {} if hiding is None else hiding.how.options
+    return {} if privacy is None else privacy.how.options
 
 
-def hides(hiding: Hiding | None) -> bool:
+def is_private(privacy: RoundPrivacy | None) -> bool:
     """Return whether files must not tell what depends on single clients."""
-    return hiding is not None and hiding.how.hides
+    return privacy is not None and privacy.how.adds_noise
 
 
 def committed_key(run: Run, path: Path) -> NoiseKey:
-    """Read the coordinator's noise key, to which ``run.json`` commits; see ``Hiding.of``."""
+    """Read the coordinator's noise key, to which ``run.json`` commits; see ``RoundPrivacy.of``."""
     key = read_noise_key(path, outside=run.root)
     if run.info.noise_key is None:
         raise UsageError(

@@ -87,6 +87,9 @@ OTHERS = {
 }
 
 
+FETCHING = {"pull": "copy", "pull, coordinator": "fedrun"}
+
+
 def touched(folder: Path) -> dict[str, tuple[int, ...]]:
     """What changes with everything that is done to a file or a directory."""
     status = {str(path): path.stat() for path in folder.rglob("*")}
@@ -111,7 +114,11 @@ def test_the_same_again_says_so_and_touches_nothing(
     ended = behind_faults(folder, *AGAIN[name].words)
     assert ended.status == 0, ended
     assert "already" in ended.out + ended.err
-    assert touched(folder) == before, ended.calls
+    after = touched(folder)
+    if name in FETCHING:  # into a folder beside the files, which is gone at the end
+        assert before.keys() == after.keys()
+        before[str(folder / FETCHING[name])] = after[str(folder / FETCHING[name])]
+    assert after == before, ended.calls
 
 
 @pytest.mark.parametrize("name", OTHERS)

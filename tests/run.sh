@@ -12,6 +12,12 @@ if [ ! -x "$venv/bin/python" ]; then
     "${PYTHON:-python3}" -m venv "$venv"
 fi
 "$venv/bin/python" -m pip install --quiet --editable '.[dev]'
+# The S3 server is a program beside the tests: it needs other versions of what s3fs needs.
+if [ ! -x "$venv/servers/bin/python" ]; then
+    "$venv/bin/python" -m venv "$venv/servers"
+    "$venv/servers/bin/python" -m pip install --quiet 'moto[s3,server]>=5.1' ||
+        { rm -rf "$venv/servers"; echo "no moto: the tests of remotes in S3 are skipped" >&2; }
+fi
 if ! command -v chromedriver >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
     { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes \
         --no-install-recommends chromium chromium-driver; } >/dev/null 2>&1 ||

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -63,11 +64,20 @@ def _answers(port: int) -> bool:
     return True
 
 
+def _with_moto() -> str | None:
+    """Return a Python that has moto: that of the tests' servers, or this one."""
+    own = Path(sys.prefix) / "servers" / "bin" / "python"
+    if own.exists():
+        return str(own)
+    return sys.executable if find_spec("moto") and find_spec("flask") else None
+
+
 @contextmanager
 def s3_server(folder: Path) -> Iterator[Server]:
     """Start moto's S3 server with an empty bucket; skip where it is not installed."""
-    if missing := [name for name in ("moto", "flask", "s3fs") if find_spec(name) is None]:
-        pytest.skip(f"not installed: {', '.join(missing)}")
+    python = _with_moto()
+    if python is None or find_spec("s3fs") is None:
+        pytest.skip("not installed: moto[server,s3], or s3fs")
     port = _free_port()
     environment = {
         "AWS_ACCESS_KEY_ID": "testing",
@@ -76,16 +86,10 @@ def s3_server(folder: Path) -> Iterator[Server]:
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
     }
     code = "from moto.server import main; main()"
-    words = [sys.executable, "-c", code, "-H", "127.0.0.1", "-p", str(port)]
+    words = [python, "-c", code, "-H", "127.0.0.1", "-p", str(port)]
     with _running(words, port, folder / "moto.log"):
-        import boto3
-
-        given = {"endpoint_url": environment["AWS_ENDPOINT_URL"], "region_name": "us-east-1"}
-        client = boto3.client(
-            "s3", aws_access_key_id="testing", aws_secret_access_key="testing-secret", **given
-        )
-        client.create_bucket(Bucket=BUCKET)
-        client.close()
+        bucket = Request(f"{environment['AWS_ENDPOINT_URL']}/{BUCKET}", method="PUT")
+        urlopen(bucket, timeout=_PATIENCE).close()
         yield Server(f"s3://{BUCKET}", environment)
 
 

@@ -66,7 +66,7 @@ def trained(root: Path, model: str, pictures: int) -> Run:
     images = rng.integers(0, 156, (pictures, 32, 32, 3)) + 10 * labels[:, None, None, None]
     data = root.with_suffix(".npz")
     np.savez(data, images=images.astype(np.uint8), labels=labels)
-    words = ["--classes", ",".join(map(str, range(10))), "--image-size", "32", "--clients", "0"]
+    words = ["--classes", ",".join(map(str, range(10))), "--image-size", "32", "--clients", "1"]
     fedcli("init", "--run", root, "--model", model, "--epochs", "1", *words)
     fedcli("train-client", "--run", root, "--id", "0", "--data", data)
     return Run.open(root)

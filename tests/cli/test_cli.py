@@ -21,8 +21,8 @@ LIGHT = ("status", "aggregate", "report", "verify", "inspect")
 
 
 def test_the_commands_are_those_of_the_design() -> None:
-    design = """aggregate check evaluate export gc init inspect keygen partition plan report run
-        status sweep train-client unmask verify"""
+    design = """aggregate check evaluate export gc init inspect keygen partition plan pull push
+        report run status sweep train-client unmask verify"""
     assert design.split() == COMMANDS
 
 

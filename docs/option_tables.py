@@ -62,6 +62,7 @@ TABLES: dict[str, Callable[[], Options]] = {
     "cutting": of(sections.SchemeOptions),
     "model": of(sections.ModelOptions),
     "stopping": lambda: declared(Stopping),
+    "place": of(sections.PlaceOptions),
     "secagg": lambda: declared(SecaggOptions),
 }
 

@@ -6,6 +6,7 @@
     ├── StorageError            1  a file could not be read or written (disk full, permission)
     ├── MissingDependencyError  1  an optional package is not installed
     ├── ClientFailedError       1  a client that `fedcli run` started did not finish
+    │   └── StepLostError       1  the engine lost a step: its worker died, its job was cancelled
     ├── UsageError              2  an option has a value that cannot be used
     ├── NotReadyError           3  files that this step needs do not exist yet
     ├── BadInputError           4  a file exists, but its content cannot be used
@@ -114,6 +115,12 @@ class ClientFailedError(FedcliError):
     """A client that ``fedcli run`` started did not finish."""
 
     kind = "client-failed"
+
+
+class StepLostError(ClientFailedError):
+    """The engine lost a step, which may well succeed when it is submitted again."""
+
+    kind = "step-lost"
 
 
 class UsageError(FedcliError):

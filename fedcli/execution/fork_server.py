@@ -97,6 +97,8 @@ def _become(out: int, err: int, channel: socket.socket) -> NoReturn:
         os.close(descriptor)
     with channel, channel.makefile() as lines:
         request = json.loads(lines.readline())
+    if request["folder"] is not None:
+        os.chdir(request["folder"])
     if request["threads"] is not None:
         import torch  # it read the variable at import
 

@@ -1,4 +1,4 @@
-"""The steps of a run as processes: started in parallel, stopped together.
+"""Steps as processes of this machine: started in parallel, stopped together.
 
 On Linux, steps are forked from a process that has imported torch once (``fork_server``). Elsewhere
 each step is a new interpreter: the frameworks that torch uses on macOS do not work in a forked
@@ -22,9 +22,10 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol, Self
+from typing import IO, Protocol
 
-from fedcli.errors import ClientFailedError, error_from_json
+from fedcli.errors import ClientFailedError
+from fedcli.execution.engine import Ending, last_line, stopped
 
 _GRACE = 10.0  # seconds for a process to end before it is killed
 _SERVER_GRACE = 3 * _GRACE  # of the fork server, which grants it to others
@@ -33,11 +34,19 @@ _SERVER_GRACE = 3 * _GRACE  # of the fork server, which grants it to others
 class Starter(Protocol):
     """A way to start processes."""
 
-    def run(self, words: Sequence[str], threads: int | None, out: IO[bytes], err: IO[bytes]) -> int:
+    def run(
+        self,
+        words: Sequence[str],
+        threads: int | None,
+        out: IO[bytes],
+        err: IO[bytes],
+        folder: str | None = None,
+    ) -> int:
         """Run ``python -m WORDS`` to its end and return its exit status.
 
         The status is minus the signal number if a signal ended the process. ``threads`` sets
-        ``OMP_NUM_THREADS``; None keeps that of this process. Raises ``ClientFailedError`` when the
+        ``OMP_NUM_THREADS``, and ``folder`` is the current directory; None keeps those of this
+        process. Raises ``ClientFailedError`` when the
         process cannot be started or is lost.
         """
 
@@ -62,17 +71,25 @@ class NewProcesses:
         self._stopping = False
         self._lock = threading.Lock()
 
-    def run(self, words: Sequence[str], threads: int | None, out: IO[bytes], err: IO[bytes]) -> int:
+    def run(
+        self,
+        words: Sequence[str],
+        threads: int | None,
+        out: IO[bytes],
+        err: IO[bytes],
+        folder: str | None = None,
+    ) -> int:
         """See ``Starter``."""
         shared = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
         with self._lock:
             if self._stopping:
-                raise ClientFailedError("stopped")
+                raise stopped()
             process = subprocess.Popen(
                 [*_interpreter(), *words],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
+                cwd=folder,
                 env={**os.environ, **shared},
                 # Ctrl-C in a terminal reaches this process only, which then stops the others.
                 start_new_session=True,
@@ -112,9 +129,16 @@ class ForkServer:
         self._stopping = False
         self._lock = threading.Lock()
 
-    def run(self, words: Sequence[str], threads: int | None, out: IO[bytes], err: IO[bytes]) -> int:
+    def run(
+        self,
+        words: Sequence[str],
+        threads: int | None,
+        out: IO[bytes],
+        err: IO[bytes],
+        folder: str | None = None,
+    ) -> int:
         """See ``Starter``."""
-        request = json.dumps({"words": words, "threads": threads})
+        request = json.dumps({"words": words, "threads": threads, "folder": folder})
         ours, theirs = socket.socketpair()
         with ours:
             try:
@@ -131,7 +155,7 @@ class ForkServer:
     def _ask(self, *descriptors: int) -> None:
         with self._lock:
             if self._stopping:
-                raise ClientFailedError("stopped")
+                raise stopped()
             if self._server is None:
                 self._server = subprocess.Popen(
                     [*_interpreter(), "fedcli.execution.fork_server", *self._preload],
@@ -150,10 +174,10 @@ class ForkServer:
         """Return the error for a step without exit status."""
         with self._lock:
             if self._stopping:
-                return ClientFailedError("stopped")
+                return stopped()
             assert self._server is not None
             assert self._server.stderr is not None
-            last = _last_line(self._server.stderr.read()) or "it may have been killed"
+            last = last_line(self._server.stderr.read()) or "it may have been killed"
         return ClientFailedError(f"the process that forks steps has ended: {last}")
 
     def stop(self) -> None:
@@ -185,68 +209,19 @@ def starter_for(*models: str) -> Starter:
     return NewProcesses()
 
 
-class Steps:
-    """The processes of one call on one run, which end with the ``with`` block."""
-
-    def __init__(self, run: Path, starter: Starter) -> None:
-        self._run = run
-        self._starter = starter
-
-    def launch(self, command: str, *arguments: str, threads: int | None = None) -> dict[str, Any]:
-        """Run ``fedcli COMMAND`` to its end and return its JSON object.
-
-        ``threads`` is the default without an argument. Raises the ``FedcliError`` that the process
-        reports, and ``ClientFailedError`` when it ends without a report, or is not started because
-        the others are being stopped.
-        """
-        words = ["fedcli", command, "--run", str(self._run), *arguments, "--json", "--quiet"]
-        return self._answer(command, words, threads)
-
-    def probe(self, device: str) -> dict[str, Any]:
-        """Return what ``fedcli.execution.probe`` reports. Raises what ``launch`` does."""
-        return self._answer("probe", ["fedcli.execution.probe", device], None)
-
-    def _answer(self, name: str, words: Sequence[str], threads: int | None) -> dict[str, Any]:
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            status = self._starter.run(words, threads, out, err)
-            out.seek(0)
-            err.seek(0)
-            printed, said = out.read(), err.read()
-        try:
-            value = json.loads(printed)
-        except ValueError:
-            raise _without_a_word(name, status, said) from None
-        if status:
-            raise error_from_json(value["error"])
-        assert isinstance(value, dict)
-        return value
-
-    def stop(self) -> None:
-        """End all processes and start no more; published files stay."""
-        self._starter.stop()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+def light_starter() -> Starter:
+    """Return what starts steps that neither train nor score, and so need no torch."""
+    if sys.platform == "linux":
+        return ForkServer("fedcli.execution.preload_light")
+    return NewProcesses()
 
 
-def _last_line(said: bytes) -> str:
-    return "".join(said.decode(errors="replace").strip().splitlines()[-1:])
-
-
-def _without_a_word(name: str, status: int, said: bytes) -> ClientFailedError:
-    last = _last_line(said) or "it printed nothing"
-    hint = None
-    if status == -signal.SIGKILL:
-        hint = "a system that runs out of memory kills processes: try fewer --jobs"
-    ended = f"with status {status}" if status >= 0 else f"by {_signal_name(-status)}"
-    return ClientFailedError(f"{name} ended {ended}: {last}", hint=hint)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+def finish(
+    starter: Starter, words: Sequence[str], threads: int | None, folder: str | None = None
+) -> Ending:
+    """Run a step to its end and return it with what it wrote. Raises ``ClientFailedError``."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        status = starter.run(words, threads, out, err, folder)
+        out.seek(0)
+        err.seek(0)
+        return Ending(status, out.read(), err.read())

@@ -1,10 +1,12 @@
 """Open the sum of a round's masked updates: close the round, and let its members answer."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 from fedcli.errors import FedcliError
+from fedcli.execution.in_flight import finished
 from fedcli.execution.scheduler import ClientScheduler
 from fedcli.masking.progress import masked_progress
 from fedcli.plan.sections import option_words
@@ -41,6 +43,9 @@ class MaskedScheduler:
         before = masked_progress(run, run.round(number))
         waiting = [one for one in members if before is None or one in before.waiting]
         failures = self._answers(number, waiting)
+        failed = {failure.client for failure in failures}
+        answers = (run.round(number).answer(one) for one in waiting if one not in failed)
+        self.clients.steps.see(answers)
         after = masked_progress(run, run.round(number))
         if failures and after is not None and not after.is_ready:
             raise failures[0]
@@ -49,21 +54,22 @@ class MaskedScheduler:
 
     def _answers(self, number: int, members: Sequence[str]) -> list[FedcliError]:
         steps, failures = self.clients.steps, list[FedcliError]()
-        with ThreadPoolExecutor(self.clients.capacity.by_cores(len(members) or 1)) as pool:
-            pending = {
-                pool.submit(steps.launch, "unmask", "--id", member, "--round", str(number)): member
-                for member in members
-            }
-            try:
-                for future in as_completed(pending):
-                    error = future.exception()
-                    if not isinstance(error, FedcliError):
-                        future.result()
-                    else:
-                        failures.append(self._named(error, pending[future], number))
-            except BaseException:
-                steps.stop()  # before the pool waits for its threads, which wait for processes
-                raise
+        needs = (self.clients.run.round(number).survivors,)
+
+        def submit(member: str) -> Future[dict[str, Any]]:
+            return steps.submit("unmask", "--id", member, "--round", str(number), needs=needs)
+
+        try:
+            limit = self.clients.capacity.by_cores(len(members) or 1)
+            for member, future in finished(submit, members, limit):
+                error = future.exception()
+                if not isinstance(error, FedcliError):
+                    future.result()
+                else:
+                    failures.append(self._named(error, member, number))
+        except BaseException:
+            steps.stop()
+            raise
         return failures
 
     def _named(self, error: FedcliError, member: str, number: int) -> FedcliError:

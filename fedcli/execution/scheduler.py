@@ -3,14 +3,16 @@
 import contextlib
 import math
 import os
+import sys
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 from fedcli.errors import FedcliError
+from fedcli.execution.in_flight import finished
 from fedcli.execution.jobs import jobs_by_cores, jobs_by_memory, threads_each
-from fedcli.execution.local import Steps
+from fedcli.execution.launching import Steps
 from fedcli.execution.step_arguments import StepOptions
 from fedcli.formats.telemetry import Telemetry
 from fedcli.progress import Progress
@@ -23,7 +25,8 @@ from fedcli.system import available_cores
 class Capacity:
     """The number of clients that train at a time, and the threads of each.
 
-    ``jobs`` is the requested number; None for what suits the machine. Cores are divided only if no
+    ``jobs`` is the requested number; None for what suits the machine, or for no limit where steps
+    run elsewhere, and the engine has a queue. Cores are divided only if no
     number of threads is given: it is then a default of the machine, not an option that would change
     what update is asked for.
     """
@@ -37,6 +40,8 @@ class Capacity:
 
     def probe(self, clients: int) -> None:
         """Query the device if its memory may set a limit. Raises ``UsageError``."""
+        if not self._steps.is_here:
+            return
         if self._jobs is None and clients > 1 and self._device != "cpu":
             found = self._steps.probe(self._device)
             self._device, self._free_bytes = found["device"], found["free_memory_bytes"]
@@ -59,6 +64,8 @@ class Capacity:
         """Return how many of a round's clients train at a time."""
         if self._jobs is not None:
             return self._jobs
+        if not self._steps.is_here:
+            return sys.maxsize
         if self._device == "cpu":
             return self._by_cores(clients)
         if self._free_bytes is None or self._peak_bytes is None:
@@ -69,13 +76,15 @@ class Capacity:
     def threads(self, clients: int) -> int | None:
         """Return the threads of each client; None if set elsewhere or one client has all cores."""
         at_a_time = min(self._jobs or self._by_cores(clients), clients)
-        if self._threads or at_a_time == 1:
+        if not self._steps.is_here or self._threads or at_a_time == 1:
             return None
         return threads_each(at_a_time, available_cores())
 
     def by_cores(self, clients: int) -> int:
         """Return how many light steps run at a time, one for each of so many clients."""
-        return self._jobs or self._by_cores(clients)
+        if self._steps.is_here:
+            return self._jobs or self._by_cores(clients)
+        return self._jobs or sys.maxsize
 
     def _by_cores(self, clients: int) -> int:
         return jobs_by_cores(clients, max(1, available_cores() // (self._threads or 1)))
@@ -118,10 +127,12 @@ class ClientScheduler:
             self.capacity.measure(self.run.round(number), alone)
         jobs = self.capacity.jobs(len(clients))
         failures += self._side_by_side(number, waiting, jobs, threads)
-        delivered = len(clients) - len(failures)
-        if delivered < (self.options.min_clients or 0):
+        failed = {failure.client for failure in failures}
+        delivered = [client for client in clients if client not in failed]
+        if len(delivered) < (self.options.min_clients or 0):
             raise failures[0]
-        return delivered
+        self.steps.see(map(self.run.round(number).update, delivered))
+        return len(delivered)
 
     def _size(self, client: str) -> int:
         return self.run.client_shard(client).stat().st_size
@@ -129,26 +140,24 @@ class ClientScheduler:
     def _side_by_side(
         self, number: int, clients: Sequence[str], jobs: int, threads: int | None
     ) -> list[FedcliError]:
-        arguments = self.options.for_training(number)
         failures: list[FedcliError] = []
-        with ThreadPoolExecutor(jobs) as pool:
-            pending = {
-                pool.submit(
-                    self.steps.launch, "train-client", "--id", client, *arguments, threads=threads
-                ): client
-                for client in clients
-            }
-            try:
-                for future in as_completed(pending):
-                    error = self._report(future, pending[future], number)
-                    if error is not None:
-                        failures.append(_named(error, self.run, pending[future], number))
-                        if self.options.min_clients is None:
-                            raise failures[0]
-                        self.progress.say(failures[-1].message)
-            except BaseException:
-                self.steps.stop()  # before the pool waits for its threads, which wait for processes
-                raise
+
+        def submit(client: str) -> Future[dict[str, Any]]:
+            arguments = ["--id", client, *self.options.for_training(number)]
+            base = self.run.round(number - 1).global_model
+            return self.steps.submit("train-client", *arguments, threads=threads, needs=(base,))
+
+        try:
+            for client, future in finished(submit, clients, jobs):
+                error = self._report(future, client, number)
+                if error is not None:
+                    failures.append(_named(error, self.run, client, number))
+                    if self.options.min_clients is None:
+                        raise failures[0]
+                    self.progress.say(failures[-1].message)
+        except BaseException:
+            self.steps.stop()
+            raise
         return failures
 
     def _report(

@@ -43,7 +43,9 @@ class StepOptions:
 
     def for_training(self, number: int) -> list[str]:
         """Return the arguments of ``train-client`` in a round, except the client."""
-        given = {**self.training, "seed": self.seed, **self.execution, "model": self.own_model}
+        state = self.execution.get("state")
+        machine = {**self.execution, "state": None if state is None else state.absolute()}
+        given = {**self.training, "seed": self.seed, **machine, "model": self.own_model}
         return option_words({"round": number, **given, "noise_key": self.noise_key})
 
     def for_aggregation(self, number: int) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fedcli.execution.place import Place
 from fedcli.options import Declared, Given, check, declared, option
 from fedcli.plan.execution import Execution
 from fedcli.plan.stopping import Stopping
@@ -126,6 +127,7 @@ def _run() -> Mapping[str, Declared]:
     return _keyed(
         {
             **declared(Running),
+            **declared(Place),
             **declared(RunSeed),
             **declared(TakingPart),
             **passed_on(),

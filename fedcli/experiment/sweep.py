@@ -2,22 +2,23 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fedcli.errors import UsageError
+from fedcli.execution.place import Place
 from fedcli.experiment.cases import NOTHING_TYPED, Case, Sections, Typed, expand
 from fedcli.experiment.file import Experiment, read_experiment
 from fedcli.experiment.lines import shell_line, words_of
 from fedcli.experiment.sections import SECTIONS
-from fedcli.options import Declared, declared
+from fedcli.options import NONE, Declared, Given, declared
 from fedcli.plan.sections import option_words
 
 _MADE = ("data", "partition", "model", "train", "aggregate", "secagg")  # what partition is told
 _CUT = ("data", "partition")
 _UNNAMED = "sweep"  # the folder of the runs without a file
-_OF_ALL = ("jobs", "state")  # of [run], and not of single runs
+_OF_ALL = ("jobs", "state", *declared(Place))  # of [run], and not of single runs
 
 
 def run_options() -> dict[str, Declared]:
@@ -35,7 +36,7 @@ class Sweep:
     """The cases of a sweep, and the folder ``out`` of their runs, each named after its case.
 
     ``jobs`` says how many clients of all runs train at a time; None: as many as suit the machine.
-    Secret noise comes from ``noise_key``, where a case has any.
+    Secret noise comes from ``noise_key``, where a case has any. ``place`` says where clients train.
     """
 
     cases: tuple[Case, ...]
@@ -43,6 +44,7 @@ class Sweep:
     out: Path
     jobs: int | None = None
     noise_key: Path | None = None
+    place: Place = field(default_factory=Place)
 
     def root(self, case: Case) -> Path:
         """Return the directory of a run."""
@@ -147,15 +149,17 @@ def read_sweep(
     out: Path | None = None,
     typed: Typed = NOTHING_TYPED,
     noise_key: Path | None = None,
+    place: Given = NONE,
 ) -> Sweep:
     """Return the sweep that a TOML file and typed options ask for, in the folder ``out``.
 
-    Typed options win over the file. By default the folder has the name of the file, or is
-    ``sweep``. Raises ``UsageError``, ``NotReadyError`` and ``StorageError``.
+    Typed options, also those of ``place``, win over the file. By default the folder has the name of
+    the file, or is ``sweep``. Raises ``UsageError``, ``NotReadyError`` and ``StorageError``.
     """
     experiment = Experiment({}, {}) if file is None else read_experiment(file)
     settings = {"run": {}, **{name: dict(table) for name, table in experiment.settings.items()}}
     jobs = settings["run"].pop("jobs", None)
+    of_file = {key: settings["run"].pop(key) for key in declared(Place) if key in settings["run"]}
     if "state" in settings["run"]:
         raise UsageError(f"{file}: [run] state: each run of a sweep keeps its states in itself")
     origin, folder = ("the command line", _UNNAMED) if file is None else (str(file), file.stem)
@@ -167,4 +171,4 @@ def read_sweep(
             hint="rounds = 10 in [run] of the file, or --rounds 10",
         )
     key = None if noise_key is None else noise_key.resolve()
-    return Sweep(cases, sections, out or Path(folder), jobs, key)
+    return Sweep(cases, sections, out or Path(folder), jobs, key, Place(**{**of_file, **place}))

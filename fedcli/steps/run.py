@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fedcli.errors import UsageError
-from fedcli.execution.local import Steps, starter_for
+from fedcli.execution.engines import engines_at
+from fedcli.execution.launching import Steps
 from fedcli.execution.masked_round import MaskedScheduler
 from fedcli.execution.pace import Pace
+from fedcli.execution.place import Place
 from fedcli.execution.scheduler import Capacity, ClientScheduler
 from fedcli.execution.step_arguments import StepOptions
 from fedcli.plan import check_halves
@@ -60,6 +62,7 @@ def run_rounds(
     evaluate: bool = True,
     keep_updates: int | None = None,
     stopping: Stopping | None = None,
+    place: Place | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
     """Continue a run until ``rounds`` rounds are complete.
@@ -68,14 +71,19 @@ def run_rounds(
     aggregates, and evaluates; complete rounds without evaluation, round 0 among them, are
     evaluated first. Parallel clients share the cores unless a number of threads is given. With
     ``keep_updates``, ``gc`` runs after each round, and before the first, in case it was
-    interrupted. ``stopping`` may end the run earlier, by the scores of its rounds alone.
+    interrupted. ``stopping`` may end the run earlier, by the scores of its rounds alone. ``place``
+    says where clients train and models are scored, by default on this machine; aggregation stays
+    here.
 
     Raises ``UsageError`` and ``NotReadyError`` for impossible options, before any client trains,
     ``ConflictError`` if nothing is left to do and the last round was made with other options, and
     what a step reports; the message names the client. An interrupt stops the processes; the
     next call resumes the run.
     """
-    with Steps(run.root, starter_for(run.info.model.name)) as steps:
+    place, progress = place or Place(), progress or Silence()
+    at = engines_at(place, run.root, (run.info.model.name,), progress.say)
+    threads = place.threads
+    with Steps(run.root, at.engine, at.here, threads=threads, wait=place.seconds) as steps:
         return launch_rounds(
             steps,
             run,
@@ -123,6 +131,7 @@ def launch_rounds(
     call = _Call(rounds, early, Pace(rounds, may_end_early=early.asked), evaluate, keep_updates)
     progress.start(call.pace.label, len(unscored) + sum(len(c) + 1 for c in taking_part.values()))
     with RunMarker(run, rounds, call.pace.seconds_left), steps:
+        steps.connect()
         for number in unscored:
             _evaluate(run, steps, number, options)
             progress.advance()
@@ -273,7 +282,10 @@ def _unscored(run: Run, rounds: int, early: EarlyStopping) -> list[int]:
 def _evaluate(run: Run, steps: Steps, number: int, options: StepOptions) -> dict[str, Any]:
     if not run.has_test_data:
         return {}
-    result = steps.launch("evaluate", *options.for_evaluation(number))
+    round_ = run.round(number)
+    needs = (round_.global_model,)
+    result = steps.launch("evaluate", *options.for_evaluation(number), needs=needs)
+    steps.see([round_.evaluation])
     scores = result["evaluations"][0]  # on all test data; scores on single clients follow
     assert isinstance(scores, dict)
     return scores

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedcli.errors import ConflictError, FedcliError, StorageError
+from fedcli.execution.engine import Engine
+from fedcli.execution.engines import Engines, engines_at
 from fedcli.execution.jobs import threads_each
-from fedcli.execution.local import Starter, Steps, starter_for
+from fedcli.execution.launching import Steps
 from fedcli.execution.step_arguments import StepOptions
 from fedcli.execution.workers import Workers
 from fedcli.experiment.cases import Case
@@ -23,6 +25,7 @@ from fedcli.steps.run import RunResult, launch_rounds
 from fedcli.steps.stopping import Stop
 from fedcli.system import available_cores
 
+_MOST_RUNS = 64  # under way at a time if they run elsewhere: each has a thread here
 Standing = Literal["waiting", "part-done", "done", "failed"]
 
 
@@ -87,26 +90,31 @@ def sweep(
     Raises ``StorageError`` if the folder of the runs cannot be written, and ``UsageError`` for a
     device that is not there.
     """
+    progress = progress or Silence()
     models = [name for name in experiment.values("model", "model") if name is not None]
-    starter = starter_for(*models)
+    at = engines_at(experiment.place, experiment.out, tuple(models), progress.say)
     try:
-        workers, jobs = _workers(experiment, starter, jobs)
-        return _Execution(experiment, workers, jobs, progress or Silence()).finish()
+        at.engine.connect()
+        workers, jobs = _workers(experiment, at, jobs)
+        return _Execution(experiment, workers, jobs, progress).finish()
     finally:
-        starter.stop()
+        at.stop()
 
 
-def _workers(sweep: Sweep, starter: Starter, jobs: int | None) -> tuple[Workers, int | None]:
-    """Return the processes, and how many clients of one run train at a time."""
+def _workers(sweep: Sweep, at: Engines, jobs: int | None) -> tuple[Workers, int | None]:
+    """Return who runs the steps, and how many clients of one run train at a time."""
     cores, threads = available_cores(), max(sweep.values("run", "threads"), key=lambda n: n or 0)
-    if jobs is None and _has_gpu(sweep, starter):
-        return Workers(starter, cores, None), None
+    if not at.engine.is_here:
+        here = Workers(at.here, cores, 1)
+        return Workers(at.engine, jobs, threads or sweep.place.threads, here), jobs
+    if jobs is None and _has_gpu(sweep, at.engine):
+        return Workers(at.engine, cores, None), None
     jobs = jobs or max(1, cores // (threads or 1))
-    return Workers(starter, jobs, threads_each(jobs, cores)), jobs
+    return Workers(at.engine, jobs, threads_each(jobs, cores)), jobs
 
 
-def _has_gpu(sweep: Sweep, starter: Starter) -> bool:
-    steps = Steps(sweep.out, starter)
+def _has_gpu(sweep: Sweep, engine: Engine) -> bool:
+    steps = Steps(sweep.out, engine)
     devices = {name or "auto" for name in sweep.values("run", "device")} - {"cpu"}
     return any(steps.probe(name)["device"] != "cpu" for name in sorted(devices))
 
@@ -132,16 +140,24 @@ class _Execution:
         """Run all cases; an interrupt, or an error of the sweep itself, stops the processes."""
         total = sum(self.sweep.rounds(case) for case in self.sweep.cases)
         self._progress.start("rounds", total)
-        at_a_time = 1 if self._jobs is None else min(self._jobs, len(self._cases))
+        at_a_time = self._runs_at_a_time()
         with ThreadPoolExecutor(at_a_time) as pool:
             try:
                 for future in as_completed([pool.submit(self._work) for _ in range(at_a_time)]):
                     future.result()
             except BaseException:
                 self.queue.end()
-                self._workers.starter.stop()
+                self._workers.stop()
                 raise
         return SweepResult(self.sweep.out, tuple(self._found[name] for name in self._cases))
+
+    def _runs_at_a_time(self) -> int:
+        """Return how many runs are under way: with a queue elsewhere all of them, up to a limit."""
+        most = 1 if self._workers.engine.is_here else _MOST_RUNS
+        return min(self._jobs or most, len(self._cases))
+
+    def _steps(self, root: Path) -> Steps:
+        return self._workers.steps(root, self.sweep.place.seconds)
 
     def _work(self) -> None:
         while (taken := self.queue.take()) is not None:
@@ -178,7 +194,7 @@ class _Execution:
         root = self.sweep.root(case)
         try:
             words = self.sweep.partition_words(case, source)
-            self._workers.steps(root).launch("partition", *words)
+            self._steps(root).launch("partition", *words)
         except ConflictError as error:
             raise error.amended(hint=f"use another --out, or remove {root}") from None
 
@@ -196,7 +212,7 @@ class _Execution:
             central_noise_key=self.sweep.central_noise_key(case),
         )
         return launch_rounds(
-            self._workers.steps(run.root),
+            self._steps(run.root),
             run,
             self.sweep.rounds(case),
             options,

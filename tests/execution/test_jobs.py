@@ -1,6 +1,8 @@
 """How many clients train at a time: the rules for cores and for a GPU, and who follows them."""
 
 import threading
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,10 @@ from hypothesis import strategies as st
 from support.runs import run_info
 
 from fedcli.errors import ClientFailedError
+from fedcli.execution.engines.local import LocalEngine
 from fedcli.execution.jobs import jobs_by_cores, jobs_by_memory, threads_each
+from fedcli.execution.launching import Steps
+from fedcli.execution.local import NewProcesses
 from fedcli.execution.scheduler import Capacity, ClientScheduler
 from fedcli.execution.step_arguments import StepOptions
 from fedcli.formats.telemetry import Telemetry
@@ -69,11 +74,14 @@ GIB = 2**30
 class Processes:
     """Stands in for the steps: a GPU with so much free memory, and clients that take 4 GiB."""
 
+    is_here = True
+
     def __init__(
         self, run: Run, free: int, side_by_side: int, device: str | None = "cuda:0"
     ) -> None:
         self._run, self._free, self._device = run, free, device
         self._together = threading.Barrier(side_by_side)
+        self._pool = ThreadPoolExecutor(9)
         self._lock = threading.Lock()
         self._running = 0
         self.trained: list[str] = []
@@ -82,7 +90,10 @@ class Processes:
     def probe(self, device: str) -> dict[str, Any]:
         return {"device": "cuda", "free_memory_bytes": self._free}
 
-    def launch(self, command: str, *arguments: str, threads: int | None) -> dict[str, Any]:
+    def submit(self, command: str, *arguments: str, **_: object) -> Future[dict[str, Any]]:
+        return self._pool.submit(self._train, *arguments)
+
+    def _train(self, *arguments: str) -> dict[str, Any]:
         client = arguments[arguments.index("--id") + 1]
         with self._lock:
             self._running += 1
@@ -99,6 +110,9 @@ class Processes:
         with self._lock:
             self._running -= 1
         return {"clients": [{"already_done": True}]}
+
+    def see(self, paths: Iterable[Path]) -> None:
+        """All is on this machine."""
 
     def stop(self) -> None:
         pass
@@ -173,7 +187,7 @@ def test_cores_are_shared_where_nobody_says_how(
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     else:
         monkeypatch.setenv("OMP_NUM_THREADS", environment)
-    nobody: Any = None
+    nobody = Steps(Path(), LocalEngine(NewProcesses()))
     capacity = Capacity(nobody, jobs, StepOptions(execution={"device": "cpu", "threads": typed}))
     capacity.probe(3)
     assert (capacity.jobs(3), capacity.threads(3)) == expected

@@ -16,7 +16,9 @@ from typing import IO, Any
 import pytest
 
 from fedcli.errors import ClientFailedError, UsageError
-from fedcli.execution.local import ForkServer, NewProcesses, Starter, Steps, starter_for
+from fedcli.execution.engines.local import LocalEngine
+from fedcli.execution.launching import Steps
+from fedcli.execution.local import ForkServer, NewProcesses, Starter, starter_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
 
@@ -119,13 +121,12 @@ def test_how_a_process_ended_is_told(starter: Starter, here: Path) -> None:
 
 def test_the_end_of_a_step_in_words(here: Path) -> None:
     class Ends(NewProcesses):
-        def run(self, words: Any, threads: Any, out: IO[bytes], err: IO[bytes]) -> int:
+        def run(self, words: Any, threads: Any, out: Any, err: IO[bytes], *_: object) -> int:
             err.write(b"first\nlast words\n")
             return self.status
 
-    steps = Steps(here, starter_for("linear"))
-    steps.stop()
-    steps._starter = ends = Ends()
+    ends = Ends()
+    steps = Steps(here, LocalEngine(ends))
     ends.status = -signal.SIGKILL
     with pytest.raises(ClientFailedError, match="ended by SIGKILL: last words") as caught:
         steps.launch("train-client")
@@ -241,7 +242,7 @@ def test_a_server_that_cannot_import_says_why(here: Path, monkeypatch: pytest.Mo
 
 
 def test_what_a_device_is_is_asked_of_another_process(here: Path) -> None:
-    with Steps(here, starter_for("linear")) as steps:
+    with Steps(here, LocalEngine(starter_for("linear"))) as steps:
         assert steps.probe("cpu") == {"device": "cpu", "free_memory_bytes": None}
         with pytest.raises(UsageError, match="--device"):
             steps.probe("abacus")

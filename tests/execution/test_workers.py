@@ -9,6 +9,7 @@ from typing import IO
 import pytest
 
 from fedcli.errors import ClientFailedError
+from fedcli.execution.engines.local import LocalEngine
 from fedcli.execution.workers import Workers
 
 
@@ -23,7 +24,9 @@ class Recorder:
         self.full = threading.Barrier(3)
         self._lock = threading.Lock()
 
-    def run(self, words: Sequence[str], threads: int | None, out: IO[bytes], err: IO[bytes]) -> int:
+    def run(
+        self, words: Sequence[str], threads: int | None, out: IO[bytes], err: IO[bytes], *_: object
+    ) -> int:
         with self._lock:
             self.running += 1
             self.most = max(self.most, self.running)
@@ -42,7 +45,7 @@ class Recorder:
 
 def test_runs_share_the_processes_and_none_is_idle(tmp_path: Path) -> None:
     recorder = Recorder()
-    workers = Workers(recorder, 2, 1)
+    workers = Workers(LocalEngine(recorder), 2, 1)
     runs = [workers.steps(tmp_path / name) for name in "ab"]
     with ThreadPoolExecutor(8) as pool:
         found = [pool.submit(run.launch, "status", threads=4) for run in runs * 4]
@@ -57,7 +60,7 @@ def test_runs_share_the_processes_and_none_is_idle(tmp_path: Path) -> None:
 def test_a_stop_of_one_run_leaves_the_others(tmp_path: Path) -> None:
     recorder = Recorder()
     recorder.go.set()
-    workers = Workers(recorder, 2, None)
+    workers = Workers(LocalEngine(recorder), 2, None)
     with workers.steps(tmp_path / "a") as ended:
         pass
     with pytest.raises(ClientFailedError, match="stopped"):

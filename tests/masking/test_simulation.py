@@ -53,7 +53,9 @@ class InThisProcess:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def run(self, words: Sequence[str], threads: int | None, out: IO[bytes], err: IO[bytes]) -> int:
+    def run(
+        self, words: Sequence[str], threads: int | None, out: IO[bytes], err: IO[bytes], *_: object
+    ) -> int:
         self.lines.append(" ".join([words[1], *words[4:-2]]))
         printed, said = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
@@ -69,7 +71,7 @@ class InThisProcess:
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> InThisProcess:
     starter = InThisProcess()
-    monkeypatch.setattr("fedcli.steps.run.starter_for", lambda *_: starter)
+    monkeypatch.setattr("fedcli.execution.engines.starter_for", lambda *_: starter)
     return starter
 
 

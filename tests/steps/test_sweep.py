@@ -22,6 +22,9 @@ from support.runs import fedcli
 
 import fedcli.steps.sweep as sweep_module
 from fedcli.cli import execute
+from fedcli.execution import engines
+from fedcli.execution.engines import Engines
+from fedcli.execution.engines.local import LocalEngine
 from fedcli.execution.local import ForkServer
 from fedcli.experiment.queue import Queue, is_active_elsewhere, lock_file
 from fedcli.experiment.sweep import read_sweep
@@ -281,7 +284,7 @@ def test_what_is_executed_is_what_a_dry_run_prints(
             return super().run(words, *others)
 
     monkeypatch.chdir(write(tmp_path))
-    monkeypatch.setattr(sweep_module, "starter_for", lambda *models: Recorder(*PRELOAD, *models))
+    monkeypatch.setattr(engines, "starter_for", lambda *models: Recorder(*PRELOAD, *models))
     asked = read_sweep(Path("e.toml"), typed={"run": {"rounds": [1]}})
     result = sweep_module.sweep(asked, jobs=2)
     assert not result.failed
@@ -313,7 +316,9 @@ class Probed:
         self.device = device
         self.asked: list[str] = []
 
-    def run(self, words: Sequence[str], threads: int | None, out: IO[bytes], err: IO[bytes]) -> int:
+    def run(
+        self, words: Sequence[str], threads: int | None, out: IO[bytes], err: IO[bytes], *_: object
+    ) -> int:
         self.asked.append(words[1])
         out.write(json.dumps({"device": self.device, "free_memory_bytes": None}).encode())
         return 0
@@ -343,7 +348,8 @@ def test_how_many_clients_train_at_a_time(
     monkeypatch.setattr(sweep_module, "available_cores", lambda: 4)
     asked = read_sweep(None, typed={"run": {"rounds": [1], "seed": [0, 1], **typed}})
     probed = Probed(device)
-    workers, found = sweep_module._workers(asked, probed, jobs)
+    engine = LocalEngine(probed)
+    workers, found = sweep_module._workers(asked, Engines(engine, engine), jobs)
     assert (found, workers.threads) == (at_a_time, threads)
     assert probed.asked == ([] if jobs else ["auto"])
 

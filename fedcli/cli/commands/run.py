@@ -8,6 +8,7 @@ from fedcli.cli.options.plan_file import PlanFile
 from fedcli.cli.options.sections import (
     AggregationOptions,
     PassedOnOptions,
+    PlaceOptions,
     RunningOptions,
     StoppingOptions,
     TakingPartOptions,
@@ -29,6 +30,7 @@ def run(
     aggregation: AggregationOptions = NONE,
     taking_part: TakingPartOptions = NONE,
     execution: PassedOnOptions = NONE,
+    place: PlaceOptions = NONE,
     own_model: str | None = OWN_MODEL,
     noise_key: Path | None = NOISE_KEY,
     seed: int | None = SEED,
@@ -41,7 +43,7 @@ def run(
 
     opened = Run.open(run)
     file = PlanFile.read(plan)
-    typed = {**running, **stopping, **taking_part, **execution}
+    typed = {**running, **stopping, **taking_part, **execution, **place}
     (asked,) = file.build(
         lambda file: how_to_run(
             opened,

@@ -9,6 +9,7 @@ from fedcli.cli import streams
 from fedcli.cli.manual import shown
 from fedcli.cli.options.alternatives import Alternatives, alternatives
 from fedcli.cli.options.groups import number_or_auto
+from fedcli.cli.options.sections import PlaceOptions
 from fedcli.cli.options.shared import NOISE_KEY, OutputOptions
 from fedcli.cli.render.output import Output, plain
 from fedcli.errors import ExitStatus
@@ -62,6 +63,7 @@ def sweep(
     cutting: Cutting = NONE,
     masking: Masking = NONE,
     running: Running = NONE,
+    place: PlaceOptions = NONE,
     printing: OutputOptions = OutputOptions(),
 ) -> None:
     """Run every case of an experiment, several at a time, from where they stand."""
@@ -79,7 +81,7 @@ def sweep(
         "secagg": masking,
         "run": running,
     }
-    asked = checked_sweep(file, out, typed, noise_key)
+    asked = checked_sweep(file, out, typed, noise_key, place)
     at_a_time = asked.jobs if jobs is None else number_or_auto(SECTIONS["run"]()["jobs"], jobs)
     streams.stop_like_an_interrupt()  # which stops the steps, and keeps the rest
     with Output("sweep", printing) as output:

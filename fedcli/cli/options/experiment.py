@@ -10,6 +10,7 @@ from fedcli.errors import UsageError
 from fedcli.experiment.cases import Case
 from fedcli.experiment.sections import by_name
 from fedcli.experiment.sweep import Sweep, own_reducer, read_sweep
+from fedcli.options import NONE, Given
 from fedcli.plan.execution import Execution
 from fedcli.plan.private_training import counted_alike
 from fedcli.plan.secagg import SecaggOptions, check_maskable
@@ -24,12 +25,13 @@ def checked_sweep(
     out: Path | None,
     typed: Mapping[str, Alternatives],
     noise_key: Path | None = None,
+    place: Given = NONE,
 ) -> Sweep:
     """Return the sweep that a file and options ask for.
 
     Raises what ``read_sweep`` does, and ``UsageError`` for a case that cannot be run.
     """
-    sweep = read_sweep(file, out, typed, noise_key)
+    sweep = read_sweep(file, out, typed, noise_key, place)
     _check(sweep)
     _check_key(sweep)
     return sweep

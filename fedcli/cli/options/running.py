@@ -6,6 +6,7 @@ from typing import Any
 
 from fedcli.cli.options.plan_file import PlanFile
 from fedcli.errors import UsageError
+from fedcli.execution.place import Place
 from fedcli.execution.step_arguments import StepOptions
 from fedcli.experiment.sections import SECTIONS, Running, TakingPart, execution_of
 from fedcli.formats.partition import PartitionFile
@@ -66,6 +67,7 @@ def how_to_run(
         "evaluate": running.evaluate,
         "keep_updates": running.keep_updates,
         "stopping": file.section(Stopping, typed),
+        "place": file.section(Place, typed),
     }
 
 

@@ -61,6 +61,12 @@ def _running() -> Mapping[str, Declared]:
     return declared(Running)
 
 
+def _place() -> Mapping[str, Declared]:
+    from fedcli.execution.place import Place
+
+    return declared(Place)
+
+
 def _taking_part() -> Mapping[str, Declared]:
     from fedcli.experiment.sections import TakingPart
 
@@ -156,6 +162,7 @@ SchemeOptions = Annotated[Given, Takes(_scheme, "Cutting")]
 ModelOptions = Annotated[Given, Takes(_model, "Model")]
 MaskingOptions = Annotated[Given, Takes(_masking, "Secure aggregation")]
 RunningOptions = Annotated[Given, Takes(_running)]
+PlaceOptions = Annotated[Given, Takes(_place, "Elsewhere")]
 TakingPartOptions = Annotated[Given, Takes(_taking_part)]
 StoppingOptions = Annotated[Given, Takes(_stopping)]
 SeedOptions = Annotated[Given, Takes(_seed)]

@@ -84,9 +84,10 @@ def encoded(session: Session, update: Metadata, start: StartingState, trained: T
 
     ``update`` has the roles of control variates. Raises what ``Group.encode`` raises.
     """
-    codec, base, client = session.plan.codec, session.base.values, update.client or ""
+    codec, client = session.plan.codec, update.client or ""
     if codec is None:
         return trained
+    base = session.base.read()
     layout = layout_of({name: (a.dtype, a.shape) for name, a in trained.sent.items()})
     parts = Parts.of(layout, {**session.base.roles, **update.roles})
     seed = (session.run.info.seed, session.round.number)

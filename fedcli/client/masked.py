@@ -71,8 +71,8 @@ class Masking:
         found = read_masking_key(session.key.path)
         check_member_key(run, client, found)
         away = session.tensors.withheld
-        sizes = [array.size for name, array in session.base.values.items() if name not in away]
-        check_limit(run, round_, sum(sizes))
+        layout = session.base.layout
+        check_limit(run, round_, sum(math.prod(layout[n].shape) for n in layout.keys() - away))
         return cls(Agreement.of(cohort, client, found), grid_of(run, cohort), noise_of(run))
 
     def check_open(self, round_: Round) -> None:
@@ -102,16 +102,16 @@ class Masking:
         then it counts as zero.
         """
         layout = layout_of({name: (a.dtype, a.shape) for name, a in trained.sent.items()})
-        controls = layout.keys() - session.base.values.keys()
+        controls = layout.keys() - session.base.layout.keys()
         held = Parts.of(layout, {**session.base.roles, **dict.fromkeys(controls, Role.CONTROL)})
         vector = VectorLayout.of(session.run, session.round, self.grid, layout, held)
         weight, kept = vector.weight(examples), dict(trained.kept)
         if vector.counted(examples) < examples:
             self._say(session, f"{examples} examples count as {vector.counted(examples)}")
-        integers = []
+        base, integers = session.base.read(), []
         for part in vector.parts:
             if not part.is_of_controls:
-                step = changes(held.parameters, trained.sent, session.base.values, {})
+                step = changes(held.parameters, trained.sent, base, {})
                 integers.append(self._integers(session, part, step, weight))
             else:
                 sent = part.quantise(flat(trained.sent, held.controls), weight)

@@ -13,10 +13,11 @@ import torch
 
 from fedcli.algorithms.lengths import normalized_steps
 from fedcli.client.local_training import Tensors, with_local_layers
-from fedcli.errors import MissingDependencyError, UsageError
+from fedcli.errors import BadInputError, MissingDependencyError, UsageError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.dtypes import Array
 from fedcli.formats.metadata import Kind, Role
+from fedcli.formats.safetensors import Layout
 from fedcli.formats.training_record import TrainingRecord
 from fedcli.models import build
 from fedcli.options import check_seed
@@ -36,13 +37,26 @@ from fedcli.training.devices import choose_device, limit_memory, set_threads
 
 @dataclass(frozen=True)
 class BaseModel:
-    """The global model that a round starts from; arrays and roles are by tensor name."""
+    """The global model that a round starts from; layout and roles are by tensor name."""
 
     path: Path
-    values: Mapping[str, Array]
+    layout: Layout
     roles: Mapping[str, Role]
     tied: Mapping[str, str] | None
     sha256: str
+
+    def read(self) -> dict[str, Array]:
+        """Read its values; kept, they would take as much memory as the gradients.
+
+        Raises ``BadInputError`` for a file that has changed, and what ``Checkpoint`` does.
+        """
+        with Checkpoint(self.path, Kind.GLOBAL) as model:
+            values, sha256 = model.tensors_and_digest()
+        if sha256 != self.sha256:
+            raise BadInputError(
+                "was changed or replaced while it was used; repeat the command", path=self.path
+            )
+        return values
 
 
 @dataclass(frozen=True)
@@ -258,7 +272,7 @@ def open_session(
         noise=noise,
         base=base,
         server=server,
-        tensors=Tensors.of(plan, base.values, base.roles, base.tied or {}),
+        tensors=Tensors.of(plan, base.layout, base.roles, base.tied or {}),
         states=StateStore(run, execution.state),
         progress=progress or Silence(),
     )
@@ -285,9 +299,9 @@ def _network(run: Run, own: str | None) -> torch.nn.Module:
 
 def _base_model(run: Run, before: Round) -> BaseModel:
     with Checkpoint(before.global_model, Kind.GLOBAL) as model:
-        values, sha256 = model.tensors_and_digest()
-        check_global_model(run, before, model.metadata, sha256)
-        return BaseModel(model.path, values, model.metadata.roles, model.metadata.tied, sha256)
+        sha256, found = model.digest(), model.metadata
+        check_global_model(run, before, found, sha256)
+        return BaseModel(model.path, model.layout, found.roles, found.tied, sha256)
 
 
 def _server_slot(run: Run, number: int, plan: TrainPlan) -> ServerSlot:

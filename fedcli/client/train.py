@@ -201,7 +201,7 @@ def _train_one(session: Session, client: str, data: str | None, reading: Given) 
         initial_loss=trained.initial_loss,
         micro_batch=trained.micro_batch or metadata.training.micro_batch,
     )
-    controls = dict.fromkeys(trained.sent.keys() - session.base.values.keys(), Role.CONTROL)
+    controls = dict.fromkeys(trained.sent.keys() - session.base.layout.keys(), Role.CONTROL)
     metadata = replace(metadata, training=training, roles={**metadata.roles, **controls})
     if masking is None:
         trained, masked = encoded(session, metadata, start, trained), None
@@ -275,7 +275,7 @@ def _fit(
     )
     module = again()
     check_ties(module, session.tensors.tied, session.base.path)
-    load_arrays(module, session.base.values, session.base.path)
+    load_arrays(module, session.base.read(), session.base.path)
     public_seed = stream_seed(session.seed, session.round.number, client, "training")
     with out_of_memory_as_error("a smaller --batch-size or --model, or another --device"):
         given = Assignment(

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -188,7 +188,7 @@ class Trainer:
         )
         if result.gradients is not None:
             self._step(stage, result.gradients)
-        return result
+        return replace(result, gradients=None)  # else they would last until the next are there
 
     def _step(self, stage: Stage, gradients: list[Tensor]) -> None:
         with torch.no_grad():

@@ -104,7 +104,7 @@ def test_a_base_that_is_exchanged_is_not_used(
 
 
 def test_what_is_trained_from_is_what_was_hashed(tmp_path: Path) -> None:
-    """There is one reading, so that nothing can come between two."""
+    """Values and hash are of one reading, so that nothing can come between two."""
     run = small_run(tmp_path / "run")
     with Checkpoint(run.round(0).global_model, Kind.GLOBAL) as model:
         values, sha256 = model.tensors_and_digest()
@@ -112,6 +112,17 @@ def test_what_is_trained_from_is_what_was_hashed(tmp_path: Path) -> None:
         assert {n: v.tobytes() for n, v in values.items()} == {
             n: v.tobytes() for n, v in model.tensors().items()
         }
+
+
+def test_a_base_that_is_exchanged_is_not_trained_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read when the network is there, after it was hashed and checked."""
+    run = small_run(tmp_path / "run")
+    after_hashing(run.round(0).global_model, exchange, monkeypatch)
+    with pytest.raises(BadInputError, match=r"0000/global\.safetensors: was changed or replaced"):
+        train(run, "0")
+    assert not run.round(1).update("0").exists()
 
 
 def test_an_update_that_is_replaced_while_it_is_averaged(

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from fedcli.run.info import ModelInfo
 from fedcli.steps.train_client import train_client
 from fedcli.training.batches import InMemory, in_order
 from fedcli.training.devices import choose_device, is_out_of_memory, limit_memory
-from fedcli.training.gradients import Gradients
+from fedcli.training.gradients import BatchResult, Gradients
 
 PLANS = {
     "sgd": TrainPlan(epochs=2, batch_size=16, lr=0.05),
@@ -56,6 +57,25 @@ def test_in_parts_the_result_is_that_of_whole_batches(plan: TrainPlan) -> None:
     for a, b in zip(whole.epochs, parts.epochs, strict=True):
         assert a.loss == pytest.approx(b.loss, rel=1e-5)
         assert a.accuracy == b.accuracy
+
+
+def test_the_gradients_of_a_batch_are_gone_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are as large as the network, and two sets of them would be held at a time."""
+    measured = Gradients.of
+    last: list[weakref.ref[Tensor]] = []
+    alive: list[int] = []
+
+    def of(gradients: Gradients, *given: Any) -> BatchResult:
+        alive.append(sum(one() is not None for one in last))
+        result = measured(gradients, *given)
+        last[:] = [weakref.ref(one) for one in result.gradients or []]
+        return result
+
+    monkeypatch.setattr(Gradients, "of", of)
+    trained(assignment(PLANS["sgd"], Greedy(None)))
+    assert len(last) > 1
+    assert len(alive) > 2
+    assert not any(alive)
 
 
 def test_asked_for_and_found_by_running_out_are_the_same_bytes() -> None:

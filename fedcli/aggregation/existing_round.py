@@ -26,7 +26,8 @@ from fedcli.strategies import Rule
 class Inputs:
     """The inputs of a round's global model; ``limits`` and ``downlink`` as in ``AggregatePlan``.
 
-    ``privacy`` is None unless the plan hides clients.
+    ``privacy`` is None unless the plan hides clients. With ``names_all``, the header of the model
+    names every update, however many, as those of older versions do.
     """
 
     run: Run
@@ -37,6 +38,7 @@ class Inputs:
     limits: Mapping[str, float]
     downlink: Mapping[str, Any] = field(default_factory=dict)
     privacy: RoundPrivacy | None = None
+    names_all: bool = False
 
     @property
     def beside(self) -> dict[str, Any]:
@@ -56,6 +58,12 @@ class Inputs:
         """
         count = len(self.taking_part.accepted) + len(self.partials)
         return replace(self.rule, options=self.rule.reducer.prepare(count, self.rule.options))
+
+
+def names_all(round_: Round) -> bool:
+    """Return whether the header of a round's model, if there is one, names its updates."""
+    model = header_of(round_)
+    return model is not None and model.updates is not None
 
 
 def already_made(

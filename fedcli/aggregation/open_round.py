@@ -31,6 +31,7 @@ from fedcli.aggregation.server_state import ServerState, open_state, state_metad
 from fedcli.aggregation.updates import Update
 from fedcli.formats.checkpoint import CheckpointWriter
 from fedcli.formats.ledger import Ledger
+from fedcli.formats.made_from import MadeFrom
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.progress import Progress
@@ -111,6 +112,8 @@ class OpenRound:
     def metadata(self, digest_of: Callable[[Update], str]) -> Metadata:
         """Describe the global model."""
         found = combined_metadata(Kind.GLOBAL, self.base, self.updates, digest_of)
+        if (made := MadeFrom.named_in(found)) is not None:
+            found = made.written_to(found, named=self.inputs.names_all)
         if self.is_private:
             found = replace(found, num_examples=None)
         return found if self.private is None else replace(found, clip=self.private.clip)

@@ -224,7 +224,9 @@ def state_metadata(
         ),
         updates=model.updates,
         partials=model.partials,
+        list_sha256=model.list_sha256,
         steps=steps,
+        format=model.format,
     )
 
 

@@ -17,7 +17,7 @@ from fedcli.formats.records import encode
 from fedcli.plan.comparison import OtherOption
 from fedcli.run import Run
 from fedcli.run.round import Round
-from fedcli.run.used_updates import header_of, round_of
+from fedcli.run.used_updates import origin_of
 from fedcli.security.signatures import signature_fault
 from fedcli.storage.atomic import canonical_json
 
@@ -109,14 +109,20 @@ def check_not_used(run: Run, round_: Round, client: str) -> None:
     """
     if not round_.global_model.exists():
         return
-    since = (header_of(one) for one in run.complete_rounds() if one.number >= round_.number)
-    made_from = (model for model in since if model is not None and client in (model.updates or {}))
-    if round_.number in {round_of(model, client) for model in made_from}:
+    since = [one for one in run.complete_rounds() if one.number >= round_.number]
+    if any(_used(one, client, round_.number) for one in since):
         raise ConflictError(
             "is gone, and a global model was made from it",
             hint="omit --round to train for the open round; only a copy can replace it",
             path=round_.update(client),
         )
+
+
+def _used(round_: Round, client: str, number: int) -> bool:
+    made = origin_of(round_)
+    if made is None or client not in made.updates:
+        return False
+    return made.late.get(client, round_.number) == number
 
 
 def check_replaceable(round_: Round, client: str) -> None:

@@ -11,6 +11,8 @@ from fedcli.formats.training_record import InterruptedRecord, ServerRecord, Trai
 from fedcli.storage.atomic import canonical_json
 from fedcli.storage.strict_json import check_memory, parse_json
 
+LISTS_APART = 2  # the format of metadata that a fedcli before such lists cannot follow
+
 
 class Kind(StrEnum):
     """What a checkpoint is for."""
@@ -61,7 +63,9 @@ class Metadata(Sparse):
 
     ``tied`` maps second names of a tensor to its first one: a global model holds a tied tensor
     under all of its names, an update only once. ``updates`` are the SHA-256s of the updates that a
-    model was made from, ``late`` the rounds of those that were trained for an earlier round.
+    model was made from, ``late`` the rounds of those that were trained for an earlier round, and
+    ``partials`` the SHA-256s of partial means. In place of a long list, ``list_sha256`` is the
+    SHA-256 of the three, see ``formats.made_from``.
     ``encoding`` describes the codec of an encoded update, whose ``roles`` are only those of control
     variates: the others are those of its base model. ``result`` is the SHA-256 of the model that a
     delta leads to. ``clip`` is the adaptive norm of clients' steps after a round; it stands in the
@@ -84,6 +88,7 @@ class Metadata(Sparse):
     updates: Mapping[ClientId, str] | None = None
     late: Mapping[ClientId, Count] | None = None
     partials: Mapping[str, str] | None = None
+    list_sha256: str | None = None
     weighting: str | None = None
     steps: Count | None = None
     encoding: Mapping[str, Any] | None = None
@@ -117,7 +122,7 @@ class Metadata(Sparse):
         values = parse_json(text)
         if not isinstance(values, dict):
             raise ValueError("its metadata is not a JSON object")
-        check_format(values.get("format"))
+        check_format(values.get("format"), LISTS_APART)
         training = values.pop("training", None)
         found = decode(cls, values, "metadata")
         if training is None:

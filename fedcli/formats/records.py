@@ -90,10 +90,10 @@ class FileRecord:
         write_json(path, {"format": FORMAT, **encode(self)}, replace=False)
 
 
-def check_format(found: object) -> None:
+def check_format(found: object, newest: int = FORMAT) -> None:
     """Raise ``ValueError`` for a format that this version does not read."""
-    if type(found) is not int or not 1 <= found <= FORMAT:
-        raise ValueError(f"format {brief(found)}; this fedcli reads format {FORMAT}")
+    if type(found) is not int or not 1 <= found <= newest:
+        raise ValueError(f"format {brief(found)}; this fedcli reads format {newest}")
 
 
 def encode(record: Any) -> dict[str, Any]:

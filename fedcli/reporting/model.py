@@ -4,7 +4,7 @@ Accuracies are from 0 to 1, sizes in bytes, times in seconds. None means that th
 does not hold the value.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import fmean, stdev
@@ -156,7 +156,11 @@ class RoundReport:
 
     def score(self, subject: Subject) -> Score | None:
         """Return the score of a subject in this round."""
-        return next((score for score in self.scores if subject_of(score) == subject), None)
+        return self._by_subject.get(subject)
+
+    @cached_property
+    def _by_subject(self) -> Mapping[Subject, Score]:
+        return {subject_of(score): score for score in reversed(self.scores)}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from fedcli.algorithms import ALGORITHMS
 from fedcli.errors import BadInputError, CheckpointError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint, digest, save
 from fedcli.formats.dtypes import Array, is_float
+from fedcli.formats.made_from import MadeFrom
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.training_record import TrainingRecord
@@ -21,7 +22,7 @@ from fedcli.run.info import client_order, is_client_id
 from fedcli.run.late_updates import was_left_out
 from fedcli.run.next_command import train_command
 from fedcli.run.round import Round
-from fedcli.run.used_updates import header_of
+from fedcli.run.used_updates import header_of, origin_of
 from fedcli.storage.atomic import storage_errors
 from fedcli.text import brief
 
@@ -270,13 +271,11 @@ def slots_kept(training: TrainingRecord) -> set[str]:
 
 def _has(round_: Round, client: str) -> bool:
     """Return whether a model was made from a client's update; True if that is not known."""
-    model = header_of(round_)
-    if model is not None and model.updates is not None:
-        return bool(model.partials) or client in model.updates
-    manifest = Manifest.try_read(round_.manifest)
-    if manifest is None or manifest.partials:
-        return True
-    return any(one.client == client for one in manifest.accepted)
+    made = origin_of(round_)
+    if made is None and header_of(round_) is None:
+        manifest = Manifest.try_read(round_.manifest)
+        made = None if manifest is None else MadeFrom.of(manifest)
+    return made is None or bool(made.partials) or client in made.updates
 
 
 def _server_optimizer(round_: Round) -> str | None:

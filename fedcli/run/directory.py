@@ -5,7 +5,7 @@ The layout is specified in ``docs/run-directory.md``.
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -208,11 +208,12 @@ class Run:
         malformed or unknown to the run.
         """
         chosen: list[str] = []
+        known_ids = frozenset(self.info.clients)
         for part in ",".join(selection).split(","):
-            chosen += self._expand(part.strip(), option)
+            chosen += self._expand(part.strip(), known_ids, option)
         for client in chosen:
             check_client_id(client)
-            if self.info.clients and client not in self.info.clients:
+            if known_ids and client not in known_ids:
                 known = ", ".join(self.info.clients[:10])
                 more = ", …" if len(self.info.clients) > 10 else ""
                 raise UsageError(
@@ -220,8 +221,8 @@ class Run:
                 )
         return client_order(chosen)
 
-    def _expand(self, part: str, option: str) -> Sequence[str]:
-        if part in self.info.clients:
+    def _expand(self, part: str, known: Collection[str], option: str) -> Sequence[str]:
+        if part in known:
             return [part]
         if part == "all":
             if not self.info.clients:

@@ -2,33 +2,22 @@
 
 from collections.abc import Sequence
 
-from fedcli.errors import BadInputError
-from fedcli.formats.checkpoint import Checkpoint
-from fedcli.formats.metadata import Kind
 from fedcli.plan.rule import resolve
 from fedcli.run.directory import Run
 from fedcli.run.next_command import train_command
 from fedcli.run.round import Round
-from fedcli.run.used_updates import header_of, round_of
+from fedcli.run.used_updates import origin_of
 
 
 def is_late(run: Run, round_: Round, client: str, sha256: str) -> bool:
     """Return whether a round is complete without this update, and no later model used it either.
 
-    Raises ``StorageError``.
+    A model that hides its updates may have used it. Raises ``StorageError``.
     """
     if not round_.global_model.exists():
         return False
-    since = (one for one in run.complete_rounds() if one.number >= round_.number)
-    return not any(_made_from(one, client, sha256) for one in since)
-
-
-def _made_from(round_: Round, client: str, sha256: str) -> bool:
-    try:
-        with Checkpoint(round_.global_model, Kind.GLOBAL) as model:
-            return (model.metadata.updates or {}).get(client) == sha256
-    except BadInputError:
-        return False
+    since = (origin_of(one) for one in run.complete_rounds() if one.number >= round_.number)
+    return not any(made is None or made.updates.get(client) == sha256 for made in since)
 
 
 def was_left_out(run: Run, number: int, client: str, now: int) -> bool:
@@ -37,10 +26,10 @@ def was_left_out(run: Run, number: int, client: str, now: int) -> bool:
     Where the headers of the models do not tell, it is assumed to be in one.
     """
     for between in range(number, now):
-        model = header_of(run.round(between))
-        if model is None or model.updates is None or model.partials:
+        made = origin_of(run.round(between))
+        if made is None or made.partials:
             return False
-        if client in model.updates and round_of(model, client) == number:
+        if client in made.updates and made.late.get(client, between) == number:
             return False
     most = _max_staleness(run)
     return most is None or now - number > most

@@ -67,7 +67,7 @@ def _round(run: Run, number: int | None, hint: Callable[[Round], str]) -> Round:
 
 
 def _for_clients(run: Run, open_round: Round, clients: Sequence[str]) -> str:
-    delivered = open_round.delivered()
+    delivered = set(open_round.delivered())
     waiting = [client for client in clients if client not in delivered]
     if not waiting:
         return _to_end(run, open_round)

@@ -101,20 +101,36 @@ class Invitation:
     def _clients(self) -> frozenset[str]:
         return frozenset(self.run.info.clients)
 
+    @cached_property
+    def _turned_away(self) -> dict[str, str]:
+        """Why clients do not count, whatever the round of their update."""
+        reasons = (CLOSED, self.too_late), (COVERED, self.covered), (EXCLUDED, self.excluded)
+        return {client: reason for reason, clients in reasons for client in clients}
+
+    @cached_property
+    def _invited(self) -> frozenset[str]:
+        return frozenset(self.named or ())
+
+    @cached_property
+    def _drawn(self) -> dict[int, frozenset[str] | None]:
+        return {}
+
+    def _is_drawn(self, client: str, number: int) -> bool:
+        if number not in self._drawn:
+            sampled = self.sampled(number)
+            self._drawn[number] = None if sampled is None else frozenset(sampled)
+        drawn = self._drawn[number]
+        return drawn is None or client in drawn
+
     def reason_against(self, client: str, number: int) -> str | None:
         """Return why an existing update does not count, or None."""
-        if client in self.excluded:
-            return EXCLUDED
+        if client in self._turned_away:
+            return self._turned_away[client]
         if self._clients and client not in self._clients:
             return "not a client of this run"
-        if client in self.covered:
-            return COVERED
-        if client in self.too_late:
-            return CLOSED
-        if self.named is not None and client not in self.named:
+        if self.named is not None and client not in self._invited:
             return "not named on the command line"
-        sampled = self.sampled(number)
-        if self.named is None and sampled is not None and client not in sampled:
+        if self.named is None and not self._is_drawn(client, number):
             return "not sampled"
         return None
 
@@ -266,14 +282,11 @@ class Quorum:
         if delivered >= needed:
             return
         if self.buffer:
+            there = set(seen.clients)
+            others = [client for client in run.info.clients if client not in there]
             raise NotReadyError(
                 f"round {round_.number}: {delivered} of {needed} updates that --buffer asks for",
-                hint=train_command(
-                    run,
-                    [c for c in run.info.clients if c not in seen.clients],
-                    round_.number,
-                    self.invitation.plan,
-                ),
+                hint=train_command(run, others, round_.number, self.invitation.plan),
             )
         names = _names(seen.missing)
         listed = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")

@@ -22,7 +22,7 @@ from fedcli.run.directory import Run
 from fedcli.run.info import is_client_id
 from fedcli.run.participation import unreported
 from fedcli.run.round import Round
-from fedcli.run.used_updates import used_updates
+from fedcli.run.used_updates import is_untold, used_updates
 from fedcli.storage.atomic import storage_errors
 from fedcli.strategies.weightings import WEIGHTINGS
 
@@ -107,6 +107,8 @@ class Window:
         self.open = open_round
         self.old = [r.number for r in run.rounds() if 0 < r.number < first]
         self._unreported = frozenset(unreported(run, open_round, self._most_stale()))
+        complete = run.complete_rounds()
+        self._untold = max((one.number for one in complete if is_untold(one)), default=0)
 
     def _most_stale(self) -> int:
         """Return by how many rounds an update may be late, from the plan and the last manifest."""
@@ -120,7 +122,9 @@ class Window:
         """Return why aggregation still needs a file, or None."""
         if file.sort == FileKind.SERVER_STATE and file.round == self.first - 1:
             return Reason.STARTS
-        if file.sort == FileKind.UPDATE and (file.round, file.client) in self._unreported:
+        if file.sort == FileKind.UPDATE and (
+            (file.round, file.client) in self._unreported or file.round <= self._untold
+        ):
             return Reason.MAY_COUNT
         return None
 

@@ -3,6 +3,7 @@
 The header of a global model names the SHA-256s of its updates and of its base model; the file is
 hashed by the next one, and signed if the run has a coordinator. ``aggregate.json`` says the same
 and more, but anybody who can write may change it: nothing is decided by it that a header says too.
+Where a header only has the SHA-256 of a long list, the list in ``aggregate.json`` must have it.
 """
 
 from functools import lru_cache
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from fedcli.errors import BadInputError, NotReadyError
 from fedcli.formats.checkpoint import Checkpoint
+from fedcli.formats.made_from import MadeFrom, made_from
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.run.directory import Run
@@ -29,18 +31,36 @@ def used_updates(run: Run, oldest: int, now: int) -> set[_Place]:
     expected: str | None = None
     for number in range(now - 1, max(oldest, 1) - 1, -1):
         found = _verified(run.round(number), expected)
-        if found is None or found.updates is None or found.partials:
+        made = None if found is None else _looked_up(found, run.round(number))
+        if made is None or made.partials:
             used |= _delivered(run, oldest, number)
         if found is None:
             break  # nothing says which models before it are right
-        used |= {(client, round_of(found, client)) for client in found.updates or {}}
+        if made is not None:
+            used |= {(client, made.late.get(client, number)) for client in made.updates}
         expected = found.base
     return used
 
 
-def round_of(model: Metadata, client: str) -> int:
-    """Return the round of the update of a client that a model was made from."""
-    return (model.late or {}).get(client, model.round or 0)
+def origin_of(round_: Round) -> MadeFrom | None:
+    """Return what the global model of a round was made from.
+
+    None if it is missing or cannot be read, or if neither its header tells nor the manifest.
+    """
+    model = header_of(round_)
+    return None if model is None else _looked_up(model, round_)
+
+
+def is_untold(round_: Round) -> bool:
+    """Return whether the list that a model's header stands for is missing, or another one."""
+    model = header_of(round_)
+    listed = model is not None and model.list_sha256 is not None
+    return listed and origin_of(round_) is None
+
+
+def _looked_up(model: Metadata, round_: Round) -> MadeFrom | None:
+    listed = model.list_sha256 is not None
+    return made_from(model, Manifest.try_read(round_.manifest) if listed else None)
 
 
 def _delivered(run: Run, oldest: int, last: int) -> set[_Place]:
@@ -81,18 +101,25 @@ def header_of(round_: Round) -> Metadata | None:
 
 def disagreement(manifest: Manifest, model: Metadata | None) -> str | None:
     """Return what a manifest says otherwise than the header of its global model, or None."""
-    if model is None or model.updates is None:
+    if model is None or (model.updates is None and model.list_sha256 is None):
         return None
-    accepted = {entry.client: entry.sha256 for entry in manifest.accepted}
-    rounds = {entry.client: entry.round for entry in manifest.accepted}
+    listed, named = MadeFrom.of(manifest), MadeFrom.named_in(model)
+    if named is None:
+        if listed.sha256 != model.list_sha256:
+            return "lists other updates"
+    elif what := _other_list(listed, named):
+        return f"names other {what}"
+    return None if manifest.base == model.base else "names another base model"
+
+
+def _other_list(listed: MadeFrom, named: MadeFrom) -> str | None:
     for what, said, expected in (
-        ("updates", accepted, dict(model.updates)),
-        ("partial means", {p.name: p.sha256 for p in manifest.partials}, model.partials or {}),
-        ("rounds of updates", rounds, {c: round_of(model, c) for c in model.updates}),
-        ("base model", manifest.base, model.base),
+        ("updates", listed.updates, named.updates),
+        ("partial means", listed.partials, named.partials),
+        ("rounds of updates", listed.late, named.late),
     ):
-        if said != expected:
-            return f"names another {what}" if what == "base model" else f"names other {what}"
+        if dict(said) != dict(expected):
+            return what
     return None
 
 

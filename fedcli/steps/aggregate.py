@@ -12,6 +12,7 @@ from fedcli.aggregation.existing_round import (
     already_made,
     check_invitation,
     check_unchanged,
+    names_all,
 )
 from fedcli.aggregation.masked_request import masked_request
 from fedcli.aggregation.quarantine import all_bad, bad_headers, set_aside
@@ -213,7 +214,9 @@ def _gather(request: Request, quorum: Quorum, wait: float, progress: Progress) -
         progress.say(fault)
     seen = wait_for(lambda: participation(invitation), quorum.met, wait, progress)
     limits, downlink = invitation.plan.limits, invitation.plan.downlink
-    return Inputs(invitation.run, invitation.round, rule, seen, request.partials, limits, downlink)
+    files = request.partials
+    inputs = Inputs(invitation.run, invitation.round, rule, seen, files, limits, downlink)
+    return replace(inputs, names_all=names_all(invitation.round))
 
 
 def _window(invitation: Invitation) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -182,28 +183,30 @@ class _Deliveries:
         masked = masked_progress(run, round_)
         return cls(run, plan, round_, rule, invitation, seen, refused, masked)
 
-    @property
+    @cached_property
     def delivered(self) -> tuple[str, ...]:
         return tuple(client for number, client in self.seen.accepted if number == self.round.number)
 
-    @property
+    @cached_property
+    def _sampled(self) -> frozenset[str]:
+        return frozenset(sampled_clients(self.run.info, self.round.number, self.plan))
+
+    @cached_property
     def bad(self) -> tuple[str, ...]:
         """The sampled clients with an update that cannot be used."""
-        sampled = sampled_clients(self.run.info, self.round.number, self.plan)
-        gone = {one.client for one in self.refused if one.client not in self.delivered}
-        return tuple(client_order(gone & set(sampled)))
+        gone = {one.client for one in self.refused} - set(self.delivered)
+        return tuple(client_order(gone & self._sampled))
 
-    @property
+    @cached_property
     def missing(self) -> tuple[str, ...]:
-        sampled = set(sampled_clients(self.run.info, self.round.number, self.plan))
-        return tuple(client_order(sampled - set(self.delivered) - set(self.bad)))
+        return tuple(client_order(self._sampled - {*self.delivered, *self.bad}))
 
-    @property
+    @cached_property
     def wanted(self) -> list[str]:
         """The clients whose update, or whose good update, is not there."""
         return client_order([*self.missing, *self.bad])
 
-    @property
+    @cached_property
     def idle(self) -> list[str]:
         """Those of ``wanted`` who are not training."""
         training = {one.client for one in read_training(self.round) if one.state == "training"}
@@ -285,7 +288,8 @@ def _at_coordinator(now: _Deliveries) -> str:
 
 def _train(now: _Deliveries, clients: Sequence[str]) -> str:
     """Return the command that trains clients; existing bad updates are to be replaced first."""
-    bad = [client for client in clients if client in now.bad]
+    unusable = set(now.bad)
+    bad = [client for client in clients if client in unusable]
     if bad and now.run.client_shard(bad[0]).exists():
         return f"{train_command(now.run, bad, plan=now.plan)} --force"
     return train_command(now.run, clients, plan=now.plan)

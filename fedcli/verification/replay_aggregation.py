@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fedcli.aggregation.commit import write_round
-from fedcli.aggregation.existing_round import Inputs
+from fedcli.aggregation.existing_round import Inputs, names_all
 from fedcli.aggregation.masked_sum import open_sum
 from fedcli.aggregation.round_privacy import RoundPrivacy
 from fedcli.errors import FedcliError, NotReadyError, OutOfMemoryError, StorageError
@@ -45,7 +45,7 @@ def replay_aggregation(run: Run, round_: Round, manifest: Manifest, own: UserCod
         try:
             privacy = _privacy(run, copy.info.plan.aggregate, own)
             _open_again(run, round_, copy.round(round_.number), manifest)
-            again = _write(copy, copy.round(round_.number), manifest, partials, privacy)
+            again = _write(copy, round_, manifest, partials, privacy)
         except (StorageError, OutOfMemoryError):
             raise
         except NotReadyError as error:
@@ -65,7 +65,7 @@ def replay_aggregation(run: Run, round_: Round, manifest: Manifest, own: UserCod
 
 def _write(
     copy: Run,
-    round_: Round,
+    recorded: Round,
     manifest: Manifest,
     partials: dict[str, Path],
     privacy: RoundPrivacy | None,
@@ -74,8 +74,10 @@ def _write(
     seen = Participation(accepted, (), (), (), manifest.sampled)
     typed = {"reduce"} if ":" in manifest.reduce else set()  # by the person who replays
     rule = resolve(copy.info.plan.aggregate, typed)
+    round_ = copy.round(recorded.number)
     inputs = Inputs(copy, round_, rule, seen, partials, manifest.limits, manifest.downlink)
-    inputs = replace(inputs, rule=inputs.prepared_rule(), privacy=privacy)
+    rule = inputs.prepared_rule()
+    inputs = replace(inputs, rule=rule, privacy=privacy, names_all=names_all(recorded))
     return write_round(inputs, diagnostics=False, progress=Silence())
 
 

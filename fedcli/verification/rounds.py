@@ -9,13 +9,13 @@ from fedcli.aggregation.updates import check_tensors
 from fedcli.errors import UsageError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.dtypes import DTYPE_NAMES
+from fedcli.formats.made_from import MadeFrom, made_from
 from fedcli.formats.manifest import Manifest, in_all
 from fedcli.formats.metadata import Kind, Metadata
 from fedcli.formats.safetensors import Layout, layout_of
 from fedcli.run.participation import COVERED
 from fedcli.run.round import Round
 from fedcli.run.sampling import sampled_clients
-from fedcli.run.used_updates import round_of
 from fedcli.verification.findings import Problem, Section
 from fedcli.verification.survey import Claim, Survey, expect, expect_place
 
@@ -66,7 +66,8 @@ def check_model(survey: Survey, round_: Round) -> None:
         if survey.model is None:
             survey.model = Base(run, round_, "", metadata, layout, layout, metadata.roles)
         check_tensors(survey.model, survey.model.whole, found)
-        if round_.number > 0 and (metadata.base is None or metadata.updates is None):
+        tells = metadata.updates is not None or metadata.list_sha256 is not None
+        if round_.number > 0 and (metadata.base is None or not tells):
             raise ValueError("does not say what it was made from")
 
     needed = survey.needed("; the rounds after it were made from it")
@@ -85,7 +86,13 @@ def _claim_origin(survey: Survey, round_: Round, source: Path, found: Metadata) 
     if found.base is not None:
         survey.claim(run.round(round_.number - 1).global_model, Claim(source, found.base))
     rounds = {} if manifest is None else {e.client: e.round for e in manifest.accepted}
-    for client, sha256 in (found.updates or {}).items():
+    made = made_from(found, manifest)
+    if made is None and manifest is not None:
+        survey.doubted.add(round_.number)
+        message = f"lists other updates than the header of {survey.name(source)}"
+        listed = MadeFrom.of(manifest).sha256
+        survey.add(Problem.CHANGED, round_.manifest, message, found.list_sha256, listed)
+    for client, sha256 in () if made is None else made.updates.items():
         update = run.round(rounds.get(client, round_.number)).update(client)
         survey.claim(update, Claim(source, sha256))
 
@@ -99,29 +106,41 @@ def _compare(survey: Survey, round_: Round, found: Metadata, manifest: Manifest)
 
     if manifest.round != round_.number:
         wrong(f"round: expected {round_.number}, found {manifest.round}")
+    if (named := MadeFrom.named_in(found)) is not None:
+        _compare_lists(survey, round_, named, manifest)
+    counts = [entry.num_examples for entry in manifest.accepted]
+    counts += [entry.num_examples for entry in manifest.partials]
+    if found.num_examples is not None and in_all(counts) != found.num_examples:
+        wrong(f"num_examples: expected {found.num_examples} in all, found {in_all(counts)}")
+
+
+def _compare_lists(survey: Survey, round_: Round, named: MadeFrom, manifest: Manifest) -> None:
+    """Compare a manifest with the updates and partial means that a global model names."""
+    path = round_.manifest
+
+    def wrong(message: str) -> None:
+        survey.add(Problem.CHANGED, path, message)
+
     for what, said, expected in (
-        ("accepted", {e.client for e in manifest.accepted}, set(found.updates or {})),
-        ("partials", {e.name for e in manifest.partials}, set(found.partials or {})),
+        ("accepted", {e.client for e in manifest.accepted}, set(named.updates)),
+        ("partials", {e.name for e in manifest.partials}, set(named.partials)),
     ):
         for name in sorted(said ^ expected):
             where = (path, round_.global_model) if name in said else (round_.global_model, path)
             here, there = (survey.name(one) for one in where)
             wrong(f"{what}: {name} is named in {here}, but not in {there}")
     for entry in manifest.accepted:
-        if entry.client in (found.updates or {}) and entry.round != round_of(found, entry.client):
+        number = named.late.get(entry.client, round_.number)
+        if entry.client in named.updates and entry.round != number:
             wrong(
                 f"accepted: has the update of client {entry.client} of round {entry.round}; the"
-                f" global model was made from that of round {round_of(found, entry.client)}"
+                f" global model was made from that of round {number}"
             )
     for partial in manifest.partials:
-        sha256 = (found.partials or {}).get(partial.name, partial.sha256)
+        sha256 = named.partials.get(partial.name, partial.sha256)
         if sha256 != partial.sha256:
             message = f"names another SHA-256 for the partial mean {partial.name}"
             survey.add(Problem.CHANGED, path, message, sha256, partial.sha256)
-    counts = [entry.num_examples for entry in manifest.accepted]
-    counts += [entry.num_examples for entry in manifest.partials]
-    if found.num_examples is not None and in_all(counts) != found.num_examples:
-        wrong(f"num_examples: expected {found.num_examples} in all, found {in_all(counts)}")
 
 
 def check_manifest(survey: Survey, round_: Round) -> None:
@@ -131,7 +150,8 @@ def check_manifest(survey: Survey, round_: Round) -> None:
     survey.claim(round_.global_model, Claim(path, manifest.global_model))
     for entry in manifest.accepted:
         size = None if manifest.client_level.get("update_noise") else entry.bytes
-        claim = Claim(path, entry.sha256, size, entry.num_examples)
+        firm = round_.number not in survey.doubted
+        claim = Claim(path, entry.sha256, size, entry.num_examples, firm=firm)
         survey.claim(run.round(entry.round).update(entry.client), claim)
     if manifest.sampled is not None:
         plan, count = run.info.plan.aggregate, len(manifest.sampled)

@@ -62,8 +62,9 @@ class Survey:
     ``manifests`` holds those of complete rounds, ``accepted`` the clients whose update of a round
     went into a model. ``model`` is the layout of the run's model, known once the first global model
     is read. ``states`` holds the SHA-256s of client states, by client and round, and ``private``
-    the updates that were trained with differential privacy, by client. With ``whole``, all files
-    that a coordinator needs have to be here; a client's copy has few of them.
+    the updates that were trained with differential privacy, by client. ``doubted`` are the rounds
+    whose model was made from other updates than the manifest lists. With ``whole``, all files that
+    a coordinator needs have to be here; a client's copy has few of them.
     """
 
     def __init__(self, run: Run, progress: Progress, *, whole: bool = True) -> None:
@@ -71,6 +72,7 @@ class Survey:
         self.whole = whole
         self.progress = progress
         self.manifests: dict[int, Manifest] = {}
+        self.doubted: set[int] = set()
         self.accepted: defaultdict[int, set[str]] = defaultdict(set)
         self.model: Base | None = None
         self.counted: dict[Path, Section] = {}

@@ -90,6 +90,8 @@ def _facts(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
         if metadata.get(key):
             hashes = (f"{name} {_short(sha256)}" for name, sha256 in metadata[key].items())
             rows.append((key, ", ".join(hashes)))
+    if sha256 := metadata.get("list_sha256"):
+        rows.append(("updates", f"listed in aggregate.json, SHA-256 of the list {_short(sha256)}"))
     if training := metadata.get("training"):
         facts = (f"{key} {_short(value)}" for key, value in training.items())
         rows.append(("training", ", ".join(facts)))

@@ -44,4 +44,4 @@ def page_of(name: str) -> str:
     sites = dict(url.split(", ", 1) for url in urls)
     if "Documentation" not in sites:
         return f"docs/commands/{name}.md"
-    return f"{sites['Documentation'].rstrip('/')}/commands/{name}/"
+    return f"{sites['Documentation'].rstrip('/')}/commands/{name}.html"

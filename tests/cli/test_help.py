@@ -1,7 +1,9 @@
 """The help: what one needs first, every option, within the terminal, with an example and a page."""
 
+import importlib.metadata
 import os
 import shlex
+from email.message import Message
 from typing import Any
 
 import pytest
@@ -78,6 +80,17 @@ def test_help_ends_with_examples_and_the_page(
         program, name, *words = shlex.split(example.partition(" > ")[0])
         assert (program, name) == ("fedcli", command)
         command_of(command).make_context(command, words, resilient_parsing=True)
+
+
+def test_the_page_is_that_of_the_site_where_a_release_names_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    about = Message()
+    about["Project-URL"] = "Source, https://example.org/code"
+    monkeypatch.setattr(importlib.metadata, "metadata", lambda _: about)
+    assert page_of("run") == "docs/commands/run.md"
+    about["Project-URL"] = "Documentation, https://example.org/docs/"
+    assert page_of("run") == "https://example.org/docs/commands/run.html"
 
 
 def test_the_most_used_options_come_first_and_whole(capsys: pytest.CaptureFixture[str]) -> None:

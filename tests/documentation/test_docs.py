@@ -44,6 +44,8 @@ PROGRAM: Any = typer.main.get_command(app)
 COMMANDS = {name: command_of(name) for name in cli.COMMANDS}
 PLAN = {**asdict(TrainPlan()), **asdict(AggregatePlan())}
 
+TOP = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md"]
+
 each_page = pytest.mark.parametrize("page", [*PAGES, README], ids=name_of)
 each_command = pytest.mark.parametrize("command", COMMANDS)
 
@@ -210,7 +212,7 @@ def test_options_in_running_text_exist(page: Path) -> None:
     assert set(named) <= known
 
 
-@each_page
+@pytest.mark.parametrize("page", [*PAGES, *TOP], ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", without_blocks(page)):
         if target.startswith(("https://", "http://")):
@@ -229,6 +231,13 @@ def anchors(page: Path) -> set[str]:
 
 def anchor_of(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_the_start_page_lists_every_page_once_and_says_what_it_is_about() -> None:
+    text = (DOCS / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^- \[[^]]+\]\(([\w/.-]+)\): \w", text, re.MULTILINE)
+    others = {name_of(page).removeprefix("docs/") for page in PAGES if page.parent == DOCS}
+    assert sorted(listed) == sorted({*others, "commands/README.md"} - {"README.md"})
 
 
 @each_page

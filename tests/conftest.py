@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from fedcli.run import Run
 
 if TYPE_CHECKING:
     from support.behind_faults import Commands
+    from support.slurm import SlurmCluster
 
 # Test processes run side by side: threads that wait for each other's cores would make them crawl.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -88,3 +89,12 @@ def delivered(tiny_run: Run) -> Run:
     for client in "012":
         deliver(tiny_run, client, tensors(int(client) + 1))
     return tiny_run
+
+
+@pytest.fixture(scope="session")
+def slurm() -> "Iterator[SlurmCluster]":
+    """A Slurm cluster of two nodes on this machine."""
+    from support.slurm import slurm_cluster
+
+    with slurm_cluster() as cluster:
+        yield cluster

@@ -32,7 +32,8 @@ class Server:
     disk: Path | None = None
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback on which nobody listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -78,7 +79,7 @@ def s3_server(folder: Path) -> Iterator[Server]:
     python = _with_moto()
     if python is None or find_spec("s3fs") is None:
         pytest.skip("not installed: moto[server,s3], or s3fs")
-    port = _free_port()
+    port = free_port()
     environment = {
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing-secret",
@@ -103,7 +104,7 @@ def ssh_server(folder: Path) -> Iterator[Server]:
         pytest.skip("not installed: sshfs")
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
-    home, disk, port = folder / "home", folder / "disk", _free_port()
+    home, disk, port = folder / "home", folder / "disk", free_port()
     (home / ".ssh").mkdir(parents=True)
     disk.mkdir()
     mine, host = home / ".ssh" / "id_ed25519", folder / "host"

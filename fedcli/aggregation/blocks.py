@@ -182,33 +182,47 @@ class Reader:
     """Reads one block of the sources, each source at most once.
 
     Hashing needs a file's blocks in order: a thread waits until the thread with the previous
-    block has read it. Threads never wait for other sources.
+    block has read it. Threads never wait for other sources. With ``keep``, what was read stays in
+    memory for as long as the reader is used, and can be read again.
     """
 
-    def __init__(self, block: Block, scratch: Scratch, before: Gates, after: Gates) -> None:
+    def __init__(
+        self, block: Block, scratch: Scratch, before: Gates, after: Gates, *, keep: bool = False
+    ) -> None:
         self.scratch = scratch
         self._block = block
         self._before = dict(before)
         self._after = after
+        self._kept: dict[BlockSource, Any] | None = {} if keep else None
 
     def read(self, source: BlockSource) -> Array:
         """Return the values of a source in its dtype, valid until the next call."""
-        values = self.scratch.array("reader", self._block.size, source.dtype(self._block))
-        self._fill(source, values)
+        return self.take(source, lambda block: self._values(source, block))
+
+    def _values(self, source: BlockSource, block: Block) -> Array:
+        place = "reader" if self._kept is None else f"reader {len(self._kept)}"
+        values = self.scratch.array(place, block.size, source.dtype(block))
+        source.read(block, values)
         return values
 
     def read_into(self, source: BlockSource, row: Array) -> None:
         """Fill ``row`` with the values of a source, cast to the row's dtype."""
-        if source.dtype(self._block) == row.dtype:
-            self._fill(source, row)
+        if self._kept is None and source.dtype(self._block) == row.dtype:
+            self.take(source, lambda block: source.read(block, row))
         else:
             np.copyto(row, as_float(self.read(source)), casting="same_kind")
 
-    def _fill(self, source: BlockSource, into: Array) -> None:
-        self.take(source, lambda block: source.read(block, into))
-
     def take(self, source: BlockSource, read: Callable[[Block], Result]) -> Result:
         """Return what ``read`` finds in the block of a source, in place of its values."""
+        if self._kept is None:
+            return self._pass(source, read)
+        if source not in self._kept:
+            self._kept[source] = self._pass(source, read)
+        found: Result = self._kept[source]
+        return found
+
+    def _pass(self, source: BlockSource, read: Callable[[Block], Result]) -> Result:
+        """Read a source between the block before and the one after."""
         if source not in self._after:
             return read(self._block)
         if source not in self._before:
@@ -242,11 +256,13 @@ def reduce_blocks(
     blocks: Iterable[Block],
     reduce: Callable[[Block, Reader], Result],
     threads: int | None = None,
+    *,
+    keep: bool = False,
 ) -> Generator[tuple[Block, Result], None, None]:
     """Yield each block with the result of ``reduce``, in block order.
 
     ``reduce`` reads the sources through its reader. Several threads call it at once, each with
-    its own block. Close the generator to stop them.
+    its own block, and with ``keep`` may read a source again. Close the generator to stop them.
     """
     threads = threads or threads_for(0)
     in_order = [source for source in sources if source.in_order]
@@ -254,7 +270,7 @@ def reduce_blocks(
     pending: deque[tuple[Block, Future[Result]]] = deque()
 
     def work(block: Block, before: Gates, after: Gates) -> Result:
-        reader = Reader(block, scratch, before, after)
+        reader = Reader(block, scratch, before, after, keep=keep)
         try:
             # ``reduce`` checks for values that are not finite, and says where they come from.
             with np.errstate(over="ignore", invalid="ignore"):

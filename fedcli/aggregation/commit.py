@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
-from fedcli.aggregation.diagnostics import diagnose
+from fedcli.aggregation.diagnostics import Comparison, compare_with
 from fedcli.aggregation.downlink import RESIDUAL, EncodedStep, encode_step
 from fedcli.aggregation.existing_round import Inputs, check_free
 from fedcli.aggregation.open_round import OpenRound, RoundFiles, open_round
 from fedcli.aggregation.provenance import digest_placeholder
-from fedcli.aggregation.reduce import reduce_updates
+from fedcli.aggregation.reduce import compares_at_once, reduce_updates
 from fedcli.aggregation.server_state import read_slot, state_layout
 from fedcli.aggregation.updates import Update, check_sources
 from fedcli.errors import BadInputError
@@ -57,11 +57,16 @@ def write_round(
     """
     started = time.perf_counter()
     with open_round(inputs, progress) as opened, _create(opened, replace=force) as outputs:
-        reduce_updates(opened.work, outputs.model, outputs.state, progress)
+        measured = diagnostics and opened.clients and not opened.is_private
+        comparison = Comparison(opened.base, opened.clients) if measured else None
+        at_once = opened.downlink is None and compares_at_once(opened.clients)
+        now = comparison if at_once else None
+        reduce_updates(opened.work, outputs.model, outputs.state, progress, now)
         check_sources(opened.clients)
         step = _encoded(opened, outputs)
-        measured = diagnostics and opened.clients and not opened.is_private
-        figures = diagnose(opened.base, opened.clients, outputs.model, progress) if measured else []
+        if comparison is not None and now is None:
+            compare_with(outputs.model, opened.base, comparison, progress)
+        figures = comparison.figures() if comparison is not None else []
         outputs.finish(opened)
         with _with_delta(opened, outputs, step) as files:
             manifest = opened.manifest(figures, files, time.perf_counter() - started)

@@ -1,6 +1,7 @@
 """What the manifest tells of each update: norm, cosine, distance to the median, kept or not."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from support.handmade import (
 )
 from support.runs import deliver, fedcli, tensors
 
+from fedcli.aggregation import reduce
 from fedcli.formats.manifest import Manifest
+from fedcli.formats.update_tensors import UpdateTensors
 from fedcli.run import Run
 from fedcli.steps.aggregate import aggregate
 from fedcli.strategies import STRATEGIES
@@ -68,6 +71,31 @@ def test_equal_to_whole_vectors_in_float64(run: Run, strategy: str) -> None:
     manifest = Manifest.try_read(run.round(1).manifest)
     assert manifest is not None
     assert manifest.accepted == result.clients
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_one_pass_and_two_give_the_same_figures(
+    run: Run, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values are compared while they are in memory, unless there are too many."""
+    once = server_forced(run, strategy)
+    monkeypatch.setattr(reduce, "_MOST_KEPT_BYTES", 0)
+    assert server_forced(run, strategy) == once
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", "median", "fedadam"])
+def test_an_update_is_read_once(run: Run, strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, found = UpdateTensors.read_into, Counter[Path]()
+
+    def counted(update: UpdateTensors, buffer: memoryview, offset: int) -> None:
+        found[update.path] += len(buffer)
+        read(update, buffer, offset)
+
+    monkeypatch.setattr(UpdateTensors, "read_into", counted)
+    engine(run, strategy)
+    assert len(found) == len(SEVEN)
+    for path, size in found.items():
+        assert size < path.stat().st_size
 
 
 def test_kept_tells_whom_the_rule_used(run: Run) -> None:

@@ -130,14 +130,13 @@ def test_an_update_that_is_replaced_while_it_is_averaged(
 ) -> None:
     for client in "012":
         deliver(tiny_run, client, tensors(1))
-    path, diagnose = tiny_run.round(1).update("1"), commit.diagnose
+    path, reduced = tiny_run.round(1).update("1"), commit.reduce_updates
 
-    def replaced(*given: Any) -> Any:
-        found = diagnose(*given)
+    def replaced(*given: Any) -> None:
+        reduced(*given)
         exchange(path)
-        return found
 
-    monkeypatch.setattr(commit, "diagnose", replaced)
+    monkeypatch.setattr(commit, "reduce_updates", replaced)
     with pytest.raises(BadInputError, match=r"updates/1\.safetensors: was replaced"):
         aggregate(tiny_run)
     assert not tiny_run.round(1).global_model.exists()

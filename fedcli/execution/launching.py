@@ -62,9 +62,8 @@ class Steps:
         """
         words = ("fedcli", command, "--run", str(self._run), *arguments, "--json", "--quiet")
         engine = self._engine if command in _ON_ENGINE else self._here
-        return _submit(
-            engine, command, Task(words, threads or self._threads, tuple(map(str, needs)))
-        )
+        read = tuple(str(path.absolute()) for path in needs)
+        return _submit(engine, command, Task(words, threads or self._threads, read))
 
     def launch(self, command: str, *arguments: str, **others: Any) -> dict[str, Any]:
         """Run ``fedcli COMMAND`` to its end and return its JSON object; see ``submit``."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from support.ends import PATIENCE, gone
 
 from fedcli.errors import ClientFailedError, UsageError
 from fedcli.execution.engines.local import LocalEngine
@@ -21,8 +22,6 @@ from fedcli.execution.launching import Steps
 from fedcli.execution.local import ForkServer, NewProcesses, Starter, starter_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
-
-PATIENCE = 60.0  # seconds within which what was ended has to be gone
 
 # A module as a user may have in the current directory; it tells what its process is like.
 TELL = """
@@ -134,19 +133,6 @@ def test_the_end_of_a_step_in_words(here: Path) -> None:
     ends.status = 3
     with pytest.raises(ClientFailedError, match="train-client ended with status 3: last words"):
         steps.launch("train-client")
-
-
-def gone(*pids: int) -> bool:
-    """Wait until processes have ended."""
-    ended = True
-    for pid in pids:
-        try:
-            descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
-            continue
-        ended &= bool(select.select([descriptor], [], [], PATIENCE)[0])
-        os.close(descriptor)
-    return ended
 
 
 @contextmanager

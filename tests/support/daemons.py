@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,15 +43,24 @@ def free_port() -> int:
 @contextmanager
 def _running(words: Sequence[str], port: int, log: Path) -> Iterator[None]:
     """Run a server until the block ends; it is entered as soon as the port answers."""
-    with log.open("w") as output:
-        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)
-    try:
+    with _process(words, log) as process:
         deadline = time.monotonic() + _PATIENCE
         while not _answers(port):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
         yield
+
+
+@contextmanager
+def _process(
+    words: Sequence[str], log: Path, folder: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program until the block ends."""
+    with log.open("w") as output:
+        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, cwd=folder)
+    try:
+        yield process
     finally:
         process.terminate()
         process.wait(_PATIENCE)
@@ -92,6 +101,27 @@ def s3_server(folder: Path) -> Iterator[Server]:
         bucket = Request(f"{environment['AWS_ENDPOINT_URL']}/{BUCKET}", method="PUT")
         urlopen(bucket, timeout=_PATIENCE).close()
         yield Server(f"s3://{BUCKET}", environment)
+
+
+@contextmanager
+def dask_cluster(folder: Path, workers: int = 2, *options: str) -> Iterator[Path]:
+    """Start a Dask scheduler and workers on loopback; yield the scheduler's file."""
+    if find_spec("distributed") is None:
+        pytest.skip("not installed: distributed")
+    file = folder / "scheduler.json"
+    dask, quiet = [sys.executable, "-m", "dask"], ["--host", "127.0.0.1", "--no-dashboard"]
+    scheduler = [*dask, "scheduler", "--port", "0", "--scheduler-file", str(file), *quiet]
+    more = ["--nworkers", str(workers), "--nthreads", "1", "--memory-limit", "0", *options]
+    worker = [*dask, "worker", "--scheduler-file", str(file), *quiet, *more]
+    with ExitStack() as running:
+        running.enter_context(_process(scheduler, folder / "scheduler.log", folder))
+        if workers:
+            running.enter_context(_process(worker, folder / "worker.log", folder))
+        deadline = time.monotonic() + _PATIENCE
+        while not file.exists():
+            assert time.monotonic() < deadline, (folder / "scheduler.log").read_text()
+            time.sleep(0.05)
+        yield file
 
 
 @contextmanager

@@ -9,7 +9,10 @@ from fedcli.errors import MissingDependencyError, NotReadyError, UsageError
 from fedcli.execution.engines.executor import PATIENCE, ExecutorEngine
 from fedcli.execution.place import Place
 from fedcli.execution.worker import Setting, check_greeting, greet
+from fedcli.options import one_of
 
+# Of a client's arguments, those that are numbers or texts; it ignores unknown ones.
+_OPTIONS = ("connection_limit", "direct_to_workers", "heartbeat_interval", "name", "timeout")
 _CLOSING = 5.0  # seconds for the scheduler to hear that this client leaves
 
 
@@ -40,11 +43,12 @@ class DaskEngine(ExecutorEngine):
         self._executor = self._make()
 
     def _workers(self) -> Mapping[str, Any]:
+        patience = self._options.get("timeout", PATIENCE)
         try:
-            self._client.wait_for_workers(1, timeout=PATIENCE)
+            self._client.wait_for_workers(1, timeout=patience)
         except TimeoutError:
             raise NotReadyError(
-                f"--executor dask:{self._address}: no worker within {PATIENCE:.0f} s",
+                f"--executor dask:{self._address}: no worker within {patience:g} s",
                 hint=f"start workers: dask worker {_where(self._address)}",
             ) from None
         found: Mapping[str, Any] = self._client.scheduler_info(n_workers=-1)["workers"]
@@ -71,6 +75,8 @@ def _client(address: str, options: Mapping[str, Any]) -> Any:
             hint=f"start a scheduler: dask scheduler --scheduler-file {address}",
         )
     settings = {"timeout": PATIENCE, "set_as_default": False, "name": "fedcli", **options}
+    for name in options:
+        one_of("--executor-option", name, _OPTIONS)
     try:
         return distributed.Client(**where, **settings)
     except (OSError, TimeoutError) as error:

@@ -3,6 +3,7 @@
 import importlib
 import os
 import platform
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ READ_FLAGS = os.O_RDONLY | sum(
     getattr(os, name, 0) for name in ("O_BINARY", "O_NOCTTY", "O_NONBLOCK")
 )
 _KEPT = 16 * 1024 * 1024  # bytes; it is not touched, and so takes no memory
+_GROUP = Path("/sys/fs/cgroup")
 NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -51,6 +53,31 @@ def keep_freed_memory() -> None:
     glibc maps arrays above a threshold, and raises it to the largest of them that was freed.
     """
     bytearray(_KEPT)
+
+
+def available_memory() -> int | None:
+    """Return how many bytes a process can still take; None where the system does not say.
+
+    A control group may allow less than the machine has.
+    """
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(line for line in lines if line.startswith("MemAvailable:"))
+        found = int(free.split()[1]) * 1024
+        left = _left_in_group()
+        return found if left is None else min(found, left)
+    return None
+
+
+def _left_in_group() -> int | None:
+    """Return how much memory the control group leaves; file caches do not count."""
+    with suppress(OSError, ValueError, KeyError):
+        most = int((_GROUP / "memory.max").read_text(encoding="ascii"))
+        used = int((_GROUP / "memory.current").read_text(encoding="ascii"))
+        text = (_GROUP / "memory.stat").read_text(encoding="ascii")
+        figures = dict(line.split() for line in text.splitlines())
+        return most - used + int(figures["inactive_file"]) + int(figures["active_file"])
+    return None
 
 
 @cache

@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from fedcli.aggregation.base_model import CONTROL, Base
-from fedcli.aggregation.gram import gram_matrix, squared_norms
+from fedcli.aggregation.distances import PanelDistances, check_distances_fit, check_gram_fits
+from fedcli.aggregation.gram import FEW, gram_matrix, open_base_models, squared_norms
+from fedcli.aggregation.panels import Panels
 from fedcli.aggregation.server_state import ServerState
 from fedcli.aggregation.updates import Update
 from fedcli.algorithms import ALGORITHMS, LocalAlgorithm
@@ -103,11 +105,16 @@ def decide(
 ) -> tuple[Decision, Shares]:
     """Return a rule's decision, and the shares that it started from.
 
-    Reads and hashes all updates if the rule needs norms or distances.
+    Reads and hashes all updates if the rule needs norms or distances. Raises ``OutOfMemoryError``,
+    before that, for more pairs of updates than memory holds.
     """
+    if rule.measures == Measures.DISTANCES and len(updates) > FEW:
+        return _decide_by_distances(base, updates, rule, claims, progress)
     center = state.sources.get("center")
     gram, lengths = None, None
-    if rule.measures == Measures.GRAM:
+    if rule.measures >= Measures.DISTANCES:
+        if len(updates) > FEW:
+            check_gram_fits(rule.reduce, len(updates))
         gram = gram_matrix(base, updates, center, progress)
         lengths = gram.diagonal()[: len(updates)]
     elif rule.measures == Measures.SQUARES:
@@ -115,6 +122,17 @@ def decide(
     shares = rule.weigher.weigh(claims.contributors, lengths, rule.options)
     clients = Clients(shares, lengths, gram, has_center=center is not None)
     return rule.reducer.decide(clients, rule.options), shares
+
+
+def _decide_by_distances(
+    base: Base, updates: Sequence[Update], rule: Rule, claims: Claims, progress: Progress
+) -> tuple[Decision, Shares]:
+    check_distances_fit(rule.reduce, len(updates))
+    with open_base_models(update.base for update in updates) as bases:
+        distances = PanelDistances(Panels(base, updates, bases), progress)
+        shares = rule.weigher.weigh(claims.contributors, None, rule.options)
+        clients = Clients(shares, distances=distances)
+        return rule.reducer.decide(clients, rule.options), shares
 
 
 def claims_of(

@@ -21,6 +21,7 @@ from fedcli.aggregation.blocks import (
     threads_for,
 )
 from fedcli.aggregation.nonfinite import nonfinite_values, overflow_error
+from fedcli.aggregation.panels import Panels
 from fedcli.aggregation.updates import Update
 from fedcli.errors import UpdateError
 from fedcli.formats.dtypes import Array, Values, as_float
@@ -28,6 +29,7 @@ from fedcli.progress import Progress
 
 # Sums of products are added piece by piece. The size of a piece affects rounding, so it depends
 # on nothing but the number of updates.
+FEW = 1024  # updates, of which the products of a block are 8 MB
 _PIECE = 4096  # values of each update: 100 of them in float64 are 3 MB
 _STACK_BYTES = 8 * 1024 * 1024
 _ROW_BYTES = (16 * 1024, 256 * 1024)
@@ -89,6 +91,8 @@ def gram_matrix(
     The result does not depend on the number of threads. Raises ``UpdateError`` for values that
     are not finite.
     """
+    if len(updates) > FEW:
+        return _gram_of_many(base, updates, center, progress)
     sources = [*(update.values for update in updates), *([] if center is None else [center])]
     count = len(sources)
     low, high = _ROW_BYTES
@@ -120,6 +124,21 @@ def gram_matrix(
         return _sum_blocks(
             [*bases.values(), *sources], blocks, reduce, total, progress, threads_for(size * count)
         )
+
+
+def _gram_of_many(
+    base: Base, updates: Sequence[Update], center: BlockFile | None, progress: Progress
+) -> Values:
+    """Return the matrix with no other of its size in memory."""
+    with open_base_models(u.base for u in updates) as bases:
+        panels = Panels(base, updates, bases, center)
+        found = np.empty((len(panels), len(panels)))
+        progress.start("measuring the updates", len(panels.panels))
+        for first, products in panels.later_products():
+            found[first : first + len(products), first:] = products
+            found[first:, first : first + len(products)] = products.T
+            progress.advance()
+    return found
 
 
 def _multiply(block: Block, stack: Array, bases: Sequence[Values], reader: Reader) -> Values:

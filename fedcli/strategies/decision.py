@@ -5,11 +5,11 @@ Norms, distances and clipping apply to the differences Δ_i = y_i - x_i of param
 buffers or counters.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,8 @@ class Measures(IntEnum):
 
     NOTHING = 0
     SQUARES = 1  # |Δ_i|²
-    GRAM = 2  # Δ_i · Δ_j
+    DISTANCES = 2  # |Δ_i - Δ_j|², of many updates; of few, as GRAM
+    GRAM = 3  # Δ_i · Δ_j
 
 
 @dataclass(frozen=True)
@@ -59,18 +60,41 @@ class Shares:
     bounded: tuple[BoundedClaim, ...] = ()
 
 
+class Distances(Protocol):
+    """The squared distances |Δ_i - Δ_j|² of n updates, of which n² do not fit into memory."""
+
+    def __len__(self) -> int:
+        """Return n."""
+
+    @property
+    def panels(self) -> range:
+        """The first rows of panels of rows."""
+
+    @property
+    def squares(self) -> Values:
+        """The squares |Δ_i|² (n,), which bound the rounding of distances."""
+
+    def rows(self, first: int) -> NDArray[np.float32]:
+        """Return the panel of rows that begins with one, (rows, n), rounded to float32."""
+
+    def exact_rows(self, which: Sequence[int]) -> Values:
+        """Return some rows, (rows, n), in float64 and exact; this reads the updates again."""
+
+
 @dataclass(frozen=True)
 class Clients:
     """The inputs of a reducer's decision; arrays are in client order.
 
     ``gram`` (n, n) holds the inner products of the differences, ``squares`` (n,) its diagonal.
     With ``has_center``, the last row and column of ``gram`` belong to the previous result.
+    ``distances`` are those of many updates, in place of ``gram``, if the rule needs no more.
     """
 
     shares: Shares
     squares: Values | None = None
     gram: Values | None = None
     has_center: bool = False
+    distances: Distances | None = None
 
     def __len__(self) -> int:
         return len(self.shares.weights)

@@ -20,7 +20,13 @@ from fedcli.strategies.decision import (
 )
 from fedcli.strategies.ranks import mean_around_median, median, trimmed_mean
 from fedcli.strategies.reweighting import centered_clipping, foolsgold, geometric_median
-from fedcli.strategies.selection import bulyan_selection, krum_scores, lowest, squared_distances
+from fedcli.strategies.selection import (
+    bulyan_selection,
+    krum_of_many,
+    krum_scores,
+    lowest,
+    squared_distances,
+)
 from fedcli.strategies.weightings import WEIGHTINGS
 from fedcli.user_code import SHOW_WHERE, with_place
 
@@ -141,9 +147,12 @@ def _only(clients: Clients, chosen: tuple[int, ...]) -> LinearDecision:
 
 
 def _krum(clients: Clients, options: RuleOptions) -> LinearDecision:
+    byzantine, keep = options["byzantine"], options.get("keep", 1)
+    if clients.distances is not None:
+        return _only(clients, krum_of_many(clients.distances, byzantine, keep))
     assert clients.gram is not None
-    scores = krum_scores(squared_distances(clients.gram), options["byzantine"])
-    return _only(clients, lowest(scores, options.get("keep", 1)))
+    scores = krum_scores(squared_distances(clients.gram), byzantine)
+    return _only(clients, lowest(scores, keep))
 
 
 def _bulyan(clients: Clients, options: RuleOptions) -> CoordinateWiseDecision:
@@ -233,7 +242,7 @@ REDUCERS: dict[str, Reducer] = {
         _krum,
         {"byzantine": None},
         _prepare_krum,
-        Measures.GRAM,
+        Measures.DISTANCES,
     ),
     "multi-krum": Reducer(
         "the mean of the m updates with the best Krum scores",
@@ -241,7 +250,7 @@ REDUCERS: dict[str, Reducer] = {
         _krum,
         {"byzantine": None, "keep": None},
         _prepare_multi_krum,
-        Measures.GRAM,
+        Measures.DISTANCES,
     ),
     "bulyan": Reducer(
         "the mean around the median of the n - 2f updates that Krum chooses",

@@ -200,8 +200,11 @@ def test_a_rule_measures_no_more_than_one_of_its_parts_needs():
         "clipped-mean",
         "qfedavg",
     }
+    assert {name for name, need in needs.items() if need == Measures.DISTANCES} == {
+        *("krum", "multi-krum")
+    }
     assert {name for name, need in needs.items() if need == Measures.GRAM} == {
-        *("krum", "multi-krum", "bulyan", "rfa", "centered-clipping", "foolsgold")
+        *("bulyan", "rfa", "centered-clipping", "foolsgold")
     }
 
 

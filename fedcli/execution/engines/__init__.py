@@ -44,7 +44,9 @@ def engines_at(
     if place.is_here:
         local = LocalEngine(starter_for(*models))
         return Engines(local, local)
-    setting = Setting(Path.cwd(), run.absolute(), models, place.seconds)
+    shared = run.absolute()
+    there = next(folder for folder in (shared, *shared.parents) if folder.is_dir())
+    setting = Setting(Path.cwd(), there, models, place.seconds)
     elsewhere = Retrying(_engine(place, setting), place.retries, say)
     return Engines(elsewhere, LocalEngine(light_starter()))
 

@@ -119,14 +119,9 @@ class UpdateValues(BlockFile):
         except CheckpointError as error:
             raise self._damaged(error) from None
 
-    @property
-    def sparse(self) -> bool:
-        """Whether what it moves is read in place of all its values."""
-        return self._update.sparse
-
     def seen(self, block: Block, reader: Reader) -> Seen:
         """Read a block: its values, valid until the next call, or what a sparse update moves."""
-        if self.sparse and block.dtype == np.float32 and not block.controls:
+        if self._update.sparse and block.dtype == np.float32 and not block.controls:
             return reader.take(self, self._moved)
         return as_float(reader.read(self))
 

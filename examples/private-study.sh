@@ -2,12 +2,12 @@
 # Five hospitals train on their own pictures, and nobody has to be believed:
 #   signed    each update and each global model, so that nobody can forge one
 #   masked    secure aggregation: the coordinator reads the sum of the updates, and no single one
-#   private   each example is hidden from everybody by noise that its hospital adds (DP-SGD)
+#   private   each example is protected from everybody by noise that its hospital adds (DP-SGD)
 #   encoded   the way down in int8, and up half of the coordinates, the same ones for all: masks leave
 #             no other encoding. The last layer alone is trained, which makes updates small
 # Usage: sh examples/private-study.sh [FOLDER]; everything is made in FOLDER.
 # PICTURES (of each class at each hospital), WARM_UP (pictures that the network learns from first),
-# ROUNDS, EPSILON and DELTA are read from the environment. HIDE_HOSPITALS holds options that hide
+# ROUNDS, EPSILON and DELTA are read from the environment. HIDE_HOSPITALS holds options that protect
 # whole hospitals too, such as '--update-clip 1 --update-noise 1', and which go without the encoding
 # up: with so few hospitals, the noise drowns what is learned.
 set -eu

@@ -192,7 +192,7 @@ def _remark(sigma: float, coordinates: int, divisor: float) -> str | None:
         return None
     return (
         f"noise drowns what clients learn: σ√N = {length:.4g} is above D = {divisor:g}; train"
-        " fewer parameters (--freeze, --lora), take hundreds of clients, or let each hide its"
+        " fewer parameters (--freeze, --lora), take hundreds of clients, or let each protect its"
         " examples (--dp example)"
     )
 

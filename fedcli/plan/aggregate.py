@@ -192,7 +192,7 @@ class AggregatePlan:
     )
     update_noise: float | None = option(
         None,
-        "Hide each client: add noise of the standard deviation SIGMA·C to the sum of steps,"
+        "Protect each client: add noise of the standard deviation SIGMA·C to the sum of steps,"
         " from `--noise-key`.",
         "SIGMA",
         _CLIENT_LEVEL,

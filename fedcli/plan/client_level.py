@@ -56,7 +56,7 @@ def check_client_level(plan: "AggregatePlan") -> None:
     _check_count_noise(plan.update_noise, plan.count_noise)
     for name, why in _LIMITS.items():
         if getattr(plan, name) is not None:
-            raise UsageError(f"{option_of(name)}: {why}, and --update-noise hides clients")
+            raise UsageError(f"{option_of(name)}: {why}, and --update-noise protects clients")
 
 
 def _check_count_noise(noise: float, of_count: float | None) -> None:

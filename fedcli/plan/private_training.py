@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = "example"
 LEVELS: dict[str, Choice] = {
-    EXAMPLE: Choice("hide each example of a client from everybody else", "Abadi et al. 2016")
+    EXAMPLE: Choice("protect each example of a client from everybody else", "Abadi et al. 2016")
 }
 BUDGET = ("target_epsilon", "target_rounds", "delta", "max_epsilon")
 _TARGET = ("target_epsilon", "target_rounds")
@@ -101,7 +101,7 @@ def _check_parts(plan: "TrainPlan") -> None:
     if plan.precision == "fp16":
         raise UsageError(
             f"--precision fp16: skips steps that overflow, which tells of the examples that --dp"
-            f" {plan.dp} hides",
+            f" {plan.dp} protects",
             hint="--precision bf16 skips none",
         )
     if why := plan.local.exposes_examples:

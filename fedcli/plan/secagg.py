@@ -195,12 +195,12 @@ def check_maskable(plan: "Plan") -> None:
         (
             "--weighting",
             rule.weighting == "examples" and train.dp is not None,
-            f"--dp {train.dp} hides numbers of examples, whose sum would have no noise",
+            f"--dp {train.dp} withholds numbers of examples, whose sum would have no noise",
         ),
         (
             "--weighting",
             rule.weighting == "examples" and noisy,
-            "noise hides clients that count alike",
+            "noise protects clients that count alike",
         ),
         (
             "--adaptive-clip",

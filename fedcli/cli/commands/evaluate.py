@@ -61,7 +61,7 @@ def evaluate(
         None,
         "--store/--no-store",
         help="Store the new scores in the run, or only print them. (default: store them, but not"
-        " those that tell of a client that a private run hides)",
+        " those that tell of a client that a private run protects)",
     ),
     force: bool = FORCE,
     printing: OutputOptions = OutputOptions(),

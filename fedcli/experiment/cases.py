@@ -197,7 +197,7 @@ class _Keys:
             section = full.split(".")[0]
             raise UsageError(
                 f"{origin}: expected a list of values, found {brief(value)}",
-                hint=f"a value that all runs share belongs into [{section}]",
+                hint=f"a value that all runs share belongs in [{section}]",
             )
         if not value:
             raise UsageError(f"{origin}: expected at least one value, found an empty list")

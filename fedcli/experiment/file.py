@@ -70,7 +70,7 @@ def _typed(known: Mapping[str, Declared], section: str, key: str, value: Any) ->
     if (own := _key_with_alias(key, known)) is not None:
         raise error.amended(hint=f"did you mean {own}?")
     places = _sections_with(key)
-    raise error.amended(hint=f"{key} belongs into {places}") if places else error
+    raise error.amended(hint=f"{key} belongs in {places}") if places else error
 
 
 def _key_with_alias(key: str, known: Mapping[str, Declared]) -> str | None:
@@ -85,6 +85,6 @@ def _sections_with(key: str) -> str:
 
 def _unknown_section(name: str, table: Any) -> UsageError:
     if not isinstance(table, Mapping) and (places := _sections_with(name)):
-        return UsageError(f"{name}: stands in no section", hint=f"{name} belongs into {places}")
+        return UsageError(f"{name}: stands in no section", hint=f"{name} belongs in {places}")
     error = unknown("section", name, _NAMES, "it")
     return error.amended(message=f"unknown section {brief(name)}", hint=error.hint)

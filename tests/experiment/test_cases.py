@@ -83,7 +83,7 @@ def test_options_win_over_the_file() -> None:
     ("sweep", "said"),
     [
         ({"algorithm": "fedavg"}, "e.toml: [sweep] algorithm: expected a list of values"),
-        ({"alpha": 0.5}, "a value that all runs share belongs into [partition]"),
+        ({"alpha": 0.5}, "a value that all runs share belongs in [partition]"),
         ({"lr": []}, "[sweep] lr: expected at least one value"),
         ({"lr": [0.1, "x"]}, "[sweep] lr: expected float, found 'x'"),
         ({"lr": [0.1, -1]}, "[sweep] lr: expected a number above 0, found -1"),

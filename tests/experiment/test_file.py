@@ -43,11 +43,11 @@ def test_values_have_the_types_of_their_options(tmp_path: Path) -> None:
         ("[server]", "unknown section 'server' [None]"),
         ("train = 3", "[train]: expected a section, found 3 [None]"),
         ("sweep = 3", "[sweep]: expected a section, found 3 [None]"),
-        ("lr = 0.1", "lr: stands in no section [lr belongs into [train]]"),
+        ("lr = 0.1", "lr: stands in no section [lr belongs in [train]]"),
         ("[train]\nbatchsize = 1", "[train] has an unknown key 'batchsize' [did you mean batch"),
-        ("[train]\nalpha = 1", "unknown key 'alpha' [alpha belongs into [partition]]"),
-        ("[run]\nlr = 1", "[run] has an unknown key 'lr' [lr belongs into [train]]"),
-        ("[model]\nlimit = 1", "[model] has an unknown key 'limit' [limit belongs into [data]]"),
+        ("[train]\nalpha = 1", "unknown key 'alpha' [alpha belongs in [partition]]"),
+        ("[run]\nlr = 1", "[run] has an unknown key 'lr' [lr belongs in [train]]"),
+        ("[model]\nlimit = 1", "[model] has an unknown key 'limit' [limit belongs in [data]]"),
         ("[train]\nepochs = 1.5", "[train] epochs: expected int, found 1.5 [None]"),
         ("[train]\nepochs = 0", "[train] epochs: expected 1 or more, found 0 [None]"),
         ('[run]\njobs = "all"', "[run] jobs: expected int, found 'all' [None]"),
@@ -62,9 +62,9 @@ def test_a_fault_is_said_with_what_to_do(tmp_path: Path, text: str, said: str) -
 def test_all_faults_are_said_at_once(tmp_path: Path) -> None:
     said = refused(tmp_path, "lr = 1\n[train]\nepochs = 0\nalpha = 1\n[data]\nlimt = 5\n[tran]\n")
     assert said == (
-        "5 faults: lr: stands in no section (lr belongs into [train]);"
+        "5 faults: lr: stands in no section (lr belongs in [train]);"
         " [train] epochs: expected 1 or more, found 0;"
-        " [train] has an unknown key 'alpha' (alpha belongs into [partition]);"
+        " [train] has an unknown key 'alpha' (alpha belongs in [partition]);"
         " [data] has an unknown key 'limt' (did you mean limit?);"
         " unknown section 'tran' (did you mean train?) [None]"
     )

@@ -56,7 +56,7 @@ class FedcliError(Exception):
     """Root of the tree: a step failed for a reason that a user can act on."""
 
     kind: ClassVar[str] = "failed"
-    status: ClassVar[ExitStatus] = ExitStatus.FAILED
+    status: ExitStatus = ExitStatus.FAILED
 
     def __init__(
         self,
@@ -115,6 +115,32 @@ class ClientFailedError(FedcliError):
     """A client that ``fedcli run`` started did not finish."""
 
     kind = "client-failed"
+
+
+class SeveralFailedError(ClientFailedError):
+    """Several of the clients of one command failed; the others are done.
+
+    ``each`` are their errors. The exit status is that of the first.
+    """
+
+    kind = "several-failed"
+    each: tuple[FedcliError, ...] = ()
+
+    @classmethod
+    def together(cls, errors: Sequence[FedcliError], total: int) -> FedcliError:
+        """Return one error that names all clients that failed, of ``total``, with the reasons."""
+        if len(errors) == 1:
+            return errors[0]
+        lines = [f"client {error.client}: {error.message}" for error in errors[:_MOST_NAMED]]
+        more = [f"and {len(errors) - len(lines)} more"] if len(errors) > len(lines) else []
+        named = "; ".join([*lines, *more])
+        error = cls(f"{len(errors)} of {total} clients failed: {named}", hint=errors[0].hint)
+        error.each, error.status = tuple(errors), errors[0].status
+        return error
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object, in which ``failures`` lists each."""
+        return {**super().as_json(), "failures": [error.as_json() for error in self.each]}
 
 
 class StepLostError(ClientFailedError):
@@ -321,6 +347,9 @@ def error_from_json(error: Mapping[str, Any]) -> FedcliError:
     )
     if isinstance(found, BadFilesError):
         found.files = {one["path"]: one["reason"] for one in error.get("files", ())}
+    if isinstance(found, SeveralFailedError):
+        found.each = tuple(map(error_from_json, error.get("failures", ())))
+        found.status = next((one.status for one in found.each), found.status)
     return found.amended(message=error["message"], hint=error["hint"], client=client)
 
 

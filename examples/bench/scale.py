@@ -4,10 +4,11 @@
                                    [--rules mean median krum] [--commands ...] [--directory DIR]
 
 Makes a run of one linear layer (3,072 features and 10 classes: updates of 124 kB) whose clients
-have delivered random updates, which takes no training, and prints a Markdown table of seconds and
-peak MB of resident memory of each command, in a process of its own: medians over the turns. All
-read from the page cache where it is large enough. Other copies of fedcli are measured by turns with
-this one: ``--against DIRECTORY``.
+have delivered random updates, which takes no training, and prints a Markdown table of each command,
+in a process of its own: seconds on the clock, seconds of all cores (which say more where a machine
+does other work), and peak MB of resident memory; medians over the turns, and the highest peak. All
+read from the page cache where it is large enough. ``--against DIRECTORY`` is another copy of
+fedcli, which is measured by turns with this one.
 """
 
 import argparse
@@ -40,7 +41,7 @@ from fedcli.storage.atomic import canonical_json
 HERE = Path(__file__).parents[2]
 CLASSES = tuple("abcdefghij")
 RULES = ("mean", "median", "krum", "multi-krum", "bulyan", "trimmed-mean", "rfa", "foolsgold")
-Figures = tuple[float, float]  # seconds, and MB
+Figures = tuple[float, float, float]  # seconds, MB, and seconds of all cores
 
 # A process counts what its parent had resident when it was forked: so it is started by a small one.
 MEASURE = """
@@ -48,7 +49,7 @@ import os, subprocess, sys, time
 started = time.perf_counter()
 process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
 _, status, usage = os.wait4(process.pid, 0)
-print(time.perf_counter() - started, usage.ru_maxrss)
+print(time.perf_counter() - started, usage.ru_maxrss, usage.ru_utime + usage.ru_stime)
 process.returncode = os.waitstatus_to_exitcode(status)
 sys.exit(process.returncode)
 """
@@ -142,7 +143,7 @@ def telemetry(update: Metadata, sha256: str, rng: np.random.Generator) -> Teleme
 
 
 def measure(words: Sequence[str], house: Path) -> Figures:
-    """Run a command of fedcli; return its seconds and its peak resident memory in MB."""
+    """Run a command of fedcli; return its seconds, its peak resident memory, and its work."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, sys.executable, "-m", "fedcli", *words, "--quiet"],
         env={**os.environ, "PYTHONPATH": str(house), "COLUMNS": "80"},
@@ -150,8 +151,8 @@ def measure(words: Sequence[str], house: Path) -> Figures:
     )
     if done.returncode:
         raise SystemExit(f"{' '.join(words)[:200]}: status {done.returncode}")
-    seconds, memory = done.stdout.split()[-2:]
-    return float(seconds), float(memory) * (1 if sys.platform == "darwin" else 1024) / 1e6
+    seconds, memory, cores = map(float, done.stdout.split()[-3:])
+    return seconds, memory * (1 if sys.platform == "darwin" else 1024) / 1e6, cores
 
 
 def undo(run: Run) -> None:
@@ -216,14 +217,15 @@ def compare(run: Run, houses: dict[str, Path], options: argparse.Namespace) -> N
     count = len(run.info.clients)
     update = run.round(1).update("0").stat().st_size
     print(f"\n{count:,} clients, updates of {update:,} bytes, median of {options.repeat}\n")
-    print("| command |", " | ".join(f"{name} s | {name} MB" for name in houses), "|")
-    print("| --- |" + " ---: | ---: |" * len(houses), flush=True)
+    print("| command |", " | ".join(f"{name} s | CPU s | MB" for name in houses), "|")
+    print("| --- |" + " ---: | ---: | ---: |" * len(houses), flush=True)
     for name, command in commands(run, options.rules).items():
         if options.commands and not any(name.startswith(one) for one in options.commands):
             continue
         turns = [[command(house) for house in houses.values()] for _ in range(options.repeat)]
         cells = [
             f"{statistics.median(turn[at][0] for turn in turns):.2f} |"
+            f" {statistics.median(turn[at][2] for turn in turns):.2f} |"
             f" {max(turn[at][1] for turn in turns):.0f}"
             for at in range(len(houses))
         ]

@@ -30,7 +30,14 @@ from fedcli.client.session import (
     open_session,
     starting_state,
 )
-from fedcli.errors import UsageError
+from fedcli.errors import (
+    BadInputError,
+    ConflictError,
+    FedcliError,
+    NotReadyError,
+    SeveralFailedError,
+    UsageError,
+)
 from fedcli.formats.client_ids import check_distinct
 from fedcli.formats.metadata import Kind, Metadata, Role
 from fedcli.formats.records import encode
@@ -46,6 +53,7 @@ from fedcli.run import Run
 from fedcli.run.exchange import files_of_client, files_of_round
 from fedcli.run.heartbeat import HeartbeatWriter
 from fedcli.run.next_command import round_to_train
+from fedcli.security.keys import SigningKey
 from fedcli.security.signatures import member_keys
 from fedcli.training.augmentation import Normalize
 from fedcli.training.devices import out_of_memory_as_error, peak_memory, reset_peak_memory
@@ -98,7 +106,8 @@ def train_client(
     number of threads give the same bytes, whether clients are trained alone or together.
 
     Raises ``UsageError``, ``NotReadyError``, ``DataError``, ``ConflictError`` (the update exists
-    and was made from other inputs), ``OutOfMemoryError`` and ``StorageError``.
+    and was made from other inputs), ``OutOfMemoryError`` and ``StorageError``. If a client's own
+    data, files or state cannot be used, the others are trained before that is raised.
     """
     ids = run.choose_clients(clients)
     check_distinct(ids)
@@ -121,10 +130,7 @@ def train_client(
     )
     check_state_is_own(session, data)
     session = replace(session, drawn=_drew_start(run, ids, own_model))
-    results = tuple(
-        _train_one(replace(session, key=signing.get(client)), client, data, reading)
-        for client in ids
-    )
+    results = _train_each(session, ids, signing, data, reading)
     training = encode(session.training)
     if session.plan.initial_loss:
         training["initial_loss"] = True
@@ -138,6 +144,29 @@ def train_client(
         may_send=tuple(path for client in away if (path := round_.telemetry(client)).exists()),
         awaits=files_of_round(run, round_) if away else (),
     )
+
+
+def _train_each(
+    session: Session,
+    ids: Sequence[str],
+    signing: Mapping[str, SigningKey],
+    data: str | None,
+    reading: Given,
+) -> tuple[ClientResult, ...]:
+    done: list[ClientResult] = []
+    failed: list[FedcliError] = []
+    for client in ids:
+        own = replace(session, key=signing.get(client))
+        try:
+            done.append(_train_one(own, client, data, reading))
+        except (BadInputError, NotReadyError, ConflictError) as error:
+            if len(ids) == 1:
+                raise
+            session.progress.say(f"client {client}: {error.message}")
+            failed.append(error.amended(hint=error.hint, client=client))
+    if failed:
+        raise SeveralFailedError.together(failed, len(ids))
+    return tuple(done)
 
 
 def _drew_start(run: Run, ids: Sequence[str], own_model: str | None) -> bool:

@@ -5,6 +5,10 @@ threads, so the cores are divided among as many clients as there are. On a GPU, 
 memory, and a first client shows how much each takes.
 """
 
+_SMALL = 1_000_000  # bytes of examples: some 300 small pictures, trained in less than a second
+_GROUPS = 16  # at least, for each job
+_MOST_GROUPED = 100
+_MOST_JOBS = 32  # a queue elsewhere sets no limit; so many steps are worth its while
 _USED = 0.9  # of the free memory: allocators round up, and others use the card too
 _CONTEXT = 600 * 2**20  # bytes on a GPU that CUDA itself takes per process, in addition to tensors
 
@@ -34,6 +38,18 @@ def jobs_by_memory(clients: int, peak_bytes: int, free_bytes: int) -> int:
     ``free_bytes`` is the unused memory of the GPU. At least one client runs: it may fit after all.
     """
     return max(1, min(clients, int(_USED * free_bytes) // (peak_bytes + _CONTEXT)))
+
+
+def group_size(clients: int, jobs: int, largest: int) -> int:
+    """Return how many clients one process should train, if ``jobs`` run at a time.
+
+    ``largest`` is the size of the largest client's examples in bytes. A process takes 0.1 s and
+    more to start: of hundreds of small clients it trains several, yet each job gets enough groups
+    that none waits long for the last.
+    """
+    if largest > _SMALL:
+        return 1
+    return max(1, min(_MOST_GROUPED, clients // (_GROUPS * min(jobs, _MOST_JOBS))))
 
 
 def threads_each(jobs: int, cores: int) -> int:

@@ -4,14 +4,15 @@ import contextlib
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
-from fedcli.errors import FedcliError
+from fedcli.errors import FedcliError, SeveralFailedError
 from fedcli.execution.in_flight import finished
-from fedcli.execution.jobs import jobs_by_cores, jobs_by_memory, threads_each
+from fedcli.execution.jobs import group_size, jobs_by_cores, jobs_by_memory, threads_each
 from fedcli.execution.launching import Steps
 from fedcli.execution.step_arguments import StepOptions
 from fedcli.formats.telemetry import Telemetry
@@ -20,6 +21,8 @@ from fedcli.run import Run
 from fedcli.run.next_command import train_command
 from fedcli.run.round import Round
 from fedcli.system import available_cores
+
+Group = tuple[str, ...]  # clients that one process trains, one after another
 
 
 class Capacity:
@@ -99,7 +102,7 @@ def _threads_of_environment() -> int | None:
 
 @dataclass(frozen=True)
 class ClientScheduler:
-    """Trains the clients of any round of a run, each in its own process.
+    """Trains the clients of any round of a run, each in its own process, or several small ones.
 
     ``progress`` gets a line for each client that has trained with ``say_clients``.
     """
@@ -141,16 +144,23 @@ class ClientScheduler:
         self, number: int, clients: Sequence[str], jobs: int, threads: int | None
     ) -> list[FedcliError]:
         failures: list[FedcliError] = []
+        again: list[Group] = []
 
-        def submit(client: str) -> Future[dict[str, Any]]:
-            arguments = ["--id", client, *self.options.for_training(number)]
+        def submit(group: Group) -> Future[dict[str, Any]]:
+            arguments = ["--id", ",".join(group), *self.options.for_training(number)]
             base = self.run.round(number - 1).global_model
             return self.steps.submit("train-client", *arguments, threads=threads, needs=(base,))
 
+        groups = self._groups(clients, jobs)
         try:
-            for client, future in finished(submit, clients, jobs):
-                error = self._report(future, client, number)
-                if error is not None:
+            # what the first have not told is asked of single clients
+            done = chain(finished(submit, groups, jobs), finished(submit, again, jobs))
+            for group, future in done:
+                failed = self._failed(future, group)
+                untold = self._untold(number, group, failed)
+                again += untold
+                self._report(future, number, len(group) - len(untold))
+                for client, error in failed.items():
                     failures.append(_named(error, self.run, client, number))
                     if self.options.min_clients is None:
                         raise failures[0]
@@ -160,26 +170,46 @@ class ClientScheduler:
             raise
         return failures
 
-    def _report(
-        self, future: Future[dict[str, Any]], client: str, number: int
-    ) -> FedcliError | None:
-        """Report the result of a client; return its error, or None."""
-        self.progress.advance()
+    def _groups(self, clients: Sequence[str], jobs: int) -> list[Group]:
+        """Cut clients into groups, each of which one process trains."""
+        size = self.options.clients_per_process
+        if size is None:
+            largest = max(map(self._size, clients), default=0)
+            size = group_size(len(clients), jobs, largest)
+        return [tuple(clients[at : at + size]) for at in range(0, len(clients), size)]
+
+    def _failed(self, future: Future[dict[str, Any]], group: Group) -> dict[str, FedcliError]:
+        """Return the errors of clients that are known to have failed."""
         error = future.exception()
-        if isinstance(error, FedcliError):
-            return error
-        (trained,) = future.result()["clients"]
-        if not self.say_clients:
-            return None
-        if trained["already_done"]:
-            self.progress.say(f"round {number}  client {client}  already trained")
-        else:
-            last = trained["epochs"][-1]
-            self.progress.say(
-                f"round {number}  client {client}  loss {last['loss']:.4f}"
-                f"  accuracy {last['accuracy']:.1%}  {trained['seconds']:.1f} s"
-            )
-        return None
+        if not isinstance(error, FedcliError):
+            future.result()
+            return {}
+        if len(group) == 1:
+            return {group[0]: error}
+        each = error.each if isinstance(error, SeveralFailedError) else (error,)
+        return {one.client: one for one in each if one.client in group}
+
+    def _untold(self, number: int, group: Group, failed: Collection[str]) -> list[Group]:
+        """Return the clients of a group, each alone, of which its process did not say enough."""
+        if len(group) == 1:
+            return []
+        update = self.run.round(number).update
+        return [(c,) for c in group if c not in failed and not update(c).exists()]
+
+    def _report(self, future: Future[dict[str, Any]], number: int, ended: int) -> None:
+        """Say how the clients ended that one process has trained."""
+        for _ in range(ended):
+            self.progress.advance()
+        if future.exception() is None and self.say_clients:
+            for one in future.result()["clients"]:
+                self.progress.say(f"round {number}  client {one['client']}  {_trained(one)}")
+
+
+def _trained(client: dict[str, Any]) -> str:
+    if client["already_done"]:
+        return "already trained"
+    last = client["epochs"][-1]
+    return f"loss {last['loss']:.4f}  accuracy {last['accuracy']:.1%}  {client['seconds']:.1f} s"
 
 
 def _named(error: FedcliError, run: Run, client: str, number: int) -> FedcliError:

@@ -17,8 +17,9 @@ class StepOptions:
     ``training`` holds options by their names in ``TrainPlan``, ``aggregation`` by their names in
     ``AggregatePlan``, ``execution`` by their names in ``Execution``. Clients in ``exclude`` neither
     train nor count. With ``min_clients``, a round continues once that many have delivered, even if
-    others failed. Private training draws from the key in ``noise_key``, and the noise on sums of
-    updates comes from that in ``central_noise_key``.
+    others failed. ``clients_per_process`` clients are trained one after another in a process.
+    Private training draws from the key in ``noise_key``, and the noise on sums of updates comes
+    from that in ``central_noise_key``.
     """
 
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -30,6 +31,7 @@ class StepOptions:
     own_model: str | None = None
     noise_key: Path | None = None
     central_noise_key: Path | None = None
+    clients_per_process: int | None = None
 
     @property
     def device(self) -> str:

@@ -61,6 +61,14 @@ class Running:
         short="-j",
         auto=True,
     )
+    clients_per_process: int | None = option(
+        None,
+        "Clients that one process trains; `auto`: more than one of hundreds of small ones.",
+        "N|auto",
+        at_least=1,
+        unset="`auto`",
+        auto=True,
+    )
     evaluate: bool = option(True, "Score every round's global model.")
     keep_updates: int | None = option(
         None,

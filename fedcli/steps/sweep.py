@@ -210,6 +210,7 @@ class _Execution:
             own_model=own_model(case),
             noise_key=self.sweep.training_noise_key(case),
             central_noise_key=self.sweep.central_noise_key(case),
+            clients_per_process=given.get("clients_per_process"),
         )
         return launch_rounds(
             self._steps(run.root),

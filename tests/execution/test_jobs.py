@@ -109,7 +109,7 @@ class Processes:
             told.write(self._run.round(1).telemetry(client))
         with self._lock:
             self._running -= 1
-        return {"clients": [{"already_done": True}]}
+        return {"clients": [{"client": client, "already_done": True}]}
 
     def see(self, paths: Iterable[Path]) -> None:
         """All is on this machine."""

@@ -58,6 +58,7 @@ def how_to_run(
         exclude=taking_part.exclude,
         seed=seed,
         own_model=own_model or file.own_model,
+        clients_per_process=running.clients_per_process,
     )
     plan = run.info.plan.with_options(options.training, options.aggregation)
     return {

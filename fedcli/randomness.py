@@ -2,7 +2,7 @@
 
 import hashlib
 
-import numpy as np
+import numpy as np  # it imports its generators at their first use, which few commands have
 
 
 def stream_seed(seed: int, *key: str | int) -> int:
@@ -17,6 +17,6 @@ def stream_seed(seed: int, *key: str | int) -> int:
     return int(state[0] >> np.uint64(1))
 
 
-def stream(seed: int, *key: str | int) -> np.random.Generator:
+def stream(seed: int, *key: str | int) -> "np.random.Generator":
     """Return numpy's generator for a key; see ``stream_seed``."""
     return np.random.default_rng(stream_seed(seed, *key))

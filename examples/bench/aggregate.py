@@ -6,7 +6,7 @@ Makes a run with that many updates of the size of a ResNet-18 with ten classes (
 4.5 GB for 100), then measures by turns, each in a process of its own:
 
     read       a program that only reads every update
-    hash       a program that reads every update and computes its SHA-256
+    hash       a program that reads every update and computes its SHA-256, with as many threads
     command    ``fedcli aggregate --no-diagnostics``: checks, hashes and combines, writes the model
     diagnosed  ``fedcli aggregate``: the same, and compares each update with the result
     unhashed   ``command`` with a SHA-256 that does nothing
@@ -46,25 +46,33 @@ Turn = dict[str, tuple[float, float]]  # seconds and MB of each command
 
 RULES = [*REDUCERS, "fedadam", "qfedavg", "fednova"]
 
+# A thread takes the next file when it is done with one; fedcli has at most eight.
 READ = """
-import sys
-buffer = memoryview(bytearray(256 * 1024))
-for path in sys.argv[1:]:
-    with open(path, "rb", buffering=0) as file:
-        while file.readinto(buffer):
-            pass
+import os, sys, threading
+paths = iter(sys.argv[1:])
+
+def work():
+    buffer = memoryview(bytearray(256 * 1024))
+    for path in paths:
+        with open(path, "rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+
+threads = [threading.Thread(target=work) for _ in range(min(8, len(os.sched_getaffinity(0))))]
+for thread in threads:
+    thread.start()
 """
 
-HASH = """
-import hashlib, sys
-buffer = memoryview(bytearray(256 * 1024))
-for path in sys.argv[1:]:
-    sha256 = hashlib.sha256()
-    with open(path, "rb", buffering=0) as file:
-        while count := file.readinto(buffer):
-            sha256.update(buffer[:count])
-    print(sha256.hexdigest(), path)
-"""
+HASH = READ.replace("import os", "import hashlib, os").replace(
+    """            while file.readinto(buffer):
+                pass
+""",
+    """            sha256 = hashlib.sha256()
+            while count := file.readinto(buffer):
+                sha256.update(buffer[:count])
+        print(sha256.hexdigest(), path)
+""",
+)
 
 # Updates are hashed as they are read. The models before and after are hashed as ever.
 UNHASHED = """
@@ -182,12 +190,17 @@ def commands(run: Run, rule: str) -> dict[str, list[str]]:
 def measure_turn(run: Run, rule: str) -> Turn:
     """Measure each command once; what it wrote is removed again."""
     measured = {}
-    round_ = run.round(1)
     for name, command in commands(run, rule).items():
         measured[name] = measure(command)
-        for path in (round_.global_model, round_.manifest, round_.server_state):
-            path.unlink(missing_ok=True)
+        remove_results(run)
     return measured
+
+
+def remove_results(run: Run) -> None:
+    """Remove what an aggregation wrote."""
+    round_ = run.round(1)
+    for path in (round_.global_model, round_.manifest, round_.server_state):
+        path.unlink(missing_ok=True)
 
 
 COLUMNS: dict[str, Callable[[Turn], float]] = {

@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,8 +134,16 @@ def memory(pid: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
 
 
-def measure(command: Sequence[str]) -> tuple[float, float]:
-    """Run a command; return its seconds, and the peak of memory of its processes in MB."""
+@dataclass(frozen=True)
+class Taken:
+    """What a command took; ``memory`` is the peak of its processes in MB."""
+
+    seconds: float
+    memory: float
+
+
+def measure(command: Sequence[str]) -> Taken:
+    """Run a command to its end."""
     peak = 0
     started = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -147,7 +156,7 @@ def measure(command: Sequence[str]) -> tuple[float, float]:
     elapsed = time.perf_counter() - started
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}: {process.communicate()[1].decode()[-500:]}")
-    return elapsed, peak / 1e6
+    return Taken(elapsed, peak / 1e6)
 
 
 def make_pictures(folder: Path, options: argparse.Namespace) -> None:
@@ -169,25 +178,31 @@ def partition(root: Path, options: argparse.Namespace) -> list[str]:
     return [sys.executable, "-m", "fedcli", *line]
 
 
-def measure_turn(folder: Path, options: argparse.Namespace) -> float:
-    """Measure fedcli and the loop on the run that it made; print both and return fedcli / loop."""
+def measure_turn(folder: Path, options: argparse.Namespace) -> tuple[Taken, Taken]:
+    """Return what fedcli took, and the loop on the run that it made."""
     root = folder / "run"
-    cut, cut_memory = measure(partition(root, options))
+    cut = measure(partition(root, options))
     line = ["run", "--run", str(root), "--rounds", str(ROUNDS), "--jobs", options.jobs]
-    fedcli, fedcli_memory = measure([sys.executable, "-m", "fedcli", *line])
-    fedcli, fedcli_memory = fedcli + cut, max(fedcli_memory, cut_memory)
+    played = measure([sys.executable, "-m", "fedcli", *line])
     settings = ["--lr", str(options.lr), "--precision", options.precision]
-    loop, loop_memory = measure([sys.executable, __file__, "--loop", str(root), *settings])
+    loop = measure([sys.executable, __file__, "--loop", str(root), *settings])
     shutil.rmtree(root)
+    return Taken(cut.seconds + played.seconds, max(cut.memory, played.memory)), loop
+
+
+def ratio_of_turn(folder: Path, options: argparse.Namespace) -> float:
+    """Measure a turn, print it and return fedcli / loop."""
+    fedcli, loop = measure_turn(folder, options)
+    ratio = fedcli.seconds / loop.seconds
     print(
-        f"loop {loop:.1f} s, {loop_memory:.0f} MB;  fedcli {fedcli:.1f} s (partition {cut:.1f}),"
-        f" {fedcli_memory:.0f} MB;  ratio {fedcli / loop:.2f}",
+        f"loop {loop.seconds:.1f} s, {loop.memory:.0f} MB;  fedcli {fedcli.seconds:.1f} s,"
+        f" {fedcli.memory:.0f} MB;  ratio {ratio:.2f}",
         flush=True,
     )
-    return fedcli / loop
+    return ratio
 
 
-def main() -> None:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="resnet18", choices=["resnet18", "cnn", "linear"])
     parser.add_argument("--pictures", type=int, default=10_000)
@@ -196,15 +211,19 @@ def main() -> None:
     parser.add_argument("--jobs", default="auto", help="of fedcli run")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--loop", type=Path, metavar="RUN", help="only be the plain loop")
-    options = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    options = parser().parse_args()
     if options.loop:
         plain_loop(options.loop, options.lr, options.precision)
         return
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
         make_pictures(Path(folder), options)
-        ratios = [measure_turn(Path(folder), options) for _ in range(options.repeat)]
+        ratios = [ratio_of_turn(Path(folder), options) for _ in range(options.repeat)]
     print(
-        f"{options.model}, {options.pictures} pictures, {options.precision}: fedcli run / loop ="
+        f"{options.model}, {options.pictures} pictures, {options.precision}: fedcli / loop ="
         f" {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f},"
         f" {options.repeat} turns)"
     )

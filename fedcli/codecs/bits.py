@@ -7,6 +7,7 @@ log2(ln 2 · mean).
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,13 @@ from fedcli.codecs.base import CHUNK, Bytes, Positions
 Numbers = NDArray[np.int64]
 _LN_2 = 0.6931
 _BYTE = 8
-_ORDER = np.arange(CHUNK)
 # Eight numbers of so many bits lie in a word of 64 bits, the first of them highest.
 _SHIFTS = [np.arange(_BYTE - 1, -1, -1) * width for width in range(_BYTE + 1)]
+
+
+@cache
+def _order() -> Numbers:
+    return np.arange(CHUNK)
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def read_gaps(gaps: Gaps, count: int, size: int) -> Positions:
     places = _ends(gaps.unary, count)
     low = read_fixed(gaps.low, count, gaps.parameter)
     if gaps.parameter:  # in place: touching fresh memory is slow
-        order = _ORDER[:count]
+        order = _order()[:count]
         places -= order  # the sums of the quotients so far
         places <<= gaps.parameter
         places += order

@@ -6,7 +6,7 @@ random variables"; Sattler et al. (2019) for sparse ternary updates.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -30,9 +30,15 @@ from fedcli.codecs.sparse import COLUMNS, SparseCodec, code_places, place_length
 _MEANS = 3  # levels that decode to the mean of their steps
 _MOST_LEVEL = 2**15 - 1
 _FEW_LEVELS = 64
-_LEVELS = np.repeat(np.arange(1, _MOST_LEVEL + 1, dtype=np.float32), 2)
-_LEVELS[1::2] *= -1
 _MOST_LEVEL_BYTES = 8 * CHUNK  # of a chunk, so that a reader needs little memory
+
+
+@cache
+def _all_levels() -> Steps:
+    """Return 1, -1, 2, -2 and so on."""
+    levels = np.repeat(np.arange(1, _MOST_LEVEL + 1, dtype=np.float32), 2)
+    levels[1::2] *= -1
+    return levels
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,7 @@ def _few_values(scales: bytes) -> Steps:
 def _values(most: int, scales: Steps) -> Steps:
     """Return what the levels 1 to ``most`` stand for, each followed by its negative."""
     with np.errstate(over="ignore"):  # a level that is sent is refused then
-        values: Steps = _LEVELS[: 2 * max(most, _MEANS)] * scales[0]
+        values: Steps = _all_levels()[: 2 * max(most, _MEANS)] * scales[0]
     values[: 2 * _MEANS : 2] = scales[1:]
     values[1 : 2 * _MEANS : 2] = -scales[1:]
     return values

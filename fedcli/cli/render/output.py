@@ -11,25 +11,18 @@ from enum import Enum
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich import box
 from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from fedcli.cli.options.shared import OutputOptions
 from fedcli.progress import Label
 from fedcli.text import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as ProgressBar
 
 SCHEMA = 1
 
@@ -108,17 +101,6 @@ def _same(before: Iterable[Any], after: Iterable[Any]) -> bool:
     return all(map(operator.is_, before, after))
 
 
-class _LabelColumn(ProgressColumn):
-    """What a function says at the moment; it knows better than a count how much time is left."""
-
-    def __init__(self, say: Callable[[], str]) -> None:
-        super().__init__()
-        self._say = say
-
-    def render(self, task: Task) -> Text:
-        return Text(self._say())
-
-
 class Output:
     """One command's output; it is also the ``Progress`` that its step reports to.
 
@@ -139,19 +121,9 @@ class Output:
         self._stop_bar()
         if self.quiet or not self.log.is_terminal:
             return
-        columns: list[ProgressColumn] = (
-            [
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(compact=True),
-            ]
-            if isinstance(label, str)
-            else [_LabelColumn(label), BarColumn(bar_width=None)]
-        )
-        self._bar = ProgressBar(*columns, console=self.log, transient=True)
-        self._bar.add_task(label if isinstance(label, str) else "", total=total)
-        self._bar.start()
+        from fedcli.cli.render.progress_bar import started_bar  # many commands draw none
+
+        self._bar = started_bar(label, total, self.log)
 
     def advance(self, count: int = 1) -> None:
         """Report that ``count`` more units are done."""

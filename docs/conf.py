@@ -6,8 +6,11 @@ of the index of commands, and the docstrings of the Python API.
 """
 
 import re
+from inspect import signature
+from typing import Any, get_type_hints
 
 from sphinx.application import Sphinx
+from sphinx.util.inspect import stringify_signature
 
 import fedcli
 
@@ -21,7 +24,6 @@ exclude_patterns = ["_templates"]
 smartquotes = False  # "--" is an option, not a dash
 
 myst_heading_anchors = 4  # levels of headings that links lead to, named as GitHub names them
-myst_links_external_new_tab = False
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
@@ -56,12 +58,12 @@ def _kind(name: str) -> str:
     value = getattr(fedcli, name)
     if not isinstance(value, type):
         return "Functions" if callable(value) else "Rules of aggregation"
-    return "Errors" if issubclass(value, BaseException) else "Values"
+    return "Errors" if issubclass(value, BaseException) else "Classes"
 
 
 _DIRECTIVES = {
     "Functions": ".. autofunction:: fedcli.{}",
-    "Values": ".. autoclass:: fedcli.{}\n   :members:",
+    "Classes": ".. autoclass:: fedcli.{}\n   :members:",
     "Errors": ".. autoexception:: fedcli.{}\n   :members:\n   :show-inheritance:",
 }
 
@@ -75,7 +77,7 @@ def _rules(name: str) -> str:
 def _docstrings() -> str:
     """Return a section for each kind of public name, with the docstrings of all of that kind."""
     parts = []
-    for kind in ("Functions", "Values", "Errors", "Rules of aggregation"):
+    for kind in ("Functions", "Classes", "Errors", "Rules of aggregation"):
         names = [name for name in dir(fedcli) if name != "__version__" and _kind(name) == kind]
         entries = [
             _DIRECTIVES[kind].format(name) if kind in _DIRECTIVES else _rules(name)
@@ -92,6 +94,19 @@ def _complete(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] += "\n" + _docstrings()
 
 
+def _readable(
+    app: Sphinx, what: str, name: str, value: Any, options: Any, shown: str | None, returned: str
+) -> tuple[str | None, str]:
+    """Return a signature without the ranges and help texts that stand beside its types."""
+    if shown and "Annotated[" in shown:
+        whole, types = signature(value), get_type_hints(value.__init__)
+        plain = [one.replace(annotation=types[one.name]) for one in whole.parameters.values()]
+        whole = whole.replace(parameters=plain)
+        shown = stringify_signature(whole, show_return_annotation=False, unqualified_typehints=True)
+    return shown and shown.replace("<factory>", "..."), returned
+
+
 def setup(app: Sphinx) -> None:
     """Let pages be completed as they are read."""
     app.connect("source-read", _complete)
+    app.connect("autodoc-process-signature", _readable)

@@ -43,7 +43,7 @@ class Plan:
 
     @property
     def is_private(self) -> bool:
-        """Whether it hides examples or clients, from whomever."""
+        """Whether noise or masks protect examples or clients."""
         return self.withholds or bool(self.aggregate.update_noise)
 
     def with_options(

@@ -6,8 +6,7 @@ A declaration is a field of a frozen dataclass (a *section*)::
 
 or a parameter of a function, whose type is ``Annotated[float, Option("Share …")]``.
 
-The command line, the keys of a plan file, the check of ranges, the help text and the tables of the
-documentation derive from it.
+The command line, plan files, the check of ranges, help and the tables of the docs derive from it.
 """
 
 import dataclasses
@@ -56,9 +55,9 @@ class Option:
     others are allowed, too; one that takes more ends in ``:`` or ``=``. ``unset`` describes the
     effect of omitting the option if the default does not. In ``unset`` and ``help``, backticks mark
     typed text; the documentation shows them, a terminal does not. A ``flag`` has no ``--no-`` form;
-    an option with ``repeat`` is given once per item, and ``auto`` is what None is called. ``word``
-    replaces ``--name`` on the command line, ``short`` abbreviates it, ``aliases`` are other words
-    that the field has for it, and ``envvar`` is an environment variable that sets it too.
+    an option with ``repeat`` is given once per item, ``listed`` is a text that is a list, and
+    ``auto`` is what None is called. ``word`` replaces ``--name``, ``short`` abbreviates it,
+    ``aliases`` are the field's other words, and the environment variable ``envvar`` sets it too.
     """
 
     help: str
@@ -74,6 +73,7 @@ class Option:
     unset: str | None = None
     flag: bool = False
     repeat: bool = False
+    listed: bool = False
     auto: bool = False
     word: str | None = None
     short: str | None = None

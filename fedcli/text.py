@@ -1,5 +1,6 @@
 """Untrusted text made printable: names in files may contain anything."""
 
+import csv
 import re
 import reprlib
 from collections.abc import Iterable
@@ -51,6 +52,15 @@ def _quoted(name: str) -> str:
     if "," in name or name.startswith('"'):
         return '"' + name.replace('"', '""') + '"'
     return name
+
+
+def unlisted(text: str) -> tuple[str, ...]:
+    """Return the names of a list with commas, stripped; raise ``ValueError`` for an open quote."""
+    try:
+        (row,) = csv.reader([text], skipinitialspace=True, strict=True) if text else ((),)
+    except csv.Error as error:
+        raise ValueError(str(error)) from None
+    return tuple(part.strip() for part in row)
 
 
 def brief(value: Any) -> str:

@@ -29,6 +29,7 @@ from fedcli.datasets.listing import (
 from fedcli.datasets.windows import parse_window
 from fedcli.errors import DataError, UsageError
 from fedcli.options import Option
+from fedcli.text import brief, unlisted
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,10 @@ def table_of(
     if layout is not None:
         raise UsageError(f"--layout {layout}: is for arrays, not for a folder of pictures")
     if labels_csv is not None:
-        columns = tuple(one.strip() for one in (label_column or "").split(",") if one.strip())
         return CsvLabels(
             file=labels_csv,
             image_column=image_column,
-            label_columns=columns,
+            label_columns=_columns(label_column or ""),
             group_column=group_column,
         )
     for name, value in (
@@ -119,6 +119,14 @@ def table_of(
         if value is not None:
             raise UsageError(f"--{name} {value}: belongs to --labels-csv")
     return None
+
+
+def _columns(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(filter(None, unlisted(text)))
+    except ValueError as error:
+        message = f"--label-column {brief(text)}: not a list of columns with commas: {error}"
+        raise UsageError(message, hint="write a quote on both sides of a name") from None
 
 
 def load(
@@ -159,6 +167,7 @@ def load(
             "`--labels-csv`: the column of the label, or several with commas that are one-hot.",
             "NAMES",
             unset="`label`, `class`, `dx`, `diagnosis` or a similar name, or all if one-hot",
+            listed=True,
         ),
     ] = None,
     group_column: Annotated[

@@ -12,6 +12,7 @@ from fedcli.reporting.model import RoundReport
 from fedcli.reporting.rules import planned_rule
 from fedcli.run.info import RunInfo
 from fedcli.run.inputs import has_data, settings_of
+from fedcli.text import listed
 
 _SEEDS = (("data_seed", "data"), ("partition_seed", "partition"))  # after the run's own
 
@@ -93,7 +94,7 @@ def _words(section: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _init(info: RunInfo) -> Iterator[str]:
-    yield from ("--classes", ",".join(info.dataset.classes))
+    yield from ("--classes", listed(info.dataset.classes, ","))
     for member in info.member_lines.items():
         yield from ("--member", "=".join(member))
     clients = "" if info.members else ",".join(info.clients)

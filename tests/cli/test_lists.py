@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from support.runs import fedcli
 
 from fedcli.cli.options.lists import comma_list, names_with_commas, one_a_time
 from fedcli.cli.options.parsing import parse_clients, parse_members
+from fedcli.datasets.imagefolder import table_of
 from fedcli.errors import NotReadyError, StorageError, UsageError
 from fedcli.run import Run
 
@@ -99,3 +101,34 @@ def test_lists_from_files_reach_every_command_that_takes_lists(tmp_path: Path) -
     ):
         refused = fedcli(*line.split(), cwd=tmp_path)
         assert "this run has no client '7'; it has: 0, 1" in refused.err
+
+
+def test_remotes_can_stand_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "remotes").write_text("from-a.zip\nfrom-b.zip\n", encoding="utf-8")
+    refused = fedcli("pull", "@remotes", cwd=tmp_path)
+    assert refused.status == 3
+    assert "from-a.zip" in refused.err
+
+
+@pytest.mark.parametrize("typed", ["@columns", '"naevus, benign",melanoma'])
+def test_columns_of_labels_are_a_list_that_keeps_commas_in_names(
+    tmp_path: Path, typed: str
+) -> None:
+    (tmp_path / "columns").write_text("naevus, benign\nmelanoma\n", encoding="utf-8")
+    rows = ['image,"naevus, benign",melanoma,other', "1,1,0,7", "2,0,1,7", "3,1,0,7", "4,0,1,7"]
+    (tmp_path / "labels.csv").write_text("\n".join(rows), encoding="utf-8")
+    for name in "1234":
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / "photos" / f"{name}.png")
+    data = ("--dataset", "imagefolder:photos", "--labels-csv", "labels.csv", "--label-column")
+    shape = ("--model", "linear", "--clients", 1, "--test-fraction", 0.5)
+    made = fedcli("partition", *data, typed, *shape, cwd=tmp_path)
+    assert made.status == 0, made.err
+    assert Run.open(tmp_path / "fedrun").info.dataset.classes == ("melanoma", "naevus, benign")
+    cases = fedcli("sweep", *data, typed, *shape, "--rounds", 1, "--print-array", cwd=tmp_path)
+    assert len(cases.out.splitlines()) == 1, "columns are no alternatives"
+
+
+def test_a_list_of_columns_with_an_open_quote_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a list of columns"):
+        table_of(tmp_path / "labels.csv", label_column='"naevus, benign')

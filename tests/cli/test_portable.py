@@ -12,8 +12,9 @@ from fedcli.storage.commit import locked
 from fedcli.storage.untrusted import InputFile
 
 WALK = """
-import os, signal, sys
+import os, shutil, signal, sys
 
+shutil._use_fd_functions = False  # which the standard library decided when it was imported
 for name in ("fcntl", "resource", "pwd", "grp", "termios"):
     sys.modules[name] = None
 for name in ("preadv", "pwrite", "pread", "O_NOFOLLOW", "O_NOCTTY", "O_NONBLOCK",

@@ -29,6 +29,15 @@ def test_the_run_is_the_default_the_variable_the_option_or_the_argument(run: Run
         assert [row["label"] for row in result.json["summary"]] == ["other"]
 
 
+def test_runs_and_their_labels_can_stand_in_files(run: Run) -> None:
+    here = run.root.parent
+    make_run(here / "other", accuracies=(0.25,))
+    (here / "runs").write_text("fedrun\nother\n", encoding="utf-8")
+    (here / "labels").write_text("first, of two\nsecond\n", encoding="utf-8")
+    shown = fedcli("report", "@runs", "--label", "@labels", "--group-by", "run", "--json", cwd=here)
+    assert [row["label"] for row in shown.json["summary"]] == ["first, of two", "second"]
+
+
 def test_writes_what_is_asked_for_and_nothing_else(run: Run) -> None:
     here = run.root.parent
     before = sorted(run.root.rglob("*"))

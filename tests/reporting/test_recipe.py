@@ -34,7 +34,7 @@ MAKINGS = [
     "partition --limit 60 --model linear --scheme feature-rotate --angles 0,90"
     " --algorithm scaffold",
     "partition --limit 60 --model resnet18 --stem cifar --norm group --lora 2 --lora-alpha 4",
-    "init --classes cat,dog,'two words' --clients a,b --image-size 16 --channels 1"
+    "init --classes '\"a, b\",dog,two words' --clients a,b --image-size 16 --channels 1"
     " --window -100,400 --model linear --server-momentum 0.5 --weight-decay 0.01",
 ]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import typer
 
 from fedcli.cli.manual import shown
-from fedcli.cli.options.lists import comma_list
+from fedcli.cli.options.lists import comma_list, one_a_time
 from fedcli.cli.options.shared import REMOTE_CLIENTS, RUN, WHOLE, OutputOptions
 from fedcli.cli.render.output import Output
 
@@ -37,7 +37,7 @@ def pull(
 
         result = step(
             run,
-            remotes or (),
+            one_a_time(remotes or ()),
             clients=comma_list(clients or ""),
             wait=wait or 0,
             whole=whole,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from fedcli.cli.manual import shown
-from fedcli.cli.options.lists import comma_list
+from fedcli.cli.options.lists import comma_list, one_a_time
 from fedcli.cli.options.shared import RUN, OutputOptions
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
@@ -26,7 +26,7 @@ _TRACKERS = "Trackers"
 )
 def report(
     context: typer.Context,
-    runs: list[Path] | None = typer.Argument(
+    runs: list[str] | None = typer.Argument(
         None, help="Run directories to put side by side.", metavar="RUN", show_default=False
     ),
     run: Path = RUN,
@@ -165,8 +165,8 @@ def report(
         raise UsageError("--figures: expected the name of a directory, found -")
     with Output("report", printing) as output:
         result = step(
-            [Run.open(path) for path in runs or [run]],
-            labels=label or (),
+            [Run.open(Path(path)) for path in one_a_time(runs or [str(run)])],
+            labels=one_a_time(label or ()),
             metric=metric,
             target=target,
             group_by=comma_list(group_by or ""),

@@ -40,14 +40,18 @@ def alternatives(known: Callable[[], Mapping[str, Declared]], panel: str) -> Tak
 
 
 def _as_text(one: Declared) -> Declared:
-    if one.many or one.kind is bool:
+    if _has_one_value(one):
         return one
     return replace(one, kind=str, hint=str, option=replace(one.option, choices=None))
 
 
+def _has_one_value(one: Declared) -> bool:
+    return one.many or one.option.listed or one.kind is bool
+
+
 def values_of(one: Declared, typed: Any) -> list[Any]:
     """Read the values that were typed. Raises ``UsageError``."""
-    if one.many or one.kind is bool:
+    if _has_one_value(one):
         return [typed]
     parts = comma_list(typed)
     if one.kind is int:

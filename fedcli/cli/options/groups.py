@@ -16,7 +16,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
-from fedcli.cli.options.lists import comma_list, names_with_commas, one_a_time
+from fedcli.cli.options.lists import as_typed, comma_list, names_with_commas, one_a_time
 from fedcli.errors import UsageError
 from fedcli.options import AUTO, Declared, Option, declared, help_text
 
@@ -150,6 +150,8 @@ def typed(options: Mapping[str, Declared], values: dict[str, Any]) -> dict[str, 
 def _value(one: Declared, typed: Any) -> Any:
     if one.many:
         return one.spelled(_items(one, typed))
+    if one.option.listed:
+        return as_typed(typed)
     return number_or_auto(one, typed) if one.option.auto else one.spelled(typed)
 
 

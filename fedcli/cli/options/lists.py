@@ -1,12 +1,11 @@
 """Lists as they are typed: with commas, one item a time, or ``@FILE`` with one item per line."""
 
-import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from fedcli.errors import NotReadyError, StorageError, UsageError
-from fedcli.text import brief
+from fedcli.text import brief, listed, unlisted
 
 _FILE = "@"
 
@@ -29,6 +28,11 @@ def names_with_commas(text: str) -> tuple[str, ...]:
     if not text.startswith(_FILE) and '"' not in text and 1 < len(bare) < len(text.split(",")):
         return tuple(part.strip() for part in bare)
     return _split(text)
+
+
+def as_typed(text: str) -> str:
+    """Return a list as text with commas: itself, or the lines of ``@FILE``."""
+    return listed(lines_of(text), ",") if text.startswith(_FILE) else text
 
 
 def one_a_time(texts: Sequence[str]) -> tuple[str, ...]:
@@ -63,10 +67,9 @@ def _split(text: str) -> tuple[str, ...]:
     if text.startswith(_FILE):
         return lines_of(text)
     try:
-        (row,) = csv.reader([text], skipinitialspace=True, strict=True) if text else ((),)
-    except csv.Error as error:
+        return unlisted(text)
+    except ValueError as error:
         raise UsageError(
             f"{brief(text)}: not a list of names with commas: {error}",
             hint="write a quote on both sides of a name, and the whole list in single quotes",
         ) from None
-    return tuple(part.strip() for part in row)

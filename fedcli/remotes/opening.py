@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from fedcli.errors import FedcliError, MissingDependencyError, UsageError
+from fedcli.errors import FedcliError, MissingDependencyError, NotReadyError, UsageError
 from fedcli.formats.remote_names import BUNDLE, check_remote_name, split_url
 from fedcli.remotes.bundle import BundleRemote
 from fedcli.remotes.folder import FolderRemote
@@ -34,6 +34,20 @@ def open_remote(name: str, run: Path) -> Remote:
         if isinstance(error.__cause__, ValueError):  # fsspec's answer to an unknown protocol
             raise UsageError(f"REMOTE {error.message}") from None
         raise
+
+
+def files_of_pattern(name: str) -> tuple[str, ...]:
+    """Return the files of a pattern such as ``from-*.zip``, sorted; another name stands for itself.
+
+    Not every shell expands patterns. Raises ``NotReadyError`` if no file has such a name.
+    """
+    path = Path(name)
+    if split_url(name)[0] is not None or not set("*?[") & set(path.name) or path.exists():
+        return (name,)
+    found = tuple(sorted(str(each) for each in path.parent.glob(path.name)))
+    if not found:
+        raise NotReadyError(f"{name}: no file has such a name", hint="have the bundles arrived?")
+    return found
 
 
 def _local(path: Path, run: Path) -> Remote:

@@ -18,7 +18,7 @@ from fedcli.remotes.copying import (
 from fedcli.remotes.fetching import Fetcher
 from fedcli.remotes.from_clients import fetch_from_clients
 from fedcli.remotes.listings import Listings
-from fedcli.remotes.opening import open_remote
+from fedcli.remotes.opening import files_of_pattern, open_remote
 from fedcli.remotes.receipts import receipts
 from fedcli.remotes.remote import Remote
 from fedcli.remotes.to_clients import fetch_for_client, newest_held
@@ -120,9 +120,12 @@ class _Sweep:
         return run
 
     def names(self, run: Run | None) -> tuple[str, ...]:
-        """Return the names of the remotes. Raises ``UsageError`` if there are none."""
+        """Return the names of the remotes.
+
+        Raises ``UsageError`` if there are none, ``NotReadyError`` for a pattern without a file.
+        """
         if self.remotes:
-            return self.remotes
+            return tuple(each for name in self.remotes for each in files_of_pattern(name))
         if run is None:
             raise UsageError("REMOTE: say where the run is: a folder, a URL or a .zip file")
         return (remote_of(run, None),)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,25 @@ def test_three_hospitals(tmp_path: Path) -> None:
         ("update", "mercy"),
     }
     assert all(score["auc"] is not None for score in scored)
+
+
+def test_five_hospitals_type_three_commands_a_round(tmp_path: Path) -> None:
+    example("five-hospitals.sh", "here", cwd=tmp_path, PICTURES="10", ROUNDS="2")
+    here, hospitals = tmp_path / "here", {"mercy", "st-olav", "charite", "bellevue", "necker"}
+    typed = (here / "typed").read_text().split()
+    once = len(hospitals) + 3
+    assert Counter(typed[once:]) == dict.fromkeys([*hospitals, "coordinator"], 6)
+    assert {path.name for path in (here / "stick").iterdir()} == {
+        *(f"round-{number}.zip" for number in (1, 2, 3)),
+        *(f"from-{hospital}-{number}.zip" for hospital in hospitals for number in (1, 2)),
+    }
+    for hospital in hospitals:  # has nothing of the others, and they nothing of its scans
+        held = files(here / hospital / "fedrun")
+        updates = {Path(name).stem for name in held if "/updates/" in name}
+        assert updates == {hospital}
+        assert not any(name.startswith("data/") for name in held)
+    (run,) = report_of("fedrun", cwd=here / "coordinator")["runs"]
+    assert {client["client"] for client in run["clients"]} == hospitals
 
 
 def test_private_study(tmp_path: Path) -> None:

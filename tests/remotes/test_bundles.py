@@ -202,3 +202,17 @@ def test_a_bundle_is_written_whole_or_not_at_all(
     with pytest.raises(FedcliError, match="the stick was pulled out"):
         study.push(COORDINATOR, bundle)
     assert [path.name for path in study.folder.glob("*round-1*")] == []
+
+
+def test_a_pattern_that_no_shell_has_expanded(study: Study, tmp_path: Path) -> None:
+    given, sent = bundles(study, 1)
+    study.push(COORDINATOR, given)
+    pattern = tmp_path / "from-*-1.zip"
+    with pytest.raises(NotReadyError, match=r"from-\*-1\.zip: no file has such a name"):
+        study.pull(COORDINATOR, pattern)
+    for client in CLIENTS:
+        study.pull(client, given)
+        study.train(client)
+        study.push(client, sent[client])
+    assert {path.parent for path in sent.values()} == {tmp_path}
+    assert study.pull(COORDINATOR, pattern).missing == ()

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
-from fedcli.aggregation.diagnostics import Comparison, compare_with
+from fedcli.aggregation.diagnostics import compare_with
 from fedcli.aggregation.downlink import RESIDUAL, EncodedStep, encode_step
 from fedcli.aggregation.existing_round import Inputs, check_free
 from fedcli.aggregation.open_round import OpenRound, RoundFiles, open_round
@@ -56,16 +56,19 @@ def write_round(
     ``force`` ``OvertakenError`` if a global model exists.
     """
     started = time.perf_counter()
-    with open_round(inputs, progress) as opened, _create(opened, replace=force) as outputs:
-        measured = diagnostics and opened.clients and not opened.is_private
-        comparison = Comparison(opened.base, opened.clients) if measured else None
+    with (
+        open_round(inputs, progress, diagnostics) as opened,
+        _create(opened, replace=force) as outputs,
+    ):
+        comparison = opened.comparison
+        left = comparison if comparison is not None and not comparison.is_complete else None
         at_once = opened.downlink is None and compares_at_once(opened.clients)
-        now = comparison if at_once else None
+        now = left if at_once else None
         reduce_updates(opened.work, outputs.model, outputs.state, progress, now)
         check_sources(opened.clients)
         step = _encoded(opened, outputs)
-        if comparison is not None and now is None:
-            compare_with(outputs.model, opened.base, comparison, progress)
+        if left is not None and now is None:
+            compare_with(outputs.model, opened.base, left, progress)
         figures = comparison.figures() if comparison is not None else []
         outputs.finish(opened)
         with _with_delta(opened, outputs, step) as files:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedcli.aggregation.base_model import CONTROL, Base
+from fedcli.aggregation.diagnostics import Comparison
 from fedcli.aggregation.distances import PanelDistances, check_distances_fit, check_gram_fits
 from fedcli.aggregation.gram import FEW, gram_matrix, open_base_models, squared_norms
 from fedcli.aggregation.panels import Panels
@@ -102,11 +103,13 @@ def decide(
     claims: Claims,
     state: ServerState,
     progress: Progress,
+    comparison: Comparison | None = None,
 ) -> tuple[Decision, Shares]:
     """Return a rule's decision, and the shares that it started from.
 
-    Reads and hashes all updates if the rule needs norms or distances. Raises ``OutOfMemoryError``,
-    before that, for more pairs of updates than memory holds.
+    Reads and hashes all updates if the rule needs norms or distances. Where it weighs few by their
+    inner products, these complete the ``comparison``, if one is to be inferred. Raises
+    ``OutOfMemoryError``, before that, for more pairs of updates than memory holds.
     """
     if rule.measures == Measures.DISTANCES and len(updates) > FEW:
         return _decide_by_distances(base, updates, rule, claims, progress)
@@ -115,13 +118,17 @@ def decide(
     if rule.measures >= Measures.DISTANCES:
         if len(updates) > FEW:
             check_gram_fits(rule.reduce, len(updates))
-        gram = gram_matrix(base, updates, center, progress)
+        watch = comparison.watch if comparison is not None and len(updates) <= FEW else None
+        gram = gram_matrix(base, updates, center, progress, watch)
         lengths = gram.diagonal()[: len(updates)]
     elif rule.measures == Measures.SQUARES:
         lengths = squared_norms(base, updates, progress)
     shares = rule.weigher.weigh(claims.contributors, lengths, rule.options)
     clients = Clients(shares, lengths, gram, has_center=center is not None)
-    return rule.reducer.decide(clients, rule.options), shares
+    decision = rule.reducer.decide(clients, rule.options)
+    if comparison is not None and gram is not None and len(updates) <= FEW:
+        comparison.infer(gram, decision)
+    return decision, shares
 
 
 def _decide_by_distances(

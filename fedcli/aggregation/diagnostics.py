@@ -18,6 +18,7 @@ from fedcli.formats.checkpoint import CheckpointWriter
 from fedcli.formats.decoder import Moved
 from fedcli.formats.dtypes import Array, Values, as_float, is_float
 from fedcli.progress import Progress
+from fedcli.strategies.decision import Decision, LinearDecision
 from fedcli.strategies.ranks import median
 
 # The median needs the values of all clients at once. Of so many consecutive coordinates, at most as
@@ -44,6 +45,8 @@ class Comparison:
         self.bases = {base.round.number: base, **{u.base.round.number: u.base for u in updates}}
         self._now = base.round.number
         self._total = np.zeros((len(updates) + 1, 3))  # the last row is the model's
+        self._apart: dict[int, Values] = {}
+        self.is_complete = False
         infos = [info for info in base.layout.values() if is_float(info.dtype)]
         count = sum(math.prod(info.shape) for info in infos)
         self._stride = max(1, -(-min(count, _SAMPLE) * len(updates) // _SAMPLE))
@@ -73,9 +76,8 @@ class Comparison:
     def _rows(
         self, block: Block, reader: Reader, bases: Mapping[int, Array], step: Array
     ) -> Values:
-        sums = np.zeros((len(self.updates), 3))
-        first = -(block.start // block.dtype.itemsize) % self._stride
-        size = len(range(first, block.size, self._stride))
+        sums, sampled = np.zeros((len(self.updates), 3)), self._sampled(block)
+        size = len(range(*sampled.indices(block.size)))
         sample = reader.scratch.array("sample", (len(self.updates), size), step.dtype)
         difference = _padded(reader, "difference", block.size, step.dtype)
         for index, update in enumerate(self.updates):
@@ -83,17 +85,55 @@ class Comparison:
             if isinstance(seen, Moved):
                 moved = seen.without(block.buffers)
                 sums[index, :2] = moved.by @ moved.by, moved.by @ step[moved.at]
-                _sample_moved(moved, first, self._stride, sample[index])
+                _sample_moved(moved, sampled, sample[index])
             else:
                 _subtract(block, seen, bases[update.base.round.number], difference)
                 sums[index, 0] = _products(difference, difference)
                 sums[index, 1] = _products(difference, step)
-                sample[index] = difference[first : block.size : self._stride]
+                sample[index] = difference[sampled]
+        sums[:, 2] = self._distances(sample)
+        return sums
+
+    def _sampled(self, block: Block) -> slice:
+        """Return which values of a block the distances are estimated from."""
+        first = -(block.start // block.dtype.itemsize) % self._stride
+        return slice(first, block.size, self._stride)
+
+    def _distances(self, sample: Array) -> Values:
+        """Return |Δ - median|² as estimated from a sample, which is overwritten."""
         apart = sample.astype(np.float64)
         apart -= median(sample)
         np.multiply(apart, apart, out=apart)
-        sums[:, 2] = apart.sum(axis=1) * self._stride
-        return sums
+        squares: Values = apart.sum(axis=1) * self._stride
+        return squares
+
+    def watch(self, block: Block, values: Array, bases: Sequence[Values]) -> None:
+        """See the values of all updates (n, size) and of their base models, for ``infer``."""
+        chosen = np.arange(*self._sampled(block).indices(block.size))
+        sample = np.empty((len(values), len(chosen)), np.result_type(values.dtype, np.float32))
+        for row, own, base in zip(sample, values, bases, strict=True):
+            np.subtract(own[chosen], base[chosen], out=row, casting="same_kind")
+        for place in block.buffers:
+            sample[:, (chosen >= place.start) & (chosen < place.stop)] = 0
+        self._apart[block.start] = self._distances(sample)
+
+    def infer(self, gram: Values, decision: Decision) -> None:
+        """Complete the sums from Δ_i · Δ_j, if the step is to be Σ w_i Δ_i + c · center.
+
+        ``gram`` is that of ``gram_matrix``, which ``watch`` has watched.
+        """
+        if not isinstance(decision, LinearDecision):
+            return
+        count, shares = len(self.updates), decision.shares
+        factors = np.append(shares.weights / shares.divisor, decision.center)[: len(gram)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            products = gram @ factors
+            self._total[:-1, 0] = gram.diagonal()[:count]
+            self._total[:-1, 1] = products[:count]
+            self._total[-1, 0] = products @ factors
+        for _, apart in sorted(self._apart.items()):
+            self._total[:-1, 2] += apart
+        self.is_complete = True
 
     def add(self, sums: Values) -> None:
         """Add the sums of one more block."""
@@ -155,10 +195,10 @@ def _subtract(block: Block, values: Array, base: Array, into: Array) -> None:
         into[place] = 0
 
 
-def _sample_moved(moved: Moved, first: int, stride: int, row: Array) -> None:
+def _sample_moved(moved: Moved, sampled: slice, row: Array) -> None:
     row[:] = 0
-    sampled = (moved.at - first) % stride == 0
-    row[(moved.at[sampled] - first) // stride] = moved.by[sampled]
+    chosen = (moved.at - sampled.start) % sampled.step == 0
+    row[(moved.at[chosen] - sampled.start) // sampled.step] = moved.by[chosen]
 
 
 def _products(a: Array, b: Array) -> float:

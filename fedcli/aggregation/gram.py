@@ -34,6 +34,8 @@ _PIECE = 4096  # values of each update: 100 of them in float64 are 3 MB
 _STACK_BYTES = 8 * 1024 * 1024
 _ROW_BYTES = (16 * 1024, 256 * 1024)
 
+WatchBlock = Callable[[Block, Array, Sequence[Values]], None]
+
 
 @contextmanager
 def open_base_models(bases: Iterable[Base]) -> Iterator[dict[int, BlockFile]]:
@@ -84,12 +86,17 @@ def squared_norms(
 
 
 def gram_matrix(
-    base: Base, updates: Sequence[Update], center: BlockFile | None, progress: Progress
+    base: Base,
+    updates: Sequence[Update],
+    center: BlockFile | None,
+    progress: Progress,
+    watch: WatchBlock | None = None,
 ) -> Values:
     """Return Δ_i · Δ_j (n, n), float64, with the center last, and hash the updates.
 
-    The result does not depend on the number of threads. Raises ``UpdateError`` for values that
-    are not finite.
+    ``watch``, which is for few updates, receives each block of floats with the values of all
+    updates (n, size) and those of their base models; several threads call it. The result does not
+    depend on the number of threads. Raises ``UpdateError`` for values that are not finite.
     """
     if len(updates) > FEW:
         return _gram_of_many(base, updates, center, progress)
@@ -111,6 +118,8 @@ def gram_matrix(
             for row, source in zip(stack, sources, strict=True):
                 reader.read_into(source, row)
             own = [base_values[update.base.round.number] for update in updates]
+            if watch is not None:
+                watch(block, stack[: len(own)], own)
             found = _multiply(block, stack, own, reader)
             # Sums of squares show values that are not finite, except in buffers.
             if not (np.isfinite(found).all() and _finite_buffers(block, stack)):

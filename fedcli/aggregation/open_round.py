@@ -15,7 +15,7 @@ from fedcli.aggregation.decide import (
     takes_buffers_in,
     weights_of,
 )
-from fedcli.aggregation.diagnostics import Diagnosis
+from fedcli.aggregation.diagnostics import Comparison, Diagnosis
 from fedcli.aggregation.downlink import Downlink
 from fedcli.aggregation.existing_round import Inputs
 from fedcli.aggregation.private_round import PrivateDecision, decide_privately
@@ -30,6 +30,7 @@ from fedcli.aggregation.round_privacy import is_private, options_of
 from fedcli.aggregation.server_state import ServerState, open_state, state_metadata
 from fedcli.aggregation.updates import Update
 from fedcli.formats.checkpoint import CheckpointWriter
+from fedcli.formats.dtypes import is_float
 from fedcli.formats.ledger import Ledger
 from fedcli.formats.made_from import MadeFrom
 from fedcli.formats.manifest import Manifest
@@ -65,7 +66,7 @@ class OpenRound:
 
     ``recorded`` holds the values for the server optimizer on which all clients agree, ``claims``
     what updates claim as far as it counts, ``limits`` those of their buffers. ``private`` is None
-    unless the plan hides clients.
+    unless the plan hides clients, ``comparison`` if updates are not compared.
     """
 
     inputs: Inputs
@@ -77,6 +78,7 @@ class OpenRound:
     claims: Claims
     limits: BufferLimits = NO_LIMITS
     private: PrivateDecision | None = None
+    comparison: Comparison | None = None
 
     @property
     def work(self) -> Work:
@@ -174,7 +176,7 @@ class OpenRound:
 
 
 @contextmanager
-def open_round(inputs: Inputs, progress: Progress) -> Iterator[OpenRound]:
+def open_round(inputs: Inputs, progress: Progress, diagnostics: bool) -> Iterator[OpenRound]:
     """Open the inputs and decide. Raises what ``write_round`` does."""
     rule, accepted = inputs.rule, inputs.taking_part.accepted
     files = [inputs.partials[name] for name in sorted(inputs.partials)]
@@ -191,9 +193,20 @@ def open_round(inputs: Inputs, progress: Progress) -> Iterator[OpenRound]:
                 parts = (inputs, base, updates, state, recorded, private.decision, claims)
                 yield OpenRound(*parts, private=private)
                 return
-            decision, shares = decide(base, updates, rule, claims, state, progress)
+            clients = [update for update in updates if not update.members]
+            comparison = Comparison(base, clients) if diagnostics and clients else None
+            known = clients == updates and _is_known(inputs, base, recorded)
+            inferred = comparison if known else None
+            decision, shares = decide(base, updates, rule, claims, state, progress, inferred)
             claims = replace(claims, bounded=(*claims.bounded, *shares.bounded))
             limits = NO_LIMITS
             if takes_buffers_in(decision):
                 limits = buffer_limits(base, updates, controls="max_norm" in inputs.limits)
-            yield OpenRound(inputs, base, updates, state, recorded, decision, claims, limits)
+            found_all = (inputs, base, updates, state, recorded, decision, claims, limits)
+            yield OpenRound(*found_all, comparison=comparison)
+
+
+def _is_known(inputs: Inputs, base: Base, recorded: Mapping[str, float]) -> bool:
+    """Return whether the global model will take the reducer's step, as good as exactly."""
+    wide = all(info.dtype.itemsize >= 4 for info in base.layout.values() if is_float(info.dtype))
+    return wide and not inputs.downlink and inputs.rule.replaces(recorded)

@@ -1,4 +1,5 @@
 # The public face of the package, as type checkers read it and as `fedcli.__getattr__` finds it.
+from fedcli.datasets.base import DataOptions as DataOptions
 from fedcli.errors import BadInputError as BadInputError
 from fedcli.errors import CheckpointError as CheckpointError
 from fedcli.errors import ClientFailedError as ClientFailedError
@@ -13,6 +14,7 @@ from fedcli.errors import RunFormatError as RunFormatError
 from fedcli.errors import StorageError as StorageError
 from fedcli.errors import UpdateError as UpdateError
 from fedcli.errors import UsageError as UsageError
+from fedcli.execution.place import Place as Place
 from fedcli.execution.step_arguments import StepOptions as StepOptions
 from fedcli.experiment.sweep import Sweep as Sweep
 from fedcli.experiment.sweep import read_sweep as read_sweep
@@ -31,10 +33,12 @@ from fedcli.plan.stopping import Stopping as Stopping
 from fedcli.privacy import affords as affords
 from fedcli.privacy import budget as budget
 from fedcli.privacy import calibrate as calibrate
+from fedcli.privacy.accountant import Budget as Budget
 from fedcli.progress import Progress as Progress
 from fedcli.reporting.model import Report as Report
 from fedcli.run import Run as Run
 from fedcli.run.info import ModelInfo as ModelInfo
+from fedcli.run.info import RunInfo as RunInfo
 from fedcli.run.sampling import sampled_clients as sampled_clients
 from fedcli.setup.data_source import DataSource as DataSource
 from fedcli.setup.new_run import Start as Start
@@ -85,5 +89,6 @@ from fedcli.strategies import REDUCERS as REDUCERS
 from fedcli.strategies import SERVER_OPTIMIZERS as SERVER_OPTIMIZERS
 from fedcli.strategies import STRATEGIES as STRATEGIES
 from fedcli.strategies import WEIGHTINGS as WEIGHTINGS
+from fedcli.verification.replay_sandbox import UserCode as UserCode
 
 __version__: str

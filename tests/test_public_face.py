@@ -1,7 +1,10 @@
 """What ``import fedcli`` offers: every name is there, and none costs torch before it is used."""
 
+import inspect
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from support.pages import PAGES, README
@@ -21,6 +24,21 @@ def test_the_names_of_the_commands_are_functions() -> None:
     names = {others.get(name, name.replace("-", "_")) for name in COMMANDS}
     assert names <= set(dir(fedcli))
     assert all(callable(getattr(fedcli, name)) for name in names)
+
+
+def fedcli_types(annotation: Any) -> Iterator[type]:
+    """The classes of fedcli that a type is made of."""
+    if isinstance(annotation, type) and annotation.__module__.startswith("fedcli"):
+        yield annotation
+    for part in get_args(annotation):
+        yield from fedcli_types(part)
+
+
+def test_what_public_functions_take_and_return_is_public() -> None:
+    public = [getattr(fedcli, name) for name in dir(fedcli)]
+    for function in filter(inspect.isfunction, public):
+        for annotation in get_type_hints(function).values():
+            assert set(fedcli_types(annotation)) <= {one for one in public if isinstance(one, type)}
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

@@ -142,6 +142,13 @@ def test_the_index_of_commands_lists_what_the_program_offers() -> None:
     assert {path.stem for path in index.parent.glob("*.md")} == {*COMMANDS, "README"}
 
 
+def test_the_readme_is_a_page_that_links_every_command_and_the_documentation() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert {*re.findall(r"\(docs/commands/([a-z-]+)\.md\)", text)} == {*COMMANDS}
+    assert "(docs/README.md)" in text
+    assert len(text.splitlines()) <= 160
+
+
 def command_lines(page: Path) -> Iterator[tuple[str, list[str]]]:
     """The calls of fedcli on a page: the command and the options that it is given."""
     code = all_blocks(page) + "\n" + "\n".join(re.findall(r"`([^`\n]+)`", without_blocks(page)))

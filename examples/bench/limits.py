@@ -106,7 +106,7 @@ def main() -> None:
         for line in aggregations(Path(directory), options.updates, options.turns):
             print(line, flush=True)
         shutil.rmtree(Path(directory) / "fedrun")
-        for model in ("resnet18", "cnn"):
+        for model in ("resnet18", "cnn") if options.run_turns else ():
             for line in runs(Path(directory), model, options.run_turns):
                 print(line, flush=True)
 

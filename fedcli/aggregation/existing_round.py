@@ -26,8 +26,8 @@ from fedcli.strategies import Rule
 class Inputs:
     """The inputs of a round's global model; ``limits`` and ``downlink`` as in ``AggregatePlan``.
 
-    ``privacy`` is None unless the plan hides clients. With ``names_all``, the header of the model
-    names every update, however many, as those of older versions do.
+    ``privacy`` is None unless the plan protects clients. With ``names_all``, the header of the
+    model names every update, however many, as those of older versions do.
     """
 
     run: Run
@@ -147,7 +147,7 @@ def other_rule(manifest: Manifest, rule: Rule, beside: Mapping[str, Any]) -> lis
     """Return the options in which a round was made otherwise.
 
     ``beside`` holds the options that are not the rule's own: limits, the encoding of the model, and
-    what hides clients. Raises ``NotReadyError`` for a rule that needs more updates than it had.
+    what protects clients. Raises ``NotReadyError`` for a rule that needs more updates than it had.
     """
     then = {**manifest.limits, **manifest.downlink, **manifest.client_level}
     others = other_options(then, beside, (*LIMITS, *DOWNLINK, *CLIENT_LEVEL))

@@ -66,7 +66,7 @@ class OpenRound:
 
     ``recorded`` holds the values for the server optimizer on which all clients agree, ``claims``
     what updates claim as far as it counts, ``limits`` those of their buffers. ``private`` is None
-    unless the plan hides clients, ``comparison`` if updates are not compared.
+    unless the plan protects clients, ``comparison`` if updates are not compared.
     """
 
     inputs: Inputs

@@ -1,4 +1,4 @@
-"""One round that hides its clients: how steps are clipped, the noise, and what both spend."""
+"""One round that protects its clients: how steps are clipped, the noise, and what both spend."""
 
 import hashlib
 import math
@@ -33,7 +33,7 @@ _HALF = 0.5  # a client moves the number of shorter steps, less half of all, by 
 
 @dataclass(frozen=True)
 class PrivateDecision:
-    """The decision of a round that hides its clients, and what comes with it.
+    """The decision of a round that protects its clients, and what comes with it.
 
     ``spent`` is empty if steps are not even clipped. ``clip`` is the adaptive norm of the next
     round. ``remark`` says if noise drowns the sum.

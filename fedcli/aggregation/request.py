@@ -87,7 +87,7 @@ def read_request(
 
 
 def check_no_private_partials(plan: AggregatePlan) -> None:
-    """Raise ``UsageError`` for a plan that hides clients: partial means are not clipped."""
+    """Raise ``UsageError`` for a plan that protects clients: partial means are not clipped."""
     if plan.client_level:
         raise UsageError(
             "--update-noise: needs the step of every client, to clip it, and a partial mean holds"

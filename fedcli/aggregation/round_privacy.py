@@ -1,4 +1,4 @@
-"""How a round hides its clients: the settled plan, and the key of the noise."""
+"""How a round protects its clients: the settled plan, and the key of the noise."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from fedcli.security.secret_streams import SecretStreams
 
 @dataclass(frozen=True)
 class RoundPrivacy:
-    """How a round hides its clients, the key of its noise, if that is known, and the limit.
+    """How a round protects its clients, the key of its noise, if that is known, and the limit.
 
     If updates are ``masked``, members have shortened their steps and added ``noise`` themselves.
     """
@@ -31,7 +31,7 @@ class RoundPrivacy:
 
     @classmethod
     def of(cls, run: Run, plan: AggregatePlan, noise_key: Path | None) -> "RoundPrivacy | None":
-        """Settle the plan and read the key; None for a plan that hides nobody.
+        """Settle the plan and read the key; None for a plan that protects nobody.
 
         The key may be missing as long as nothing is drawn. Raises ``UsageError`` for a key that has
         no use, and in a run that commits to none, ``BadInputError`` for another one than
@@ -70,7 +70,7 @@ def _limit(plan: AggregatePlan) -> PrivacyLimit | None:
 
 
 def options_of(privacy: RoundPrivacy | None) -> Mapping[str, Any]:
-    """Return the options that hide the clients, as used; empty if nothing does."""
+    """Return the options that protect the clients, as used; empty if nothing does."""
     return {} if privacy is None else privacy.how.options
 
 

@@ -153,7 +153,7 @@ def read_sweep(
 ) -> Sweep:
     """Return the sweep that a TOML file and typed options ask for, in the folder ``out``.
 
-    Typed options, also those of ``place``, win over the file. By default the folder has the name of
+    Typed options, also those of ``place``, override the file. By default the folder has the name of
     the file, or is ``sweep``. Raises ``UsageError``, ``NotReadyError`` and ``StorageError``.
     """
     experiment = Experiment({}, {}) if file is None else read_experiment(file)

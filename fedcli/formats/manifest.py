@@ -96,9 +96,9 @@ class Manifest(FileRecord):
     are those of the programs that aggregated, ``processor`` is the model that they ran on. Only
     ``seconds`` differs between two aggregations of the same inputs by them.
 
-    ``client_level`` holds the options that hide the clients, as used; empty if nothing does. With
-    noise, figures that depend on single clients are None. ``privacy`` is what this and all earlier
-    aggregations of the round spent.
+    ``client_level`` holds the options that protect the clients, as used; empty if nothing does.
+    With noise, figures that depend on single clients are None. ``privacy`` is what this and all
+    earlier aggregations of the round spent.
     """
 
     round: Count

@@ -292,7 +292,7 @@ class AggregatePlan:
 
     @property
     def client_level(self) -> dict[str, Any]:
-        """What hides the clients; empty if nothing does."""
+        """What protects the clients; empty if nothing does."""
         return {k: getattr(self, k) for k in CLIENT_LEVEL if getattr(self, k) is not None}
 
     @property

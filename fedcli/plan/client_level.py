@@ -33,7 +33,7 @@ _LIMITS = {
 
 
 def check_client_level(plan: "AggregatePlan") -> None:
-    """Raise ``UsageError`` for settings that hide no client, or that belong to no such plan."""
+    """Raise ``UsageError`` for settings that protect no client, or that belong to no such plan."""
     if plan.update_noise is None:
         for name in (*CLIENT_LEVEL, *BUDGET):
             if getattr(plan, name) is not None:
@@ -94,7 +94,7 @@ def check_private_rule(rule: "Rule") -> None:
 
 @dataclass(frozen=True)
 class ClientPrivacy:
-    """How a round hides its clients: the options of a plan, settled.
+    """How a round protects its clients: the options of a plan, settled.
 
     ``update_clip`` is None if steps have no bound, and that of the first round if it is adaptive;
     ``adaptive_clip`` is None if it is not.
@@ -149,7 +149,7 @@ class ClientPrivacy:
 
 
 def settled_options(plan: "AggregatePlan", clients: int) -> dict[str, Any]:
-    """Return the options that hide clients in rounds of so many, settled as manifests have them.
+    """Return the options that protect clients in rounds of so many, settled as manifests have them.
 
     Empty if nothing does, or if nothing says what the sum is divided by.
     """

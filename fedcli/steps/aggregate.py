@@ -98,7 +98,7 @@ def aggregate(
     how many seconds to wait for missing ones. A bad update is skipped, with the reason in the
     manifest, if the others are enough; it ends the step with ``strict``, or if the run has a list
     of clients and neither ``min_clients`` nor a buffer is set. ``key`` is the coordinator's, in a
-    run whose global models are signed; the noise that hides clients comes from ``noise_key``, to
+    run whose global models are signed; the noise that protects clients comes from ``noise_key``, to
     which ``run.json`` commits. Sums run in float64, in client order, and are rounded once.
     The defaults are FedAvg (McMahan et al. 2017).
 

@@ -72,7 +72,7 @@ def evaluate(
     examples (``on_clients``), or ``data``, a folder or npz file, read as ``reading`` says; for a
     personal model, its client's examples. ``classes`` restricts the examples, while the model still
     chooses among all classes. Existing scores are not computed again. ``store`` says whether new
-    ones are stored; by default all are but those that tell of a client that a private run hides.
+    ones are stored; by default all are but those that tell of a client that a private run protects.
 
     Raises ``UsageError``, ``NotReadyError``, ``BadInputError``, ``DataError``,
     ``OutOfMemoryError`` and ``StorageError``.
@@ -107,7 +107,7 @@ def evaluate(
 
 
 def _tells(run: Run, score: Score, *, own: bool) -> bool:
-    """Return whether a score tells of a client what a private run hides.
+    """Return whether a score tells of a client what a private run protects.
 
     That is a score on a client's examples, as ``own`` data may be where nobody has all, or one of
     what noise has not covered yet.

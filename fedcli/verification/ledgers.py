@@ -23,7 +23,7 @@ def check_ledgers(survey: Survey) -> None:
 
 
 def check_noisy_rounds(survey: Survey) -> None:
-    """Check that the manifest of each round that hides its clients lists what that spent."""
+    """Check that the manifest of each round that protects its clients lists what that spent."""
     for number, manifest in survey.manifests.items():
         own = [one for one in manifest.privacy if (one.run, one.round) == (survey.run.id, number)]
         if manifest.client_level.get("update_noise") and not own:

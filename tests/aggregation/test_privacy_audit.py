@@ -1,4 +1,4 @@
-"""A membership-inference audit of the global models of rounds that hide their clients.
+"""A membership-inference audit of the global models of rounds that protect their clients.
 
 Every coordinate of the model has a canary: a client whose step is long, and along this coordinate
 alone. A fair coin decides for each whether it delivers. The reader of the directory knows all

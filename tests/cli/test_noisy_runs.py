@@ -1,4 +1,4 @@
-"""Commands on runs that hide their clients behind noise."""
+"""Commands on runs that protect their clients behind noise."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""What a plan that hides clients may say."""
+"""What a plan that protects clients may say."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Runs whose rounds hide the clients, made by hand."""
+"""Runs whose rounds protect the clients, made by hand."""
 
 from collections.abc import Mapping
 from dataclasses import replace

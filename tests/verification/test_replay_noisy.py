@@ -1,4 +1,4 @@
-"""Rounds that hide their clients are replayed by the holder of the noise key, and nobody else."""
+"""Rounds that protect their clients are replayed by the holder of the noise key alone."""
 
 import json
 from pathlib import Path

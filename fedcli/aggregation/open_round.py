@@ -188,13 +188,14 @@ def open_round(inputs: Inputs, progress: Progress, diagnostics: bool) -> Iterato
         recorded = check_suited(base, updates, rule)
         with open_state(rule, base, recorded) as state:
             claims = claims_of(inputs.run, updates, rule, most)
+            clients = [update for update in updates if not update.members]
+            compared = diagnostics and clients and not is_private(inputs.privacy)
+            comparison = Comparison(base, clients) if compared else None
             if inputs.privacy is not None:
                 private = decide_privately(inputs.privacy, base, updates, inputs.options, progress)
                 parts = (inputs, base, updates, state, recorded, private.decision, claims)
-                yield OpenRound(*parts, private=private)
+                yield OpenRound(*parts, private=private, comparison=comparison)
                 return
-            clients = [update for update in updates if not update.members]
-            comparison = Comparison(base, clients) if diagnostics and clients else None
             known = clients == updates and _is_known(inputs, base, recorded)
             inferred = comparison if known else None
             decision, shares = decide(base, updates, rule, claims, state, progress, inferred)

@@ -4,17 +4,18 @@ One thread reads, hashes and reduces a block of each file while it is in the CPU
 need no second read, and memory grows with neither the number of files nor their size.
 """
 
-import math
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from enum import Enum
 from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from fedcli.aggregation.scratch import Scratch
 from fedcli.formats.dtypes import Array, as_float, is_float
 from fedcli.formats.metadata import Role
 from fedcli.formats.safetensors import Layout
@@ -146,21 +147,6 @@ def _cut(
         yield Block(dtype, not is_float(dtype), start, stop, tuple(parts))
 
 
-class Scratch(threading.local):
-    """Memory that each thread reuses: touching fresh memory is slow."""
-
-    def __init__(self) -> None:
-        self._memory: dict[str, bytearray] = {}
-
-    def array(self, name: str, shape: int | tuple[int, ...], dtype: Any) -> Array:
-        """Return an array that keeps its values until the next call with the same name."""
-        count = shape if isinstance(shape, int) else math.prod(shape)
-        size = max(1, count * np.dtype(dtype).itemsize)
-        if len(self._memory.get(name, b"")) < size:
-            self._memory[name] = bytearray(size)
-        return np.frombuffer(self._memory[name], dtype, count).reshape(shape)
-
-
 class BlockSource(Protocol):
     """A source of blocks."""
 
@@ -178,22 +164,31 @@ class BlockSource(Protocol):
 Gates = dict[BlockSource, threading.Lock]  # each is opened once and passed once
 
 
+class Again(Enum):
+    """What follows when a source that is hashed is read twice in a block."""
+
+    NEVER = 0  # an error
+    FROM_MEMORY = 1  # what was read is kept as long as the reader
+    FROM_FILE = 2  # while other threads read on, which only plain files that stay open allow
+
+
 class Reader:
     """Reads one block of the sources, each source at most once.
 
     Hashing needs a file's blocks in order: a thread waits until the thread with the previous
-    block has read it. Threads never wait for other sources. With ``keep``, what was read stays in
-    memory for as long as the reader is used, and can be read again.
+    block has read it. Threads never wait for other sources. ``again`` says what follows when one
+    is read a second time.
     """
 
     def __init__(
-        self, block: Block, scratch: Scratch, before: Gates, after: Gates, *, keep: bool = False
+        self, block: Block, scratch: Scratch, before: Gates, after: Gates, again: Again
     ) -> None:
         self.scratch = scratch
         self._block = block
         self._before = dict(before)
         self._after = after
-        self._kept: dict[BlockSource, Any] | None = {} if keep else None
+        self._again = again
+        self._kept: dict[BlockSource, Any] | None = {} if again == Again.FROM_MEMORY else None
 
     def read(self, source: BlockSource) -> Array:
         """Return the values of a source in its dtype, valid until the next call."""
@@ -226,6 +221,8 @@ class Reader:
         if source not in self._after:
             return read(self._block)
         if source not in self._before:
+            if self._again == Again.FROM_FILE:
+                return read(self._block)
             raise ValueError("a source that is hashed while it is read was read twice in a block")
         self._before.pop(source).acquire()
         try:
@@ -256,13 +253,12 @@ def reduce_blocks(
     blocks: Iterable[Block],
     reduce: Callable[[Block, Reader], Result],
     threads: int | None = None,
-    *,
-    keep: bool = False,
+    again: Again = Again.NEVER,
 ) -> Generator[tuple[Block, Result], None, None]:
     """Yield each block with the result of ``reduce``, in block order.
 
     ``reduce`` reads the sources through its reader. Several threads call it at once, each with
-    its own block, and with ``keep`` may read a source again. Close the generator to stop them.
+    its own block. Close the generator to stop them.
     """
     threads = threads or threads_for(0)
     in_order = [source for source in sources if source.in_order]
@@ -270,7 +266,7 @@ def reduce_blocks(
     pending: deque[tuple[Block, Future[Result]]] = deque()
 
     def work(block: Block, before: Gates, after: Gates) -> Result:
-        reader = Reader(block, scratch, before, after, keep=keep)
+        reader = Reader(block, scratch, before, after, again)
         try:
             # ``reduce`` checks for values that are not finite, and says where they come from.
             with np.errstate(over="ignore", invalid="ignore"):

@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
+from fedcli.aggregation.blocks import Again
 from fedcli.aggregation.diagnostics import compare_with
 from fedcli.aggregation.downlink import RESIDUAL, EncodedStep, encode_step
 from fedcli.aggregation.existing_round import Inputs, check_free
 from fedcli.aggregation.open_round import OpenRound, RoundFiles, open_round
 from fedcli.aggregation.provenance import digest_placeholder
-from fedcli.aggregation.reduce import compares_at_once, reduce_updates
+from fedcli.aggregation.reduce import again_for, reduce_updates
 from fedcli.aggregation.server_state import read_slot, state_layout
 from fedcli.aggregation.updates import Update, check_sources
 from fedcli.errors import BadInputError
@@ -62,7 +63,7 @@ def write_round(
     ):
         comparison = opened.comparison
         left = comparison if comparison is not None and not comparison.is_complete else None
-        at_once = opened.downlink is None and compares_at_once(opened.clients)
+        at_once = opened.downlink is None and again_for(opened.work) != Again.NEVER
         now = left if at_once else None
         reduce_updates(opened.work, outputs.model, outputs.state, progress, now)
         check_sources(opened.clients)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.block_files import BlockFile, WrittenBlocks
@@ -24,7 +23,8 @@ from fedcli.strategies.ranks import median
 # The median needs the values of all clients at once. Of so many consecutive coordinates, at most as
 # many values, evenly spaced, are used: the median distance is an estimate for large models.
 _SAMPLE = 2**16
-# Pieces of inner products, so that the sums do not depend on how a model is cut into blocks.
+# Pieces of inner products, so that the sums do not depend on how a model is cut into blocks. BLAS
+# uses one thread for so few values.
 _PIECE = 512
 
 
@@ -79,7 +79,7 @@ class Comparison:
         sums, sampled = np.zeros((len(self.updates), 3)), self._sampled(block)
         size = len(range(*sampled.indices(block.size)))
         sample = reader.scratch.array("sample", (len(self.updates), size), step.dtype)
-        difference = _padded(reader, "difference", block.size, step.dtype)
+        difference = _padded(reader, "term", block.size, step.dtype)  # that of a sum is free again
         for index, update in enumerate(self.updates):
             seen = update.values.seen(block, reader)
             if isinstance(seen, Moved):
@@ -158,10 +158,7 @@ def compare_with(
     """Compare updates with a model that is written, in one more pass over all of them."""
     blocks = blocks_of(base.layout, base.roles, chunk=chunk_of(comparison.updates))
     progress.start("comparing the updates", len(blocks))
-    with (
-        open_base_models(comparison.bases.values()) as bases,
-        threadpool_limits(limits=1, user_api="blas"),
-    ):
+    with open_base_models(comparison.bases.values()) as bases:
         written = WrittenBlocks(model)
 
         def reduce(block: Block, reader: Reader) -> Values:

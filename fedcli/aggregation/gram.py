@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.block_files import BlockFile
@@ -20,6 +19,7 @@ from fedcli.aggregation.blocks import (
     reduce_blocks,
     threads_for,
 )
+from fedcli.aggregation.matrix_threads import one_matrix_thread
 from fedcli.aggregation.nonfinite import nonfinite_values, overflow_error
 from fedcli.aggregation.panels import Panels
 from fedcli.aggregation.updates import Update
@@ -104,10 +104,7 @@ def gram_matrix(
     count = len(sources)
     low, high = _ROW_BYTES
     size = min(high, max(low, _STACK_BYTES // count // low * low))
-    with (
-        open_base_models(u.base for u in updates) as bases,
-        threadpool_limits(limits=1, user_api="blas"),
-    ):
+    with open_base_models(u.base for u in updates) as bases, one_matrix_thread():
 
         def reduce(block: Block, reader: Reader) -> Values:
             if block.counters:

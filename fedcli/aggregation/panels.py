@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.block_files import BlockFile
-from fedcli.aggregation.blocks import Block, BlockSource, Scratch, blocks_of, threads_for
+from fedcli.aggregation.blocks import Block, BlockSource, blocks_of, threads_for
+from fedcli.aggregation.matrix_threads import one_matrix_thread
 from fedcli.aggregation.nonfinite import nonfinite_values, overflow_error
+from fedcli.aggregation.scratch import Scratch
 from fedcli.aggregation.updates import Update
 from fedcli.formats.dtypes import Array, Values, as_float
 
@@ -74,7 +75,7 @@ class Panels:
     def _sum(self, rows: Sequence[int], columns: Sequence[int], add: "_Add") -> Values:
         total = np.zeros((len(rows), len(columns)))
         threads = threads_for(0)
-        with ThreadPoolExecutor(threads) as pool, threadpool_limits(limits=1, user_api="blas"):
+        with ThreadPoolExecutor(threads) as pool, one_matrix_thread():
             for block in blocks_of(self.base.layout, self.base.roles, _BLOCK):
                 self._add_block(block, rows, columns, total, add, pool)
         return total

@@ -5,12 +5,12 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from fedcli.aggregation.base_model import CONTROL, Base, slot_dtype
 from fedcli.aggregation.block_files import BlockFile, write_block, write_copies
 from fedcli.aggregation.blocks import (
     BLOCK_BYTES,
+    Again,
     Block,
     BlockSource,
     Reader,
@@ -103,9 +103,8 @@ def reduce_updates(
     progress.start(f"combining {len(work.kept)} updates", len(blocks))
     with ExitStack() as opened:
         reduction = _Reduction(work, total, comparison, opened)
-        done = reduce_blocks(
-            reduction.sources, blocks, reduction.reduce, threads, keep=comparison is not None
-        )
+        again = Again.NEVER if comparison is None else again_for(work)
+        done = reduce_blocks(reduction.sources, blocks, reduction.reduce, threads, again)
         for block, (values, slots, sums) in opened.enter_context(closing(done)):
             write_block(model, block, values)
             write_copies(model, block, values, work.base.tied)
@@ -116,14 +115,21 @@ def reduce_updates(
             progress.advance()
 
 
-def compares_at_once(updates: Sequence[Update]) -> bool:
-    """Return whether a block of every update fits into memory, until the result is there.
+def again_for(work: Work) -> Again:
+    """Return how a block is read again once its result is there, to be compared with it.
 
-    In smaller blocks one pass takes longer than two: 1.3 times for 100 updates. Of an encoded
-    update that is sparse, at most 16 bytes are kept for each of its coordinates.
+    A block of every update is kept where they fit into memory. In smaller blocks, which rules that
+    hold them all need too, 100 updates take 1.3 times as long as with a second pass. Of an encoded
+    update that is sparse, at most 16 bytes are kept for each coordinate.
     """
-    size = BLOCK_BYTES if chunk_of(updates) is None else 4 * BLOCK_BYTES
-    return len(updates) * size * threads_for(0) <= _MOST_KEPT_BYTES
+    updates, encoded = work.updates, chunk_of(work.updates) is not None
+    size = 4 * BLOCK_BYTES if encoded else BLOCK_BYTES
+    if len(updates) * size * threads_for(0) <= _MOST_KEPT_BYTES:
+        return Again.FROM_MEMORY
+    stacked = isinstance(work.decision, CoordinateWiseDecision)
+    if encoded or stacked or not all(update.values.keep_open for update in updates):
+        return Again.NEVER
+    return Again.FROM_FILE
 
 
 class _Reduction:
@@ -144,7 +150,6 @@ class _Reduction:
         self._compared: dict[int, BlockFile] = {}
         self.sources = [*work.sources, *self._bases.values(), *work.state.sources.values()]
         if comparison is not None:
-            opened.enter_context(threadpool_limits(limits=1, user_api="blas"))
             self._compared = opened.enter_context(open_base_models(comparison.bases.values()))
             every = [update.values for update in comparison.updates]
             self.sources += [values for values in every if values not in self.sources]

@@ -21,7 +21,9 @@ from support.handmade import (
 )
 from support.runs import deliver, fedcli, tensors
 
-from fedcli.aggregation import reduce
+from fedcli.aggregation import commit, reduce
+from fedcli.aggregation.blocks import Again
+from fedcli.aggregation.reduce import Work
 from fedcli.formats.manifest import Manifest
 from fedcli.formats.update_tensors import UpdateTensors
 from fedcli.run import Run
@@ -74,13 +76,38 @@ def test_equal_to_whole_vectors_in_float64(run: Run, strategy: str) -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_one_pass_and_two_give_the_same_figures(
+def test_figures_do_not_depend_on_how_blocks_are_read_again(
     run: Run, strategy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Values are compared while they are in memory, unless there are too many."""
-    once = server_forced(run, strategy)
+    """From memory, from the file in the same pass, or in a second pass over a written model."""
+    found = []
+    for again in (Again.FROM_MEMORY, Again.FROM_FILE, Again.NEVER):
+        for module in (commit, reduce):
+            monkeypatch.setattr(module, "again_for", lambda _, again=again: again)
+        found.append(server_forced(run, strategy))
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "again"), [("fedavg", Again.FROM_FILE), ("median", Again.NEVER)]
+)
+def test_many_updates_are_read_again_from_files_that_stay_open(
+    run: Run, strategy: str, again: Again, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule that holds a block of all of them has small ones, and compares in a second pass."""
     monkeypatch.setattr(reduce, "_MOST_KEPT_BYTES", 0)
-    assert server_forced(run, strategy) == once
+    chosen, found = reduce.again_for, []
+
+    def seen(work: Work) -> Again:
+        found.append(chosen(work))
+        work.updates[0].values.keep_open = False
+        assert chosen(work) == Again.NEVER
+        work.updates[0].values.keep_open = True
+        return found[-1]
+
+    monkeypatch.setattr(commit, "again_for", seen)
+    assert all(client.cosine is not None for client in engine(run, strategy).clients)
+    assert found == [again]
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ worker with another version of fedcli can still say so.
 """
 
 import json
+import os
 import socket
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -22,7 +24,9 @@ from fedcli.execution.visible import missing_after
 
 Answer = tuple[int, bytes, bytes]  # of ``perform``: the fields of ``Ending``
 
+_INTERVAL = 0.5  # seconds between two looks at the parent
 _warm: list[Starter] = []  # at most one
+_watched: set[int] = set()
 _lock = threading.Lock()
 
 
@@ -49,6 +53,7 @@ class Setting:
             "models": list(self.models),
             "wait": self.wait,
             "versions": versions(),
+            "driver": os.getpid(),
         }
 
 
@@ -103,6 +108,7 @@ def perform(request: Mapping[str, Any]) -> Answer:
     ``request`` is that of ``Setting``. Raises ``StepLostError`` if a signal ended the step.
     """
     host = socket.gethostname()
+    _end_with(request["driver"])
     try:
         check_versions(f"worker on {host}", versions(), request["versions"])
     except NotReadyError as error:
@@ -112,6 +118,24 @@ def perform(request: Mapping[str, Any]) -> Answer:
     if ending.status < 0 or ending.status == ExitStatus.INTERRUPTED:
         raise _interrupted(request["words"][1], host, ending)
     return ending.status, ending.printed, ending.said
+
+
+def _end_with(driver: int) -> None:
+    """End this worker soon after its driver, if that started it.
+
+    The processes of an executor of the standard library would otherwise outlive it for ever.
+    """
+    with _lock:
+        if driver in _watched or os.getppid() != driver:
+            return
+        _watched.add(driver)
+    threading.Thread(target=_watch, args=[driver], daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_INTERVAL)
+    os._exit(1)  # the warm process ends its steps when its input is closed
 
 
 def _finish(words: Sequence[str], threads: int, folder: str, models: Sequence[str]) -> Ending:

@@ -156,6 +156,17 @@ def test_after_an_interrupt_running_steps_count_and_the_run_can_be_resumed(
     assert model(folder) == expected
 
 
+def test_processes_of_an_executor_end_with_the_driver(folder: Path) -> None:
+    (folder / "victim").write_text("wait 2")
+    words = [*map(str, WORDS), "--executor", "concurrent.futures:ProcessPoolExecutor"]
+    process = subprocess.Popen([sys.executable, "-m", "fedcli", *words], cwd=folder)
+    step, server = began(folder)
+    pool = parent(server)
+    process.terminate()
+    assert process.wait(PATIENCE) == 130
+    assert gone(step, server, pool)
+
+
 def test_two_drivers_at_once_make_one_result(
     folder: Path, driver: Callable[[], subprocess.Popen[str]], expected: bytes
 ) -> None:

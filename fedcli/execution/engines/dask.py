@@ -67,13 +67,13 @@ class DaskEngine(ExecutorEngine):
 
 def _client(address: str, options: Mapping[str, Any]) -> Any:
     """Connect to a scheduler. Raises ``NotReadyError``, ``UsageError`` for unknown options."""
-    distributed = _distributed()
     where = {"scheduler_file": address} if _is_file(address) else {"address": address}
     if _is_file(address) and not Path(address).exists():
         raise NotReadyError(
             f"--executor dask:{address}: there is no such file",
             hint=f"start a scheduler: dask scheduler --scheduler-file {address}",
         )
+    distributed = _distributed()
     settings = {"timeout": PATIENCE, "set_as_default": False, "name": "fedcli", **options}
     for name in options:
         one_of("--executor-option", name, _OPTIONS)

@@ -89,11 +89,12 @@ class ExecutorEngine:
         """See ``Engine``; what the executor has begun may end, and then counts."""
         with self._lock:
             self._is_stopping = True
-        for outer, inner in list(self._open.items()):
+        under_way = list(self._open.items())
+        for outer, inner in under_way:
             settle(outer, _stop_it)
             inner.cancel()
         if self._executor is not None:
-            self._executor.shutdown(wait=False)
+            self._executor.shutdown(wait=not under_way)
         end_here()
 
 

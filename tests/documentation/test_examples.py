@@ -258,6 +258,12 @@ def test_cifar10_experiment(tmp_path: Path) -> None:
         ),
         ("aggregate.py", ["--updates", "2", "--repeat", "1", "--rules", "mean"], "| mean |"),
         (
+            "limits.py",
+            ["--updates", "3", "--turns", "1", "--run-turns", "0"],
+            "| `aggregate --strategy krum` | hashing 3 updates |",
+        ),
+        ("run.py", ["--model", "linear", "--pictures", "30", "--repeat", "1"], "fedcli / loop"),
+        (
             "encoding.py",
             ["--model", "linear", "--pictures", "20", "--updates", "2", "--repeat", "1"],
             "encoded / plain: wall ",

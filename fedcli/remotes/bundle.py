@@ -33,6 +33,7 @@ class BundleRemote:
     """A zip archive, which need not exist yet."""
 
     is_bundle = True
+    streams = 1
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)

@@ -1,8 +1,10 @@
 """Fetch parcels from a remote: into a folder aside, checked there, then placed in order."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 from fedcli.errors import BadInputError, ConflictError, FedcliError, NotReadyError, OvertakenError
@@ -24,6 +26,8 @@ from fedcli.storage.atomic import (
     write_bytes,
 )
 from fedcli.storage.untrusted import InputFile
+
+_PARCELS_A_STREAM = 8  # aside at a time: what is aside takes space, and is lost with the process
 
 
 class Fetcher:
@@ -49,6 +53,43 @@ class Fetcher:
         self._transfer = transfer
         self._comparison = Comparison(run, remote, receipts)
 
+    def ahead(self, parcels: Iterable[Parcel]) -> Iterator[Parcel]:
+        """Yield parcels in their order, to be fetched; their files come aside several at a time.
+
+        What cannot be read is left to ``fetch``, which says so.
+        """
+        left = iter(parcels)
+        streams = self._remote.streams
+        while batch := tuple(islice(left, _PARCELS_A_STREAM * streams)):
+            if streams > 1:
+                self._stage_together([each for each in batch if not self._is_here(each)])
+            yield from batch
+
+    def _stage_together(self, parcels: Sequence[Parcel]) -> None:
+        files = [(parcel, path) for parcel in parcels for path in self._unfetched(parcel)]
+        if not files:
+            return
+        self._transfer.start([path for _, path in files], self._size(path for _, path in files))
+        with ThreadPoolExecutor(self._remote.streams) as pool:
+            for _ in pool.map(self._try_stage, files):
+                pass
+
+    def _try_stage(self, file: tuple[Parcel, str]) -> None:
+        parcel, path = file
+        with suppress(FedcliError):
+            self.stage(path, parcel.largest(path))
+
+    def _unfetched(self, parcel: Parcel) -> list[str]:
+        paths = (*parcel.volatile, *parcel.witnesses, *parcel.files)
+        return [path for path in paths if not (self.staged.root / path).exists()]
+
+    def _size(self, paths: Iterable[str]) -> int:
+        entries = (self.listings.entry(path) for path in paths)
+        return sum(entry.size for entry in entries if entry is not None)
+
+    def _is_here(self, parcel: Parcel) -> bool:
+        return all((self._run.root / path).exists() for path in parcel.files)
+
     def fetch(self, parcel: Parcel) -> None:
         """Fetch a parcel whose marker is there, unless all of it is here.
 
@@ -58,7 +99,7 @@ class Fetcher:
         """
         if self.listings.entry(parcel.marker) is None:
             return
-        if all((self._run.root / path).exists() for path in parcel.files):
+        if self._is_here(parcel):
             self._compare(parcel)
             return
         self._download(parcel)
@@ -109,10 +150,9 @@ class Fetcher:
     def _download(self, parcel: Parcel) -> None:
         for path in parcel.witnesses:
             self._borrow(path)
-        paths = (*parcel.volatile, *parcel.witnesses, *parcel.files)
-        sizes = [entry.size for path in paths if (entry := self.listings.entry(path)) is not None]
-        self._transfer.start(parcel.files, sum(sizes))
-        for path in paths:
+        if left := self._unfetched(parcel):
+            self._transfer.start(parcel.files, self._size(left))
+        for path in (*parcel.volatile, *parcel.witnesses, *parcel.files):
             if not self.stage(path, parcel.largest(path)) and path in parcel.files:
                 raise NotReadyError(
                     f"{where(self._remote, path)}: is not there, but {parcel.marker} is, and needs"

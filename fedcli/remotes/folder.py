@@ -16,6 +16,7 @@ class FolderRemote:
     """A folder of this machine, which is created when the first file is."""
 
     is_bundle = False
+    streams = 1
 
     def __init__(self, root: Path) -> None:
         self.name = str(root)

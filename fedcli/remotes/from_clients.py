@@ -70,7 +70,7 @@ def fetch_from_clients(run: Run, fetcher: Fetcher, clients: Collection[str]) -> 
     open_round = run.open_round()
     _check_not_ahead(run, fetcher.listings, open_round)
     errors: list[FedcliError] = []
-    for parcel in _arriving(run, open_round, fetcher.listings, clients):
+    for parcel in fetcher.ahead(_arriving(run, open_round, fetcher.listings, clients)):
         try:
             fetcher.fetch(parcel)
         except (BadInputError, ConflictError, NotReadyError) as error:

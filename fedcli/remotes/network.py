@@ -25,6 +25,7 @@ class NetworkRemote:
     """A folder behind a URL. ``name`` is the URL, ``system`` a file system of fsspec."""
 
     is_bundle = False
+    streams = 1  # some protocols of fsspec have one connection, which one thread may use
 
     def __init__(self, name: str, system: Any, root: str) -> None:
         self.name = name
@@ -118,6 +119,8 @@ class NetworkRemote:
 class S3Remote(NetworkRemote):
     """A prefix in a bucket. The store itself refuses a second object (``If-None-Match: *``)."""
 
+    streams = 16
+
     def _create(self, full: str, source: InputFile, advance: Advance) -> None:
         self._system.put_file(str(source.path), full, mode="create")
         advance(source.size)
@@ -125,6 +128,8 @@ class S3Remote(NetworkRemote):
 
 class SftpRemote(NetworkRemote):
     """A folder of an SSH server. SFTP's own rename refuses a name that is taken."""
+
+    streams = 8  # sshd allows ten sessions a connection
 
     def _opened(self, path: str) -> Any:
         return self._system.open(self._full(path), "rb")

@@ -32,11 +32,12 @@ class Remote(Protocol):
     """A place with the files of a run; it is entered to be used, and left when all is done.
 
     What was created appears at the latest when the block ends; a remote that is one file appears
-    only then, and not at all after an error.
+    only then, and not at all after an error. ``streams`` is how many threads may read at a time.
     """
 
     name: str
     is_bundle: bool
+    streams: int
 
     def files(self, folder: str) -> Mapping[str, Entry]:
         """Return the files in a folder by their names; empty without such a folder.

@@ -1,6 +1,7 @@
 """What was moved, and how far it is."""
 
 from collections.abc import Sequence
+from threading import Lock
 
 from fedcli.progress import Progress
 
@@ -13,6 +14,7 @@ class Transfer:
         self.bytes = 0
         self._verb = verb
         self._progress = progress
+        self._lock = Lock()  # several threads may move files
         self._said = ""
         self._started, self._total, self._name = 0, 0, ""
 
@@ -28,8 +30,9 @@ class Transfer:
 
     def advance(self, count: int) -> None:
         """Report that ``count`` more bytes were moved."""
-        self.bytes += count
-        self._progress.advance(count)
+        with self._lock:
+            self.bytes += count
+            self._progress.advance(count)
 
     def say_once(self, line: str) -> None:
         """Report a line, unless it was the last one."""

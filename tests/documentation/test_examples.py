@@ -278,6 +278,7 @@ def test_cifar10_experiment(tmp_path: Path) -> None:
         ("against_opacus.py", ["--batch-size", "2", "--steps", "1", "--repeat", "1"], "Opacus"),
         ("privacy_of_peers.py", [], "| NVFLARE"),
         ("check.py", ["--pictures", "20", "--repeat", "1"], "check / decoding: "),
+        ("remotes.py", ["memory://bench", "--clients", "3", "--repeat", "1"], "| default | "),
         ("report.py", ["--runs", "3", "--rounds", "2", "--repeat", "1"], "3 runs × 2 rounds"),
         (
             "fine_tuning.py",

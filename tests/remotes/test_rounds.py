@@ -1,9 +1,16 @@
 """A federation whose parties have directories of their own, and meet at a remote."""
 
+from collections.abc import Iterator
+from threading import Barrier
+
 import pytest
 from support.places import Place
 from support.remote_runs import CLIENTS, COORDINATOR, Study, names
 
+from fedcli.errors import BadInputError
+from fedcli.remotes.network import NetworkRemote
+from fedcli.remotes.remote import Entry
+from fedcli.remotes.transfer import Transfer
 from fedcli.steps.verify import verify
 
 each_place = pytest.mark.parametrize("place", ["folder", "s3", "sftp"], indirect=True)
@@ -52,3 +59,29 @@ def test_repeating_moves_nothing(study: Study, place: Place) -> None:
         study.pull(party, place.name)
         for again in (study.push(party, place.name), study.pull(party, place.name)):
             assert (again.bytes, again.already_done) == (0, True)
+
+
+@pytest.mark.parametrize("place", ["s3", "sftp"], indirect=True)
+def test_updates_come_several_at_a_time_and_are_placed_in_order(
+    study: Study, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.push(COORDINATOR, place.name)
+    for client in CLIENTS:
+        study.pull(client, place.name)
+        study.train(client)
+        study.push(client, place.name)
+    place.write("rounds/0001/updates/1.safetensors", b"not a model")
+    three, pieces = Barrier(3, timeout=60), NetworkRemote.pieces
+
+    def together(self: NetworkRemote, path: str, entry: Entry) -> Iterator[bytes]:
+        if "/updates/" in path:
+            three.wait()
+        return pieces(self, path, entry)
+
+    monkeypatch.setattr(NetworkRemote, "pieces", together)
+    placed: list[str] = []
+    monkeypatch.setattr(Transfer, "add", lambda self, path: placed.append(path))
+    with pytest.raises(BadInputError, match=r"updates/1\.safetensors"):
+        study.pull(COORDINATOR, place.name)
+    good = [f"rounds/0001/updates/{client}.{what}" for client in "02" for what in UPDATE]
+    assert placed == good

@@ -28,6 +28,7 @@ from fedcli.steps.push import chosen_clients, remote_of
 from fedcli.storage.atomic import temporary_directory
 
 _POLL_SECONDS = 1.0
+_MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ def pull(
     theirs. Nothing is placed before it is checked, and nothing that is here is replaced. ``wait``
     is how many seconds to wait: a copy for something to do, the coordinator for everybody.
 
-    Raises ``UsageError``, ``NotReadyError`` if a remote holds no run or nothing to do has come in
-    time, ``BadInputError`` for files that are not what their place says, ``ConflictError`` if
-    another file is here, ``MissingDependencyError`` and ``StorageError``.
+    Raises ``UsageError``, ``NotReadyError`` if a remote holds no run, or what ``wait`` was for has
+    not come in time, ``BadInputError`` for files that are not what their place says,
+    ``ConflictError`` if another file is here, ``MissingDependencyError`` and ``StorageError``.
     """
     sweep = _Sweep(
         root, tuple(remotes), tuple(clients), whole, Transfer("fetching", progress or Silence())
@@ -147,6 +148,16 @@ class _Sweep:
         return run
 
 
+def _too_late(number: int, missing: Sequence[str]) -> NotReadyError:
+    named = ", ".join(missing[:_MOST_NAMED])
+    more = len(missing) - _MOST_NAMED
+    others = f" and {more} more" if more > 0 else ""
+    return NotReadyError(
+        f"round {number} still misses {named}{others}; what has come is in its place",
+        hint="wait longer, or do without: fedcli aggregate --min-clients N",
+    )
+
+
 def _result(run: Run, sweep: _Sweep, *, waited: bool) -> PullResult:
     mark, clients = read_copy(run), sweep.clients
     if mark is not None:
@@ -161,6 +172,8 @@ def _result(run: Run, sweep: _Sweep, *, waited: bool) -> PullResult:
     else:
         missing, number = missing_clients(run, clients), run.open_round().number
         work = None if missing else command_of_coordinator(run)
+        if missing and waited:
+            raise _too_late(number, missing)
     moved = tuple(sweep.transfer.files)
     return PullResult(
         run=run.root,

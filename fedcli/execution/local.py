@@ -54,7 +54,7 @@ class Starter(Protocol):
         """End all processes and start no more."""
 
 
-def _interpreter() -> list[str]:
+def interpreter() -> list[str]:
     """Return the command that runs a module, with the module path of this process.
 
     ``-m`` alone searches the current directory first, where a user may have a ``queue.py``.
@@ -85,7 +85,7 @@ class NewProcesses:
             if self._stopping:
                 raise stopped()
             process = subprocess.Popen(
-                [*_interpreter(), *words],
+                [*interpreter(), *words],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -158,7 +158,7 @@ class ForkServer:
                 raise stopped()
             if self._server is None:
                 self._server = subprocess.Popen(
-                    [*_interpreter(), "fedcli.execution.fork_server", *self._preload],
+                    [*interpreter(), "fedcli.execution.fork_server", *self._preload],
                     stdin=self._served.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.PIPE,

@@ -20,9 +20,9 @@ class Place:
     executor: str = option(
         LOCAL,
         "Where clients train and models are scored: `local`, `dask:ADDRESS`,"
-        " `dask:SCHEDULER.json`, or `package.module:factory` for an executor of your own.",
+        " `dask:SCHEDULER.json`, `slurm`, or `package.module:factory` for an executor of your own.",
         "WHERE",
-        names=lambda: (LOCAL, "dask:"),
+        names=lambda: (LOCAL, "dask:", "slurm"),
     )
     resources: str | None = option(
         None,

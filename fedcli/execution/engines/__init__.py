@@ -8,6 +8,7 @@ from fedcli.execution.engine import Engine
 from fedcli.execution.engines.dask import DaskEngine
 from fedcli.execution.engines.executor import from_factory
 from fedcli.execution.engines.local import LocalEngine
+from fedcli.execution.engines.slurm import SlurmEngine
 from fedcli.execution.local import light_starter, starter_for
 from fedcli.execution.place import Place
 from fedcli.execution.retrying import Retrying
@@ -15,9 +16,12 @@ from fedcli.execution.worker import Setting
 from fedcli.options import unknown_value
 
 # By the word before the colon of --executor: from what follows it to an engine.
-ENGINES: dict[str, Callable[[str, Place, Setting], Engine]] = {"dask": DaskEngine}
+ENGINES: dict[str, Callable[[str, Place, Setting], Engine]] = {
+    "dask": DaskEngine,
+    "slurm": SlurmEngine,
+}
 
-_KNOWN = ("local", "dask:ADDRESS", "dask:SCHEDULER.json", "package.module:factory")
+_KNOWN = ("local", "dask:ADDRESS", "dask:SCHEDULER.json", "slurm", "package.module:factory")
 
 
 @dataclass(frozen=True)

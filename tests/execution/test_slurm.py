@@ -17,7 +17,7 @@ from support.slurm import SlurmCluster, wait_until
 
 from fedcli.errors import OutOfMemoryError, StepLostError
 from fedcli.execution.slurm_job import lost
-from fedcli.execution.slurm_queue import JobState
+from fedcli.execution.slurm_queue import JobState, SlurmQueue
 from fedcli.run.round import Round
 
 pytest.importorskip("submitit")
@@ -237,6 +237,24 @@ def test_a_step_above_its_memory_ends_with_6(run: Callable[..., Finished]) -> No
     done = run("--resources", "mem=100MB")
     assert done.status == 6, done.err
     assert "hint: --resources mem=… gives it more" in done.err
+
+
+def test_a_watch_that_breaks_leaves_no_step_without_an_end(
+    slurm: SlurmCluster, folder: Path, cli: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def broken(queue: SlurmQueue) -> None:
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setattr(SlurmQueue, "states", broken)
+    monkeypatch.setattr(SlurmQueue, "cancel", lambda queue: slurm("scancel", f"-n{queue.name}"))
+    monkeypatch.setenv("SLURM_CONF", slurm.environment["SLURM_CONF"])
+    monkeypatch.chdir(folder)
+    hold(folder, "1")
+    status, _, said = cli(*words_of_run(1), *SLURM)
+    assert status == 1
+    assert "the jobs of Slurm are not watched: RuntimeError: no such luck" in said
+    slurm.wait_until_empty()
 
 
 @pytest.mark.parametrize(

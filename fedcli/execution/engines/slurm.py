@@ -16,6 +16,7 @@ from fedcli.execution.slurm_job import lost, read_answer
 from fedcli.execution.slurm_queue import JobState, SlurmQueue, complaint
 from fedcli.execution.slurm_submission import SlurmSubmitter
 from fedcli.execution.worker import Setting
+from fedcli.user_code import in_one_line
 
 _GATHERING = 0.2  # seconds in which steps that are submitted join one array
 _INTERVAL = 0.5  # seconds between two looks for answers, which are files
@@ -99,17 +100,28 @@ class SlurmEngine:
         self._submitter = None
 
     def _work(self) -> None:
-        """Submit what waits, and watch what is open, until all is stopped."""
+        """Watch until all is stopped; a watch that breaks leaves no step without an end."""
         assert self._submitter is not None
+        try:
+            self._watch(self._submitter)
+        except Exception as error:
+            with self._lock:
+                self._is_stopping = True
+            broken = StepLostError(f"the jobs of Slurm are not watched: {in_one_line(error)}")
+            for step in [*self._waiting, *self._open.values()]:
+                step.future.set_exception(broken)
+
+    def _watch(self, submitter: SlurmSubmitter) -> None:
+        """Submit what waits, and look after what is open."""
         while not self._is_stopping:
             self._wake.wait(_INTERVAL if self._open else None)
             if self._wake.is_set():
                 time.sleep(_GATHERING)
                 self._wake.clear()
-                self._submit_waiting(self._submitter)
-            self._read_answers(self._submitter)
+                self._submit_waiting(submitter)
+            self._read_answers(submitter)
             if self._open and time.monotonic() - self._asked > self._pause():
-                self._ask_slurm(self._submitter)
+                self._ask_slurm(submitter)
 
     def _submit_waiting(self, submitter: SlurmSubmitter) -> None:
         with self._lock:

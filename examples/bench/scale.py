@@ -146,6 +146,7 @@ def measure(words: Sequence[str], house: Path) -> Figures:
     """Run a command of fedcli; return its seconds, its peak resident memory, and its work."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, sys.executable, "-m", "fedcli", *words, "--quiet"],
+        cwd=house,  # whose modules come first
         env={**os.environ, "PYTHONPATH": str(house), "COLUMNS": "80"},
         stdout=subprocess.PIPE,
     )

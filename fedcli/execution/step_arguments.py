@@ -17,7 +17,8 @@ class StepOptions:
     ``training`` holds options by their names in ``TrainPlan``, ``aggregation`` by their names in
     ``AggregatePlan``, ``execution`` by their names in ``Execution``. Clients in ``exclude`` neither
     train nor count. With ``min_clients``, a round continues once that many have delivered, even if
-    others failed. ``clients_per_process`` clients are trained one after another in a process.
+    others failed. ``clients_per_process`` clients are trained one after another in a process, and
+    ``fan_out`` updates or partial means are added up at a time, None: all at once.
     Private training draws from the key in ``noise_key``, and the noise on sums of updates comes
     from that in ``central_noise_key``.
     """
@@ -32,6 +33,7 @@ class StepOptions:
     noise_key: Path | None = None
     central_noise_key: Path | None = None
     clients_per_process: int | None = None
+    fan_out: int | None = None
 
     @property
     def device(self) -> str:
@@ -55,6 +57,11 @@ class StepOptions:
         who = {"min_clients": self.min_clients, "exclude": tuple(self.exclude) or None}
         key = {"noise_key": self.central_noise_key}
         return option_words({"round": number, **self.aggregation, **who, **key})
+
+    def for_partial(self, number: int) -> list[str]:
+        """Return the arguments of ``aggregate --partial`` in a round, except who is in it."""
+        given = {name: self.aggregation.get(name) for name in ("strategy", "weighting")}
+        return option_words({"round": number, **given})
 
     def for_evaluation(self, number: int) -> list[str]:
         """Return the arguments of ``evaluate`` in a round."""

@@ -69,6 +69,13 @@ class Running:
         unset="`auto`",
         auto=True,
     )
+    fan_out: int | None = option(
+        None,
+        "Add updates up in a tree of partial means, N at a time.",
+        "N",
+        at_least=2,
+        unset="all at once",
+    )
     evaluate: bool = option(True, "Score every round's global model.")
     keep_updates: int | None = option(
         None,

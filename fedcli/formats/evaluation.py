@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedcli.formats.records import ClientId, Count, FileRecord
+from fedcli.formats.records import MANY, ClientId, Count, FileRecord
 from fedcli.storage.atomic import canonical_json
 
 _SUBJECT = ("model", "client", "data", "data_client", "classes")
@@ -127,6 +127,8 @@ class Score:
 @dataclass(frozen=True)
 class Evaluation(FileRecord):
     """The scores of a round: one for each model and each set of examples."""
+
+    room = MANY
 
     results: tuple[Score, ...]
     round: Count | None = None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedcli.formats.ledger import LedgerEntry
-from fedcli.formats.records import ClientId, Count, FileRecord
+from fedcli.formats.records import MANY, ClientId, Count, FileRecord
 
 
 def in_all(counts: Iterable[int | None]) -> int | None:
@@ -100,6 +100,8 @@ class Manifest(FileRecord):
     With noise, figures that depend on single clients are None. ``privacy`` is what this and all
     earlier aggregations of the round spent.
     """
+
+    room = MANY
 
     round: Count
     strategy: str

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from fedcli.formats.records import Allowed, ClientId, Count, FileRecord, Sparse
+from fedcli.formats.records import MANY, Allowed, ClientId, Count, FileRecord, Sparse
 
 _SHARD_NAME = re.compile(r"[A-Za-z0-9._-]+\.safetensors")
 
@@ -60,6 +60,8 @@ class PartitionFile(FileRecord):
     out because they cannot be decoded. ``data_options`` are the options of this kind of data that
     were given, without files. ``heterogeneity`` is None in runs of older versions.
     """
+
+    room = MANY
 
     run: str
     seed: int

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import (
     Annotated,
     Any,
+    ClassVar,
     NamedTuple,
     Self,
     TypeVar,
@@ -44,6 +45,7 @@ class Allowed:
     words: str
 
 
+MANY = 6  # times the room of other files, for an entry for each of 100,000 clients
 ClientId = Annotated[str, Allowed(is_client_id, "a client id")]
 Count = Annotated[int, Allowed(lambda number: number >= 0, "0 or more")]
 
@@ -53,7 +55,9 @@ class Sparse:
 
 
 class FileRecord:
-    """A record that makes up a whole JSON file."""
+    """A record that makes up a whole JSON file; ``room`` is as in ``read_json``."""
+
+    room: ClassVar[int] = 1
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -63,7 +67,7 @@ class FileRecord:
         has a newer format; ``StorageError`` when it cannot be read.
         """
         try:
-            values = read_json(path)
+            values = read_json(path, cls.room)
             check_format(values.get("format", FORMAT))
             return decode(cls, values)
         except (FileNotFoundError, NotADirectoryError):
@@ -83,11 +87,11 @@ class FileRecord:
 
     def write(self, path: Path) -> None:
         """Write the file atomically. Raises ``StorageError``."""
-        write_json(path, {"format": FORMAT, **encode(self)})
+        write_json(path, {"format": FORMAT, **encode(self)}, room=self.room)
 
     def write_first(self, path: Path) -> None:
         """Write the file atomically; raise ``OvertakenError`` if it exists, which then stays."""
-        write_json(path, {"format": FORMAT, **encode(self)}, replace=False)
+        write_json(path, {"format": FORMAT, **encode(self)}, replace=False, room=self.room)
 
 
 def check_format(found: object, newest: int = FORMAT) -> None:

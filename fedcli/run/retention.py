@@ -1,8 +1,8 @@
 """Retention of old rounds: which files may be removed, and which a later step still reads.
 
-Updates, states and training checkpoints of old rounds may be removed, except states that a round
-starts from (a client's is from the last round it trained), late updates that no manifest has
-reported yet, and the last update of a client that keeps its state elsewhere.
+Updates, partial means, states and training checkpoints of old rounds may be removed, except states
+that a round starts from (a client's is from the last round it trained), late updates that no
+manifest has reported yet, and the last update of a client that keeps its state elsewhere.
 """
 
 import os
@@ -49,6 +49,7 @@ class FileKind(StrEnum):
     SIGNATURE = "signatures"
     SHARES = "shares"
     SUM = "sums of masked updates"
+    PARTIAL = "partial means"
     UPDATE = "updates"
 
 
@@ -141,6 +142,8 @@ def _files_of(round_: Round) -> Iterator[OldFile]:
         yield OldFile(round_.server_state, round_.number, FileKind.SERVER_STATE, None)
     if _is_file(round_.masked_sum):
         yield OldFile(round_.masked_sum, round_.number, FileKind.SUM, None)
+    for path in _checkpoints(round_.partial("any").parent):
+        yield OldFile(path, round_.number, FileKind.PARTIAL, None)
     for sort, folder in (
         (FileKind.TRAINING_CHECKPOINT, round_.training_checkpoint("any").parent),
         (FileKind.CLIENT_STATE, round_.client_state("any").parent),

@@ -95,6 +95,10 @@ class Round:
         """The opened sum of the masked updates, as a partial mean."""
         return self.path / "sum.safetensors"
 
+    def partial(self, name: str) -> Path:
+        """A partial mean that ``run --fan-out`` makes."""
+        return self.path / "partials" / f"{name}{_SUFFIX}"
+
     def telemetry(self, client: str) -> Path:
         """How the training of one client went: times, device, losses."""
         return self.updates / f"{client}.json"

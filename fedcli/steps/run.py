@@ -12,6 +12,7 @@ from fedcli.execution.pace import Pace
 from fedcli.execution.place import Place
 from fedcli.execution.scheduler import Capacity, ClientScheduler
 from fedcli.execution.step_arguments import StepOptions
+from fedcli.execution.tree import check_tree, members_of
 from fedcli.plan import check_halves
 from fedcli.plan.private_training import check_withheld
 from fedcli.plan.rule import check_encoding, resolve
@@ -179,7 +180,8 @@ class _Call:
         else:
             delivered = MaskedScheduler(scheduler).prepare(number, clients)
             options = replace(options, min_clients=None, exclude=())  # the list says who counts
-        steps.launch("aggregate", *options.for_aggregation(number))
+        members = members_of(scheduler, number, clients)
+        steps.launch("aggregate", *members, *options.for_aggregation(number))
         scores = _evaluate(run, steps, number, options) if self.evaluate else {}
         seconds = self.pace.finish(counts=is_whole)
         return RoundSummary(number, delivered, scores.get("loss"), scores.get("accuracy"), seconds)
@@ -208,6 +210,8 @@ def _checked_rule(run: Run, options: StepOptions) -> Rule:
     check_halves(plan.train, rule.server_optimizer)
     check_encoding(plan.train, plan.aggregate)
     check_withheld(plan.train, rule.weighting)
+    if options.fan_out is not None:
+        check_tree(run, rule, options)
     if not run.info.clients:
         raise UsageError(
             "this run was made without a list of clients: train each where its data is",

@@ -211,6 +211,7 @@ class _Execution:
             noise_key=self.sweep.training_noise_key(case),
             central_noise_key=self.sweep.central_noise_key(case),
             clients_per_process=given.get("clients_per_process"),
+            fan_out=given.get("fan_out"),
         )
         return launch_rounds(
             self._steps(run.root),

@@ -205,15 +205,16 @@ def canonical_json(value: object) -> bytes:
     return text.encode()
 
 
-def write_json(path: Path, value: object, *, replace: bool = True) -> None:
+def write_json(path: Path, value: object, *, replace: bool = True, room: int = 1) -> None:
     """Write ``value`` to ``path`` as sorted, indented JSON, atomically; see ``draft``.
 
-    Raises ``StorageError``, and ``BadInputError`` for what ``read_json`` would refuse.
+    ``room`` is as in ``read_json``. Raises ``StorageError``, and ``BadInputError`` for what
+    ``read_json`` would refuse.
     """
     try:
         text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
         data = text.encode() + b"\n"
-        _parsed_object(data)
+        _parsed_object(data, room)
     except ValueError as error:
         raise BadInputError(
             f"was not written, because no fedcli could read it: {error}", path=path
@@ -221,31 +222,32 @@ def write_json(path: Path, value: object, *, replace: bool = True) -> None:
     write_bytes(path, data, replace=replace)
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, room: int = 1) -> dict[str, Any]:
     """Read one JSON object of at most 32 MB; see ``strict_json`` for what it refuses.
 
+    A file with an entry for each client may have ``room`` times the size, and take as much memory.
     Raises ``FileNotFoundError`` when the file does not exist, ``StorageError`` when it cannot be
     read, ``BadInputError`` when it is a link, not a regular file, or changes meanwhile, and
     ``ValueError`` when it holds anything but one JSON object.
     """
     try:
         with InputFile(path) as file:
-            _check_length(file.size)
+            _check_length(file.size, room)
             data = file.read(file.size, 0)
             file.check_unchanged()
     except NotReadyError as error:
         raise FileNotFoundError(error.message) from None
-    return _parsed_object(data)
+    return _parsed_object(data, room)
 
 
-def _check_length(size: int) -> None:
-    if size > _MOST_JSON:
-        raise ValueError(f"{size} bytes, expected at most {_MOST_JSON}")
+def _check_length(size: int, room: int) -> None:
+    if size > room * _MOST_JSON:
+        raise ValueError(f"{size} bytes, expected at most {room * _MOST_JSON}")
 
 
-def _parsed_object(data: bytes) -> dict[str, Any]:
-    _check_length(len(data))
-    value = parse_json(data)
+def _parsed_object(data: bytes, room: int) -> dict[str, Any]:
+    _check_length(len(data), room)
+    value = parse_json(data, room)
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON object, found {type(value).__name__}")
     return value

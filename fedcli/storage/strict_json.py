@@ -15,22 +15,22 @@ _SMALL = 1_000_000  # bytes of text, which can never take more memory than that
 _WIDE = re.compile(rb"[\xf0-\xf7]|\\u[dD][89abAB]")  # characters that take four bytes in memory
 
 
-def parse_json(data: bytes | str) -> Any:
+def parse_json(data: bytes | str, room: int = 1) -> Any:
     """Read a JSON value of at most 100 levels. Raises ``ValueError`` as ``parse_flat`` does."""
-    value = parse_flat(data)
+    value = parse_flat(data, room)
     _check_depth(value)
     return value
 
 
-def parse_flat(data: bytes | str) -> Any:
+def parse_flat(data: bytes | str, room: int = 1) -> Any:
     """Read a JSON value of any depth, for callers that do not recurse into it.
 
     Raises ``ValueError`` for text that is not UTF-8 or not JSON, a duplicate name in an object, a
     number that is not finite or has more than 64 bits, half a surrogate pair, and values that would
-    take more than 150 MB.
+    take more than ``room`` times 150 MB.
     """
     if isinstance(data, bytes):
-        check_memory(data)
+        check_memory(data, room)
         data = _decoded(data)
     try:
         value = _DECODER.decode(data)
@@ -43,9 +43,9 @@ def parse_flat(data: bytes | str) -> Any:
     return value
 
 
-def check_memory(data: bytes) -> None:
-    """Raise ``ValueError`` for text whose value would take more than 150 MB."""
-    if len(data) > _SMALL and _memory_for(data) > _MOST_MEMORY:
+def check_memory(data: bytes, room: int = 1) -> None:
+    """Raise ``ValueError`` for text whose value would take more than ``room`` times 150 MB."""
+    if len(data) > _SMALL and _memory_for(data) > room * _MOST_MEMORY:
         raise ValueError(f"{len(data)} bytes of JSON, which hold too much to be read")
 
 

@@ -29,7 +29,7 @@ class InputFile:
         self.path = path
         self._follow = follow
         self._fd: int | None = None
-        self._status: os.stat_result | None = None
+        self._first: tuple[int, ...] | None = None  # its state when it was first opened
         self.size = os.fstat(self._wake()).st_size
 
     def _wake(self) -> int:
@@ -37,9 +37,9 @@ class InputFile:
             self._fd = self._open()
             try:
                 self._check_kind()
-                if self._status is not None:
+                if self._first is not None:
                     self.check_unchanged()
-                self._status = os.fstat(self._fd)
+                self._first = _state(os.fstat(self._fd))
             except BaseException:
                 self.release()
                 raise
@@ -81,8 +81,8 @@ class InputFile:
 
     def check_unchanged(self) -> None:
         """Raise ``BadInputError`` if the file has changed since it was first opened."""
-        now, before = os.fstat(self._wake()), self._status
-        if before is not None and _state(before) != _state(now):
+        now, before = _state(os.fstat(self._wake())), self._first
+        if before is not None and before != now:
             raise BadInputError(
                 "was changed or replaced while it was read; repeat the command", path=self.path
             )
@@ -102,8 +102,8 @@ class InputFile:
     @property
     def identity(self) -> tuple[int, ...]:
         """Device, inode, size and time of change, which differ after any change."""
-        assert self._status is not None
-        return _state(self._status)
+        assert self._first is not None
+        return self._first
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill ``buffer`` (bytes) from ``offset`` on."""

@@ -59,6 +59,7 @@ def how_to_run(
         seed=seed,
         own_model=own_model or file.own_model,
         clients_per_process=running.clients_per_process,
+        fan_out=running.fan_out,
     )
     plan = run.info.plan.with_options(options.training, options.aggregation)
     return {

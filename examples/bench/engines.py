@@ -12,6 +12,7 @@ Printed are the medians in milliseconds, and at last the median of the ratios.
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -35,7 +36,8 @@ def dask(folder: Path) -> Iterator[Path]:
     scheduler = [*program, "scheduler", "--port", "0", "--scheduler-file", str(file), *quiet]
     worker = [*program, "worker", "--scheduler-file", str(file), "--nthreads", "1", *quiet]
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    processes = [subprocess.Popen(words, **silent) for words in (scheduler, worker)]
+    own = {**os.environ, "TMPDIR": str(folder)}  # where Dask leaves a folder
+    processes = [subprocess.Popen(words, env=own, **silent) for words in (scheduler, worker)]
     try:
         while not file.exists():
             time.sleep(0.05)

@@ -279,6 +279,7 @@ def test_cifar10_experiment(tmp_path: Path) -> None:
         ("privacy_of_peers.py", [], "| NVFLARE"),
         ("check.py", ["--pictures", "20", "--repeat", "1"], "check / decoding: "),
         ("remotes.py", ["memory://bench", "--clients", "3", "--repeat", "1"], "| default | "),
+        ("engines.py", ["--repeat", "1", "--steps", "3"], "Dask / here, warm: "),
         ("report.py", ["--runs", "3", "--rounds", "2", "--repeat", "1"], "3 runs × 2 rounds"),
         (
             "fine_tuning.py",
@@ -288,6 +289,8 @@ def test_cifar10_experiment(tmp_path: Path) -> None:
     ],
 )
 def test_benchmarks(name: str, options: list[str], printed: str, tmp_path: Path) -> None:
+    if name == "engines.py":
+        pytest.importorskip("distributed")
     process = subprocess.run(
         [sys.executable, str(ROOT / "examples" / "bench" / name), *options],
         cwd=tmp_path,

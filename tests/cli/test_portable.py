@@ -12,9 +12,10 @@ from fedcli.storage.commit import locked
 from fedcli.storage.untrusted import InputFile
 
 WALK = """
-import os, shutil, signal, sys
+import importlib, os, shutil, signal, sys
 
-shutil._use_fd_functions = False  # which the standard library decided when it was imported
+os.supports_dir_fd.clear()
+importlib.reload(shutil)  # it decides how to delete folders when it is imported
 for name in ("fcntl", "resource", "pwd", "grp", "termios"):
     sys.modules[name] = None
 for name in ("preadv", "pwrite", "pread", "O_NOFOLLOW", "O_NOCTTY", "O_NONBLOCK",

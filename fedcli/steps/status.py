@@ -253,7 +253,16 @@ def _errors(invitation: Invitation, seen: Participation) -> Sequence[UpdateError
 def _next(now: _Deliveries) -> str:
     if (command := _at_hand(now)) is not None:
         return command
+    if now.wanted and _meets_elsewhere(now):
+        return now.run.command(f"pull --wait {WAIT}")
     return _wait(now) if now.wanted and not now.idle else _train(now, now.idle)
+
+
+def _meets_elsewhere(now: _Deliveries) -> bool:
+    """Return whether updates come from the remote that the run names, and not from data here."""
+    run, idle = now.run, now.idle
+    is_coordinator = run.info.remote is not None and not run.copy_file.exists()
+    return is_coordinator and not any(run.client_shard(client).exists() for client in idle)
 
 
 def _at_hand(now: _Deliveries) -> str | None:

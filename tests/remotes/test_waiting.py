@@ -94,3 +94,13 @@ def test_the_command_ends_with_3_and_says_so_in_json(
     assert "round 1 still misses 0, 1, 2" in found["error"]["message"]
     status, printed, _ = cli("pull", share, "--run", root, "--json")
     assert (status, json.loads(printed)["missing"]) == (0, ["0", "1", "2"])
+
+
+def test_status_names_pull_where_the_run_names_a_remote(
+    tmp_path: Path, cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    root, share = tmp_path / "run", tmp_path / "share"
+    words = ("init", "--run", root, "--classes", "x,y", "--clients", "a,b", "--model", "linear")
+    assert cli(*words, "--image-size", 8, "--remote", share)[0] == 0
+    _, printed, _ = cli("status", "--run", root, "--json")
+    assert json.loads(printed)["next"] == f"fedcli pull --wait 3600 --run {root}"

@@ -130,6 +130,11 @@ def _has_central_noise(run: Run) -> bool:
     return bool(run.info.plan.aggregate.update_noise) and run.info.plan.secagg is None
 
 
+def push_command(run: Run) -> str:
+    """Return the command that sends what others need, to the run's remote if it names one."""
+    return run.command("push" if run.info.remote is not None else "push REMOTE")
+
+
 def close_command(run: Run) -> str:
     """Return the command that signs the list of a round's masked updates."""
     return run.command(f"aggregate --close{_key(run)}")

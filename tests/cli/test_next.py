@@ -212,6 +212,26 @@ def test_json_lists_the_files_to_send(places: dict[str, Path]) -> None:
         assert done["send"] == ["fedrun/rounds/0001/global.safetensors"]
 
 
+def test_a_run_with_a_remote_leads_from_pull_to_push(places: dict[str, Path]) -> None:
+    coordinator, mercy = places["coordinator"], places["mercy"]
+    share = coordinator.parent / "share"
+    words = ("init", "--classes", "a,b", "--image-size", "8", "--model", "linear", "--epochs", "1")
+    made = fedcli(*words, "--clients", "mercy", "--remote", str(share), cwd=coordinator)
+    assert said(made.out, "send to the clients: ") == ["fedcli push"]
+    assert typed("fedcli push", coordinator).status == 0
+    pulled = fedcli("pull", str(share), "--id", "mercy", cwd=mercy)
+    (line,) = said(pulled.out, "next: ")
+    trained = typed(line, mercy, PATH="scans.npz")
+    assert said(trained.out, "next: ") == ["fedcli push"]
+    assert said(typed("fedcli status", mercy).out, "next: ") == ["fedcli push"]
+    assert not any("unless in this directory" in done.out for done in (made, trained))
+    assert typed("fedcli push", mercy).status == 0
+    assert said(typed("fedcli status", coordinator).out, "next: ") == ["fedcli pull --wait 3600"]
+    assert said(typed("fedcli pull", coordinator).out, "next: ") == ["fedcli aggregate"]
+    done = typed("fedcli aggregate", coordinator)
+    assert said(done.out, "send to the clients: ") == ["fedcli push"]
+
+
 def test_nothing_is_to_be_sent_in_a_simulation(tmp_path: Path) -> None:
     assert fedcli(*CUT, "--clients", "2", cwd=tmp_path).status == 0
     trained = fedcli("train-client", "--id", "all", "--json", cwd=tmp_path).json

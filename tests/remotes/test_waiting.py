@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.remote_runs import CLIENTS, COORDINATOR, Study
@@ -104,3 +105,22 @@ def test_status_names_pull_where_the_run_names_a_remote(
     assert cli(*words, "--image-size", 8, "--remote", share)[0] == 0
     _, printed, _ = cli("status", "--run", root, "--json")
     assert json.loads(printed)["next"] == f"fedcli pull --wait 3600 --run {root}"
+
+
+def test_push_is_the_next_command_where_files_travel(
+    study: Study, share: Path, cli: Callable[..., tuple[int, str, str]]
+) -> None:
+    study.pull("0", share)
+    here, there = study.root("0"), study.root(COORDINATOR)
+
+    def following(root: Path) -> dict[str, Any]:
+        _, printed, _ = cli("status", "--run", root, "--json")
+        found: dict[str, Any] = json.loads(printed)
+        return found
+
+    assert "train-client --id 0" in following(here)["next"]
+    study.train("0")
+    after = following(here)
+    assert after["next"] == f"fedcli push REMOTE --run {here}"
+    assert (after["at_clients"], after["at_coordinator"]) == ([], None)
+    assert "aggregate" in following(there)["at_coordinator"]

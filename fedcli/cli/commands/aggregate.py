@@ -116,7 +116,7 @@ def aggregate(
             progress=output,
         )
         sampling = {name: aggregation[name] for name in SAMPLING if name in aggregation}
-        output.result(result, lambda result: render(result, next_here(opened, sampling)))
+        output.result(result, lambda result: render(result, opened, next_here(opened, sampling)))
 
 
 @dataclass(frozen=True)

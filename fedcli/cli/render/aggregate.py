@@ -15,14 +15,15 @@ from fedcli.text import WITHHELD
 
 if TYPE_CHECKING:
     from fedcli.formats.manifest import Absence, BoundedClaim, Contribution
+    from fedcli.run import Run
     from fedcli.steps.aggregate import AggregateResult
     from fedcli.steps.partial import PartialResult
 
 _SHOWN = 20
 
 
-def render(result: "AggregateResult", then: Sequence[str]) -> list[RenderableType]:
-    """Draw a new global model; ``then`` says what to type next."""
+def render(result: "AggregateResult", run: "Run", then: Sequence[str]) -> list[RenderableType]:
+    """Draw a new global model of ``run``; ``then`` says what to type next."""
     from fedcli.run.participation import COVERED  # needs numpy, which --help does without
 
     parts: list[RenderableType] = [Text(_headline(result)), _table(result)]
@@ -40,7 +41,7 @@ def render(result: "AggregateResult", then: Sequence[str]) -> list[RenderableTyp
     parts += _bounded(result.bounded)
     parts.append(Text(f"global model: {result.path} (SHA-256 {result.sha256[:12]})"))
     if result.send:
-        parts += to_send("the clients", result.send)
+        parts += to_send(run, "the clients", result.send)
     return [*parts, *then]
 
 

@@ -28,6 +28,6 @@ def render(result: InitResult, run: Run) -> list[RenderableType]:
         *signed,
         *start_lines(result),
         "",
-        *to_send("the clients", result.send),
+        *to_send(run, "the clients", result.send),
         *next_lines(run),
     ]

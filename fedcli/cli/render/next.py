@@ -63,8 +63,17 @@ def report_lines(run: "Run") -> list[str]:
     return [*lines, f"next: {run.command('report')}"]
 
 
-def to_send(whom: str, files: Iterable[Path]) -> list[str]:
-    """Write which files to send, unless the others work in this directory."""
+def is_pushed(run: "Run") -> bool:
+    """Return whether files travel by ``push`` and ``pull``, and nobody copies them by hand."""
+    return run.info.remote is not None or run.copy_file.exists()
+
+
+def to_send(run: "Run", whom: str, files: Iterable[Path]) -> list[str]:
+    """Write how to send files, unless the others work in this directory."""
+    from fedcli.run.next_command import push_command  # which --help does not need
+
+    if is_pushed(run):
+        return [f"send to {whom}: {push_command(run)}"]
     return [f"send to {whom}, unless in this directory:", f"  {paths(files)}"]
 
 

@@ -10,7 +10,8 @@ from fedcli.masking.progress import MaskedProgress
 from fedcli.run.heartbeat import Training
 from fedcli.run.spending import PrivacyStatus, Source
 from fedcli.run.traffic import Traffic
-from fedcli.steps.status import Refusal, Status
+from fedcli.steps.deliveries import Refusal
+from fedcli.steps.status import Status
 
 _MOST = 10  # refused updates
 

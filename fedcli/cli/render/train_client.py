@@ -5,10 +5,11 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from fedcli.cli.render.next import next_lines, paths, to_send
+from fedcli.cli.render.next import is_pushed, next_lines, paths, to_send
 from fedcli.cli.render.output import figures_table, seconds, size_of
 from fedcli.run import Run
 from fedcli.run.late_updates import late_advice
+from fedcli.run.next_command import push_command
 from fedcli.steps.train_client import TrainClientResult
 
 
@@ -47,7 +48,9 @@ def _advice(run: Run, result: TrainClientResult, again: str) -> list[str]:
     advice = [late_advice(run, result.round, late)] if late else []
     if not result.send:
         return advice or next_lines(run)
-    sent = to_send("the coordinator", result.send)
+    if is_pushed(run):
+        return [*advice, f"next: {push_command(run)}"]
+    sent = to_send(run, "the coordinator", result.send)
     optional = f"and, if you like, for its report: {paths(result.may_send)}"
     then = f"next, when {paths(result.awaits, ', ')} {_have(result.awaits)} arrived: {again}"
     return [*sent, *([optional] if result.may_send else []), *(advice or [then])]

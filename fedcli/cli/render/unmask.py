@@ -25,7 +25,7 @@ def render(result: "UnmaskResult", run: "Run") -> list[RenderableType]:
     if run.has_keys:
         return [*lines, *next_lines(run)]
     lines.append(f"keep {result.record}, which lets no second list be answered")
-    return [*lines, *to_send("the coordinator", result.send)]
+    return [*lines, *to_send(run, "the coordinator", result.send)]
 
 
 def render_closed(result: "CloseResult", run: "Run") -> list[RenderableType]:
@@ -39,4 +39,6 @@ def render_closed(result: "CloseResult", run: "Run") -> list[RenderableType]:
         + unmask_command(run, "NAME"),
         f"then: {aggregate_command(run)}",
     ]
-    return [*lines, *to_send("the members", (result.path,))] if not run.is_simulation else lines
+    return (
+        [*lines, *to_send(run, "the members", (result.path,))] if not run.is_simulation else lines
+    )

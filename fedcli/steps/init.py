@@ -1,5 +1,6 @@
 """Make a run without data, for clients that hold their own."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -160,7 +161,7 @@ def _masked(info: RunInfo, members: Mapping[str, str], options: SecaggOptions) -
 
 
 def _distinct(option: str, names: Sequence[str]) -> None:
-    twice = [name for name in names if list(names).count(name) > 1]
+    twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise UsageError(f"{option}: names {twice[0]!r} twice")
 

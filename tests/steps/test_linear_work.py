@@ -19,7 +19,10 @@ from fedcli.reporting import model
 from fedcli.reporting.model import RoundReport
 from fedcli.run import Run
 from fedcli.run.participation import Invitation, Quorum, participation
+from fedcli.run.info import ModelInfo
 from fedcli.run.round import Round
+from fedcli.setup.new_run import Start
+from fedcli.steps.init import init
 
 COUNT = 400
 FEW = 30 * COUNT  # a square would be 160,000
@@ -100,6 +103,11 @@ def test_who_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_which_clients_are_named(run: Run) -> None:
     assert comparisons(lambda: run.choose_clients(fresh(HALF))) < FEW
     assert comparisons(lambda: run.choose_clients([",".join(HALF)])) < FEW
+
+
+def test_clients_of_a_new_run(tmp_path: Path) -> None:
+    start = Start(ModelInfo("linear"))
+    assert comparisons(lambda: init(tmp_path / "new", "ab", clients=fresh(), start=start)) < FEW
 
 
 def test_scores_are_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:

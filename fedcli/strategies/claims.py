@@ -109,14 +109,25 @@ def bounded_claims(clients: Sequence[Contributor], expected: Expected) -> Claims
     """
     single = [client for client in clients if client.clients == 1]
     examples, too_many = _bounded_examples(single, expected)
-    counted = [replace(one, num_examples=examples.get(one.name)) for one in single]
+    counted = [_with_examples(one, examples.get(one.name)) for one in single]
     steps, too_long = _bounded_steps(counted, expected)
     by_name = {
-        client.name: replace(client, training=replace(client.training, steps=number))
+        client.name: _with_steps(client, number)
         for client, number in zip(counted, steps, strict=True)
     }
     result = (client if client.clients > 1 else by_name[client.name] for client in clients)
     return Claims(tuple(result), (*too_many, *too_long))
+
+
+def _with_examples(client: Contributor, number: int | None) -> Contributor:
+    # a copy of what most clients leave alone would be the memory of all
+    return client if client.num_examples == number else replace(client, num_examples=number)
+
+
+def _with_steps(client: Contributor, number: int | None) -> Contributor:
+    if client.training.steps == number:
+        return client
+    return replace(client, training=replace(client.training, steps=number))
 
 
 def _bounded_examples(

@@ -6,6 +6,7 @@
     ├── StorageError            1  a file could not be read or written (disk full, permission)
     ├── MissingDependencyError  1  an optional package is not installed
     ├── ClientFailedError       1  a client that `fedcli run` started did not finish
+    │   ├── SeveralFailedError  *  several clients of one command failed; as the first of them
     │   └── StepLostError       1  the engine lost a step: its worker died, its job was cancelled
     ├── UsageError              2  an option has a value that cannot be used
     ├── NotReadyError           3  files that this step needs do not exist yet
@@ -140,7 +141,8 @@ class SeveralFailedError(ClientFailedError):
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON object, in which ``failures`` lists each."""
-        return {**super().as_json(), "failures": [error.as_json() for error in self.each]}
+        failures = [error.as_json() for error in self.each]
+        return super().as_json() | ({"failures": failures} if failures else {})
 
 
 class StepLostError(ClientFailedError):

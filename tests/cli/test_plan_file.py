@@ -154,7 +154,7 @@ def test_all_faults_are_said_at_once_by_every_command(folder: Path, command: str
     )
     assert found.status == 2
     assert found.err == (
-        "error: e.toml: 2 faults: [train] has an unknown key 'alpha' (alpha belongs into"
+        "error: e.toml: 2 faults: [train] has an unknown key 'alpha' (alpha belongs in"
         " [partition]); [train] has an unknown key 'epoch' (did you mean epochs?)\n"
     )
 

@@ -80,7 +80,7 @@ FILES = [
     ("[train]\nepoch = 1", "did you mean epochs?"),
     ("[train]\nbatchsize = 1", "did you mean batch_size?"),
     ("[trian]\nlr = 1", "did you mean train?"),
-    ("[train]\nalpha = 1", "alpha belongs into [partition]"),
+    ("[train]\nalpha = 1", "alpha belongs in [partition]"),
     ('[train]\nalgorithm = "fedporx"', "did you mean fedprox?"),
     ('[aggregate]\nstrategy = "fedprox"', "did you mean --algorithm fedprox?"),
 ]

@@ -85,7 +85,11 @@ def driver(folder: Path, cluster: Path) -> Callable[[], subprocess.Popen[str]]:
     """Start the command without waiting for it."""
     words = [*map(str, WORDS), "--executor", f"dask:{cluster}"]
     return lambda: subprocess.Popen(
-        [sys.executable, "-m", "fedcli", *words], cwd=folder, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "fedcli", *words],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whatever started pytest
     )
 
 

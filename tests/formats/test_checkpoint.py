@@ -145,8 +145,8 @@ def test_pieces_in_any_order_give_the_same_file(tmp_path: Path) -> None:
 def test_metadata_of_a_later_version_is_passed_over_and_of_a_later_format_refused() -> None:
     values = json.loads(METADATA.encode())
     assert Metadata.decode(json.dumps({**values, "colour": "red"})) == METADATA
-    with pytest.raises(ValueError, match="format 2"):
-        Metadata.decode(json.dumps({**values, "format": 2}))
+    with pytest.raises(ValueError, match="format 3"):
+        Metadata.decode(json.dumps({**values, "format": 3}))
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_it_is_removed_when_the_training_fails_and_leaves_the_others(tiny_run: R
 def test_it_may_be_told_with_every_batch(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, written = [0.0], []
 
-    def write(path: Path, value: dict[str, Any]) -> None:
+    def write(path: Path, value: dict[str, Any], room: int) -> None:
         written.append(value["epoch"])
         clock[0] += slowness
 

@@ -60,7 +60,9 @@ def test_no_file_takes_more_memory_than_a_small_machine_has(tmp_path: Path) -> N
         assert (result["said"] == "taken") == (result["name"] in TAKEN), result
         assert result["said"] == "taken" or result["name"] in result["said"]
         assert result["said"].isprintable()
-        assert result["memory"] < 200_000_000, result
+        # a manifest may have an entry for each of 100,000 clients
+        most = 500_000_000 if result["name"].endswith(".json") else 200_000_000
+        assert result["memory"] < most, result
 
 
 def test_a_file_with_a_hole_of_a_terabyte(tmp_path: Path) -> None:

@@ -89,8 +89,8 @@ def runs(folder: Path, model: str, turns: int) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--updates", type=int, default=100)
-    parser.add_argument("--turns", type=int, default=5, help="of aggregations")
-    parser.add_argument("--run-turns", type=int, default=3, help="of whole runs")
+    parser.add_argument("--turns", type=int, default=5, help="of aggregations; 0 leaves them out")
+    parser.add_argument("--run-turns", type=int, default=3, help="of whole runs; 0 leaves them out")
     parser.add_argument("--directory", type=Path, help="where to make everything (removed again)")
     options = parser.parse_args()
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is compiled
@@ -103,9 +103,10 @@ def main() -> None:
         needed = (options.updates + 6) * aggregate.MODEL_BYTES
         if (free := shutil.disk_usage(directory).free) < needed:
             raise SystemExit(f"{directory}: {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB needed")
-        for line in aggregations(Path(directory), options.updates, options.turns):
+        aggregated = aggregations(Path(directory), options.updates, options.turns)
+        for line in aggregated if options.turns else ():
             print(line, flush=True)
-        shutil.rmtree(Path(directory) / "fedrun")
+        shutil.rmtree(Path(directory) / "fedrun", ignore_errors=True)
         for model in ("resnet18", "cnn") if options.run_turns else ():
             for line in runs(Path(directory), model, options.run_turns):
                 print(line, flush=True)

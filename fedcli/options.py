@@ -141,7 +141,7 @@ class Declared:
 
     @property
     def known(self) -> tuple[str, ...]:
-        """The words that its value, or an item of it, can be; empty if it is no word."""
+        """The words that its value, or an item of it, can be; empty if it is not a word."""
         option = self.option
         if option.choices is not None:
             return tuple(map(str, option.choices))

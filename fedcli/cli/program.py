@@ -64,7 +64,7 @@ def print_whole_help(name: str) -> None:
 
 
 class NoCommandError(Exception):
-    """The first word of a command line is no command; the word is its argument."""
+    """The first word of a command line is not a command; the word is its argument."""
 
 
 class _Commands(TyperGroup):

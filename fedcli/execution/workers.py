@@ -13,7 +13,7 @@ from fedcli.execution.launching import Steps
 
 
 class Workers:
-    """At most ``count`` steps at a time, of any number of runs; None is no limit.
+    """At most ``count`` steps at a time, of any number of runs; None sets no limit.
 
     A step that waits starts as soon as another one ends, whichever run it belongs to: no core is
     idle while any run has a step to do. Each has ``threads`` unless its command line says

@@ -75,7 +75,7 @@ def check_private_rule(rule: "Rule") -> None:
         (
             "--reduce",
             rule.reduce != "mean",
-            f"{rule.reduce} is no sum; of a mean, a client moves C / D at most",
+            f"{rule.reduce} is not a sum; in a mean, a client moves at most C / D",
         ),
         (
             "--weighting",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fedcli.options import check, option
 
-_DEVICES = ("auto", "cpu", "cuda", "cuda:", "mps")  # another kind of torch's is no mistake
+_DEVICES = ("auto", "cpu", "cuda", "cuda:", "mps")  # torch may know further kinds
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 import zipfile
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -155,8 +156,8 @@ class _Seekable(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def _size(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def _size(self) -> int: ...
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         start = 0 if whence == io.SEEK_SET else self._at if whence == io.SEEK_CUR else self._size()

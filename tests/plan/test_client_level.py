@@ -73,7 +73,10 @@ def test_noise_of_the_count_may_be_left_out_without_noise() -> None:
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        ({"strategy": "median"}, "--reduce: is impossible with --update-noise: median is no sum"),
+        (
+            {"strategy": "median"},
+            "--reduce: is impossible with --update-noise: median is not a sum",
+        ),
         ({"strategy": "clipped-mean", "clip_norm": 1.0}, "--reduce: "),
         ({"weighting": "examples"}, "--weighting: "),
         ({"strategy": "qfedavg"}, "--weighting: "),

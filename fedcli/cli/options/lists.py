@@ -46,7 +46,7 @@ def lines_of(text: str) -> tuple[str, ...]:
     """Return the lines of the file in ``@FILE`` that are not empty.
 
     Raises ``NotReadyError`` if there is none, ``StorageError`` if it cannot be read, and
-    ``UsageError`` if it is no text or empty.
+    ``UsageError`` if it is empty or not text.
     """
     path = Path(text.removeprefix(_FILE)).expanduser()
     try:

@@ -14,7 +14,8 @@ from fedcli.formats.dtypes import as_float, is_float
 from fedcli.formats.manifest import Absence
 from fedcli.formats.update_tensors import UpdateTensors
 from fedcli.progress import Progress
-from fedcli.run.participation import LISTED, Quorum
+from fedcli.run.participation import LISTED
+from fedcli.run.quorum import Quorum
 from fedcli.text import printable
 
 _SAID = 20

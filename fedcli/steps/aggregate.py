@@ -37,7 +37,8 @@ from fedcli.formats.manifest import (
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
 from fedcli.run.exchange import files_of_round
-from fedcli.run.participation import Invitation, Quorum, participation, wait_for
+from fedcli.run.participation import Invitation, participation
+from fedcli.run.quorum import Quorum, wait_for
 from fedcli.run.round import Round
 from fedcli.run.used_updates import disagreements
 from fedcli.security.signatures import coordinator_key

@@ -16,7 +16,8 @@ from fedcli.plan.rule import resolve
 from fedcli.run import Run
 from fedcli.run.heartbeat import read_training
 from fedcli.run.info import client_order
-from fedcli.run.participation import Invitation, Participation, Quorum, participation
+from fedcli.run.participation import Invitation, Participation, participation
+from fedcli.run.quorum import Quorum
 from fedcli.run.round import Round
 from fedcli.run.sampling import sampled_clients
 from fedcli.strategies import Rule

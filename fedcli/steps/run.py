@@ -22,7 +22,8 @@ from fedcli.progress import Progress, Silence
 from fedcli.run import Run
 from fedcli.run.active_run import RunMarker, forget_killed_run
 from fedcli.run.next_command import train_command
-from fedcli.run.participation import Invitation, Quorum
+from fedcli.run.participation import Invitation
+from fedcli.run.quorum import Quorum
 from fedcli.run.sampling import sampled_clients
 from fedcli.steps.finished_rounds import check_made_with
 from fedcli.steps.stopping import EarlyStopping, Stop

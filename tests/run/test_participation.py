@@ -13,7 +13,7 @@ from support.runs import fedcli, run_info
 from fedcli.errors import NotReadyError, UsageError
 from fedcli.formats.manifest import Absence
 from fedcli.plan import AggregatePlan, Plan
-from fedcli.run import participation as module
+from fedcli.run import quorum as module
 from fedcli.run.sampling import sampled_clients
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.status import status

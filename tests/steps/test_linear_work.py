@@ -19,7 +19,8 @@ from fedcli.reporting import model
 from fedcli.reporting.model import RoundReport
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo
-from fedcli.run.participation import Invitation, Quorum, participation
+from fedcli.run.participation import Invitation, participation
+from fedcli.run.quorum import Quorum
 from fedcli.run.round import Round
 from fedcli.setup.new_run import Start
 from fedcli.steps.init import init

@@ -35,7 +35,7 @@ from fedcli.privacy import budget as budget
 from fedcli.privacy import calibrate as calibrate
 from fedcli.privacy.accountant import Budget as Budget
 from fedcli.progress import Progress as Progress
-from fedcli.reporting.model import Report as Report
+from fedcli.reporting.report import Report as Report
 from fedcli.run import Run as Run
 from fedcli.run.info import ModelInfo as ModelInfo
 from fedcli.run.info import RunInfo as RunInfo

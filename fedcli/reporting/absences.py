@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 from fedcli.formats.manifest import Absence
-from fedcli.reporting.model import Note, RoundReport
+from fedcli.reporting.run_report import Note, RoundReport
 from fedcli.reporting.words import named, rounds_named
 
 NOTES = 10

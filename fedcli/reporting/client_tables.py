@@ -5,7 +5,7 @@ from dataclasses import replace
 from fedcli.formats.manifest import PartialContribution
 from fedcli.reporting.columns import CLIENTS, PARTICIPATION, UPDATES, UpdateRow
 from fedcli.reporting.layout import CellKind, Heading, Table, tabulate
-from fedcli.reporting.model import ClientReport, ClientRound, RoundReport, RunReport
+from fedcli.reporting.run_report import ClientReport, ClientRound, RoundReport, RunReport
 from fedcli.reporting.standouts import marks_over
 from fedcli.text import printable
 

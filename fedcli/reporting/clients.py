@@ -9,7 +9,8 @@ from typing import TypeVar
 from fedcli.formats.manifest import Absence
 from fedcli.formats.partition import PartitionFile
 from fedcli.reporting.headline import headline
-from fedcli.reporting.model import ClientReport, ClientRound, RoundReport, Subject, subject_of
+from fedcli.reporting.run_report import ClientReport, ClientRound, RoundReport
+from fedcli.reporting.subject import Subject, subject_of
 from fedcli.run import Run
 from fedcli.run.info import client_order
 

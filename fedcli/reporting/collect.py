@@ -10,12 +10,12 @@ from fedcli.formats.manifest import Contribution, Manifest
 from fedcli.formats.partition import PartitionFile
 from fedcli.formats.telemetry import Telemetry
 from fedcli.reporting.clients import client_reports, total
-from fedcli.reporting.model import ClientRound, Note, RoundReport, RunReport
 from fedcli.reporting.notes import notes_on
 from fedcli.reporting.optional_files import OptionalFiles
 from fedcli.reporting.received import Received, size_of
 from fedcli.reporting.recipe import Machines, recipe_of
 from fedcli.reporting.rules import rule_label
+from fedcli.reporting.run_report import ClientRound, Note, RoundReport, RunReport
 from fedcli.reporting.scored_rounds import current_scores
 from fedcli.reporting.spent import with_epsilon
 from fedcli.reporting.training import algorithm_label, training_of

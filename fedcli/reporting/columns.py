@@ -1,9 +1,9 @@
 """The columns of a report: terminal, Markdown, HTML and CSV derive from these declarations.
 
 To add a column, add a ``Column`` to the tuple of its table below. If the report does not hold the
-value yet, add a field to its record in ``model``; ``collect`` fills in a field that is called as in
-``Telemetry``, ``Contribution`` or ``Manifest``, and computes others. ``docs/commands/report.md``
-lists every ``measure``.
+value yet, add a field to its record in ``run_report``; ``collect`` fills in a field that is called
+as in ``Telemetry``, ``Contribution`` or ``Manifest``, and computes others.
+``docs/commands/report.md`` lists every ``measure``.
 """
 
 import math
@@ -27,15 +27,8 @@ from fedcli.reporting.layout import (
     two_decimals,
 )
 from fedcli.reporting.metric import METRICS, Metric
-from fedcli.reporting.model import (
-    Attainment,
-    ClientReport,
-    ClientRound,
-    Fairness,
-    RoundReport,
-    Spread,
-    Summary,
-)
+from fedcli.reporting.report import Attainment, Fairness, Spread, Summary
+from fedcli.reporting.run_report import ClientReport, ClientRound, RoundReport
 from fedcli.reporting.sparkline import bars
 from fedcli.reporting.target import MethodAttainment
 from fedcli.text import printable

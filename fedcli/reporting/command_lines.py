@@ -8,8 +8,8 @@ from fedcli.options import option_of
 from fedcli.plan.aggregate import PARTS
 from fedcli.plan.sections import option_words
 from fedcli.plan.train import TRAIN_OPTIONS
-from fedcli.reporting.model import RoundReport
 from fedcli.reporting.rules import planned_rule
+from fedcli.reporting.run_report import RoundReport
 from fedcli.run.info import RunInfo
 from fedcli.run.inputs import has_data, settings_of
 from fedcli.text import listed

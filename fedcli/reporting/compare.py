@@ -12,15 +12,9 @@ from fedcli.reporting.grouping import same_seed_notes
 from fedcli.reporting.headline import headline
 from fedcli.reporting.methods import methods_of
 from fedcli.reporting.metric import METRICS, Metric, chance
-from fedcli.reporting.model import (
-    Attainment,
-    Note,
-    Report,
-    RoundReport,
-    RunReport,
-    Subject,
-    Summary,
-)
+from fedcli.reporting.report import Attainment, Report, Summary
+from fedcli.reporting.run_report import Note, RoundReport, RunReport
+from fedcli.reporting.subject import Subject
 from fedcli.reporting.target import attainment
 from fedcli.reporting.words import runs_named
 from fedcli.text import listed

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedcli.reporting.metric import Metric
-from fedcli.reporting.model import Fairness, Method, RoundReport, RunReport, Spread
+from fedcli.reporting.report import Fairness, Method, Spread
+from fedcli.reporting.run_report import RoundReport, RunReport
 
 _DATA = ("client-test", "validation")
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from fedcli.errors import UsageError
 from fedcli.reporting.diagrams import Diagram
 from fedcli.reporting.figures import comparison_figures, run_figures
-from fedcli.reporting.model import Report
 from fedcli.reporting.plot_style import drawing
 from fedcli.reporting.plots import COLUMNS, FORMATS, encoded, plot, shapeless
+from fedcli.reporting.report import Report
 
 _LONGEST = 80  # characters of the name of a run in that of a file
 _UNSAFE = re.compile(r"[^\w.+-]+")

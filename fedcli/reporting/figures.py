@@ -16,9 +16,11 @@ from fedcli.reporting.diagrams import (
 )
 from fedcli.reporting.methods import Over, is_level, method_lines, place
 from fedcli.reporting.metric import METRICS, Metric
-from fedcli.reporting.model import Report, RunReport, Subject
+from fedcli.reporting.report import Report
 from fedcli.reporting.roc_lines import CHANCE, X, Y, roc_lines
+from fedcli.reporting.run_report import RunReport
 from fedcli.reporting.standouts import marks_over
+from fedcli.reporting.subject import Subject
 from fedcli.reporting.tables import shown_rounds
 from fedcli.text import printable
 

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from fedcli.errors import UsageError
-from fedcli.reporting.model import Note, RunReport
+from fedcli.reporting.run_report import Note, RunReport
 from fedcli.reporting.training import value_named
 from fedcli.reporting.words import named
 from fedcli.text import printable

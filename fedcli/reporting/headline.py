@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from fedcli.reporting.model import RoundReport, Subject, subject_of
+from fedcli.reporting.run_report import RoundReport
+from fedcli.reporting.subject import Subject, subject_of
 
 History = Sequence[RoundReport]
 

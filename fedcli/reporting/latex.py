@@ -15,7 +15,8 @@ from fedcli.reporting.method_tables import (
     seeds_table,
     telling_columns,
 )
-from fedcli.reporting.model import Report, RunReport
+from fedcli.reporting.report import Report
+from fedcli.reporting.run_report import RunReport
 from fedcli.reporting.tables import (
     class_tables,
     evaluations_table,

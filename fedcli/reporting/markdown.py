@@ -11,8 +11,9 @@ from fedcli.reporting.method_tables import (
     recipe_table,
     seeds_table,
 )
-from fedcli.reporting.model import Note, Report, RunReport
 from fedcli.reporting.notes import merged_notes
+from fedcli.reporting.report import Report
+from fedcli.reporting.run_report import Note, RunReport
 from fedcli.reporting.tables import judged_tables, run_tables, shared_tables, summary_table
 from fedcli.text import printable
 

@@ -20,7 +20,8 @@ from fedcli.reporting.columns import (
     fairness_columns,
 )
 from fedcli.reporting.layout import Column, Row
-from fedcli.reporting.model import Report, RoundReport, RunReport
+from fedcli.reporting.report import Report
+from fedcli.reporting.run_report import RoundReport, RunReport
 
 PARTITION, ROUND, UPDATE, PARTICIPATION = "partition", "round", "update", "participation"
 

@@ -17,8 +17,9 @@ from fedcli.reporting.layout import (
     two_decimals,
 )
 from fedcli.reporting.metric import METRICS, Metric
-from fedcli.reporting.model import Method, MethodRound, Recipe, Report, RunReport, Spread
 from fedcli.reporting.recipe import SEEDS
+from fedcli.reporting.report import Method, MethodRound, Report, Spread
+from fedcli.reporting.run_report import Recipe, RunReport
 from fedcli.reporting.sparkline import spread
 from fedcli.text import printable
 

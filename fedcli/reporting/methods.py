@@ -7,15 +7,9 @@ from fedcli.formats.evaluation import Score
 from fedcli.reporting.diagrams import Line
 from fedcli.reporting.grouping import Group, grouped
 from fedcli.reporting.metric import METRICS, Metric
-from fedcli.reporting.model import (
-    Method,
-    MethodRound,
-    Report,
-    RoundReport,
-    RunReport,
-    Spread,
-    Subject,
-)
+from fedcli.reporting.report import Method, MethodRound, Report, Spread
+from fedcli.reporting.run_report import RoundReport, RunReport
+from fedcli.reporting.subject import Subject
 from fedcli.reporting.tables import shown_rounds
 from fedcli.text import printable
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from fedcli.formats.partition import PartitionFile
 from fedcli.reporting.absences import absence_notes
-from fedcli.reporting.model import Note, RoundReport, RunReport
 from fedcli.reporting.rules import rule_notes
+from fedcli.reporting.run_report import Note, RoundReport, RunReport
 from fedcli.reporting.standouts import standout_notes
 from fedcli.reporting.training import bound_notes, departure_notes
 from fedcli.reporting.words import counted, rounds_named, runs_named

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from fedcli.errors import BadInputError, StorageError
 from fedcli.formats.records import FileRecord
-from fedcli.reporting.model import Note
+from fedcli.reporting.run_report import Note
 from fedcli.run import Run
 
 Record = TypeVar("Record", bound=FileRecord)

@@ -18,7 +18,8 @@ from fedcli.reporting.method_tables import (
     recipe_table,
     seeds_table,
 )
-from fedcli.reporting.model import Report, RunReport
+from fedcli.reporting.report import Report
+from fedcli.reporting.run_report import RunReport
 from fedcli.reporting.tables import run_tables, shared_tables, summary_table
 from fedcli.text import printable
 

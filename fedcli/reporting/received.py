@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fedcli.reporting.model import ClientRound
+from fedcli.reporting.run_report import ClientRound
 from fedcli.run import Run
 from fedcli.run.exchange import clients_read_state
 

@@ -11,7 +11,7 @@ from fedcli.formats.telemetry import Telemetry
 from fedcli.plan.aggregate import DOWNLINK, LIMITS, SAMPLING
 from fedcli.plan.client_level import settled_options
 from fedcli.reporting.command_lines import command_lines
-from fedcli.reporting.model import ClientRound, Recipe, RoundReport
+from fedcli.reporting.run_report import ClientRound, Recipe, RoundReport
 from fedcli.reporting.training import shared_departures, value_named
 from fedcli.reporting.words import counted, rounds_named
 from fedcli.run import Run

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from fedcli.formats.evaluation import RocCurve
 from fedcli.reporting.diagrams import Line
 from fedcli.reporting.metric import METRICS
-from fedcli.reporting.model import Method, Report
+from fedcli.reporting.report import Method, Report
 from fedcli.text import printable
 
 Floats = NDArray[np.float64]

@@ -10,7 +10,7 @@ from fedcli.plan import AggregatePlan
 from fedcli.plan.aggregate import PARTS
 from fedcli.plan.client_level import CLIENT_LEVEL, settled_options
 from fedcli.plan.rule import resolve
-from fedcli.reporting.model import Note, RoundReport
+from fedcli.reporting.run_report import Note, RoundReport
 from fedcli.reporting.training import value_named
 from fedcli.reporting.words import rounds_named
 from fedcli.run.sampling import sample_size

@@ -8,7 +8,8 @@ from fedcli.formats.evaluation import Evaluation, Score
 from fedcli.formats.manifest import Manifest
 from fedcli.reporting.headline import headline
 from fedcli.reporting.metric import METRICS, Metric
-from fedcli.reporting.model import RoundReport, Subject
+from fedcli.reporting.run_report import RoundReport
+from fedcli.reporting.subject import Subject
 from fedcli.run import Run
 from fedcli.run.next_command import evaluate_command
 from fedcli.run.round import Round

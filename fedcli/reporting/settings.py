@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from fedcli.reporting.model import RunReport
+from fedcli.reporting.run_report import RunReport
 
 Setting = str | int | float | bool
 _LONG = ("classes", "content", "departures")  # they describe the data, or single clients

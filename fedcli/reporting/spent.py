@@ -8,7 +8,7 @@ from dataclasses import replace
 from fedcli.errors import FedcliError
 from fedcli.formats.ledger import PrivacyEvent
 from fedcli.privacy import epsilon_at
-from fedcli.reporting.model import Note, RoundReport
+from fedcli.reporting.run_report import Note, RoundReport
 from fedcli.run import Run
 from fedcli.run.spending import (
     USUAL_DELTA,

@@ -14,7 +14,7 @@ from statistics import median
 import numpy as np
 
 from fedcli.formats.client_ids import client_order, natural_key
-from fedcli.reporting.model import ClientRound, Note, RoundReport
+from fedcli.reporting.run_report import ClientRound, Note, RoundReport
 from fedcli.reporting.words import named, rounds_named
 from fedcli.strategies.claims import reachable
 

@@ -23,7 +23,9 @@ from fedcli.reporting.fairness import fairness_of_method
 from fedcli.reporting.headline import subjects
 from fedcli.reporting.layout import UNKNOWN, CellKind, Column, Heading, Table, duration, tabulate
 from fedcli.reporting.metric import METRICS, Metric
-from fedcli.reporting.model import Report, RoundReport, RunReport, Subject, Summary
+from fedcli.reporting.report import Report, Summary
+from fedcli.reporting.run_report import RoundReport, RunReport
+from fedcli.reporting.subject import Subject
 from fedcli.reporting.target import attainment_of_method
 from fedcli.text import printable
 

@@ -7,7 +7,9 @@ from typing import NamedTuple
 from fedcli.errors import UsageError
 from fedcli.reporting.clients import total
 from fedcli.reporting.metric import Metric
-from fedcli.reporting.model import Attainment, Method, RoundReport, RunReport, Spread, Subject
+from fedcli.reporting.report import Attainment, Method, Spread
+from fedcli.reporting.run_report import RoundReport, RunReport
+from fedcli.reporting.subject import Subject
 
 
 def check_target(target: float, metric: Metric) -> None:

@@ -20,8 +20,9 @@ from fedcli.reporting.method_tables import (
     seeds_table,
 )
 from fedcli.reporting.metric import METRICS, Metric
-from fedcli.reporting.model import Method, Note, Report, RunReport
 from fedcli.reporting.notes import merged_notes
+from fedcli.reporting.report import Method, Report
+from fedcli.reporting.run_report import Note, RunReport
 from fedcli.reporting.sparkline import curve
 from fedcli.reporting.tables import (
     RUN_WIDTH,

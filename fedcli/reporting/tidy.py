@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fedcli.errors import MissingDependencyError
 from fedcli.reporting.measurements import Measurement, judgements, measurements
-from fedcli.reporting.model import Report, RunReport
+from fedcli.reporting.report import Report
+from fedcli.reporting.run_report import RunReport
 from fedcli.reporting.settings import Setting, settings
 from fedcli.text import spreadsheet_text
 

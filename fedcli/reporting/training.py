@@ -9,7 +9,7 @@ from fedcli.formats.client_ids import client_order
 from fedcli.options import option_of
 from fedcli.plan import TrainPlan
 from fedcli.plan.departures import planned
-from fedcli.reporting.model import ClientRound, Note, RoundReport
+from fedcli.reporting.run_report import ClientRound, Note, RoundReport
 from fedcli.reporting.words import named, rounds_named
 
 _NOTES = 10

@@ -10,7 +10,8 @@ from fedcli.progress import Progress, Silence
 from fedcli.reporting.collect import collect
 from fedcli.reporting.compare import compare
 from fedcli.reporting.metric import metric_named
-from fedcli.reporting.model import Report, RunReport
+from fedcli.reporting.report import Report
+from fedcli.reporting.run_report import RunReport
 from fedcli.reporting.target import check_target
 from fedcli.run import Run
 from fedcli.storage.atomic import storage_errors, write_bytes

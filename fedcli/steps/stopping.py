@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from fedcli.errors import UsageError
 from fedcli.plan.stopping import Stopping
 from fedcli.reporting.metric import Metric, metric_named
-from fedcli.reporting.model import RoundReport, Subject
+from fedcli.reporting.run_report import RoundReport
 from fedcli.reporting.scored_rounds import check_applies, read_scores
+from fedcli.reporting.subject import Subject
 from fedcli.reporting.target import check_target
 from fedcli.run import Run
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from fedcli.reporting.measurements import PARTICIPATION, UPDATE, Measurement, measurements
-from fedcli.reporting.model import RunReport
+from fedcli.reporting.run_report import RunReport
 from fedcli.reporting.settings import Setting, settings
 from fedcli.text import printable
 from fedcli.trackers.names import Names

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from fedcli.errors import MissingDependencyError
 from fedcli.progress import Progress
-from fedcli.reporting.model import RunReport
+from fedcli.reporting.run_report import RunReport
 from fedcli.trackers.history import History, history_of
 
 

@@ -13,8 +13,8 @@ from support.made_reports import HOSPITALS, made_report
 from support.sample_runs import HOSTILE
 from support.thorough import sample
 
-from fedcli.reporting.model import Report
 from fedcli.reporting.page import to_html
+from fedcli.reporting.report import Report
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing() or "can be opened")
 

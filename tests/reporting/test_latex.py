@@ -15,7 +15,7 @@ from support.sample_runs import make_run, score, write_evaluation
 from fedcli.plan import Plan, TrainPlan
 from fedcli.reporting.latex import escape, to_latex
 from fedcli.reporting.method_tables import methods_table
-from fedcli.reporting.model import Report
+from fedcli.reporting.report import Report
 from fedcli.reporting.tables import summary_table
 from fedcli.run import Run
 from fedcli.steps.report import report

@@ -11,7 +11,7 @@ from support.sample_runs import edit_manifest, make_run
 from fedcli.plan import Plan, TrainPlan
 from fedcli.reporting.columns import megabytes_spread
 from fedcli.reporting.markdown import to_markdown
-from fedcli.reporting.model import Spread
+from fedcli.reporting.report import Spread
 from fedcli.run import Run
 from fedcli.steps.report import report
 

@@ -11,7 +11,7 @@ from fedcli.errors import UsageError
 from fedcli.plan import Plan, TrainPlan
 from fedcli.reporting.methods import method_lines
 from fedcli.reporting.metric import METRICS
-from fedcli.reporting.model import Report
+from fedcli.reporting.report import Report
 from fedcli.run import Run
 from fedcli.steps.report import report
 

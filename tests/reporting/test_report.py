@@ -29,9 +29,11 @@ from fedcli.cli.render.output import plain
 from fedcli.errors import NotReadyError, UsageError
 from fedcli.plan import AggregatePlan, Plan
 from fedcli.reporting.markdown import to_markdown
-from fedcli.reporting.model import Report, RunReport, Subject
 from fedcli.reporting.page import to_html
+from fedcli.reporting.report import Report
+from fedcli.reporting.run_report import RunReport
 from fedcli.reporting.sparkline import bars, curve, spread
+from fedcli.reporting.subject import Subject
 from fedcli.reporting.tidy import to_csv
 from fedcli.run import Run
 from fedcli.run.sampling import sampled_clients

@@ -18,7 +18,7 @@ from fedcli.reporting import spent as module
 from fedcli.reporting.diagrams import Curves
 from fedcli.reporting.figure_files import named_figures
 from fedcli.reporting.figures import comparison_figures
-from fedcli.reporting.model import Report
+from fedcli.reporting.report import Report
 from fedcli.run import Run
 from fedcli.run.ledgers import LedgerStore
 from fedcli.steps.report import report

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fedcli.reporting.model import ClientRound, RoundReport
+from fedcli.reporting.run_report import ClientRound, RoundReport
 from fedcli.reporting.standouts import NOTES, left_out, marks_of, standout_notes
 from fedcli.reporting.words import rounds_named
 

@@ -11,7 +11,7 @@ from support.sample_runs import make_run, score, write_evaluation
 
 from fedcli.errors import MissingDependencyError
 from fedcli.plan import Plan, TrainPlan
-from fedcli.reporting.model import Report
+from fedcli.reporting.report import Report
 from fedcli.reporting.tidy import to_csv, to_parquet
 from fedcli.run import Run
 from fedcli.steps.report import report

@@ -15,8 +15,9 @@ from fedcli.errors import NotReadyError
 from fedcli.formats.evaluation import Score
 from fedcli.plan import AggregatePlan
 from fedcli.plan.rule import resolve
-from fedcli.reporting import model
-from fedcli.reporting.model import RoundReport
+from fedcli.reporting import run_report
+from fedcli.reporting.run_report import RoundReport
+from fedcli.reporting.subject import Subject
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo
 from fedcli.run.participation import Invitation, participation
@@ -114,14 +115,14 @@ def test_clients_of_a_new_run(tmp_path: Path) -> None:
 def test_scores_are_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each score is described a few times, not once for every other score."""
     described = 0
-    real = model.subject_of
+    real = run_report.subject_of
 
-    def counting(score: Score) -> model.Subject:
+    def counting(score: Score) -> Subject:
         nonlocal described
         described += 1
         return real(score)
 
-    monkeypatch.setattr(model, "subject_of", counting)
+    monkeypatch.setattr(run_report, "subject_of", counting)
     scores = tuple(
         Score("global", "validation", 10, 0.5, data_client=client) for client in map(str, IDS)
     )

@@ -10,7 +10,8 @@ from fedcli.formats.evaluation import ClassScore, RocCurve, Score
 from fedcli.formats.partition import Heterogeneity
 from fedcli.formats.telemetry import EpochFigures
 from fedcli.reporting.compare import compare
-from fedcli.reporting.model import ClientReport, ClientRound, Recipe, Report, RoundReport, RunReport
+from fedcli.reporting.report import Report
+from fedcli.reporting.run_report import ClientReport, ClientRound, Recipe, RoundReport, RunReport
 
 ALGORITHMS = ("fedavg", "fedprox", "scaffold", "fednova", "feddyn")
 ALPHAS = (0.1, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 50.0)

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from fedcli.reporting.model import Report
+from fedcli.reporting.report import Report
 from fedcli.reporting.terminal import render
 
 

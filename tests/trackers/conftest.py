@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support.sample_runs import make_run
 
-from fedcli.reporting.model import RunReport
+from fedcli.reporting.run_report import RunReport
 from fedcli.run import Run
 from fedcli.steps.report import report
 

@@ -3,7 +3,7 @@
 from functools import partial
 
 from fedcli.cli.render.output import Output
-from fedcli.reporting.model import Report
+from fedcli.reporting.report import Report
 
 
 def show(report: Report, text: str | None, output: Output, *, details: bool = False) -> None:

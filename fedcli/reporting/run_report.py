@@ -1,23 +1,19 @@
-"""What a report holds: plain values, as ``fedcli report --json`` prints them.
+"""What a report holds of one run: plain values, as ``fedcli report --json`` prints them.
 
 Accuracies are from 0 to 1, sizes in bytes, times in seconds. None means that the run directory
 does not hold the value.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from statistics import fmean, stdev
 from typing import Any
 
 from fedcli.formats.evaluation import RocCurve, Score
 from fedcli.formats.manifest import Absence, BoundedClaim, PartialContribution
 from fedcli.formats.partition import Heterogeneity
 from fedcli.formats.telemetry import EpochFigures
-from fedcli.reporting.metric import METRICS, Metric
-from fedcli.reporting.words import model_named
-
-_FEW = 4  # runs, of which each is described on its own
+from fedcli.reporting.subject import Subject, subject_of
 
 
 @dataclass(frozen=True)
@@ -26,40 +22,6 @@ class Note:
 
     text: str
     command: str | None = None
-
-
-@dataclass(frozen=True, order=True)
-class Subject:
-    """Which model was scored on which examples; rounds and runs are compared on one subject.
-
-    ``model`` is ``global``, or ``update`` or ``personal`` (of ``client``); ``data`` is ``test``,
-    ``client-test`` or ``validation`` (of ``data_client``), or the name of other data; ``classes``
-    is empty for all classes.
-    """
-
-    model: str = "global"
-    data: str = "test"
-    classes: tuple[str, ...] = ()
-    client: str = ""
-    data_client: str = ""
-
-    @property
-    def name(self) -> str:
-        """The subject in words."""
-        return self.named(", ".join(self.classes))
-
-    def named(self, classes: str) -> str:
-        """Return the subject in words, with ``classes`` for the names of its classes."""
-        model = model_named(self.model, self.client)
-        data = f"{self.data} of client {self.data_client}" if self.data_client else self.data
-        return f"{model} on {data}, only {classes}" if self.classes else f"{model} on {data}"
-
-
-def subject_of(score: Score) -> Subject:
-    """Return the subject of a score."""
-    return Subject(
-        score.model, score.data, score.classes or (), score.client or "", score.data_client or ""
-    )
 
 
 @dataclass(frozen=True)
@@ -308,176 +270,3 @@ class RunReport:
             if score := round_.score(subject):
                 return round_, score
         return None
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The row of one run in the main table.
-
-    ``value`` is the metric of the report, and ``best`` its best value, first reached in
-    ``best_round``. ``intervals`` are the 95 % intervals of the scores, by name; they are computed
-    for a report of one run.
-
-    ``round`` is the last complete round that was evaluated, else the last complete one.
-    ``accuracy``, ``balanced_accuracy``, ``macro_f1``, ``auc``, ``sensitivity``, ``specificity`` and
-    ``loss`` are of that round; ``bytes_total`` is what had been exchanged by then, ``epsilon`` and
-    ``epsilon_clients`` what had been spent of the privacy of examples and of clients.
-    """
-
-    label: str
-    centralised: bool
-    round: int | None
-    accuracy: float | None
-    balanced_accuracy: float | None
-    macro_f1: float | None
-    auc: float | None
-    sensitivity: float | None
-    specificity: float | None
-    loss: float | None
-    value: float | None
-    best: float | None
-    best_round: int | None
-    bytes_total: int | None
-    epsilon: float | None = None
-    epsilon_clients: float | None = None
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Attainment:
-    """The first evaluated round in which a run reaches the target, and what it took until then.
-
-    ``seconds`` adds up, over these rounds, the slowest client's training, aggregation and
-    evaluation. ``round`` and all below it are None if no evaluated round reaches the target;
-    ``best`` is None if no round was evaluated.
-    """
-
-    label: str
-    best: float | None
-    round: int | None = None
-    value: float | None = None
-    bytes_total: int | None = None
-    seconds: float | None = None
-
-
-@dataclass(frozen=True)
-class Fairness:
-    """The spread of a metric over clients, in one round, as in Li et al. 2020 (q-FFL).
-
-    ``std`` is the standard deviation of the population: these are all clients that were scored.
-    ``worst_tenth`` is the mean over the worst 10 % of them, rounded up to whole clients.
-    ``without`` clients were scored but do not have the metric.
-    """
-
-    label: str
-    data: str
-    round: int
-    clients: int
-    mean: float | None
-    std: float | None
-    worst_tenth: float | None
-    worst: float
-    worst_client: str
-    without: int = 0
-
-
-@dataclass(frozen=True)
-class Spread:
-    """The mean of ``n`` runs, and their sample standard deviation (n - 1); None of one run."""
-
-    mean: float
-    std: float | None
-    n: int
-
-    @classmethod
-    def of(cls, values: Iterable[float | None]) -> "Spread | None":
-        """Return that of the values that are known; None without any, or if they overflow."""
-        known = [float(value) for value in values if value is not None]
-        if not known:
-            return None
-        try:
-            return cls(fmean(known), stdev(known) if len(known) > 1 else None, len(known))
-        except OverflowError:  # files may claim any loss
-            return None
-
-    @property
-    def lower(self) -> float | None:
-        """One standard deviation below the mean."""
-        return None if self.std is None else self.mean - self.std
-
-    @property
-    def upper(self) -> float | None:
-        """One standard deviation above the mean."""
-        return None if self.std is None else self.mean + self.std
-
-
-@dataclass(frozen=True)
-class MethodRound:
-    """One round of a method: its scores by metric, and what its runs had exchanged by then.
-
-    ``epsilon`` and ``epsilon_clients`` are what they had spent of the privacy of examples and of
-    clients.
-    """
-
-    number: int
-    scores: dict[str, Spread]
-    bytes_total: Spread | None
-    epsilon: Spread | None = None
-    epsilon_clients: Spread | None = None
-
-
-@dataclass(frozen=True)
-class Method:
-    """Runs that differ in nothing but their seeds, or that were grouped by options.
-
-    ``runs`` are their labels. ``differs`` holds the options in which methods differ. ``final`` and
-    ``best`` are the scores of each run's last and best round, by metric. ``last_round`` is that of
-    the run with the fewest rounds and of the one with the most.
-    """
-
-    label: str
-    runs: tuple[str, ...]
-    differs: dict[str, Any]
-    centralised: bool
-    final: dict[str, Spread]
-    best: dict[str, Spread]
-    last_round: tuple[int, int] | None
-    bytes_total: Spread | None
-    rounds: tuple[MethodRound, ...]
-
-    @property
-    def n(self) -> int:
-        """The number of runs."""
-        return len(self.runs)
-
-
-@dataclass(frozen=True)
-class Report:
-    """Runs side by side, compared by a metric on the subject ``headline``.
-
-    ``metric`` is a name in ``METRICS``. ``chance`` is what a model scores that sees nothing of the
-    examples, as a mean over runs; None if they differ in that, or nobody can know.
-    ``attainments`` say what each run needed to reach ``target``, if there is one, and ``fairness``
-    how evenly the runs whose global model was scored on clients' data serve them.
-    """
-
-    headline: Subject | None
-    summary: tuple[Summary, ...]
-    runs: tuple[RunReport, ...]
-    notes: tuple[Note, ...]
-    metric: str = "accuracy"
-    chance: float | None = None
-    target: float | None = None
-    attainments: tuple[Attainment, ...] = ()
-    fairness: tuple[Fairness, ...] = ()
-    methods: tuple[Method, ...] = ()
-
-    @property
-    def in_detail(self) -> bool:
-        """Whether each run has tables of its own: there are few, and none repeats another."""
-        return len(self.runs) <= _FEW and len(self.methods) == len(self.runs)
-
-    @property
-    def judged_by(self) -> Metric:
-        """The metric that the runs are compared by."""
-        return METRICS[self.metric]

@@ -9,16 +9,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from fedcli.formats.evaluation import Score
-from fedcli.reporting.columns import (
-    CLASSES,
-    HETEROGENEITY,
-    ROUNDS,
-    SCORES,
-    UPDATES,
-    UpdateRow,
-    attainment_columns,
-    fairness_columns,
-)
+from fedcli.reporting.columns import CLASSES, HETEROGENEITY, ROUNDS, SCORES, UPDATES, UpdateRow
+from fedcli.reporting.comparison_columns import attainment_columns, fairness_columns
 from fedcli.reporting.layout import Column, Row
 from fedcli.reporting.report import Report
 from fedcli.reporting.run_report import RoundReport, RunReport

@@ -5,7 +5,8 @@ from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
-from fedcli.reporting.columns import best_by, megabytes_spread, plus_minus, spent_columns
+from fedcli.reporting.columns import spent_columns
+from fedcli.reporting.comparison_columns import best_by, megabytes_spread, plus_minus
 from fedcli.reporting.grouping import differing, short_value, telling
 from fedcli.reporting.layout import (
     UNKNOWN,

@@ -6,15 +6,10 @@ from operator import attrgetter
 
 from fedcli.formats.evaluation import ClassScore, Score
 from fedcli.reporting.client_tables import clients_table, participation_table, updates_table
-from fedcli.reporting.columns import (
-    CLASSES,
-    HETEROGENEITY,
-    LOSS,
-    ROUNDS,
-    SCORES,
+from fedcli.reporting.columns import CLASSES, HETEROGENEITY, LOSS, ROUNDS, SCORES, judging
+from fedcli.reporting.comparison_columns import (
     attainment_columns,
     fairness_columns,
-    judging,
     method_attainment_columns,
     method_fairness_columns,
     summary_columns,

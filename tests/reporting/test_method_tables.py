@@ -9,7 +9,7 @@ from support.reports import terminal_text
 from support.sample_runs import edit_manifest, make_run
 
 from fedcli.plan import Plan, TrainPlan
-from fedcli.reporting.columns import megabytes_spread
+from fedcli.reporting.comparison_columns import megabytes_spread
 from fedcli.reporting.markdown import to_markdown
 from fedcli.reporting.report import Spread
 from fedcli.run import Run

@@ -1,17 +1,23 @@
 """Section ``train`` of the plan."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from fedcli.algorithms import ALGORITHMS, LocalAlgorithm, owners_of
+from fedcli.algorithms import ALGORITHMS, LocalAlgorithm
 from fedcli.errors import UsageError
-from fedcli.options import Declared, Given, check, declared, option, option_of, owned
+from fedcli.options import Declared, Given, check, declared, option, option_of
+from fedcli.plan.algorithm_options import (
+    ALGORITHM_OPTIONS,
+    check_algorithm,
+    check_algorithm_options,
+    checked_options,
+)
 from fedcli.plan.choices import AUGMENTATIONS, OPTIMIZERS, PRECISIONS, encodings
 from fedcli.plan.private_training import BUDGET, LEVELS, check_private_training, replaced_noise
 from fedcli.plan.schedules import SCHEDULES, check_schedule, learning_rate
-from fedcli.plan.sections import convert, over_file, section_of, updated
+from fedcli.plan.sections import over_file, section_of, updated
 
 if TYPE_CHECKING:  # codecs need numpy, which --help does without
     from fedcli.codecs import Codec
@@ -231,8 +237,8 @@ class TrainPlan:
         if self.feedback and self.encode is None:
             raise UsageError("--feedback: needs --encode, because float32 loses nothing")
         check_schedule(self.lr_schedule, self._schedule_options)
-        _check_algorithm_options(self.algorithm, self.algorithm_options)
-        _check_algorithm(self)
+        check_algorithm_options(self.algorithm, self.algorithm_options)
+        check_algorithm(self)
         check_private_training(self)
 
     @classmethod
@@ -243,10 +249,10 @@ class TrainPlan:
     @classmethod
     def from_mapping(cls, values: Given, origin: str) -> Self:
         """Build it from a section of a plan file. Raises ``UsageError`` that names ``origin``."""
-        own = {key: value for key, value in values.items() if key in _ALGORITHM_OPTIONS}
+        own = {key: value for key, value in values.items() if key in ALGORITHM_OPTIONS}
         rest = {key: value for key, value in values.items() if key not in own}
         plan = section_of(cls, rest, origin, known=TRAIN_OPTIONS)
-        return replace(plan, algorithm_options=_checked(own, lambda key: f"{origin} {key}"))
+        return replace(plan, algorithm_options=checked_options(own, lambda key: f"{origin} {key}"))
 
     @cached_property
     def local(self) -> LocalAlgorithm:
@@ -304,7 +310,7 @@ class TrainPlan:
             raise UsageError("--epochs and --steps: give one of them")
         dropped: tuple[str, ...] = ("steps",) if "epochs" in given else ()
         dropped += replaced_noise(given)
-        own = {key: given.pop(key) for key in tuple(given) if key in _ALGORITHM_OPTIONS}
+        own = {key: given.pop(key) for key in tuple(given) if key in ALGORITHM_OPTIONS}
         if given.get("algorithm", self.algorithm) == self.algorithm:
             own = {**self.algorithm_options, **own}
         if given.get("lr_schedule", self.lr_schedule) != self.lr_schedule:
@@ -312,7 +318,7 @@ class TrainPlan:
         if "encode" in given and _codec(given["encode"]) is None:
             dropped += ("feedback",)
         # All at once: old values may conflict with only some of the new ones.
-        checked = _checked(own, option_of)
+        checked = checked_options(own, option_of)
         return updated(self, given, without=dropped, algorithm_options=checked)
 
 
@@ -328,16 +334,9 @@ NOT_RECORDED = ("lr_schedule", "lr_warmup", *_SCHEDULE_OPTIONS, "initial_loss", 
 
 def training_over_file(file: Given, typed: Given) -> dict[str, Any]:
     """Return typed options of training over those of a file, without those they replace."""
-    owned = {"algorithm": _ALGORITHM_OPTIONS, "lr_schedule": _SCHEDULE_OPTIONS}
+    owned = {"algorithm": ALGORITHM_OPTIONS, "lr_schedule": _SCHEDULE_OPTIONS}
     kept = {key: value for key, value in file.items() if key not in replaced_noise(typed)}
     return over_file(kept, typed, [("epochs", "steps")], owned)
-
-
-def _checked(own: Given, named: Callable[[str], str]) -> dict[str, Any]:
-    """Return options of algorithms with the types they declare, without those that are None."""
-    hints = {key: _ALGORITHM_OPTIONS[key].hint for key in own}
-    values = {key: convert(hints[key], value, named(key)) for key, value in own.items()}
-    return {key: value for key, value in values.items() if value is not None}
 
 
 def _is_off(key: str, value: Any) -> bool:
@@ -348,15 +347,6 @@ def _is_off(key: str, value: Any) -> bool:
     return not value and means_off
 
 
-def _algorithm_options() -> dict[str, Declared]:
-    """Return the options of all algorithms, with the combined help of shared ones."""
-    names = dict.fromkeys(name for row in ALGORITHMS.values() for name in declared(row))
-    return {name: owned(dict(owners_of(name))) for name in names}
-
-
-_ALGORITHM_OPTIONS = _algorithm_options()
-
-
 def _in_order() -> dict[str, Declared]:
     """Return all options of training, with those of the algorithms after ``algorithm``."""
     options: dict[str, Declared] = {}
@@ -365,39 +355,9 @@ def _in_order() -> dict[str, Declared]:
         if name == "algorithm":
             options |= {
                 key: replace(own, option=replace(own.option, panel=_ALGORITHM))
-                for key, own in _ALGORITHM_OPTIONS.items()
+                for key, own in ALGORITHM_OPTIONS.items()
             }
     return options
 
 
 TRAIN_OPTIONS = _in_order()
-
-
-def _check_algorithm_options(name: str, options: Given) -> None:
-    """Raise ``UsageError`` for options of other algorithms, and for values out of range."""
-    known = declared(ALGORITHMS[name])
-    for key, value in options.items():
-        if key not in known:
-            owners = [owner for owner, _ in owners_of(key)]
-            raise UsageError(
-                f"{option_of(key)}: is not an option of {name}; it belongs to {', '.join(owners)}"
-            )
-        known[key].check(value)
-
-
-def _check_algorithm(plan: TrainPlan) -> None:
-    """Raise ``UsageError`` for settings that the plan's algorithm does not support."""
-    name, row = plan.algorithm, plan.local
-    for key, why in row.refuses.items():
-        if getattr(plan, key):
-            raise UsageError(f"{option_of(key)}: {name} {why}")
-    if row.sgd_only and plan.optimizer != "sgd":
-        raise UsageError(
-            f"--optimizer {plan.optimizer}: {name} derives gradients from the steps of sgd"
-        )
-    if row.sgd_only and plan.precision == "fp16":
-        raise UsageError(f"--precision fp16: skips steps that overflow, but {name} counts them")
-    if plan.head_epochs and not plan.keeps_layers:
-        raise UsageError(
-            "--head-epochs: trains only the layers of --local-layers, and there are none"
-        )

@@ -26,6 +26,8 @@ _SAMPLE = 2**16
 # Pieces of inner products, so that the sums do not depend on how a model is cut into blocks. BLAS
 # uses one thread for so few values.
 _PIECE = 512
+# Updates whose sampled values are in memory in float64 at the same time.
+_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,14 @@ class Comparison:
         return slice(first, block.size, self._stride)
 
     def _distances(self, sample: Array) -> Values:
-        """Return |Δ - median|² as estimated from a sample, which is overwritten."""
-        apart = sample.astype(np.float64)
-        apart -= median(sample)
-        np.multiply(apart, apart, out=apart)
-        squares: Values = apart.sum(axis=1) * self._stride
+        """Return |Δ - median|² as estimated from a sample."""
+        middle = median(sample.copy())
+        squares = np.empty(len(sample))
+        for first in range(0, len(sample), _ROWS):
+            apart = sample[first : first + _ROWS] - middle
+            np.multiply(apart, apart, out=apart)
+            apart.sum(axis=1, out=squares[first : first + _ROWS])
+        squares *= self._stride
         return squares
 
     def watch(self, block: Block, values: Array, bases: Sequence[Values]) -> None:

@@ -129,7 +129,7 @@ def _selected(
 def _sorted_columns(stack: Array) -> Iterator[tuple[slice, Array]]:
     # The sorted values of a range of coordinates, (coordinates, clients), valid until the next.
     clients, size = stack.shape
-    width = min(max(_SORTED_VALUES // clients, _LEAST_COLUMNS), _MOST_COLUMNS)
+    width = min(max(_SORTED_VALUES // clients, _LEAST_COLUMNS), _MOST_COLUMNS, max(size, 1))
     # Rows a power of two apart compete for the same few cache lines, which makes transposing up
     # to seven times slower. So the rows of the tile are one line further apart.
     tile = np.empty((clients, width + 64 // stack.itemsize), stack.dtype)

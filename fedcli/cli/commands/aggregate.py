@@ -11,7 +11,6 @@ from fedcli.cli.manual import shown
 from fedcli.cli.options.lists import one_a_time
 from fedcli.cli.options.sections import AggregationOptions
 from fedcli.cli.options.shared import FORCE, KEY, NOISE_KEY, ROUND, RUN, OutputOptions
-from fedcli.cli.render.aggregate import render, render_partial
 from fedcli.cli.render.output import Output
 from fedcli.errors import UsageError
 from fedcli.experiment.sections import TakingPart
@@ -99,7 +98,6 @@ def aggregate(
             _check_only_adds_up(aggregation, taking_part.min_clients, wait, diagnostics, key)
             _add_up(Run.open(run), asked, file, output)
             return
-        from fedcli.cli.render.next import next_here
         from fedcli.plan.aggregate import SAMPLING
         from fedcli.steps.aggregate import aggregate as step
 
@@ -115,6 +113,9 @@ def aggregate(
             noise_key=noise_key,
             progress=output,
         )
+        from fedcli.cli.render.aggregate import render
+        from fedcli.cli.render.next import next_here
+
         sampling = {name: aggregation[name] for name in SAMPLING if name in aggregation}
         output.result(result, lambda result: render(result, opened, next_here(opened, sampling)))
 
@@ -145,6 +146,7 @@ def _close(run: Run, asked: _Asked, key: Path | None, output: Output) -> None:
 
 def _add_up(run: Run, asked: _Asked, file: Path, output: Output) -> None:
     """Write a partial mean to ``file``."""
+    from fedcli.cli.render.aggregate import render_partial
     from fedcli.steps.partial import partial as step
 
     made = step(run, output=file, **vars(asked), progress=output)

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fedcli.cli.render.next import to_send
-from fedcli.cli.render.output import figures_table, seconds, size_of
+from fedcli.cli.render.output import seconds, size_of
+from fedcli.cli.render.tables import figures_table
 from fedcli.text import WITHHELD
 
 if TYPE_CHECKING:

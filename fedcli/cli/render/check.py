@@ -7,7 +7,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fedcli.cli.render.output import figures_table
+from fedcli.cli.render.tables import figures_table
 from fedcli.datasets.folder_tree import summarized
 from fedcli.errors import DataError
 from fedcli.steps.check import CheckResult, Span

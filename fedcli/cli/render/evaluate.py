@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fedcli.cli.render.output import figures_table
+from fedcli.cli.render.tables import figures_table
 from fedcli.evaluation.intervals import bootstrap_intervals
 from fedcli.reporting.layout import percent, three_decimals
 from fedcli.reporting.metric import METRICS

@@ -2,7 +2,7 @@
 
 from rich.console import RenderableType
 
-from fedcli.cli.render.output import figures_table
+from fedcli.cli.render.tables import figures_table
 from fedcli.plan.forecast import ForecastRow, PrivacyForecast
 
 _MOST = 20  # rows; --json has all of them

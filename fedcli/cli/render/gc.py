@@ -4,7 +4,8 @@ from collections import Counter
 
 from rich.console import RenderableType
 
-from fedcli.cli.render.output import figures_table, size_of
+from fedcli.cli.render.output import size_of
+from fedcli.cli.render.tables import figures_table
 from fedcli.steps.gc import GcResult
 
 

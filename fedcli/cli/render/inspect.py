@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fedcli.aggregation.encoding_figures import EncodingFigures
-from fedcli.cli.render.output import figures_table, size_of
+from fedcli.cli.render.output import size_of
+from fedcli.cli.render.tables import figures_table
 from fedcli.formats.metadata import Kind
 from fedcli.steps.inspect import Comparison, Inspected, Tensor
 from fedcli.text import WITHHELD, printable

@@ -6,22 +6,19 @@ import dataclasses
 import json
 import operator
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-
-from rich import box
-from rich.console import Console, RenderableType
-from rich.table import Table
 
 from fedcli.cli.options.shared import OutputOptions
 from fedcli.progress import Label
 from fedcli.text import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
     from rich.progress import Progress as ProgressBar
 
 SCHEMA = 1
@@ -104,22 +101,30 @@ def _same(before: Iterable[Any], after: Iterable[Any]) -> bool:
 class Output:
     """One command's output; it is also the ``Progress`` that its step reports to.
 
-    A bar is drawn on a terminal only; elsewhere each line of ``say`` is all that is seen.
+    A bar is drawn on a terminal only; elsewhere each line of ``say`` is all that is seen. rich is
+    imported when there is something to draw: long after the step's work has started, if ever.
     """
 
     def __init__(self, command: str, options: OutputOptions) -> None:
         self.command = command
         self.json = options.json
         self.quiet = options.quiet
-        # Names of classes and files may look like markup, and are printed as they are.
-        self.console = Console(highlight=False, markup=False, emoji=False)
-        self.log = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._bar: ProgressBar | None = None
+
+    @cached_property
+    def console(self) -> "Console":
+        """Standard output."""
+        return _console()
+
+    @cached_property
+    def log(self) -> "Console":
+        """Standard error, whose lines are wrapped by the terminal alone."""
+        return _console(stderr=True)
 
     def start(self, label: Label, total: int) -> None:
         """Begin ``total`` units of work, with a bar if this is a terminal."""
         self._stop_bar()
-        if self.quiet or not self.log.is_terminal:
+        if self.quiet or not sys.stderr.isatty():
             return
         from fedcli.cli.render.progress_bar import started_bar  # many commands draw none
 
@@ -137,13 +142,13 @@ class Output:
             with contextlib.suppress(OSError, SystemExit):
                 self.log.print(printable(line))
 
-    def draw(self, part: RenderableType) -> None:
+    def draw(self, part: "RenderableType") -> None:
         """Draw a part on standard error, unless ``--quiet``."""
         if not self.quiet:
             with contextlib.suppress(OSError, SystemExit):
                 self.log.print(part)
 
-    def result(self, result: Any, render: Callable[[Any], list[RenderableType]]) -> None:
+    def result(self, result: Any, render: "Callable[[Any], list[RenderableType]]") -> None:
         """Print a step's result: as JSON, or as ``render`` draws it."""
         self._stop_bar()
         if self.json:
@@ -170,14 +175,11 @@ class Output:
         self._stop_bar()
 
 
-def figures_table(text: Sequence[str], figures: Sequence[str]) -> Table:
-    """Return an empty table: columns of text, then right-aligned columns of figures."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
-    for name in text:
-        table.add_column(name, overflow="fold")
-    for name in figures:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
+def _console(*, stderr: bool = False) -> "Console":
+    """Return a console; names of classes and files, which may look like markup, are kept."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, soft_wrap=stderr, highlight=False, markup=False, emoji=False)
 
 
 def seconds(value: float) -> str:

@@ -2,7 +2,8 @@
 
 from rich.console import RenderableType
 
-from fedcli.cli.render.output import figures_table, seconds
+from fedcli.cli.render.output import seconds
+from fedcli.cli.render.tables import figures_table
 from fedcli.steps.run import RunResult
 
 

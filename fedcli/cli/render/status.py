@@ -4,7 +4,8 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from fedcli.cli.render.next import next_of
-from fedcli.cli.render.output import figures_table, size_of
+from fedcli.cli.render.output import size_of
+from fedcli.cli.render.tables import figures_table
 from fedcli.execution.pace import in_words
 from fedcli.masking.progress import MaskedProgress
 from fedcli.run.heartbeat import Training

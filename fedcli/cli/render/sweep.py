@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from fedcli.cli.render.output import figures_table
+from fedcli.cli.render.tables import figures_table
 from fedcli.steps.sweep import SweepResult, SweepRun
 
 _SHOWN = 60  # runs; of more, those that are done are counted

@@ -6,7 +6,8 @@ from pathlib import Path
 from rich.console import RenderableType
 
 from fedcli.cli.render.next import is_pushed, next_lines, paths, to_send
-from fedcli.cli.render.output import figures_table, seconds, size_of
+from fedcli.cli.render.output import seconds, size_of
+from fedcli.cli.render.tables import figures_table
 from fedcli.run import Run
 from fedcli.run.late_updates import late_advice
 from fedcli.run.next_command import push_command

@@ -7,7 +7,7 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from fedcli.cli.render.output import figures_table
+from fedcli.cli.render.tables import figures_table
 from fedcli.errors import RunFormatError
 from fedcli.run.spending import PrivacyStatus
 from fedcli.steps.verify import VerifyResult

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fedcli.client.local_training import Trained
-from fedcli.client.session import Session, StartingState
+from fedcli.client.session import Session
+from fedcli.client.starting_state import StartingState
 from fedcli.codecs import Codec, Encoded, Vector
 from fedcli.codecs.base import Steps
 from fedcli.codecs.feedback import decode_all, residual

@@ -1,7 +1,7 @@
 """One client's local training in a round: from the global model to the tensors sent and kept."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,12 @@ from torch import Tensor, nn
 
 from fedcli.algorithms import proximal
 from fedcli.algorithms.base import RoundStart, Term
+from fedcli.client.tensors import Tensors
 from fedcli.errors import CheckpointError, UsageError
 from fedcli.formats.dtypes import Array
-from fedcli.formats.metadata import Role
 from fedcli.models.generators import seeded_generators
 from fedcli.models.weights import to_array, to_arrays, to_tensors
 from fedcli.plan import TrainPlan
-from fedcli.plan.layer_patterns import check_ties, checked
 from fedcli.randomness import stream_seed
 from fedcli.run.client_state import LOCAL, NOTHING
 from fedcli.security.secret_streams import SecretStreams
@@ -27,62 +26,6 @@ from fedcli.training.forward import mean_loss
 from fedcli.training.gradients import Gradients
 from fedcli.training.loop import Epoch, Observer, Stage, Task, Trainer, epochs_of, set_mode
 from fedcli.training.private import PoissonBatches, PrivateGradients
-
-
-@dataclass(frozen=True)
-class Tensors:
-    """The tensors of a model that are frozen, and those that stay with the client.
-
-    ``tied`` maps second names of a tensor to its first one, under which alone it is sent.
-    """
-
-    frozen: frozenset[str]
-    local: frozenset[str]
-    tied: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def withheld(self) -> frozenset[str]:
-        """The names that an update does not hold."""
-        return self.frozen | self.local | self.tied.keys()
-
-    @classmethod
-    def of(
-        cls,
-        plan: TrainPlan,
-        names: Mapping[str, Any],
-        roles: Mapping[str, Role],
-        tied: Mapping[str, str],
-    ) -> "Tensors":
-        """Resolve the plan's patterns.
-
-        Raises ``UsageError`` for a pattern that matches nothing, for patterns that name a tied
-        tensor by one of its names only, and if nothing is left to send.
-        """
-        frozen = checked(plan.freeze, names, "--freeze")
-        local = checked(plan.local_layers, names, "--local-layers")
-        for chosen, option in ((frozen, "--freeze"), (local, "--local-layers")):
-            try:
-                check_ties(chosen, tied, option)
-            except ValueError as error:
-                raise UsageError(str(error)) from None
-        if both := sorted(frozen & local):
-            raise UsageError(f"--freeze and --local-layers: both name {both[0]}")
-        if (
-            not {n for n in names if roles.get(n, Role.PARAMETER) == Role.PARAMETER}
-            - frozen
-            - local
-        ):
-            raise UsageError("--freeze and --local-layers: leave no parameter to train and send")
-        return cls(frozen, local, tied)
-
-
-def with_local_layers(plan: TrainPlan, module: nn.Module) -> TrainPlan:
-    """Return the plan with the layers that its algorithm leaves with the client.
-
-    Raises ``UsageError`` if the network lacks the layers that the algorithm needs.
-    """
-    layers = [*plan.local_layers, *plan.local.local_layers(module)]
-    return replace(plan, local_layers=tuple(dict.fromkeys(layers)))
 
 
 @dataclass(frozen=True)

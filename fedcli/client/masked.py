@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fedcli.client.local_training import Trained
-from fedcli.client.session import Session, StartingState
+from fedcli.client.session import Session
+from fedcli.client.starting_state import StartingState
 from fedcli.client.withheld import without_steps
 from fedcli.codecs.base import Steps
 from fedcli.errors import ConflictError, UsageError

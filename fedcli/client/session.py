@@ -1,6 +1,5 @@
 """The session: what all clients of one call of ``train_client`` share."""
 
-import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -8,11 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from fedcli.algorithms.lengths import normalized_steps
-from fedcli.client.local_training import Tensors, with_local_layers
+from fedcli.client.tensors import Tensors, with_local_layers
 from fedcli.errors import BadInputError, MissingDependencyError, UsageError
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.dtypes import Array
@@ -26,7 +23,7 @@ from fedcli.plan.execution import Execution
 from fedcli.plan.rule import check_encoding
 from fedcli.progress import Progress, Silence
 from fedcli.run import Run
-from fedcli.run.client_state import LOCAL, NOTHING, RESIDUAL, StateStore
+from fedcli.run.client_state import StateStore
 from fedcli.run.ledgers import LedgerStore
 from fedcli.run.round import Round
 from fedcli.security.global_model import check_global_model
@@ -149,81 +146,6 @@ class Session:
     def ledgers(self) -> LedgerStore:
         """Where clients keep what they have spent of their privacy."""
         return LedgerStore(self.run, self.execution.state)
-
-
-@dataclass(frozen=True)
-class StartingState:
-    """A client's state before training: arrays of its algorithm, own layers, residual, by name.
-
-    ``sha256s`` are those of their files.
-    """
-
-    kept: Mapping[str, Array]
-    local: Mapping[str, Array]
-    residual: Mapping[str, Array]
-    sha256s: tuple[str, ...]
-
-
-def starting_state(session: Session, client: str) -> StartingState:
-    """Read a client's state. Raises what ``StateStore.before`` raises."""
-    number, row = session.round.number, session.plan.local
-    state = layers = left = None
-    if row.keeps is not None:
-        other_half = row.strategy if row.needs_strategy else None
-        state = session.states.before(number, client, row.keeps, server_optimizer=other_half)
-    if state is not None and any(
-        state.training.get(key) != getattr(row, key) for key in row.reset_by
-    ):
-        state = None
-    if session.tensors.local:
-        layers = session.states.before(number, client, LOCAL)
-    if session.plan.feedback:
-        left = session.states.before(number, client, RESIDUAL)
-    return StartingState(
-        NOTHING if state is None or row.keeps is None else state.slot(row.keeps),
-        NOTHING if layers is None else layers.slot(LOCAL),
-        NOTHING if left is None else left.slot(RESIDUAL),
-        tuple(dict.fromkeys(one.sha256 for one in (state, layers, left) if one is not None)),
-    )
-
-
-def check_state_is_own(session: Session, data: str | None) -> None:
-    """Raise ``UsageError`` if a client would keep files in the run that others must not see.
-
-    If it signs, others must not change them; if it trains in private on ``data`` of its own, they
-    tell what the noise hides.
-    """
-    keeps = session.keeps_state or session.execution.checkpoint_every is not None
-    if (keeps or session.plan.dp is not None) and not session.trusts_kept_files:
-        raise UsageError(
-            "--state: updates are signed, but others can change the files that a client keeps in"
-            " the run",
-            hint="name a folder of the client's own with --state DIR",
-        )
-    if session.plan.dp is not None and data is not None and session.execution.state is None:
-        raise UsageError(
-            "--state: what private training keeps tells the number of examples, and others read"
-            " the run",
-            hint="name a folder of the client's own with --state DIR",
-        )
-
-
-def checked_length(session: Session, steps: int) -> float:
-    """Return the normalised number of steps, by which the algorithm divides.
-
-    Raises ``UsageError`` unless it is above 0, as a strong proximal term may prevent.
-    """
-    plan, lr, proximal = session.plan, session.lr, session.plan.proximal or 0.0
-    with np.errstate(all="ignore"):
-        length = normalized_steps(steps, momentum=plan.momentum, lr=lr, proximal=proximal)
-    if not 0 < length * lr < math.inf:
-        raise UsageError(
-            f"--proximal {proximal:g}: {plan.algorithm} divides by the length of the steps, and"
-            f" {steps} with --lr {lr:g} and --momentum {plan.momentum:g} have a length of"
-            f" {length:g}",
-            hint="lower --lr or --proximal",
-        )
-    return length
 
 
 def open_session(

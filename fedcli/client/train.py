@@ -1,35 +1,15 @@
 """Train clients on their own data for one round, and write their updates."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedcli.client.data import ClientData, open_data
-from fedcli.client.deliver import ClientResult, deliver, existing_result
-from fedcli.client.encoding import encoded
-from fedcli.client.existing_update import (
-    check_not_used,
-    check_replaceable,
-    find_existing,
-    why_unfinished,
-)
-from fedcli.client.keyed_digest import keyed_digest
-from fedcli.client.local_training import Assignment, Trained, train_locally
-from fedcli.client.masked import Masking
-from fedcli.client.private import PrivateStep, private_step, public_event
+from fedcli.client.deliver import ClientResult
 from fedcli.client.rebuild import is_drawn, rebuild_models
-from fedcli.client.resume import Resume, TrainingCheckpoint, seconds_before
-from fedcli.client.session import (
-    Session,
-    StartingState,
-    check_state_is_own,
-    checked_length,
-    open_session,
-    starting_state,
-)
+from fedcli.client.session import Session, open_session
+from fedcli.client.starting_state import check_state_is_own
+from fedcli.client.train_one import train_one
 from fedcli.errors import (
     BadInputError,
     ConflictError,
@@ -39,25 +19,15 @@ from fedcli.errors import (
     UsageError,
 )
 from fedcli.formats.client_ids import check_distinct
-from fedcli.formats.metadata import Kind, Metadata, Role
 from fedcli.formats.records import encode
-from fedcli.models import build, takes_rgb
-from fedcli.models.ties import check_ties
-from fedcli.models.weights import load_arrays
 from fedcli.options import NONE, Given
 from fedcli.plan.execution import Execution
-from fedcli.plan.private_events import privacy_limit, with_noise
 from fedcli.progress import Progress
-from fedcli.randomness import stream_seed
 from fedcli.run import Run
 from fedcli.run.exchange import files_of_client, files_of_round
-from fedcli.run.heartbeat import HeartbeatWriter
 from fedcli.run.next_command import round_to_train
 from fedcli.security.keys import SigningKey
 from fedcli.security.signatures import member_keys
-from fedcli.training.augmentation import Normalize
-from fedcli.training.devices import out_of_memory_as_error, peak_memory, reset_peak_memory
-from fedcli.training.loop import Epoch, Observer, Stage, Trainer, steps_of
 
 __all__ = ["ClientResult", "TrainClientResult", "train_client"]
 
@@ -158,7 +128,7 @@ def _train_each(
     for client in ids:
         own = replace(session, key=signing.get(client))
         try:
-            done.append(_train_one(own, client, data, reading))
+            done.append(train_one(own, client, data, reading))
         except (BadInputError, NotReadyError, ConflictError) as error:
             if len(ids) == 1:
                 raise
@@ -179,197 +149,3 @@ def _drew_start(run: Run, ids: Sequence[str], own_model: str | None) -> bool:
         return False
     seen = {client for round_ in run.rounds() for client in round_.delivered()}
     return not seen.issuperset(ids) and is_drawn(run, own_model)
-
-
-def _train_one(session: Session, client: str, data: str | None, reading: Given) -> ClientResult:
-    number, device = session.round.number, session.device
-    masking = Masking.of(session, client)
-    examples = open_data(
-        session.run, client, data, session.execution, device, session.progress, reading
-    )
-    limit = privacy_limit(session.plan)
-    session = replace(session, plan=with_noise(session.plan, examples.count))
-    start = starting_state(session, client)
-    plain = examples.fingerprint
-    digest = keyed_digest(session, client, plain, own_data=data is not None)
-    metadata = _metadata(session, client, examples.count, digest, start)
-    if masking is not None:
-        metadata = masking.withheld(session.run, metadata)
-    private = private_step(session, metadata, examples.count, limit)
-    interrupted = TrainingCheckpoint(session.states.training_checkpoint(number, client), metadata)
-    done = None
-    if session.force:
-        check_replaceable(session.round, client)
-    elif done := find_existing(session, metadata, plain):
-        fault = why_unfinished(session, client, done)
-        if fault is None:
-            interrupted.remove()
-            if private is not None:
-                private.recall()
-            session.progress.say(f"client {client}: round {number} is already trained")
-            return existing_result(session, metadata, done, examples.count)
-        session.progress.say(f"client {client}: {fault}; training again")
-    if done is None and not session.round.update(client).exists():
-        check_not_used(session.run, session.round, client)
-    if masking is not None:
-        masking.check_open(session.round)
-    if private is not None:
-        private.check()
-    may_resume = session.trusts_kept_files and not session.force
-    resume = interrupted.read(session.progress) if may_resume else None
-    started = time.perf_counter()
-    reset_peak_memory(device)
-    with HeartbeatWriter(
-        session.round, client, device=str(device), threads=session.threads
-    ) as heartbeat:
-        observer = _observer(session, client, interrupted, private, heartbeat)
-        trained = _fit(session, metadata, examples, start, resume, private, observer)
-    elapsed = time.perf_counter() - started + seconds_before(resume)
-    training = replace(
-        metadata.training,
-        initial_loss=trained.initial_loss,
-        micro_batch=trained.micro_batch or metadata.training.micro_batch,
-    )
-    controls = dict.fromkeys(trained.sent.keys() - session.base.layout.keys(), Role.CONTROL)
-    metadata = replace(metadata, training=training, roles={**metadata.roles, **controls})
-    if masking is None:
-        trained, masked = encoded(session, metadata, start, trained), None
-    else:
-        masked = masking.masked(session, start, trained, examples.count)
-        trained = masked.trained
-    again = session.force or done is not None
-    result = deliver(
-        session,
-        metadata,
-        trained,
-        elapsed,
-        examples=examples.count,
-        masked=masked,
-        private=private,
-        again=again,
-        skipped=examples.skipped,
-    )
-    interrupted.remove()
-    return result
-
-
-def _metadata(
-    session: Session, client: str, examples: int, digest: str, start: StartingState
-) -> Metadata:
-    """Describe the update and its inputs, which include the state that the client starts from."""
-    codec, withheld = session.plan.codec, session.tensors.withheld
-    roles = {name: role for name, role in session.base.roles.items() if name not in withheld}
-    steps = steps_of(session.plan, examples)
-    training = replace(
-        session.training,
-        steps=steps,
-        examples=digest,
-        state=start.sha256s[0] if len(start.sha256s) == 1 else start.sha256s,
-        privacy=public_event(session.plan, examples),
-    )
-    if session.plan.local.divides_by_length:
-        training = training.plus(session.plan.local.recorded(checked_length(session, steps)))
-    return Metadata(
-        Kind.UPDATE,
-        session.run.id,
-        round=session.round.number,
-        client=client,
-        num_examples=None if session.withholds else examples,
-        base=session.base.sha256,
-        roles=roles if codec is None else {},
-        tied=session.base.tied,
-        training=training,
-        seed=session.seed,
-        encoding=None if codec is None else codec.as_json(),
-    )
-
-
-def _fit(
-    session: Session,
-    metadata: Metadata,
-    examples: ClientData,
-    start: StartingState,
-    resume: Resume | None,
-    private: PrivateStep | None,
-    observer: Observer,
-) -> Trained:
-    info, device, client = session.run.info, session.device, metadata.client or ""
-    again = partial(
-        build,
-        info.model,
-        len(info.dataset.classes),
-        info.dataset.shape,
-        own=session.own,
-        seed=info.seed,
-    )
-    module = again()
-    check_ties(module, session.tensors.tied, session.base.path)
-    load_arrays(module, session.base.read(), session.base.path)
-    public_seed = stream_seed(session.seed, session.round.number, client, "training")
-    with out_of_memory_as_error("a smaller --batch-size or --model, or another --device"):
-        given = Assignment(
-            module=module,
-            build=again,
-            source=examples.source(device),
-            plan=session.plan,
-            lr=session.lr,
-            tensors=session.tensors,
-            normalize=Normalize.for_dataset(
-                info.dataset, as_rgb=takes_rgb(info.model), device=device
-            ),
-            seed=public_seed if private is None else private.streams.seed("training"),
-            device=device,
-            kept=start.kept,
-            local=start.local,
-            server=session.server.values,
-            micro_batch=session.execution.micro_batch,
-            compile=session.execution.compile,
-            streams=None if private is None else private.streams,
-            resume=resume,
-        )
-        return train_locally(given, observer, partial(_say_shrink, session.progress, client))
-
-
-def _observer(
-    session: Session,
-    client: str,
-    interrupted: TrainingCheckpoint,
-    private: PrivateStep | None,
-    heartbeat: HeartbeatWriter,
-) -> Observer:
-    progress, every = session.progress, session.execution.checkpoint_every
-    begun: set[str] = set()
-
-    def on_batch(stage: Stage, number: int, images_per_second: float) -> None:
-        if heartbeat.due:
-            heartbeat.update(
-                epoch=number,
-                epochs=stage.epochs,
-                images_per_second=None if session.withholds else images_per_second,
-                memory_bytes=None if session.withholds else peak_memory(session.device),
-            )
-
-    def on_epoch(trainer: Trainer, stage: Stage, epoch: Epoch) -> None:
-        if every is not None and trainer.epochs_done % every == 0 and not trainer.at_end:
-            if private is not None:
-                private.charge()
-            interrupted.write(trainer)
-        if stage.name not in begun:
-            begun.add(stage.name)
-            label = " ".join(filter(None, (f"client {client}", stage.name)))
-            progress.start(label, stage.epochs - epoch.epoch + 1)
-        progress.advance()
-        progress.say(
-            f"client {client}  {stage.name + '  ' if stage.name else ''}"
-            f"epoch {epoch.epoch}/{stage.epochs}  loss {epoch.loss:.4f}"
-            f"  accuracy {epoch.accuracy:.1%}  {epoch.examples / epoch.seconds:.0f} images/s"
-        )
-
-    return Observer(on_epoch, on_batch)
-
-
-def _say_shrink(progress: Progress, client: str, size: int) -> None:
-    progress.say(
-        f"client {client}: out of memory; continuing with {size} examples at a time"
-        f" (next time: --micro-batch {size})"
-    )

@@ -246,7 +246,7 @@ def plan_of(start: Start, classes: Sequence[str], shape: tuple[int, ...]) -> Pla
     train = plan.train
     if start.model.lora is None or train.freeze:
         return plan
-    from fedcli.client.local_training import with_local_layers
+    from fedcli.client.tensors import with_local_layers
     from fedcli.models import build, check_model, try_model
     from fedcli.models.lora import all_but_adapters
     from fedcli.models.ties import ties_of
@@ -270,7 +270,7 @@ def initial_model(start: Start, info: RunInfo) -> "InitialModel":
 
     Raises ``UsageError`` for one that is unknown, or does not fit the examples or the plan.
     """
-    from fedcli.client.local_training import Tensors, with_local_layers
+    from fedcli.client.tensors import Tensors, with_local_layers
     from fedcli.models.weights import initial_tensors
 
     model = initial_tensors(

@@ -21,7 +21,8 @@ from fedcli.algorithms import ALGORITHMS
 from fedcli.algorithms.base import RoundStart
 from fedcli.algorithms.lengths import normalized_steps
 from fedcli.algorithms.moon import Contrastive
-from fedcli.client.local_training import Tensors, Trained, terms_of
+from fedcli.client.local_training import Trained, terms_of
+from fedcli.client.tensors import Tensors
 from fedcli.errors import UsageError
 from fedcli.models.weights import to_array, to_arrays
 from fedcli.plan import TrainPlan

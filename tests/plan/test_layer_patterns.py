@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fedcli.algorithms.fedbn import FedBN
-from fedcli.client.local_training import Tensors, with_local_layers
+from fedcli.client.tensors import Tensors, with_local_layers
 from fedcli.errors import UsageError
 from fedcli.formats.metadata import Role
 from fedcli.models import build

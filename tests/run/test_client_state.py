@@ -385,7 +385,7 @@ def test_the_memory_of_each_client_is_counted_from_its_own_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[str] = []
-    name = "fedcli.client.train.reset_peak_memory"
+    name = "fedcli.client.train_one.reset_peak_memory"
     monkeypatch.setattr(name, lambda device: found.append(str(device)))
     run = small_run(tmp_path / "run")
     train_client(run, ["all"], execution=Execution(device="cpu", threads=1))

@@ -15,7 +15,7 @@ from support.small_runs import SMALL, contents, play, small_run
 from support.tampering import flip, resave, rewrite
 
 from fedcli.aggregation import commit
-from fedcli.client import train as training
+from fedcli.client import train_one as training
 from fedcli.errors import BadInputError, ConflictError
 from fedcli.exporting.history import chain
 from fedcli.formats.checkpoint import Checkpoint

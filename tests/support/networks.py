@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fedcli.client.local_training import Assignment, Tensors, Trained, train_locally
+from fedcli.client.local_training import Assignment, Trained, train_locally
+from fedcli.client.tensors import Tensors
 from fedcli.plan import TrainPlan
 from fedcli.run.info import DatasetInfo
 from fedcli.training.augmentation import Normalize

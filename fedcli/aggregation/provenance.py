@@ -1,8 +1,7 @@
 """Describe the combined updates, for a manifest and for the header of a checkpoint."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 from fedcli.aggregation.base_model import Base
 from fedcli.aggregation.diagnostics import Diagnosis
@@ -10,7 +9,7 @@ from fedcli.aggregation.updates import NO_DIGEST, Update
 from fedcli.formats.dtypes import Values
 from fedcli.formats.manifest import Contribution, PartialContribution, in_all
 from fedcli.formats.metadata import Kind, Metadata
-from fedcli.plan.departures import departures
+from fedcli.plan.departures import Departures
 from fedcli.strategies.claims import Claims
 
 _UNKNOWN = Diagnosis(None, None, None)
@@ -72,6 +71,8 @@ def contributions(
     figures: Sequence[Diagnosis],
 ) -> tuple[Contribution, ...]:
     """Describe updates and their weights; ``figures`` is empty if none were measured."""
+    bases = {update.base.round.number: update.base for update in updates}
+    departures = {n: Departures(base.run.info.plan.train, n) for n, base in bases.items()}
     return tuple(
         Contribution(
             client=update.name,
@@ -80,10 +81,10 @@ def contributions(
             weight=float(counts[index]),
             bytes=update.bytes,
             round=update.base.round.number,
-            **asdict(figures[index] if figures else _UNKNOWN),
+            **vars(figures[index] if figures else _UNKNOWN),
             kept=index in kept,
             steps=claims.contributors[index].training.steps,
-            departures=_departures(update),
+            departures=departures[update.base.round.number].of(update.training),
         )
         for index, update in enumerate(updates)
     )
@@ -94,16 +95,11 @@ def withheld(told: Sequence[Contribution], updates: Sequence[Update]) -> tuple[C
 
     The size of a file depends on numbers in its header, and of an encoded one on its steps.
     """
-    unknown = asdict(_UNKNOWN)
+    unknown = vars(_UNKNOWN)
     return tuple(
         replace(one, num_examples=None, bytes=update.values_bytes, steps=None, **unknown)
         for one, update in zip(told, updates, strict=True)
     )
-
-
-def _departures(update: Update) -> dict[str, Any]:
-    plan = update.base.run.info.plan.train
-    return departures(plan, update.base.round.number, update.training)
 
 
 def partial_contributions(

@@ -45,6 +45,7 @@ class Update:
         self.path = tensors.path
         self.codec = tensors.codec
         self._tensors = tensors
+        self._sha256: str | None = None
         self.bytes = tensors.size
         self.values_bytes = None if tensors.is_encoded else tensors.size - tensors.data_start
         self.kind = tensors.metadata.kind
@@ -74,7 +75,13 @@ class Update:
 
     def digest(self) -> str:
         """Return the SHA-256 of the file, hex, once every block has been read."""
-        return self.values.digest()
+        if self._sha256 is None:
+            is_read = not self._tensors.in_order
+            found = self.values.digest()
+            if not is_read:
+                return found
+            self._sha256 = found
+        return self._sha256
 
     @property
     def remedies(self) -> Remedies:

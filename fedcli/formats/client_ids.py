@@ -10,6 +10,7 @@ from fedcli.text import brief
 Value = TypeVar("Value")
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?")
+_DIGITS = re.compile(r"([0-9]+)")
 # Windows opens a device whatever follows the first dot of such a name.
 _DEVICES = frozenset(
     {"CON", "PRN", "AUX", "NUL"} | {f"{port}{n}" for port in ("COM", "LPT") for n in range(10)}
@@ -19,7 +20,21 @@ _PARTS = (".val", ".test")  # a client's shards besides that for training
 
 def client_order(ids: Iterable[str]) -> list[str]:
     """Sort ids in natural order, each once. Sums over clients use this order."""
-    return sorted(set(ids), key=natural_key)
+    numbers: list[str] = []
+    others: list[str] = []
+    for client in set(ids):
+        (numbers if _is_number(client) else others).append(client)
+    # of thousands, most are numbers, whose order needs no pattern
+    return sorted(numbers, key=_number_key) + sorted(others, key=natural_key)
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()
+
+
+def _number_key(number: str) -> tuple[int, str, str]:
+    digits = number.lstrip("0")
+    return len(digits), digits, number
 
 
 def natural_key(name: str) -> tuple[object, ...]:
@@ -27,11 +42,10 @@ def natural_key(name: str) -> tuple[object, ...]:
 
     Numbers are compared by their length and their digits, since ``int`` refuses very long ones.
     """
-    parts = re.split(r"([0-9]+)", name)
+    parts = _DIGITS.split(name)
     parts[1::2] = [number.lstrip("0") for number in parts[1::2]]
     keys = [(len(part), part) if at % 2 else part for at, part in enumerate(parts)]
-    is_number = re.fullmatch(r"[0-9]+", name) is not None
-    return (not is_number, keys, name)
+    return (not _is_number(name), keys, name)
 
 
 def in_client_order(values: Mapping[str, Value]) -> dict[str, Value]:

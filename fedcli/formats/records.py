@@ -103,13 +103,13 @@ def check_format(found: object, newest: int = FORMAT) -> None:
 def encode(record: Any) -> dict[str, Any]:
     """Return a record as a JSON object: the inverse of ``decode``."""
     values: dict[str, Any] = {}
+    is_sparse = isinstance(record, Sparse)
     for each in _fields(record.__class__):
         value = getattr(record, each.name)
         if each.rest:
             values |= value
         elif not (
-            (isinstance(record, Sparse) and _is_off(value))
-            or (each.sparse and (_is_off(value) or value == {}))
+            (is_sparse and _is_off(value)) or (each.sparse and (_is_off(value) or value == {}))
         ):
             values[each.key] = _encoded(value)
     return values
@@ -120,7 +120,7 @@ def _is_off(value: Any) -> bool:
 
 
 def _encoded(value: Any) -> Any:
-    if type(value) is int:  # a confusion matrix has thousands
+    if type(value) in _SCALARS:  # a confusion matrix has thousands
         return value
     if dataclasses.is_dataclass(value):
         return encode(value)
@@ -142,9 +142,15 @@ def decode(record: type[Record], values: Any, *where: str | int) -> Record:
     return decoded
 
 
+_SCALARS = frozenset({str, int, float, bool, type(None)})
+
+
 class _Field(NamedTuple):
+    """A field of a record; values of the types ``plain`` need no reader."""
+
     name: str
     key: str
+    plain: frozenset[type[Any]]
     read: Reader
     required: bool
     rest: bool
@@ -158,6 +164,7 @@ def _fields(record: type[Any]) -> tuple[_Field, ...]:
         _Field(
             f.name,
             f.metadata.get("key", f.name),
+            _plain(hints[f.name]),
             _reader(hints[f.name]),
             f.default is MISSING and f.default_factory is MISSING,
             f.metadata.get("rest", False),
@@ -165,6 +172,13 @@ def _fields(record: type[Any]) -> tuple[_Field, ...]:
         )
         for f in dataclasses.fields(record)
     )
+
+
+def _plain(hint: Any) -> frozenset[type[Any]]:
+    """Return the types of JSON values that a hint allows, whatever the value."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return frozenset().union(*map(_plain, get_args(hint)))
+    return frozenset({hint}) & _SCALARS
 
 
 @cache
@@ -236,14 +250,19 @@ def _read_object(read_key: Reader, read: Reader, value: Any, where: Where) -> di
     return {read_key(key, where): read(item, (*where, key)) for key, item in pairs}
 
 
+_ABSENT = object()
+
+
 def _read_record(record: Any, value: Any, where: Where) -> Any:
     values, arguments = _expect(dict, value, where), {}
     for each in _fields(record):
-        if each.rest:
+        if type(found := values.get(each.key, _ABSENT)) in each.plain:
+            arguments[each.name] = found
+        elif each.rest:
             known = {one.key for one in _fields(record) if not one.rest}
             arguments[each.name] = {key: values[key] for key in values if key not in known}
-        elif each.key in values:
-            arguments[each.name] = each.read(values[each.key], (*where, each.key))
+        elif found is not _ABSENT:
+            arguments[each.name] = each.read(found, (*where, each.key))
         elif each.required:
             raise ValueError(f"{_named(where)}: has no {each.key!r}")
     return record(**arguments)

@@ -12,7 +12,7 @@ from typing import Self
 
 from fedcli.errors import NotReadyError, RunFormatError, UsageError
 from fedcli.run.info import FORMAT, RunInfo, check_client_id, client_order, parse, run_id
-from fedcli.run.round import Round
+from fedcli.run.round import Round, names_in
 from fedcli.storage.atomic import read_json, write_json
 from fedcli.text import brief
 
@@ -141,8 +141,11 @@ class Run:
     @property
     def has_test_data(self) -> bool:
         """Whether the run has a test set, common or of clients."""
-        own = (self.client_test_shard(client) for client in self.info.clients)
-        return self.test_shard.exists() or any(path.exists() for path in own)
+        if self.test_shard.exists():
+            return True
+        own = map(self.client_test_shard, self.info.clients)
+        names = names_in(self.test_shard.parent)  # one look rather than thousands
+        return any(path.name in names and path.exists() for path in own)
 
     def round(self, number: int) -> Round:
         """Return the paths of one round, which need not exist."""

@@ -1,6 +1,8 @@
 """The paths of one round; ``directory`` has those of the run."""
 
+import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -17,7 +19,7 @@ class Round:
     root: Path
     number: int
 
-    @property
+    @cached_property
     def path(self) -> Path:
         """The round's directory."""
         return self.root / "rounds" / f"{self.number:04d}"
@@ -59,7 +61,7 @@ class Round:
         """The coordinator's signature of the global model, if the run has a coordinator."""
         return self.path / "global.sig"
 
-    @property
+    @cached_property
     def updates(self) -> Path:
         """The directory of the clients' updates."""
         return self.path / "updates"
@@ -117,12 +119,14 @@ class Round:
 
     def delivered(self) -> list[str]:
         """Return the clients whose update exists, in client order."""
-        ids = (path.name.removesuffix(_SUFFIX) for path in _listing(self.updates) if path.exists())
-        return client_order(filter(is_client_id, ids))
+        files = (name for name in names_in(self.updates) if name.endswith(_SUFFIX))
+        return client_order(filter(is_client_id, (name.removesuffix(_SUFFIX) for name in files)))
 
 
-def _listing(directory: Path) -> list[Path]:
+def names_in(directory: Path) -> set[str]:
+    """Return the names in a directory, without links that lead nowhere; none if it is missing."""
     try:
-        return [path for path in directory.iterdir() if path.name.endswith(_SUFFIX)]
+        with os.scandir(directory) as entries:
+            return {one.name for one in entries if not one.is_symlink() or Path(one).exists()}
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return set()

@@ -42,6 +42,7 @@ from fedcli.run.quorum import Quorum, wait_for
 from fedcli.run.round import Round
 from fedcli.run.used_updates import disagreements
 from fedcli.security.signatures import coordinator_key
+from fedcli.system import rare_collection
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class AggregateResult:
     send: tuple[Path, ...]
 
 
+@rare_collection()
 def aggregate(
     run: Run,
     *,

@@ -16,6 +16,7 @@ from fedcli.run.spending import PrivacyStatus, privacy_status
 from fedcli.run.traffic import Traffic, traffic
 from fedcli.steps.deliveries import Deliveries, Refusal
 from fedcli.steps.next_step import ClientStep, at_clients, at_coordinator, next_step
+from fedcli.system import rare_collection
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def status_with_privacy(
     return replace(found, privacy=privacy_status(run, delta=delta, directory=directory))
 
 
+@rare_collection()
 def status(
     run: Run, round_number: int | None = None, sampling: Mapping[str, Any] | None = None
 ) -> Status:

@@ -4,7 +4,6 @@ Readers see the old file, the new one, or none, but never half of one.
 """
 
 import contextlib
-import io
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fedcli.errors import BadInputError, NotReadyError, OvertakenError, StorageError
+from fedcli.storage.indented_json import indented_json
 from fedcli.storage.strict_json import parse_json
 from fedcli.storage.temporaries import remove_leftovers, temporary
 from fedcli.storage.untrusted import InputFile
@@ -213,22 +213,14 @@ def write_json(path: Path, value: object, *, replace: bool = True, room: int = 1
     ``read_json`` would refuse.
     """
     try:
-        data = _indented_json(value)
+        data = indented_json(value)
+        del value  # which takes more memory than its text
         _parsed_object(data, room)
     except ValueError as error:
         raise BadInputError(
             f"was not written, because no fedcli could read it: {error}", path=path
         ) from None
     write_bytes(path, data, replace=replace)
-
-
-def _indented_json(value: object) -> bytes:
-    # json.dumps would hold every number and comma as an object of its own until the end
-    with io.BytesIO() as buffer, io.TextIOWrapper(buffer, "utf-8", newline="\n") as text:
-        json.dump(value, text, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
-        text.write("\n")
-        text.flush()
-        return buffer.getvalue()
 
 
 def read_json(path: Path, room: int = 1) -> dict[str, Any]:

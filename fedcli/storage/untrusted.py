@@ -30,16 +30,14 @@ class InputFile:
         self._follow = follow
         self._fd: int | None = None
         self._first: tuple[int, ...] | None = None  # its state when it was first opened
-        self.size = os.fstat(self._wake()).st_size
+        self._wake()
+        self.size = self.identity[2]
 
     def _wake(self) -> int:
         if self._fd is None:
             self._fd = self._open()
             try:
-                self._check_kind()
-                if self._first is not None:
-                    self.check_unchanged()
-                self._first = _state(os.fstat(self._fd))
+                self._check_state()
             except BaseException:
                 self.release()
                 raise
@@ -64,10 +62,18 @@ class InputFile:
                 raise self._no_file() from None
             raise StorageError(f"cannot read: {error.strerror}", path=self.path) from error
 
-    def _check_kind(self) -> None:
+    def _check_state(self) -> None:
+        """Raise ``BadInputError`` for anything but a file, or one that was changed meanwhile."""
         assert self._fd is not None
-        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
             raise self._no_file()
+        if self._first is None:
+            self._first = _state(status)
+        elif self._first != _state(status):
+            raise BadInputError(
+                "was changed or replaced while it was read; repeat the command", path=self.path
+            )
 
     def _no_file(self) -> BadInputError:
         return BadInputError("expected a file, found something else", path=self.path)
@@ -81,20 +87,19 @@ class InputFile:
 
     def check_unchanged(self) -> None:
         """Raise ``BadInputError`` if the file has changed since it was first opened."""
-        now, before = _state(os.fstat(self._wake())), self._first
-        if before is not None and before != now:
-            raise BadInputError(
-                "was changed or replaced while it was read; repeat the command", path=self.path
-            )
+        if self._fd is None:
+            self._wake()
+        else:
+            self._check_state()
 
     def check_in_place(self) -> None:
         """Raise ``BadInputError`` if the file was changed, or another one is at its path."""
-        self.check_unchanged()
         try:
             now = self.path.stat(follow_symlinks=self._follow)
         except FileNotFoundError:
             raise BadInputError("was removed while it was used", path=self.path) from None
         if self.identity != _state(now):
+            self.check_unchanged()
             raise BadInputError(
                 "was replaced while it was used; repeat the command", path=self.path
             )

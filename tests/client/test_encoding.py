@@ -23,7 +23,7 @@ from fedcli.formats.encoded import vector_of
 from fedcli.formats.metadata import Role
 from fedcli.formats.safetensors import layout_of
 from fedcli.plan import AggregatePlan, Plan
-from fedcli.plan.departures import departures
+from fedcli.plan.departures import Departures
 from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.steps.aggregate import aggregate
@@ -276,7 +276,7 @@ def test_a_client_may_leave_the_planned_encoding(tmp_path: Path) -> None:
         train(run, "1", encode="sign")
     aggregate(run, min_clients=2)
     left = [
-        departures(run.info.plan.train, 1, contents(run.round(1).update(client))[1].training)
+        Departures(run.info.plan.train, 1).of(contents(run.round(1).update(client))[1].training)
         for client in ("0", "1")
     ]
     assert left == [{"encode": "int8", "feedback": 0.25}, {"encode": "float32", "feedback": None}]

@@ -8,7 +8,7 @@ from fedcli.errors import UsageError
 from fedcli.formats.records import decode
 from fedcli.formats.training_record import TrainingRecord
 from fedcli.plan import TrainPlan
-from fedcli.plan.departures import departures
+from fedcli.plan.departures import Departures
 from fedcli.plan.private_events import (
     privacy_limit,
     private_steps,
@@ -103,6 +103,6 @@ def test_a_plan_with_a_target_survives_its_file() -> None:
 def test_the_noise_that_a_target_chose_is_no_departure() -> None:
     plan = TrainPlan.of(**TARGET)
     done = decode(TrainingRecord, with_noise(plan, 20).recorded(1))
-    assert departures(plan, 1, done) == {}
+    assert Departures(plan, 1).of(done) == {}
     other = decode(TrainingRecord, with_noise(plan, 20).with_options({"clip": 2.0}).recorded(1))
-    assert departures(plan, 1, other) == {"clip": 2.0}
+    assert Departures(plan, 1).of(other) == {"clip": 2.0}

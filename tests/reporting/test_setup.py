@@ -14,7 +14,7 @@ from support.small_runs import small_run
 
 from fedcli.formats.manifest import Manifest
 from fedcli.plan import AggregatePlan, Plan, TrainPlan
-from fedcli.plan.departures import departures
+from fedcli.plan.departures import Departures
 from fedcli.reporting.page import to_html
 from fedcli.reporting.tidy import to_csv
 from fedcli.run import Run
@@ -103,12 +103,12 @@ def test_departures_are_those_of_the_plan(typed: dict[str, Any], found: dict[str
     own = plan.with_options(typed).resolved().as_json()
     record = {**own, "lr": plan.learning_rate(3), "device": "cpu", "threads": 2}
     record.pop("initial_loss", None)
-    assert departures(plan, 3, training_record(record)) == found
+    assert Departures(plan, 3).of(training_record(record)) == found
 
 
 def test_what_clients_record_is_kept_short() -> None:
     record = {"optimizer": "x" * 5000, "augment": ["y" * 5000] * 9, "lr": 1.0, "freeze": ("z",)}
-    found = departures(TrainPlan(), 1, training_record(record))
+    found = Departures(TrainPlan(), 1).of(training_record(record))
     assert len(str(found)) < 500
 
 
@@ -261,7 +261,7 @@ def test_a_client_that_follows_the_plan_is_not_named(trained: Run) -> None:
     plan = TrainPlan.of(lr=0.1)
     record = {**plan.resolved().as_json(), "device": "cuda", "threads": 7, "micro_batch": 4}
     record |= {"compile": True, "examples": "0" * 64}
-    assert departures(plan, 1, training_record(record)) == {}
+    assert Departures(plan, 1).of(training_record(record)) == {}
 
 
 def test_many_departures_are_cut_short(tmp_path: Path) -> None:

@@ -79,10 +79,7 @@ def train_client(
     and was made from other inputs), ``OutOfMemoryError`` and ``StorageError``. If a client's own
     data, files or state cannot be used, the others are trained before that is raised.
     """
-    ids = run.choose_clients(clients)
-    check_distinct(ids)
-    if data is not None and len(ids) != 1:
-        raise UsageError(f"--data: belongs to one client, found {len(ids)} in --id")
+    ids = _chosen(run, clients, data)
     signing = member_keys(run, ids, key)
     rebuild_models(run, own_model, progress)
     round_ = round_to_train(run, round_number, ids)
@@ -101,6 +98,22 @@ def train_client(
     check_state_is_own(session, data)
     session = replace(session, drawn=_drew_start(run, ids, own_model))
     results = _train_each(session, ids, signing, data, reading)
+    return _result(session, ids, results)
+
+
+def _chosen(run: Run, clients: Sequence[str], data: str | None) -> list[str]:
+    """Return the ids of clients. Raises ``UsageError`` for several with the data of one."""
+    ids = run.choose_clients(clients)
+    check_distinct(ids)
+    if data is not None and len(ids) != 1:
+        raise UsageError(f"--data: belongs to one client, found {len(ids)} in --id")
+    return ids
+
+
+def _result(
+    session: Session, ids: Sequence[str], results: tuple[ClientResult, ...]
+) -> TrainClientResult:
+    run, round_ = session.run, session.round
     training = encode(session.training)
     if session.plan.initial_loss:
         training["initial_loss"] = True

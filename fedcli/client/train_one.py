@@ -1,7 +1,7 @@
 """Train one client on its data for a round, and write its update."""
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from fedcli.client.data import ClientData, open_data
@@ -9,6 +9,7 @@ from fedcli.client.deliver import ClientResult, deliver, existing_result
 from fedcli.client.description import update_metadata
 from fedcli.client.encoding import encoded
 from fedcli.client.existing_update import (
+    ExistingUpdate,
     check_not_used,
     check_replaceable,
     find_existing,
@@ -16,7 +17,7 @@ from fedcli.client.existing_update import (
 )
 from fedcli.client.keyed_digest import keyed_digest
 from fedcli.client.local_training import Assignment, Trained, train_locally
-from fedcli.client.masked import Masking
+from fedcli.client.masked import MaskedUpdate, Masking
 from fedcli.client.private import PrivateStep, private_step
 from fedcli.client.resume import Resume, TrainingCheckpoint, seconds_before
 from fedcli.client.session import Session
@@ -35,8 +36,54 @@ from fedcli.training.devices import out_of_memory_as_error, reset_peak_memory
 from fedcli.training.loop import Observer
 
 
+@dataclass(frozen=True)
+class ClientTraining:
+    """The training of one client in a round: its examples, its state, and what describes it.
+
+    ``session`` is that of all clients, with the noise that this one needs. ``metadata`` describes
+    the inputs of the update, and ``interrupted`` is where its training is kept meanwhile.
+    """
+
+    session: Session
+    client: str
+    examples: ClientData
+    start: StartingState
+    metadata: Metadata
+    masking: Masking | None
+    private: PrivateStep | None
+    interrupted: TrainingCheckpoint
+
+
 def train_one(session: Session, client: str, data: str | None, reading: Given) -> ClientResult:
     """Train a client, or find that its update exists; arguments and errors as ``train_client``."""
+    own = _prepare(session, client, data, reading)
+    done = None
+    if session.force:
+        check_replaceable(session.round, client)
+    elif done := find_existing(own.session, own.metadata, own.examples.fingerprint):
+        fault = why_unfinished(own.session, client, done)
+        if fault is None:
+            return _already_trained(own, done)
+        session.progress.say(f"client {client}: {fault}; training again")
+    _check_may_train(own, done)
+    update = _make_update(own)
+    result = deliver(
+        own.session,
+        update.metadata,
+        update.trained,
+        update.seconds,
+        examples=own.examples.count,
+        masked=update.masked,
+        private=own.private,
+        again=session.force or done is not None,
+        skipped=own.examples.skipped,
+    )
+    own.interrupted.remove()
+    return result
+
+
+def _prepare(session: Session, client: str, data: str | None, reading: Given) -> ClientTraining:
+    """Read what a client starts from, and describe it."""
     number, device = session.round.number, session.device
     masking = Masking.of(session, client)
     examples = open_data(
@@ -45,79 +92,88 @@ def train_one(session: Session, client: str, data: str | None, reading: Given) -
     limit = privacy_limit(session.plan)
     session = replace(session, plan=with_noise(session.plan, examples.count))
     start = starting_state(session, client)
-    plain = examples.fingerprint
-    digest = keyed_digest(session, client, plain, own_data=data is not None)
+    digest = keyed_digest(session, client, examples.fingerprint, own_data=data is not None)
     metadata = update_metadata(session, client, examples.count, digest, start)
     if masking is not None:
         metadata = masking.withheld(session.run, metadata)
     private = private_step(session, metadata, examples.count, limit)
     interrupted = TrainingCheckpoint(session.states.training_checkpoint(number, client), metadata)
-    done = None
-    if session.force:
-        check_replaceable(session.round, client)
-    elif done := find_existing(session, metadata, plain):
-        fault = why_unfinished(session, client, done)
-        if fault is None:
-            interrupted.remove()
-            if private is not None:
-                private.recall()
-            session.progress.say(f"client {client}: round {number} is already trained")
-            return existing_result(session, metadata, done, examples.count)
-        session.progress.say(f"client {client}: {fault}; training again")
-    if done is None and not session.round.update(client).exists():
-        check_not_used(session.run, session.round, client)
-    if masking is not None:
-        masking.check_open(session.round)
-    if private is not None:
-        private.check()
+    return ClientTraining(session, client, examples, start, metadata, masking, private, interrupted)
+
+
+def _already_trained(own: ClientTraining, done: ExistingUpdate) -> ClientResult:
+    """Return the result for an update that exists; what its training spent is charged by now."""
+    session, number = own.session, own.session.round.number
+    own.interrupted.remove()
+    if own.private is not None:
+        own.private.recall()
+    session.progress.say(f"client {own.client}: round {number} is already trained")
+    return existing_result(session, own.metadata, done, own.examples.count)
+
+
+def _check_may_train(own: ClientTraining, done: ExistingUpdate | None) -> None:
+    """Raise ``ConflictError`` for a round that takes no update, or more privacy than is left."""
+    run, round_ = own.session.run, own.session.round
+    if done is None and not round_.update(own.client).exists():
+        check_not_used(run, round_, own.client)
+    if own.masking is not None:
+        own.masking.check_open(round_)
+    if own.private is not None:
+        own.private.check()
+
+
+@dataclass(frozen=True)
+class UpdateToSend:
+    """What a training made, encoded or masked as it is sent, and the seconds that it took."""
+
+    metadata: Metadata
+    trained: Trained
+    masked: MaskedUpdate | None
+    seconds: float
+
+
+def _make_update(own: ClientTraining) -> UpdateToSend:
+    trained, seconds = _train(own)
+    metadata = _with_results(own, trained)
+    if own.masking is None:
+        trained = encoded(own.session, metadata, own.start, trained)
+        return UpdateToSend(metadata, trained, None, seconds)
+    masked = own.masking.masked(own.session, own.start, trained, own.examples.count)
+    return UpdateToSend(metadata, masked.trained, masked, seconds)
+
+
+def _train(own: ClientTraining) -> tuple[Trained, float]:
+    """Train to the end of the round; return the seconds that it took, with those before it."""
+    session = own.session
     may_resume = session.trusts_kept_files and not session.force
-    resume = interrupted.read(session.progress) if may_resume else None
+    resume = own.interrupted.read(session.progress) if may_resume else None
     started = time.perf_counter()
-    reset_peak_memory(device)
+    reset_peak_memory(session.device)
     with HeartbeatWriter(
-        session.round, client, device=str(device), threads=session.threads
+        session.round, own.client, device=str(session.device), threads=session.threads
     ) as heartbeat:
-        observer = observer_of(session, client, interrupted, private, heartbeat)
-        trained = _fit(session, metadata, examples, start, resume, private, observer)
-    elapsed = time.perf_counter() - started + seconds_before(resume)
+        observer = observer_of(session, own.client, own.interrupted, own.private, heartbeat)
+        trained = _fit(own, resume, observer)
+    return trained, time.perf_counter() - started + seconds_before(resume)
+
+
+def _with_results(own: ClientTraining, trained: Trained) -> Metadata:
+    """Add to the description what only the training tells."""
+    metadata = own.metadata
     training = replace(
         metadata.training,
         initial_loss=trained.initial_loss,
         micro_batch=trained.micro_batch or metadata.training.micro_batch,
     )
-    controls = dict.fromkeys(trained.sent.keys() - session.base.layout.keys(), Role.CONTROL)
-    metadata = replace(metadata, training=training, roles={**metadata.roles, **controls})
-    if masking is None:
-        trained, masked = encoded(session, metadata, start, trained), None
-    else:
-        masked = masking.masked(session, start, trained, examples.count)
-        trained = masked.trained
-    again = session.force or done is not None
-    result = deliver(
-        session,
-        metadata,
-        trained,
-        elapsed,
-        examples=examples.count,
-        masked=masked,
-        private=private,
-        again=again,
-        skipped=examples.skipped,
-    )
-    interrupted.remove()
-    return result
+    layout = own.session.base.layout
+    controls = dict.fromkeys(trained.sent.keys() - layout.keys(), Role.CONTROL)
+    return replace(metadata, training=training, roles={**metadata.roles, **controls})
 
 
-def _fit(
-    session: Session,
-    metadata: Metadata,
-    examples: ClientData,
-    start: StartingState,
-    resume: Resume | None,
-    private: PrivateStep | None,
-    observer: Observer,
-) -> Trained:
-    info, device, client = session.run.info, session.device, metadata.client or ""
+def _fit(own: ClientTraining, resume: Resume | None, observer: Observer) -> Trained:
+    """Build the network, load the global model into it, and train it."""
+    session, private = own.session, own.private
+    info, device, client = session.run.info, session.device, own.client
     again = partial(
         build,
         info.model,
@@ -134,7 +190,7 @@ def _fit(
         given = Assignment(
             module=module,
             build=again,
-            source=examples.source(device),
+            source=own.examples.source(device),
             plan=session.plan,
             lr=session.lr,
             tensors=session.tensors,
@@ -143,8 +199,8 @@ def _fit(
             ),
             seed=public_seed if private is None else private.streams.seed("training"),
             device=device,
-            kept=start.kept,
-            local=start.local,
+            kept=own.start.kept,
+            local=own.start.local,
             server=session.server.values,
             micro_batch=session.execution.micro_batch,
             compile=session.execution.compile,

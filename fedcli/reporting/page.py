@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.resources import files
 
-from fedcli.reporting.charts import WIDTH, Chart, chart_of
+from fedcli.reporting.chart_parts import WIDTH, Chart
+from fedcli.reporting.charts import chart_of
 from fedcli.reporting.documents import environment
 from fedcli.reporting.figures import comparison_figures, run_figures
 from fedcli.reporting.layout import Table, first_rows, thinned

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.made_reports import made_report
 
-from fedcli.reporting.charts import Chart, chart_of
+from fedcli.reporting.chart_parts import Chart
+from fedcli.reporting.charts import chart_of
 from fedcli.reporting.compare import compare
 from fedcli.reporting.diagrams import Bars, Curves, Histograms, Line, confusion_map, label_map
 from fedcli.reporting.page import to_html

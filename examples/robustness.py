@@ -37,7 +37,7 @@ from fedcli.run import Run
 from fedcli.run.info import ModelInfo
 from fedcli.run.round import Round
 from fedcli.setup.data_source import DataSource
-from fedcli.setup.new_run import Start
+from fedcli.setup.start import Start
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.evaluate import evaluate
 from fedcli.steps.partition import partition

@@ -41,7 +41,7 @@ from fedcli.run.info import ModelInfo as ModelInfo
 from fedcli.run.info import RunInfo as RunInfo
 from fedcli.run.sampling import sampled_clients as sampled_clients
 from fedcli.setup.data_source import DataSource as DataSource
-from fedcli.setup.new_run import Start as Start
+from fedcli.setup.start import Start as Start
 from fedcli.steps.aggregate import AggregateResult as AggregateResult
 from fedcli.steps.aggregate import aggregate as aggregate
 from fedcli.steps.check import CheckResult as CheckResult

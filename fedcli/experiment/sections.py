@@ -111,7 +111,7 @@ def _partition() -> Mapping[str, Declared]:
 def _model() -> Mapping[str, Declared]:
     """The network, and the weights that it starts from."""
     from fedcli.run.info import ModelInfo
-    from fedcli.setup.new_run import Start
+    from fedcli.setup.start import Start
 
     return _keyed({**declared(ModelInfo), **declared(Start)})
 

@@ -8,7 +8,8 @@ from fedcli.formats.partition import PartitionFile, ShardFile
 from fedcli.progress import Progress
 from fedcli.run import Run
 from fedcli.run.info import RunInfo
-from fedcli.setup.new_run import Start, other_seeds, plan_of
+from fedcli.setup.new_run import other_seeds, plan_of
+from fedcli.setup.start import Start
 
 _WHOLE = "repeat the fedcli partition that made it, or take another run"
 

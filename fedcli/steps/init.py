@@ -17,16 +17,10 @@ from fedcli.run.info import DatasetInfo, RunInfo, check_client_id, client_order
 from fedcli.run.next_command import train_command
 from fedcli.run.sampling import sampled_clients
 from fedcli.security.keys import read_key
+from fedcli.setup.existing_run import existing
 from fedcli.setup.masked_run import plan_with_masks
-from fedcli.setup.new_run import (
-    Start,
-    built_aside,
-    existing,
-    initial_model,
-    inputs_of,
-    plan_of,
-    write_round_zero,
-)
+from fedcli.setup.new_run import built_aside, initial_model, inputs_of, plan_of, write_round_zero
+from fedcli.setup.start import Start
 
 if TYPE_CHECKING:
     from fedcli.models.start_weights import StartReport

@@ -20,11 +20,10 @@ from fedcli.run.next_command import run_command, train_command
 from fedcli.run.sampling import sampled_clients
 from fedcli.security.signatures import coordinator_key
 from fedcli.setup.data_source import DataSource
+from fedcli.setup.existing_run import existing
 from fedcli.setup.masked_run import SimulatedKeys, masked_simulation
 from fedcli.setup.new_run import (
-    Start,
     built_aside,
-    existing,
     initial_model,
     inputs_of,
     other_seeds,
@@ -34,6 +33,7 @@ from fedcli.setup.new_run import (
 from fedcli.setup.partition_files import damaged_file, write_data
 from fedcli.setup.shared_data import copy_data, info_like, read_partition
 from fedcli.setup.split import Division, divide, pool_of
+from fedcli.setup.start import Start
 
 Item = TypeVar("Item")
 

@@ -14,7 +14,7 @@ from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.metadata import Kind, Role
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo
-from fedcli.setup.new_run import Start
+from fedcli.setup.start import Start
 from fedcli.steps.init import init
 
 LINEAR = Start(ModelInfo("linear"))

@@ -22,7 +22,7 @@ from fedcli.plan.execution import Execution
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo
 from fedcli.security.noise_key import write_noise_key
-from fedcli.setup.new_run import Start
+from fedcli.setup.start import Start
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.init import init
 from fedcli.steps.train_client import train_client

@@ -35,7 +35,7 @@ from fedcli.randomness import stream, stream_seed
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo
 from fedcli.setup.data_source import DataSource
-from fedcli.setup.new_run import Start
+from fedcli.setup.start import Start
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.close import close_round
 from fedcli.steps.init import init

@@ -628,7 +628,7 @@ def test_what_init_refuses(trained, tmp_path, monkeypatch, capsys, typed, says):
 
 def test_members_need_both_keys(trained, tmp_path):
     from fedcli.plan.secagg import SecaggOptions
-    from fedcli.setup.new_run import Start
+    from fedcli.setup.start import Start
     from fedcli.steps.init import init
 
     lines = {name: trained.keys[name].public.line for name in MEMBERS}

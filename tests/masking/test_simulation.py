@@ -27,7 +27,7 @@ from fedcli.run import Run
 from fedcli.run.exchange import files_of_client, files_of_round
 from fedcli.run.info import ModelInfo
 from fedcli.setup.data_source import DataSource
-from fedcli.setup.new_run import Start
+from fedcli.setup.start import Start
 from fedcli.steps.gc import gc
 from fedcli.steps.partition import partition, partition_like
 from fedcli.steps.run import RunResult, run_rounds

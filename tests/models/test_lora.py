@@ -22,7 +22,7 @@ from fedcli.plan import Plan, TrainPlan
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo
 from fedcli.setup.data_source import DataSource
-from fedcli.setup.new_run import Start
+from fedcli.setup.start import Start
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.evaluate import evaluate
 from fedcli.steps.partition import partition

@@ -19,7 +19,7 @@ from fedcli.models.state_dicts import StateDict
 from fedcli.models.weights import initial_tensors, load_arrays
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo, RunInfo
-from fedcli.setup.new_run import Start
+from fedcli.setup.start import Start
 from fedcli.steps.init import init
 from fedcli.training.augmentation import Normalize
 

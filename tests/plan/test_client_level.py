@@ -14,7 +14,7 @@ from fedcli.privacy import PrivacyLimit
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo
 from fedcli.security.noise_key import write_noise_key
-from fedcli.setup.new_run import Start
+from fedcli.setup.start import Start
 from fedcli.steps.init import init
 
 CLIPPED = {"update_clip": 1.0, "update_noise": 0.5}

@@ -12,7 +12,7 @@ from fedcli.errors import NotReadyError
 from fedcli.plan import AggregatePlan, Plan, TrainPlan
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo
-from fedcli.setup.new_run import Start
+from fedcli.setup.start import Start
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.init import init
 from fedcli.steps.pull import pull

@@ -20,7 +20,7 @@ from fedcli.run import Run
 from fedcli.run.info import ModelInfo
 from fedcli.security.keys import SigningKey
 from fedcli.security.signatures import check_global, sign_update, signature_fault
-from fedcli.setup.new_run import Start
+from fedcli.setup.start import Start
 from fedcli.steps.init import InitResult, init
 from fedcli.steps.train_client import train_client
 

@@ -13,7 +13,7 @@ from fedcli.plan import Plan, TrainPlan
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo
 from fedcli.setup.data_source import DataSource
-from fedcli.setup.new_run import Start
+from fedcli.setup.start import Start
 from fedcli.steps.partition import partition, partition_like
 from fedcli.steps.verify import verify
 

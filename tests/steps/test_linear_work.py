@@ -23,7 +23,7 @@ from fedcli.run.info import ModelInfo
 from fedcli.run.participation import Invitation, participation
 from fedcli.run.quorum import Quorum
 from fedcli.run.round import Round
-from fedcli.setup.new_run import Start
+from fedcli.setup.start import Start
 from fedcli.steps.init import init
 
 COUNT = 400

@@ -32,7 +32,7 @@ from fedcli.progress import Silence
 from fedcli.run import Run
 from fedcli.run.info import ModelInfo
 from fedcli.setup.data_source import DataSource
-from fedcli.setup.new_run import Start
+from fedcli.setup.start import Start
 from fedcli.steps.partition import partition
 
 LINEAR = Start(ModelInfo("linear"))

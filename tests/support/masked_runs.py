@@ -18,7 +18,7 @@ from fedcli.run import Run
 from fedcli.run.info import ModelInfo
 from fedcli.run.round import Round
 from fedcli.security.key_files import KeyFile, read_key_file
-from fedcli.setup.new_run import Start
+from fedcli.setup.start import Start
 from fedcli.steps.aggregate import AggregateResult, aggregate
 from fedcli.steps.close import CloseResult, close_round
 from fedcli.steps.init import init

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fedcli.partitioning.schemes import Scheme
     from fedcli.plan import Plan
     from fedcli.plan.secagg import SecaggOptions
-    from fedcli.setup.new_run import Start
+    from fedcli.setup.start import Start
 
 
 def make_scheme(typed: Given) -> "Scheme":
@@ -41,7 +41,7 @@ def check_nothing_cut(data: Given, cutting: Given) -> None:
 def make_start(typed: Given, plan: "Plan", seed: int, secagg: "SecaggOptions") -> "Start":
     """Build what a new run starts from. Raises ``UsageError``."""
     from fedcli.run.info import ModelInfo
-    from fedcli.setup.new_run import Start
+    from fedcli.setup.start import Start
 
     network = {name: value for name, value in typed.items() if name in declared(ModelInfo)}
     others = {name: value for name, value in typed.items() if name not in network}

@@ -129,7 +129,7 @@ def _masking() -> Mapping[str, Declared]:
 
 def _model() -> Mapping[str, Declared]:
     from fedcli.run.info import ModelInfo
-    from fedcli.setup.new_run import Start
+    from fedcli.setup.start import Start
 
     return {**declared(ModelInfo), **declared(Start)}
 

@@ -17,14 +17,8 @@ from fedcli.reporting.method_tables import (
 )
 from fedcli.reporting.report import Report
 from fedcli.reporting.run_report import RunReport
-from fedcli.reporting.tables import (
-    class_tables,
-    evaluations_table,
-    heterogeneity_table,
-    judged_tables,
-    scores_table,
-    summary_table,
-)
+from fedcli.reporting.score_tables import class_tables, evaluations_table, scores_table
+from fedcli.reporting.tables import heterogeneity_table, judged_tables, summary_table
 from fedcli.reporting.words import counted
 from fedcli.text import printable
 

@@ -23,11 +23,10 @@ from fedcli.reporting.metric import METRICS, Metric
 from fedcli.reporting.notes import merged_notes
 from fedcli.reporting.report import Method, Report
 from fedcli.reporting.run_report import Note, RunReport
+from fedcli.reporting.score_tables import class_tables, evaluations_table
 from fedcli.reporting.sparkline import curve
 from fedcli.reporting.tables import (
     RUN_WIDTH,
-    class_tables,
-    evaluations_table,
     heterogeneity_table,
     judged_tables,
     rounds_table,

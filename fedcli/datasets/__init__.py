@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedcli.datasets import from_torchvision, imagefolder, npz, synthetic
+from fedcli.datasets import from_torchvision, imagefolder, npz, synthetic, torchvision_sets
 from fedcli.datasets.base import DataOptions, Dataset, DatasetReader, Part
 from fedcli.datasets.own import load_examples, open_examples
 from fedcli.errors import UsageError
@@ -31,7 +31,7 @@ DATASETS: dict[str, DatasetReader] = {
     ),
     **{
         name: DatasetReader(partial(from_torchvision.load, name))
-        for name in from_torchvision.SOURCES
+        for name in torchvision_sets.SOURCES
     },
 }
 

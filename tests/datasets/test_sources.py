@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fedcli.datasets import DATASETS, DataOptions, load_dataset, load_examples
-from fedcli.datasets.from_torchvision import SOURCES
+from fedcli.datasets.torchvision_sets import SOURCES
 from fedcli.errors import DataError, FedcliError, NotReadyError, StorageError, UsageError
 from fedcli.progress import Silence
 from fedcli.run.info import DatasetInfo

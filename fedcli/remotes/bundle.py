@@ -12,11 +12,10 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import IO, TYPE_CHECKING, Self
 
 from fedcli.errors import BadInputError, FedcliError, NotReadyError, OvertakenError
-from fedcli.remotes.remote import PIECE, Advance, Entry
+from fedcli.remotes.remote import PIECE, Advance, Entry, Remote, read_whole, where
 from fedcli.storage.atomic import draft, storage_errors, write_all
 from fedcli.storage.untrusted import InputFile
 
@@ -30,14 +29,13 @@ _READ = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _MOST_FILES = 1_000_000
 
 
-class BundleRemote:
+class BundleRemote(Remote):
     """A zip archive, which need not exist yet."""
 
     is_bundle = True
-    streams = 1
 
     def __init__(self, path: Path) -> None:
-        self.name = str(path)
+        super().__init__(str(path))
         self._path = path
         self._old: zipfile.ZipFile | None = None
         self._source: InputFile | None = None
@@ -53,14 +51,9 @@ class BundleRemote:
                 self._members = _checked(self._old)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _leave(self, *, failed: bool) -> None:
         try:
-            if kind is None and self._new:
+            if self._new and not failed:
                 self._write()
         finally:
             if self._source is not None:
@@ -91,15 +84,8 @@ class BundleRemote:
     def pieces(self, path: str, entry: Entry) -> Iterator[bytes]:
         """Yield the bytes of a file; raise ``BadInputError`` if its checksum is wrong."""
         assert self._old is not None
-        left = entry.size
         with self._errors(), self._old.open(self._members[path]) as file:
-            while piece := file.read(min(PIECE, left + 1)):
-                left -= len(piece)
-                if left < 0:
-                    raise BadInputError(f"{path} is longer than it says", path=self._path)
-                yield piece
-        if left:
-            raise BadInputError(f"{path} is shorter than it says", path=self._path)
+            yield from read_whole(file.read, entry, where(self, path))
 
     def create(self, path: str, source: Path, advance: Advance) -> None:
         """Take note of a file, which is copied when the block ends."""

@@ -7,9 +7,9 @@ from fedcli.errors import BadInputError, NotReadyError, RunFormatError
 from fedcli.formats.copies import CopyFile
 from fedcli.remotes.listings import Listings
 from fedcli.remotes.receipts import Receipts
-from fedcli.remotes.remote import Remote, where
+from fedcli.remotes.remote import Remote, where, write_pieces
 from fedcli.run import Run
-from fedcli.storage.atomic import atomic_writer, place, storage_errors, write_all
+from fedcli.storage.atomic import atomic_writer, place, storage_errors
 
 _RUN = "run.json"
 _MOST = 32_000_000  # bytes
@@ -60,10 +60,7 @@ def read_run_there(remote: Remote, listings: Listings, stage: Path) -> Run:
     if entry.size > _MOST:
         raise RunFormatError(f"{name}: has {entry.size} bytes, expected at most {_MOST}")
     with atomic_writer(stage / _RUN) as file:
-        offset = 0
-        for piece in remote.pieces(_RUN, entry):
-            write_all(file, piece, offset)
-            offset += len(piece)
+        write_pieces(file, remote.pieces(_RUN, entry), lambda count: None)
     try:
         return Run.open(stage)
     except RunFormatError as error:

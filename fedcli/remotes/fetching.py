@@ -1,7 +1,6 @@
 """Fetch parcels from a remote: into a folder aside, checked there, then placed in order."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
@@ -14,17 +13,11 @@ from fedcli.remotes.comparing import Comparison
 from fedcli.remotes.listings import Listings
 from fedcli.remotes.parcels import Parcel
 from fedcli.remotes.receipts import Receipts
-from fedcli.remotes.remote import Remote, where
+from fedcli.remotes.remote import Remote, where, write_pieces
+from fedcli.remotes.together import each_of
 from fedcli.remotes.transfer import Transfer
 from fedcli.run import Run
-from fedcli.storage.atomic import (
-    atomic_writer,
-    discard,
-    place,
-    storage_errors,
-    write_all,
-    write_bytes,
-)
+from fedcli.storage.atomic import atomic_writer, discard, place, storage_errors, write_bytes
 from fedcli.storage.untrusted import InputFile
 
 _PARCELS_A_STREAM = 8  # aside at a time: what is aside takes space, and is lost with the process
@@ -69,10 +62,8 @@ class Fetcher:
         files = [(parcel, path) for parcel in parcels for path in self._unfetched(parcel)]
         if not files:
             return
-        self._transfer.start([path for _, path in files], self._size(path for _, path in files))
-        with ThreadPoolExecutor(self._remote.streams) as pool:
-            for _ in pool.map(self._try_stage, files):
-                pass
+        self._announce(path for _, path in files)
+        each_of(files, self._try_stage, self._remote.streams, self._transfer)
 
     def _try_stage(self, file: tuple[Parcel, str]) -> None:
         parcel, path = file
@@ -83,9 +74,10 @@ class Fetcher:
         paths = (*parcel.volatile, *parcel.witnesses, *parcel.files)
         return [path for path in paths if not (self.staged.root / path).exists()]
 
-    def _size(self, paths: Iterable[str]) -> int:
+    def _announce(self, paths: Iterable[str]) -> None:
         entries = (self.listings.entry(path) for path in paths)
-        return sum(entry.size for entry in entries if entry is not None)
+        sizes = [entry.size for entry in entries if entry is not None]
+        self._transfer.start(len(sizes), sum(sizes))
 
     def _is_here(self, parcel: Parcel) -> bool:
         return all((self._run.root / path).exists() for path in parcel.files)
@@ -122,11 +114,7 @@ class Fetcher:
         if (self.staged.root / path).exists():
             return True
         with self.blaming_remote(), atomic_writer(self.staged.root / path) as file:
-            offset = 0
-            for piece in self._remote.pieces(path, entry):
-                write_all(file, piece, offset)
-                offset += len(piece)
-                self._transfer.advance(len(piece))
+            write_pieces(file, self._remote.pieces(path, entry), self._transfer.advance)
         return True
 
     @contextmanager
@@ -151,7 +139,7 @@ class Fetcher:
         for path in parcel.witnesses:
             self._borrow(path)
         if left := self._unfetched(parcel):
-            self._transfer.start(parcel.files, self._size(left))
+            self._announce(left)
         for path in (*parcel.volatile, *parcel.witnesses, *parcel.files):
             if not self.stage(path, parcel.largest(path)) and path in parcel.files:
                 raise NotReadyError(

@@ -3,23 +3,18 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from fedcli.errors import BadInputError
-from fedcli.remotes.remote import PIECE, Advance, Entry
-from fedcli.storage.atomic import draft, storage_errors, write_all
+from fedcli.remotes.remote import Advance, Entry, Remote, pieces_of, write_pieces
+from fedcli.storage.atomic import draft, storage_errors
 from fedcli.storage.untrusted import InputFile
 
 
-class FolderRemote:
+class FolderRemote(Remote):
     """A folder of this machine, which is created when the first file is."""
 
-    is_bundle = False
-    streams = 1
-
     def __init__(self, root: Path) -> None:
-        self.name = str(root)
+        super().__init__(str(root))
         self._root = root
 
     def files(self, folder: str) -> dict[str, Entry]:
@@ -44,30 +39,15 @@ class FolderRemote:
         with InputFile(self._root / path) as file:
             if file.size != entry.size:
                 raise BadInputError("was replaced; repeat the command", path=file.path)
-            for offset in range(0, file.size, PIECE):
-                yield file.read(min(PIECE, file.size - offset), offset)
+            yield from pieces_of(file)
             file.check_unchanged()
 
     def create(self, path: str, source: Path, advance: Advance) -> None:
         """Copy a file beside its place, and link it there; ``OvertakenError`` if that is taken."""
         with InputFile(source) as file, draft(self._root / path, replace=False) as started:
-            for offset in range(0, file.size, PIECE):
-                piece = file.read(min(PIECE, file.size - offset), offset)
-                write_all(started.file, piece, offset)
-                advance(len(piece))
+            write_pieces(started.file, pieces_of(file), advance)
             file.check_in_place()
             started.publish()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        return None
 
 
 def _entry(one: "os.DirEntry[str]") -> Entry:

@@ -27,15 +27,15 @@ _GRAVEST = (ExitStatus.BAD_INPUT, ExitStatus.CONFLICT, ExitStatus.NOT_READY)
 _UPDATE, _ANSWER = ".safetensors", ".json"
 
 
-def own_parcels(run: Run, clients: Collection[str], *, newest_only: bool) -> list[Parcel]:
-    """Return the updates and answers in a client's copy: all, or those of the newest round."""
-    found: list[Parcel] = []
+def own_parcels(run: Run, clients: Collection[str], *, newest_only: bool) -> list[list[Parcel]]:
+    """Return the updates and answers in a client's copy, by rounds: of all, or of the newest."""
+    found: list[list[Parcel]] = []
     for round_ in run.rounds():
         base = _base(run, round_)
         mine = [update_parcel(run, round_, c, base) for c in _among(round_.delivered(), clients)]
         mine += [answer_parcel(run, round_, c) for c in _among(_answered(round_), clients)]
-        found = mine if newest_only and mine else found + mine
-    return found
+        found += [mine] if mine else []
+    return found[-1:] if newest_only else found
 
 
 def was_cleared(parcel: Parcel, there: Listings, receipts: Receipts) -> bool:

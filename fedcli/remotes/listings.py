@@ -18,9 +18,10 @@ class Listings:
 
     def files(self, folder: str) -> Mapping[str, Entry]:
         """Return the files in a folder by their names."""
-        if folder not in self._files:
-            self._files[folder] = self._remote.files(folder)
-        return self._files[folder]
+        found = self._files.get(folder)  # another thread may forget it at any time
+        if found is None:
+            found = self._files[folder] = self._remote.files(folder)
+        return found
 
     def entry(self, path: str) -> Entry | None:
         """Return the entry of a file; None without one."""

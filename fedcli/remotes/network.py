@@ -3,13 +3,22 @@
 import posixpath
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from threading import BoundedSemaphore
+from typing import Any
 
-from fedcli.errors import BadInputError, OvertakenError
-from fedcli.remotes.remote import PIECE, Advance, Entry, remote_errors
+from fedcli.errors import OvertakenError
+from fedcli.remotes.remote import (
+    PIECE,
+    Advance,
+    Entry,
+    Remote,
+    pieces_of,
+    read_whole,
+    remote_errors,
+    where,
+)
 from fedcli.storage.untrusted import InputFile
 
 # What file systems of fsspec say of a file, by which a replaced one is recognised.
@@ -18,19 +27,25 @@ _STAMPS = (
     *("mtime", "LastModified", "last_modified", "updated", "modified"),
 )
 
+# The parts of a large object, which are held in memory until they are sent.
+_PART = 8 * 2**20  # bytes
+_MOST_PARTS = 10_000  # that S3 takes
+_PARTS_AT_A_TIME = 4  # of each file
+_FILES_IN_PARTS = 4  # at a time
+
 _PATIENCE = 5.0  # seconds to end a connection
 
 
-class NetworkRemote:
+class NetworkRemote(Remote):
     """A folder behind a URL. ``name`` is the URL, ``system`` a file system of fsspec."""
 
-    is_bundle = False
-    streams = 1  # some protocols of fsspec have one connection, which one thread may use
+    # streams stays 1: some protocols of fsspec have one connection, which one thread may use
 
     def __init__(self, name: str, system: Any, root: str) -> None:
-        self.name = name
+        super().__init__(name)
         self._system = system
         self._root = root.rstrip("/")
+        self._made: set[str] = set()
 
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}" if path else self._root
@@ -59,15 +74,9 @@ class NetworkRemote:
 
     def pieces(self, path: str, entry: Entry) -> Iterator[bytes]:
         """Yield the bytes of a file."""
-        left = entry.size
-        with remote_errors("read", f"{self.name}/{path}"), self._opened(path) as file:
-            while piece := file.read(min(PIECE, left)) if left else b"":
-                left -= len(piece)
-                yield bytes(piece)
-        if left:
-            raise BadInputError(
-                f"{self.name}/{path}: became shorter while it was read; repeat the command"
-            )
+        name = where(self, path)
+        with remote_errors("read", name), self._opened(path) as file:
+            yield from read_whole(file.read, entry, name)
 
     def _opened(self, path: str) -> Any:
         return self._system.open(self._full(path), "rb", block_size=PIECE)
@@ -91,7 +100,7 @@ class NetworkRemote:
         if self._system.exists(full):
             raise FileExistsError(full)
         aside = _aside(full)
-        self._system.makedirs(self._system._parent(full), exist_ok=True)
+        self._make_parent(full)
         try:
             self._system.put_file(str(source.path), aside)
             self._system.mv(aside, full)
@@ -100,20 +109,15 @@ class NetworkRemote:
             raise
         advance(source.size)
 
+    def _make_parent(self, full: str) -> None:
+        folder = self._system._parent(full)
+        if folder not in self._made:
+            self._system.makedirs(folder, exist_ok=True)
+            self._made.add(folder)
+
     def _discard(self, full: str) -> None:
         with suppress(Exception):  # it may never have been written; its name says what it is
             self._system.rm_file(full)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        return None
 
 
 class S3Remote(NetworkRemote):
@@ -121,9 +125,30 @@ class S3Remote(NetworkRemote):
 
     streams = 16
 
+    def __init__(self, name: str, system: Any, root: str) -> None:
+        super().__init__(name, system, root)
+        self._in_parts = BoundedSemaphore(_FILES_IN_PARTS)
+
     def _create(self, full: str, source: InputFile, advance: Advance) -> None:
-        self._system.put_file(str(source.path), full, mode="create")
-        advance(source.size)
+        part = max(_PART, -(-source.size // _MOST_PARTS))
+        with self._in_parts if source.size >= 2 * part else nullcontext():
+            self._system.put_file(
+                str(source.path),
+                full,
+                mode="create",
+                chunksize=part,
+                max_concurrency=_PARTS_AT_A_TIME,
+                callback=_counting(advance),
+            )
+
+
+def _counting(advance: Advance) -> Any:
+    """Return a callback of fsspec, which calls ``advance`` with the bytes of each part."""
+    from fsspec.callbacks import Callback
+
+    counting = Callback()
+    counting.relative_update = advance
+    return counting
 
 
 class SftpRemote(NetworkRemote):
@@ -138,11 +163,10 @@ class SftpRemote(NetworkRemote):
         from fsspec.asyn import sync
 
         aside = _aside(full)
-        self._system.makedirs(self._system._parent(full), exist_ok=True)
+        self._make_parent(full)
         try:
             with self._system.open(aside, "wb") as file:
-                for offset in range(0, source.size, PIECE):
-                    piece = source.read(min(PIECE, source.size - offset), offset)
+                for piece in pieces_of(source):
                     file.write(piece)
                     advance(len(piece))
             sync(self._system.loop, self._rename, aside, full)
@@ -150,12 +174,7 @@ class SftpRemote(NetworkRemote):
             self._discard(aside)
             raise
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def _leave(self, *, failed: bool) -> None:
         from fsspec.asyn import sync
 
         with suppress(Exception):  # the server may have gone

@@ -1,7 +1,7 @@
 """Files that travel together: companions first, and last the one that says that all are there."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,12 +21,13 @@ _MARGIN = 16_000_000  # bytes
 
 @dataclass(frozen=True)
 class Parcel:
-    """Files of a run, by their paths in it, in the order in which they arrive.
+    """Files of a run, by their paths in it.
 
-    The last of ``files`` is the marker: where it is, the others are. ``volatile`` ones go before
-    them, if they exist; they are never compared. ``witnesses`` are fetched for the check alone, if
-    they exist. ``most`` is how many bytes a checkpoint may have; None for any number. ``check``
-    takes the run that holds the files, and raises what the functions of ``checks`` do.
+    The last of ``files`` is the marker, which arrives after the others: where it is, they are.
+    ``volatile`` ones go before it, if they exist; they are never compared. ``witnesses`` are
+    fetched for the check alone, if they exist. ``most`` is how many bytes a checkpoint may have;
+    None for any number. ``check`` takes the run that holds the files, and raises what the functions
+    of ``checks`` do.
     """
 
     files: tuple[str, ...]
@@ -95,12 +96,15 @@ def _largest_model(run: Run) -> int | None:
     return 4 * latest[-1].global_model.stat().st_size + _MARGIN if latest else None
 
 
-def round_parcel(run: Run, round_: Round, *, state: bool) -> Parcel:
-    """Return all files of a round that others may want: manifest, delta, and the global model."""
-    model = model_parcel(run, round_, delta=False, state=state, base=None)
-    first = [round_.manifest, round_.delta] if round_.number > 0 else [round_.delta]
-    extra = _names(run, *(path for path in first if path.exists()))
-    return Parcel(tuple(dict.fromkeys((*extra, *model.files))), model.check)
+def round_parcels(run: Run, round_: Round, *, state: bool) -> Iterator[Parcel]:
+    """Yield what others may want of a round: the delta with what tells its SHA-256, then the model.
+
+    The manifest is among it, if there is one.
+    """
+    manifest = _names(run, round_.manifest) if round_.manifest.exists() else ()
+    for delta in (True, False) if round_.delta.exists() else (False,):
+        parcel = model_parcel(run, round_, delta=delta, state=state, base=None)
+        yield replace(parcel, files=tuple(dict.fromkeys((*manifest, *parcel.files))))
 
 
 def manifest_parcel(run: Run, round_: Round) -> Parcel:

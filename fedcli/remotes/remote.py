@@ -4,14 +4,18 @@ A remote has the files of a run under the names that they have in a run director
 ever replaced or removed.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
-from fedcli.errors import FedcliError, StorageError
+from fedcli.errors import BadInputError, FedcliError, StorageError
+from fedcli.storage.atomic import write_all
+from fedcli.storage.untrusted import InputFile
 
 PIECE = 4 * 2**20  # bytes read or sent at a time
 Advance = Callable[[int], None]
@@ -28,46 +32,90 @@ class Entry:
     stamp: str | None
 
 
-class Remote(Protocol):
+class Remote(ABC):
     """A place with the files of a run; it is entered to be used, and left when all is done.
 
     What was created appears at the latest when the block ends; a remote that is one file appears
-    only then, and not at all after an error. ``streams`` is how many threads may read at a time.
+    only then, and not at all after an error. ``streams`` is how many threads may read or create
+    files at a time.
     """
 
-    name: str
-    is_bundle: bool
-    streams: int
+    is_bundle = False
+    streams = 1
 
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @abstractmethod
     def files(self, folder: str) -> Mapping[str, Entry]:
         """Return the files in a folder by their names; empty without such a folder.
 
         Raises ``StorageError`` if the remote cannot be reached.
         """
 
+    @abstractmethod
     def folders(self, folder: str) -> list[str]:
         """Return the names of the folders in a folder; none without it. Raises as ``files``."""
 
+    @abstractmethod
     def pieces(self, path: str, entry: Entry) -> Iterator[bytes]:
         """Yield the bytes of a file, of at most the size in its entry.
 
         Raises ``BadInputError`` for a file that cannot be read as what it should be.
         """
 
+    @abstractmethod
     def create(self, path: str, source: Path, advance: Advance) -> None:
         """Create a file from one on this machine; it appears whole or not at all.
 
         Raises ``OvertakenError`` if there is one of that name, which then stays.
         """
 
-    def __enter__(self) -> Self: ...
+    def _leave(self, *, failed: bool) -> None:
+        """Finish what was created, unless the block ``failed``; by default it is finished."""
+        return
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None: ...
+    ) -> None:
+        self._leave(failed=kind is not None)
+
+
+def write_pieces(file: FileIO, pieces: Iterable[bytes], advance: Advance) -> None:
+    """Write the bytes of a whole file."""
+    offset = 0
+    for piece in pieces:
+        write_all(file, piece, offset)
+        offset += len(piece)
+        advance(len(piece))
+
+
+def read_whole(read: Callable[[int], bytes], entry: Entry, name: str) -> Iterator[bytes]:
+    """Yield the bytes of a file at a remote, as ``read`` returns them.
+
+    Raises ``BadInputError`` if there are fewer than its entry says.
+    """
+    left = entry.size
+    while left and (piece := read(min(PIECE, left))):
+        left -= len(piece)
+        yield bytes(piece)
+    if left:
+        raise BadInputError(
+            f"{name}: ended after {entry.size - left} of {entry.size} bytes",
+            hint="repeat the command; if it ends there again, send the file anew",
+        )
+
+
+def pieces_of(file: InputFile) -> Iterator[bytes]:
+    """Yield the bytes of a file on this machine."""
+    for offset in range(0, file.size, PIECE):
+        yield file.read(min(PIECE, file.size - offset), offset)
 
 
 def where(remote: Remote, path: str) -> str:

@@ -13,7 +13,7 @@ from fedcli.remotes.parcels import (
     list_parcel,
     manifest_parcel,
     model_parcel,
-    round_parcel,
+    round_parcels,
     run_parcel,
 )
 from fedcli.run import Run
@@ -85,7 +85,7 @@ def all_rounds(run: Run, there: Listings) -> Iterator[Parcel]:
     for round_ in run.complete_rounds():
         if round_.number >= max(known, default=0):
             state = round_.server_state.exists() and _reads_state(run, round_)
-            yield round_parcel(run, round_, state=state)
+            yield from round_parcels(run, round_, state=state)
     yield from _open_list(run)
 
 

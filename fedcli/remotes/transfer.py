@@ -1,6 +1,6 @@
 """What was moved, and how far it is."""
 
-from collections.abc import Sequence
+from concurrent.futures import CancelledError
 from threading import Lock
 
 from fedcli.progress import Progress
@@ -12,27 +12,35 @@ class Transfer:
     def __init__(self, verb: str, progress: Progress) -> None:
         self.files: list[str] = []
         self.bytes = 0
+        self.is_stopped = False
         self._verb = verb
         self._progress = progress
         self._lock = Lock()  # several threads may move files
         self._said = ""
-        self._started, self._total, self._name = 0, 0, ""
+        self._started, self._total, self._count = 0, 0, 0
 
-    def start(self, files: Sequence[str], total: int) -> None:
-        """Begin to move files of so many bytes together."""
+    def start(self, count: int, total: int) -> None:
+        """Begin to move so many files, of so many bytes together."""
         self._said = ""
-        self._started, self._total, self._name = self.bytes, total, files[-1]
+        self._started, self._total, self._count = self.bytes, total, count
         self._progress.start(self._label, total)
 
     def _label(self) -> str:
         done = self.bytes - self._started
-        return f"{self._verb} {self._name}: {done / 1e6:.1f} of {self._total / 1e6:.1f} MB"
+        files = "1 file" if self._count == 1 else f"{self._count} files"
+        return f"{self._verb} {files}: {done / 1e6:.1f} of {self._total / 1e6:.1f} MB"
 
     def advance(self, count: int) -> None:
-        """Report that ``count`` more bytes were moved."""
+        """Report that ``count`` more bytes were moved; raise ``CancelledError`` after ``stop``."""
+        if self.is_stopped:
+            raise CancelledError
         with self._lock:
             self.bytes += count
             self._progress.advance(count)
+
+    def stop(self) -> None:
+        """Let other threads move nothing more."""
+        self.is_stopped = True
 
     def say_once(self, line: str) -> None:
         """Report a line, unless it was the last one."""

@@ -66,13 +66,13 @@ def push(
         sender = Sender(run, there, noted, transfer)
         _check_run_there(run, there, sender, copy=mark is not None)
         if mark is not None:
-            parcels = _of_client(run, there, sender, noted, chosen or mark.clients)
+            groups = _of_client(run, there, sender, noted, chosen or mark.clients)
         elif chosen or there.is_bundle:
-            parcels = list(needed_by(run, chosen, whole=whole))
+            groups = [[parcel] for parcel in needed_by(run, chosen, whole=whole)]
         else:
-            parcels = list(all_rounds(run, sender.listings))
-        for parcel in parcels:
-            sender.send(parcel)
+            groups = [[parcel] for parcel in all_rounds(run, sender.listings)]
+        for parcels in groups:
+            sender.send(parcels)
     return PushResult(
         run=run.root,
         id=run.id,
@@ -113,11 +113,14 @@ def _check_run_there(run: Run, there: Remote, sender: Sender, *, copy: bool) -> 
 
 def _of_client(
     run: Run, there: Remote, sender: Sender, noted: Receipts, clients: Sequence[str]
-) -> list[Parcel]:
+) -> list[list[Parcel]]:
     found = own_parcels(run, clients, newest_only=there.is_bundle)
     if not found:
         raise NotReadyError(
             f"{run.root}: there is no update to send",
             hint=run.command("train-client --id NAME --data PATH"),
         )
-    return [parcel for parcel in found if not was_cleared(parcel, sender.listings, noted)]
+    return [
+        [parcel for parcel in parcels if not was_cleared(parcel, sender.listings, noted)]
+        for parcels in found
+    ]

@@ -1,16 +1,22 @@
 """A federation whose parties have directories of their own, and meet at a remote."""
 
+import os
+import signal
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from threading import Barrier
 
 import pytest
-from support.places import Place
+from support.daemons import Server
+from support.places import DiskPlace, Place
 from support.remote_runs import CLIENTS, COORDINATOR, Study, names
 
 from fedcli.errors import BadInputError
 from fedcli.remotes.network import NetworkRemote
-from fedcli.remotes.remote import Entry
+from fedcli.remotes.remote import Advance, Entry
 from fedcli.remotes.transfer import Transfer
+from fedcli.run import Run
 from fedcli.steps.verify import verify
 
 each_place = pytest.mark.parametrize("place", ["folder", "s3", "sftp"], indirect=True)
@@ -85,3 +91,54 @@ def test_updates_come_several_at_a_time_and_are_placed_in_order(
         study.pull(COORDINATOR, place.name)
     good = [f"rounds/0001/updates/{client}.{what}" for client in "02" for what in UPDATE]
     assert placed == good
+
+
+def crew(study: Study, place: Place) -> Run:
+    """A copy of all clients, which have trained."""
+    study.push(COORDINATOR, place.name)
+    study.pull("crew", place.name, clients=CLIENTS)
+    for client in CLIENTS:
+        study.train(client, copy="crew")
+    return study.run("crew")
+
+
+@pytest.mark.parametrize("place", ["s3", "sftp"], indirect=True)
+def test_updates_go_several_at_a_time_and_after_what_belongs_to_them(
+    study: Study, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew(study, place)
+    three, create, found = Barrier(3, timeout=60), NetworkRemote.create, []
+
+    def together(self: NetworkRemote, path: str, source: Path, advance: Advance) -> None:
+        three.wait()  # six files at a time, and then three
+        if path.endswith(".safetensors"):
+            found.append(place.names())
+        create(self, path, source, advance)
+
+    monkeypatch.setattr(NetworkRemote, "create", together)
+    sent = study.push("crew", place.name).sent
+    companions = {f"rounds/0001/updates/{c}.{what}" for c in CLIENTS for what in UPDATE[:2]}
+    assert (set(sent[:6]), len(sent), len(found)) == (companions, 9, 3)
+    assert all(companions <= set(names) for names in found)
+    assert study.push("crew", place.name).already_done
+
+
+def test_an_interrupt_ends_what_is_under_way(
+    study: Study, sftp: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever types Ctrl-C waits for no large file, and no half of one stays."""
+    place = DiskPlace(f"{sftp.url}/interrupted", Path(str(sftp.disk), "interrupted"))
+    crew(study, place)
+    before, advance, started = place.names(), Transfer.advance, Barrier(6, timeout=60)
+
+    def interrupted(self: Transfer, count: int) -> None:
+        if started.wait() == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        while not self.is_stopped:
+            time.sleep(0.01)
+        advance(self, count)
+
+    monkeypatch.setattr(Transfer, "advance", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        study.push("crew", place.name)
+    assert place.names() == before

@@ -41,9 +41,9 @@ class Study:
             more = {"clients": [party], **more}
         return pull(self.root(party), [str(remote) for remote in remotes], **more)
 
-    def train(self, client: str, seed: int | None = None) -> str:
+    def train(self, client: str, seed: int | None = None, copy: str | None = None) -> str:
         """Write what training would for the open round, and return the update's SHA-256."""
-        run = self.run(client)
+        run = self.run(copy or client)
         round_ = run.open_round()
         values = tensors(10 * round_.number + int(client) if seed is None else seed)
         sha256 = deliver(run, client, values, round_number=round_.number)

@@ -15,8 +15,8 @@ from support.thorough import sample
 
 from fedcli.steps.verify import verify
 
-# Push a run, and die before, inside or after a file, whatever other threads do then: of an upload to
-# SFTP half of the bytes are sent, and of one to S3 there are some parts.
+# Push a run, and die before, inside or after a file, whatever other threads do then. Of an upload
+# to SFTP half of the bytes are sent then, and of one to S3 there are some parts.
 KILLED = """
 import os, signal, sys
 from pathlib import Path, PurePosixPath

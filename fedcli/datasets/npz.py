@@ -115,18 +115,7 @@ def load(
     if "test" in file.parts and "train" not in file.parts:
         raise DataError(f"{argument}: has a test part but no training part")
     arrays = list(file.parts.values())
-    first = arrays[0]
-    shape, dtype = first.shape, first.dtype
-    if options.image_size is not None:
-        if not first.is_pictures:
-            raise UsageError(f"--image-size: {argument} holds no uint8 pictures")
-        shape = (shape[0], options.image_size, options.image_size)
-    for one in arrays:
-        for remark in one.remarks():
-            options.progress.say(f"{argument}: {remark}")
-    for other in arrays[1:]:
-        if other.is_pictures != first.is_pictures or other.shape[0] != first.shape[0]:
-            raise DataError(f"{argument}: {other.name} and {first.name} differ in dtype or shape")
+    shape = _shape(argument, arrays, options)
     labelling = _labelling(arrays, file.class_names)
     if labelling.remark:
         options.progress.say(f"{argument}: {labelling.remark}")
@@ -143,7 +132,30 @@ def load(
     else:
         train, test, split = split_off_test(parts[0], options)
         identity |= split
-    return Dataset("npz", labelling.classes, shape, dtype, train, test, identity, grouping.names)
+    return Dataset(
+        "npz", labelling.classes, shape, arrays[0].dtype, train, test, identity, grouping.names
+    )
+
+
+def _shape(argument: str, arrays: Sequence[Arrays], options: DataOptions) -> tuple[int, ...]:
+    """Return the shape of an example; say how arrays are read.
+
+    Raises ``UsageError`` for ``--image-size`` without pictures, and ``DataError`` for parts that
+    differ.
+    """
+    first = arrays[0]
+    shape = first.shape
+    if options.image_size is not None:
+        if not first.is_pictures:
+            raise UsageError(f"--image-size: {argument} holds no uint8 pictures")
+        shape = (shape[0], options.image_size, options.image_size)
+    for one in arrays:
+        for remark in one.remarks():
+            options.progress.say(f"{argument}: {remark}")
+    for other in arrays[1:]:
+        if other.is_pictures != first.is_pictures or other.shape[0] != first.shape[0]:
+            raise DataError(f"{argument}: {other.name} and {first.name} differ in dtype or shape")
+    return shape
 
 
 def _labelling(arrays: Sequence[Arrays], names: tuple[str, ...] | None) -> Labelling:

@@ -1,6 +1,8 @@
 """Section ``secagg`` of the plan: secure aggregation, and what it rules out."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from fedcli.errors import UsageError
@@ -11,6 +13,7 @@ from fedcli.plan.private_training import counted_alike
 if TYPE_CHECKING:
     from fedcli.plan import Plan
     from fedcli.plan.aggregate import AggregatePlan
+    from fedcli.strategies import Rule
 
 _USUAL_BITS = 20
 FEWEST_MEMBERS = 3  # of two members, each learns the other's update from the sum
@@ -182,50 +185,49 @@ def check_maskable(plan: "Plan") -> None:
     """Raise ``UsageError`` for a plan that needs to see single updates."""
     from fedcli.plan.rule import resolve
 
-    rule, train = resolve(plan.aggregate), plan.train
-    noisy = plan.aggregate.update_noise is not None
-    for option_, wrong, why in (
-        ("--reduce", rule.reduce != "mean", f"{rule.reduce} compares single updates"),
-        (
-            "--weighting",
-            rule.weighting not in ("uniform", "examples"),
-            f"{rule.weighting} weighting depends on what single updates say; uniform and examples"
-            " do not",
-        ),
-        (
-            "--weighting",
-            rule.weighting == "examples" and train.dp is not None,
-            f"--dp {train.dp} withholds numbers of examples, whose sum would have no noise",
-        ),
-        (
-            "--weighting",
-            rule.weighting == "examples" and noisy,
-            "noise protects clients that count alike",
-        ),
-        (
-            "--adaptive-clip",
-            plan.aggregate.adaptive_clip is not None,
-            "members shorten their own steps, to one norm for all rounds",
-        ),
-        ("--max-norm", plan.aggregate.max_norm is not None, "needs the norms of single updates"),
-        (
-            "--encode",
-            train.encode is not None and not _is_drawn(train.encode),
-            "integers that are added up have no other encoding; randk=F sends fewer of them",
-        ),
-        ("--encode", train.encode is not None and noisy, "noise needs the norm of all coordinates"),
-        ("--feedback", bool(train.feedback), "what rounding and masks lose is not kept"),
-        ("--initial-loss", train.initial_loss, "publishes the loss on each client's data"),
-        (
-            "--server-optimizer",
-            bool(rule.optimizer.records),
-            f"{rule.server_optimizer} needs what single updates record",
-        ),
-        (
-            "--algorithm",
-            train.local.reads is not None and noisy,
-            f"{train.algorithm} sends control variates, which get no noise",
-        ),
+    rule = resolve(plan.aggregate)
+    for option_, why in chain(
+        _against_combining(plan, rule), _against_sending(plan), _against_halves(plan, rule)
     ):
-        if wrong:
-            raise UsageError(f"{option_}: is impossible with --secagg: {why}")
+        raise UsageError(f"{option_}: is impossible with --secagg: {why}")
+
+
+def _against_combining(plan: "Plan", rule: "Rule") -> Iterator[tuple[str, str]]:
+    """Yield the options that make the server look at single updates, and why each does."""
+    if rule.reduce != "mean":
+        yield "--reduce", f"{rule.reduce} compares single updates"
+    if rule.weighting not in ("uniform", "examples"):
+        depends = "weighting depends on what single updates say; uniform and examples do not"
+        yield "--weighting", f"{rule.weighting} {depends}"
+    if rule.weighting == "examples" and plan.train.dp is not None:
+        withholds = "withholds numbers of examples, whose sum would have no noise"
+        yield "--weighting", f"--dp {plan.train.dp} {withholds}"
+    if rule.weighting == "examples" and plan.aggregate.update_noise is not None:
+        yield "--weighting", "noise protects clients that count alike"
+    if plan.aggregate.adaptive_clip is not None:
+        yield "--adaptive-clip", "members shorten their own steps, to one norm for all rounds"
+    if plan.aggregate.max_norm is not None:
+        yield "--max-norm", "needs the norms of single updates"
+
+
+def _against_sending(plan: "Plan") -> Iterator[tuple[str, str]]:
+    """Yield the options by which clients would send what masks do not hide, and why."""
+    train = plan.train
+    if train.encode is not None and not _is_drawn(train.encode):
+        other = "integers that are added up have no other encoding; randk=F sends fewer of them"
+        yield "--encode", other
+    if train.encode is not None and plan.aggregate.update_noise is not None:
+        yield "--encode", "noise needs the norm of all coordinates"
+    if train.feedback:
+        yield "--feedback", "what rounding and masks lose is not kept"
+    if train.initial_loss:
+        yield "--initial-loss", "publishes the loss on each client's data"
+
+
+def _against_halves(plan: "Plan", rule: "Rule") -> Iterator[tuple[str, str]]:
+    """Yield the halves of an algorithm that go beyond the sum of the updates, and why."""
+    if rule.optimizer.records:
+        yield "--server-optimizer", f"{rule.server_optimizer} needs what single updates record"
+    if plan.train.local.reads is not None and plan.aggregate.update_noise is not None:
+        sends = "sends control variates, which get no noise"
+        yield "--algorithm", f"{plan.train.algorithm} {sends}"

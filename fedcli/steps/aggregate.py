@@ -1,8 +1,9 @@
 """Combine the updates of a round into the next global model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,11 +130,25 @@ def aggregate(
     ):
         return _result(run, inputs.round, manifest, already_done=True)
     _check_quorum(inputs, quorum)
-    errors: list[FedcliError] = []
+    write = partial(
+        write_round, diagnostics=diagnostics, progress=progress, signing=signing, force=force
+    )
+    return _write_of_the_good(inputs, quorum, write, progress, strict=strict)
+
+
+def _write_of_the_good(
+    inputs: Inputs,
+    quorum: Quorum,
+    write: Callable[[Inputs], Manifest],
+    progress: Progress,
+    *,
+    strict: bool,
+) -> AggregateResult:
+    """Write the round, without updates that turn out bad as they are read, if enough are left."""
+    run, errors = inputs.run, list[FedcliError]()
     while True:
         try:
-            prepared = replace(inputs, rule=inputs.prepared_rule())
-            made = write_round(prepared, diagnostics, progress, signing, force=force)
+            made = write(replace(inputs, rule=inputs.prepared_rule()))
             return _result(run, inputs.round, made)
         except OvertakenError:
             return _result(run, inputs.round, check_unchanged(inputs), already_done=True)

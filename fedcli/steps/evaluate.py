@@ -92,11 +92,7 @@ def evaluate(
         known = {} if force else read_evaluations(model.round)
         outputs = _Outputs(model, scorer, chosen)
         fresh, entries = _score(model, sets_of(model.client), outputs, known, progress)
-        kept = fresh
-        if store is None:
-            kept = {key: one for key, one in fresh.items() if not _tells(run, one, own=bool(data))}
-        elif not store:
-            kept = {}
+        kept = _to_store(run, fresh, store, own=bool(data))
         _store(model.round, kept)
         computed += len(fresh)
         not_stored += len(fresh) - len(kept)
@@ -104,6 +100,15 @@ def evaluate(
     if not evaluations:
         raise DataError("there are no examples of the requested classes to score on")
     return EvaluateResult(computed, tuple(evaluations), not_stored)
+
+
+def _to_store(
+    run: Run, fresh: Mapping[str, Score], store: bool | None, *, own: bool
+) -> dict[str, Score]:
+    """Return those of the new scores that are stored; by default all that tell of no client."""
+    if store is None:
+        return {key: one for key, one in fresh.items() if not _tells(run, one, own=own)}
+    return dict(fresh) if store else {}
 
 
 def _tells(run: Run, score: Score, *, own: bool) -> bool:

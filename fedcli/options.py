@@ -29,7 +29,7 @@ from typing import (
 )
 
 from fedcli.errors import UsageError
-from fedcli.words import did_you_mean, respelled
+from fedcli.spelling import did_you_mean, respelled
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

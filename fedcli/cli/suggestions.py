@@ -7,7 +7,7 @@ from typing import Any
 from fedcli.cli.program import COMMANDS
 from fedcli.completion.catalogue import commands_with, options, options_that_take
 from fedcli.errors import UsageError
-from fedcli.words import did_you_mean, nearest
+from fedcli.spelling import did_you_mean, nearest
 
 # What other programs call a step.
 _COMMANDS = {

@@ -13,8 +13,8 @@ from fedcli.codecs.sign import Sign
 from fedcli.codecs.sparse import SparseCodec
 from fedcli.codecs.topk import TopK
 from fedcli.errors import UsageError
+from fedcli.spelling import nearest
 from fedcli.text import brief
-from fedcli.words import nearest
 
 __all__ = [
     "CHUNK",

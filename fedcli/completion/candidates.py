@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from fedcli.completion.catalogue import Row, argument, catalogue, options, summaries, words
 from fedcli.completion.runs import clients_of, rounds_of, runs_like
-from fedcli.words import folded
+from fedcli.spelling import folded
 
 _PROGRAM = {
     "help": "Say all of a command and its options",

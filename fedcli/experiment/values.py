@@ -8,8 +8,8 @@ from typing import Any
 from fedcli.errors import UsageError
 from fedcli.options import AUTO, Declared
 from fedcli.plan.sections import convert
+from fedcli.spelling import did_you_mean
 from fedcli.text import brief
-from fedcli.words import did_you_mean
 
 
 def typed_value(one: Declared, value: Any, origin: str) -> Any:

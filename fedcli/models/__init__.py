@@ -16,8 +16,8 @@ from fedcli.models.trial import TRIED, Trial, try_out
 from fedcli.options import unknown_value
 from fedcli.randomness import stream_seed
 from fedcli.run.info import ModelInfo
+from fedcli.spelling import did_you_mean
 from fedcli.user_code import SHOW_WHERE, load_attribute, with_place
-from fedcli.words import did_you_mean
 
 Shape = tuple[int, ...]
 Factory = Callable[[ModelInfo, int, Shape], nn.Module]

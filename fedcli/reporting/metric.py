@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fedcli.errors import UsageError
 from fedcli.formats.evaluation import Score
 from fedcli.reporting.layout import Column, percent, three_decimals
-from fedcli.words import nearest, respelled
+from fedcli.spelling import nearest, respelled
 
 
 @dataclass(frozen=True)

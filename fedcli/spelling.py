@@ -1,4 +1,4 @@
-"""Words that people type: other spellings of a known word, and known words like a mistyped one."""
+"""Spelling: other ways to write a known word, and the known word like a mistyped one."""
 
 import re
 from collections.abc import Callable, Iterable

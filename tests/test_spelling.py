@@ -3,7 +3,7 @@
 import pytest
 
 from fedcli.run.model_names import model_names
-from fedcli.words import did_you_mean, folded, nearest, respelled
+from fedcli.spelling import did_you_mean, folded, nearest, respelled
 
 KNOWN = ("fedavg", "trimmed-mean", "cifar10", "npz:", "topk=", "balanced_accuracy")
 

@@ -6,9 +6,15 @@ from fedcli.errors import UsageError
 from fedcli.text import brief, is_utf8
 
 BUNDLE = ".zip"
+SFTP = ("sftp", "ssh")
 _LOCAL = ("file", "local")
-_URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
-_PASSWORD = re.compile(r"[^/@]*:[^/@]*@")
+_URL = re.compile(r"([a-z][a-z0-9+.:-]*?)://(.*)", re.DOTALL | re.IGNORECASE)
+_ADDRESS = re.compile(r"\[[0-9a-f:.]*\]", re.IGNORECASE)  # of IPv6
+# A user name, or a password that has a slash; a port is neither.
+_USER = re.compile(r"([^/@]*)@|[^/@]*:(?!\d*(?:/|$))[^@]*@", re.DOTALL)
+_PASSWORD = re.compile(r":|%3a", re.IGNORECASE)
+_MEANT_AS_URL = re.compile(r"[a-z][a-z0-9+.-]+:/|[^/\\]*@[^/\\]*:", re.IGNORECASE)
+_FORMS = "a folder, a URL such as sftp://host/srv/study, or a .zip file"
 _CREDENTIALS = "they come from the environment, or from the protocol's own files"
 
 
@@ -23,27 +29,46 @@ def split_url(name: str) -> tuple[str | None, str]:
 def check_remote_name(name: str, option: str) -> str:
     """Return the name of a remote that may be shown; raise ``UsageError`` otherwise.
 
-    A URL with a password or a token is refused: others see it in the list of processes, and in the
-    run. So are chains of protocols, which would reach further than the URL says.
+    A URL with a password, a token or a key is refused: others see it in the list of processes, and
+    in the run. Only SSH has user names that are no secret. No message repeats the name before it is
+    known to hold none. Chains of protocols are refused too: they would reach further than the URL
+    says.
     """
-    if not name or not name.isprintable() or not is_utf8(name):
-        raise UsageError(f"{option}: expected a folder, a URL or a .zip file, found {brief(name)}")
-    if "::" in name and "://" in name:
-        raise UsageError(f"{option}: expected the URL of one protocol, found {brief(name)}")
     protocol, rest = split_url(name)
-    if protocol is None:
-        return name
-    if _PASSWORD.match(rest) or "?" in rest:
+    if _holds_credentials(protocol, rest):
         raise UsageError(
-            f"{option}: the URL holds a password or a token, which others would see",
+            f"{option}: the URL holds a user name, a password or a token, which others would see",
             hint=f"leave credentials out: {_CREDENTIALS}",
         )
+    if protocol is None and _MEANT_AS_URL.match(rest):
+        raise UsageError(f"{option}: expected {_FORMS}", hint="put ./ before the name of a folder")
+    if not name or not name.isprintable() or not is_utf8(name):
+        raise UsageError(f"{option}: expected {_FORMS}, found {brief(name)}")
+    if protocol is not None:
+        _check_url(name, protocol, rest, option)
+    return name
+
+
+def _holds_credentials(protocol: str | None, rest: str) -> bool:
+    if protocol is None or "?" in rest:
+        return protocol is not None
+    found = _USER.match(rest)
+    if found is not None and protocol.lower() in SFTP and found[1] is not None:
+        return _PASSWORD.search(found[1]) is not None
+    return found is not None
+
+
+def _check_url(name: str, protocol: str, rest: str, option: str) -> None:
+    if "::" in _ADDRESS.sub("", name):
+        raise UsageError(f"{option}: expected the URL of one protocol, found a chain of them (::)")
+    if protocol != protocol.lower():
+        expected = f"{protocol.lower()}://{rest}"
+        raise UsageError(f"{option}: expected {brief(expected)}, found {brief(name)}")
     if rest.endswith(BUNDLE):
         raise UsageError(
             f"{option} {brief(name)}: a bundle is a file of this machine",
             hint="write it here, and copy it there with the store's own tool",
         )
-    return name
 
 
 def check_default_remote(name: str, option: str) -> str:

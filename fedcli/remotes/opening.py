@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from fedcli.errors import FedcliError, MissingDependencyError, NotReadyError, UsageError
-from fedcli.formats.remote_names import BUNDLE, check_remote_name, split_url
+from fedcli.formats.remote_names import BUNDLE, SFTP, check_remote_name, split_url
 from fedcli.remotes.bundle import BundleRemote
 from fedcli.remotes.folder import FolderRemote
 from fedcli.remotes.network import NetworkRemote, S3Remote, SftpRemote
 from fedcli.remotes.remote import Remote, remote_errors
 
 _S3 = ("s3", "s3a")
-_SFTP = ("sftp", "ssh")
 
 
 def open_remote(name: str, run: Path) -> Remote:
@@ -39,9 +38,10 @@ def open_remote(name: str, run: Path) -> Remote:
 def files_of_pattern(name: str) -> tuple[str, ...]:
     """Return the files of a pattern such as ``from-*.zip``, sorted; another name stands for itself.
 
-    Not every shell expands patterns. Raises ``NotReadyError`` if no file has such a name.
+    Not every shell expands patterns. Raises ``NotReadyError`` if no file has such a name, and
+    ``UsageError`` for a name that cannot be a remote.
     """
-    path = Path(name)
+    path = Path(check_remote_name(name, "REMOTE"))
     if split_url(name)[0] is not None or not set("*?[") & set(path.name) or path.exists():
         return (name,)
     found = tuple(sorted(str(each) for each in path.parent.glob(path.name)))
@@ -64,7 +64,7 @@ def _local(path: Path, run: Path) -> Remote:
 def _network(name: str, protocol: str) -> Remote:
     import fsspec
 
-    if protocol in _SFTP:
+    if protocol in SFTP:
         return _sftp(name)
     system, root = fsspec.core.url_to_fs(name, use_listings_cache=False)
     return (S3Remote if protocol in _S3 else NetworkRemote)(name, system, root)
@@ -73,15 +73,16 @@ def _network(name: str, protocol: str) -> Remote:
 def _sftp(name: str) -> Remote:
     from sshfs import SSHFileSystem
 
-    given: dict[str, Any] = SSHFileSystem._get_kwargs_from_urls(name)
-    given = {key: value for key, value in given.items() if value is not None}
+    found: dict[str, Any] = SSHFileSystem._get_kwargs_from_urls(name)
+    given = {key: found[key] for key in ("username", "port") if found.get(key) is not None}
+    host = str(found.get("host") or "").strip("[]")
     # Without this it would talk to any host, whatever key that shows; () stands for known_hosts.
-    system = SSHFileSystem(**given, known_hosts=(), skip_instance_cache=True)
+    system = SSHFileSystem(host, **given, known_hosts=(), skip_instance_cache=True)
     return SftpRemote(name, system, SSHFileSystem._strip_protocol(name))
 
 
 def _not_installed(protocol: str) -> MissingDependencyError:
-    extra = "s3" if protocol in _S3 else "sftp" if protocol in _SFTP else None
+    extra = "s3" if protocol in _S3 else "sftp" if protocol in SFTP else None
     hint = "install what fsspec needs for it" if extra is None else f"pip install 'fedcli[{extra}]'"
     return MissingDependencyError(
         f"remotes of {protocol}:// need a library that is not installed", hint=hint

@@ -11,7 +11,6 @@ from typing import Any
 from fedcli.errors import RunFormatError, UsageError
 from fedcli.formats.client_ids import check_client_id, check_distinct, client_order, is_client_id
 from fedcli.formats.public_key import MASKING_PREFIX, PublicKeys, check_public_key
-from fedcli.formats.remote_names import check_default_remote
 from fedcli.options import check, option
 from fedcli.plan import Plan
 from fedcli.plan.sections import convert, section_of
@@ -165,8 +164,6 @@ class RunInfo:
         if self.noise_key is not None and not _SHA256.fullmatch(self.noise_key):
             found = brief(self.noise_key)
             raise UsageError(f"noise_key: expected a SHA-256 of 64 hex digits, found {found}")
-        if self.remote is not None:
-            check_default_remote(self.remote, "remote")
 
     def _check_masking(self) -> None:
         if self.plan.secagg is None and not self.masking_keys:

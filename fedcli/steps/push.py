@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedcli.errors import NotReadyError, UsageError
+from fedcli.formats.remote_names import check_default_remote
 from fedcli.progress import Progress, Silence
 from fedcli.remotes.copying import read_copy
 from fedcli.remotes.from_clients import own_parcels, was_cleared
@@ -90,13 +91,18 @@ def chosen_clients(run: Run, clients: Sequence[str]) -> tuple[str, ...]:
 
 
 def remote_of(run: Run, named: str | None) -> str:
-    """Return a remote that was named, or that of the run. Raises ``UsageError`` without one."""
-    if named is None and run.info.remote is None:
+    """Return a remote that was named, or that of the run.
+
+    Raises ``UsageError`` without one, and for one that may not stand in a run.
+    """
+    if named is not None:
+        return named
+    if run.info.remote is None:
         raise UsageError(
             "REMOTE: this run names no remote: say a folder, a URL or a .zip file",
             hint="fedcli init --remote URL makes a run that names one",
         )
-    return named or run.info.remote or ""
+    return check_default_remote(run.info.remote, f"remote in {run.root / 'run.json'}")
 
 
 def _check_run_there(run: Run, there: Remote, sender: Sender, *, copy: bool) -> None:

@@ -7,22 +7,36 @@ from support.daemons import Server
 from support.remote_runs import COORDINATOR, Study
 
 from fedcli.errors import StorageError, UsageError
+from fedcli.formats.remote_names import check_remote_name
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("simplecache::s3://b/x", "found a chain of them"),
+        ("xyz://b/x", "xyz"),
+        ("SFTP://mercy@host/x", "expected 'sftp://mercy@host/x', found 'SFTP://"),
+        ("mercy@host:/srv/study", "expected a folder, a URL such as sftp://host/srv/study"),
+        ("s3:/bucket/x", "expected a folder, a URL"),
+        ("s3://b/x.zip", "a bundle is a file of this machine"),
+    ],
+)
+def test_a_name_that_cannot_be_a_remote(study: Study, name: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=f"REMOTE.*{reason}"):
+        study.push(COORDINATOR, name)
+    assert not (study.root(COORDINATOR) / "receipts.json").exists()
 
 
 @pytest.mark.parametrize(
     "name",
     [
-        "s3://key:secret@bucket/x",
-        "https://host/x?token=secret",
-        "simplecache::s3://b/x",
-        "xyz://b/x",
+        *("sftp://mercy@host/srv", "ssh://mercy@host:22/srv/a@b", "sftp://mercy@[::1]:22/srv"),
+        *("sftp://host:22/a@b", "hdfs://host:9000/a@b", "s3://bucket/a@b", "file:///srv/a@b:c"),
+        *("s3://arn:aws:s3:eu-west-1:1:accesspoint/study", "C:/srv", "./mercy@host:x"),
     ],
 )
-def test_a_name_that_cannot_be_a_remote(study: Study, name: str) -> None:
-    with pytest.raises(UsageError, match="REMOTE") as caught:
-        study.push(COORDINATOR, name)
-    assert "secret" not in f"{caught.value} {caught.value.hint}"
-    assert not (study.root(COORDINATOR) / "receipts.json").exists()
+def test_a_name_without_credentials_is_a_remote(name: str) -> None:
+    assert check_remote_name(name, "REMOTE") == name
 
 
 def test_a_remote_in_the_run_is_refused(study: Study) -> None:

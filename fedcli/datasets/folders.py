@@ -1,7 +1,7 @@
 """How a folder of pictures is understood: which sub-folders are parts, classes, or groups.
 
-This is the one place that decides it, for every command. A folder that can be read in two ways is
-refused, with the option that decides; what was decided is put into ``remarks``.
+This and ``part_folders`` alone decide it, for every command. A folder that can be read in two ways
+is refused, with the option that decides; what was decided is put into ``remarks``.
 """
 
 from collections import Counter
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedcli.datasets.folder_tree import Folder, FolderTree, LeftOut, read_tree, some, summarized
+from fedcli.datasets.part_folders import folder_of_split, part_roles, role_named, training_and_test
 from fedcli.errors import DataError
 from fedcli.progress import Progress
 from fedcli.text import is_utf8
@@ -17,12 +18,6 @@ from fedcli.text import is_utf8
 FOLDER = "folder"  # the value of --group for which the folders are the groups
 NO_GROUPS = "none"  # the value of --group for which no folder is a group
 
-# The names of folders that hold a part of a data set, in lower case.
-_ROLES: Mapping[str, Collection[str]] = {
-    "train": ("train", "training", "train_set", "trainset", "training_set"),
-    "test": ("test", "testing", "test_set", "testset"),
-    "val": ("val", "valid", "validation", "val_set", "dev"),
-}
 _UNKNOWN = "rename or remove the folder; a class has a folder with pictures to train on"
 _EXPECTED = "expected PATH/<class>/*.png, or PATH/train/<class>/*.png and PATH/test/<class>/*.png"
 
@@ -66,8 +61,8 @@ def understand(root: Path, group: str | None = None) -> Understanding:
     """
     tree = read_tree(root)
     base, remarks = _unwrapped(tree.root, grouped=group == FOLDER)
-    roles = _roles(base)
-    parts = _training_and_test(base, roles, remarks) if roles else {"": base}
+    roles = part_roles(base)
+    parts = training_and_test(base, roles, remarks) if roles else {"": base}
     found: dict[str, PartFolder] = {}
     for role, folder in parts.items():
         common = role == "test" and group == FOLDER and _is_common(folder, found["train"])
@@ -87,8 +82,8 @@ def understand_own(root: Path, classes: Sequence[str], split: str) -> Understand
     """
     tree = read_tree(root)
     base, remarks = _unwrapped(tree.root, known=classes)
-    roles = {} if _are_classes(base, classes) else _roles(base)
-    folder = _of_split(root, roles, split, remarks) if roles else base
+    roles = {} if _are_classes(base, classes) else part_roles(base)
+    folder = folder_of_split(root, roles, split, remarks) if roles else base
     folder, more = _unwrapped(folder, known=classes)
     part = _classes_of(folder)
     if not _are_classes(folder, classes) and _hold_classes(folder, classes):
@@ -114,70 +109,13 @@ def _unwrapped(
     while len(folder.filled) == 1 and not folder.pictures:
         (inner,) = folder.filled.values()
         name = inner.name.rpartition("/")[2]
-        if inner.pictures or name in known or _role(name) or not inner.filled:
+        if inner.pictures or name in known or role_named(name) or not inner.filled:
             break
         if grouped and any(one.pictures for one in inner.filled.values()):
             break
         remarks.append(f"{inner.name}/ holds everything, and is read in its place")
         folder = inner
     return folder, remarks
-
-
-def _role(name: str) -> str | None:
-    lowered = name.lower().replace("-", "_").replace(" ", "_")
-    return next((role for role, names in _ROLES.items() if lowered in names), None)
-
-
-def _roles(base: Folder) -> dict[str, Folder]:
-    """Return the folders that are parts, by role; none if they are classes like their neighbours.
-
-    Raises ``DataError`` for two folders of one role, and for parts without class folders.
-    """
-    named = [(role, one) for name, one in base.filled.items() if (role := _role(name))]
-    nested = [one for _, one in named if not one.pictures]
-    if not nested and (len(named) < len(base.filled) or len(named) < 2):
-        return {}
-    roles: dict[str, Folder] = {}
-    for role, folder in named:
-        if role in roles:
-            both = f"{roles[role].name}/ and {folder.name}/"
-            raise DataError(f"{both} are both a {role} part; expected one", path=base.path)
-        roles[role] = folder
-    if not nested:
-        raise DataError(
-            f"{some([f'{one.name}/' for _, one in named])} hold pictures, but no class folders",
-            hint="add class folders, or name a CSV file with the labels: --labels-csv FILE",
-            path=base.path,
-        )
-    return roles
-
-
-def _training_and_test(
-    base: Folder, roles: Mapping[str, Folder], remarks: list[str]
-) -> dict[str, Folder]:
-    """Choose the training and the test part. Raises ``DataError`` if one is missing."""
-    test = roles.get("test") or roles.get("val")
-    if "train" not in roles or test is None:
-        there = " and ".join(f"{one.name}/" for one in roles.values())
-        missing = "training part" if "train" not in roles else "test part"
-        raise DataError(
-            f"has {there} but no {missing}",
-            hint="add train/ or test/, or name the folder that holds the class folders",
-            path=base.path,
-        )
-    unused = " (a validation part is not used)" if len(roles) == 3 else ""
-    if unused or (roles["train"].name, test.name) != ("train", "test"):
-        remarks.append(f"{roles['train'].name}/ is to train on, {test.name}/ to test on{unused}")
-    return {"train": roles["train"], "test": test}
-
-
-def _of_split(root: Path, roles: Mapping[str, Folder], split: str, remarks: list[str]) -> Folder:
-    found = roles.get(split) or (roles.get("val") if split == "test" else None)
-    if found is None:
-        there = " and ".join(f"{one.name}/" for one in roles.values())
-        raise DataError(f"has {there} but no {split}/", path=root)
-    remarks.append(f"{found.name}/ is read")
-    return found
 
 
 def _part(folder: Folder, group: str | None, remarks: list[str]) -> PartFolder:

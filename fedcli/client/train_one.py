@@ -1,8 +1,11 @@
 """Train one client on its data for a round, and write its update."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+
+from torch import nn
 
 from fedcli.client.data import ClientData, open_data
 from fedcli.client.deliver import ClientResult, deliver, existing_result
@@ -172,8 +175,7 @@ def _with_results(own: ClientTraining, trained: Trained) -> Metadata:
 
 def _fit(own: ClientTraining, resume: Resume | None, observer: Observer) -> Trained:
     """Build the network, load the global model into it, and train it."""
-    session, private = own.session, own.private
-    info, device, client = session.run.info, session.device, own.client
+    session, info = own.session, own.session.run.info
     again = partial(
         build,
         info.model,
@@ -185,26 +187,32 @@ def _fit(own: ClientTraining, resume: Resume | None, observer: Observer) -> Trai
     module = again()
     check_ties(module, session.tensors.tied, session.base.path)
     load_arrays(module, session.base.read(), session.base.path)
-    public_seed = stream_seed(session.seed, session.round.number, client, "training")
     with out_of_memory_as_error("a smaller --batch-size or --model, or another --device"):
-        given = Assignment(
-            module=module,
-            build=again,
-            source=own.examples.source(device),
-            plan=session.plan,
-            lr=session.lr,
-            tensors=session.tensors,
-            normalize=Normalize.for_dataset(
-                info.dataset, as_rgb=takes_rgb(info.model), device=device
-            ),
-            seed=public_seed if private is None else private.streams.seed("training"),
-            device=device,
-            kept=own.start.kept,
-            local=own.start.local,
-            server=session.server.values,
-            micro_batch=session.execution.micro_batch,
-            compile=session.execution.compile,
-            streams=None if private is None else private.streams,
-            resume=resume,
-        )
-        return train_locally(given, observer, partial(say_shrink, session.progress, client))
+        given = _assignment(own, module, again, resume)
+        return train_locally(given, observer, partial(say_shrink, session.progress, own.client))
+
+
+def _assignment(
+    own: ClientTraining, module: nn.Module, again: Callable[[], nn.Module], resume: Resume | None
+) -> Assignment:
+    session, streams = own.session, None if own.private is None else own.private.streams
+    info, device, number = session.run.info, session.device, session.round.number
+    public_seed = stream_seed(session.seed, number, own.client, "training")
+    return Assignment(
+        module=module,
+        build=again,
+        source=own.examples.source(device),
+        plan=session.plan,
+        lr=session.lr,
+        tensors=session.tensors,
+        normalize=Normalize.for_dataset(info.dataset, as_rgb=takes_rgb(info.model), device=device),
+        seed=public_seed if streams is None else streams.seed("training"),
+        device=device,
+        kept=own.start.kept,
+        local=own.start.local,
+        server=session.server.values,
+        micro_batch=session.execution.micro_batch,
+        compile=session.execution.compile,
+        streams=streams,
+        resume=resume,
+    )

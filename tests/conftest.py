@@ -1,10 +1,11 @@
 """What several tests need: a small run made without torch, and the program as its users call it."""
 
+import gc
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,17 @@ os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="fedcli-settings-")
 settings.register_profile("same every time", deadline=None, derandomize=True)
 settings.register_profile("thorough", deadline=None)
 settings.load_profile("thorough" if THOROUGH else "same every time")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect thousands of tests without looking for garbage among them, then or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def pytest_sessionfinish() -> None:

@@ -77,6 +77,23 @@ def venv() -> Path:
     return Path(sys.prefix) if THOROUGH else warm.folder_of_script()
 
 
+# Runs a program whose own ``sys.executable`` is another one.
+_WITH_PYTHON = """
+import pathlib, runpy, sys
+sys.executable, *sys.argv = sys.argv[1:]
+sys.path[0] = str(pathlib.Path(sys.argv[0]).parent)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def python_program(script: Path, *words: str) -> list[str]:
+    """The command of a Python program; fedcli is forked for it, as ``venv`` says."""
+    if THOROUGH:
+        return [sys.executable, str(script), *words]
+    python = warm.folder_of_script() / "bin" / "forking-python"
+    return [sys.executable, "-c", _WITH_PYTHON, str(python), str(script), *words]
+
+
 def environment(**more: str) -> dict[str, str]:
     """The environment of a person who has just installed fedcli and set nothing."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("FEDCLI_")}

@@ -21,14 +21,20 @@ from fedcli.execution.local import ForkServer
 
 TESTS = Path(__file__).parent.parent
 
-# Stands for the console script in shell scripts; asks the process of the tests for a fork.
+# Stands for the console script in shell scripts, and for the Python of programs that run
+# ``python -m fedcli`` among others; asks the process of the tests for a fork.
 _SCRIPT = """\
 #!{python} -IS
 import json, os, signal, socket, sys
+words = sys.argv[1:]
+if sys.argv[0].endswith("python"):
+    if words[:2] != ["-m", "fedcli"]:
+        os.execv(sys.executable, [sys.executable, *words])
+    del words[:2]
 with socket.socket(socket.AF_UNIX) as broker:
     broker.connect({address!r})
     socket.send_fds(broker, [b"."], [1, 2])
-    asked = dict(words=sys.argv[1:], folder=os.getcwd(), variables=dict(os.environ))
+    asked = dict(words=words, folder=os.getcwd(), variables=dict(os.environ))
     broker.sendall(json.dumps(asked).encode())
     broker.shutdown(socket.SHUT_WR)
     status = int(broker.recv(16))
@@ -76,17 +82,21 @@ def run(
 
 @cache
 def folder_of_script() -> Path:
-    """Return a folder, like that of a virtual environment, whose ``bin/fedcli`` is forked too."""
+    """Return a folder, like that of a virtual environment, whose ``bin/fedcli`` is forked too.
+
+    So is ``-m fedcli`` of its ``bin/forking-python``.
+    """
     server()
     folder = Path(tempfile.mkdtemp(prefix="fedcli-tests-"))
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(folder / "broker"))
     listening.listen(64)
     threading.Thread(target=_serve, args=[listening], daemon=True).start()
-    script = folder / "bin" / "fedcli"
-    script.parent.mkdir()
-    script.write_text(_SCRIPT.format(python=sys.executable, address=str(folder / "broker")))
-    script.chmod(0o755)
+    (folder / "bin").mkdir()
+    for name in ("fedcli", "forking-python"):
+        script = folder / "bin" / name
+        script.write_text(_SCRIPT.format(python=sys.executable, address=str(folder / "broker")))
+        script.chmod(0o755)
     return folder
 
 

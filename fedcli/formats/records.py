@@ -55,9 +55,13 @@ class Sparse:
 
 
 class FileRecord:
-    """A record that makes up a whole JSON file; ``room`` is as in ``read_json``."""
+    """A record that makes up a whole JSON file; ``room`` is as in ``read_json``.
+
+    ``lasts`` is whether the file must be on the disk once it is written.
+    """
 
     room: ClassVar[int] = 1
+    lasts: ClassVar[bool] = True
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -87,7 +91,8 @@ class FileRecord:
 
     def write(self, path: Path) -> None:
         """Write the file atomically. Raises ``StorageError``."""
-        write_json(path, {"format": FORMAT, **encode(self)}, room=self.room)
+        values = {"format": FORMAT, **encode(self)}
+        write_json(path, values, room=self.room, lasts=self.lasts)
 
     def write_first(self, path: Path) -> None:
         """Write the file atomically; raise ``OvertakenError`` if it exists, which then stays."""

@@ -34,6 +34,8 @@ class Heartbeat(FileRecord):
     ``updated`` is in ISO 8601, UTC; ``peak_memory_bytes`` is the peak so far.
     """
 
+    lasts = False  # waiting for the disk takes longer than training a small client
+
     client: ClientId
     round: Count
     host: str

@@ -62,31 +62,39 @@ class Draft:
     ``file`` is unbuffered, readable and writable, so that it can be filled out of order.
     """
 
-    def __init__(self, path: Path, aside: Path, file: FileIO, *, replace: bool) -> None:
+    def __init__(
+        self, path: Path, aside: Path, file: FileIO, *, replace: bool, lasts: bool = True
+    ) -> None:
         self.path = path
         self.file = file
         self.published = False
         self._aside = aside
         self._replace = replace
+        self._lasts = lasts
 
     def publish(self) -> None:
         """Flush the file to the disk and rename it into place. Raises what ``draft`` does."""
         with storage_errors("write", self.path):
-            os.fsync(self.file.fileno())
+            if self._lasts:
+                os.fsync(self.file.fileno())
             self.file.close()
             if self._replace:
                 self._aside.replace(self.path)
             else:
                 publish_first(self._aside, self.path)
             self.published = True
-            flush_directory(self.path.parent)
+            if self._lasts:
+                flush_directory(self.path.parent)
 
 
 @contextlib.contextmanager
-def draft(path: Path, mode: int = 0o666, *, replace: bool = True) -> Iterator[Draft]:
+def draft(
+    path: Path, mode: int = 0o666, *, replace: bool = True, lasts: bool = True
+) -> Iterator[Draft]:
     """Start a file that is to become ``path``; unless it is published, remove it.
 
-    It has ``mode``, less the umask, from the start. Raises ``OvertakenError`` on publishing if
+    It has ``mode``, less the umask, from the start. Unless it ``lasts``, nobody waits for the disk,
+    and it may be lost or empty after a power failure. Raises ``OvertakenError`` on publishing if
     ``path`` exists, which then stays, unless ``replace``; and ``StorageError`` when the disk is
     full, permission is missing, and the like.
     """
@@ -94,7 +102,7 @@ def draft(path: Path, mode: int = 0o666, *, replace: bool = True) -> Iterator[Dr
     with storage_errors("write", path):
         file = _start(aside, mode)
         remove_leftovers(path.parent)
-        started = Draft(path, aside, file, replace=replace)
+        started = Draft(path, aside, file, replace=replace, lasts=lasts)
         try:
             with file:
                 yield started
@@ -104,9 +112,11 @@ def draft(path: Path, mode: int = 0o666, *, replace: bool = True) -> Iterator[Dr
 
 
 @contextlib.contextmanager
-def atomic_writer(path: Path, mode: int = 0o666, *, replace: bool = True) -> Iterator[FileIO]:
+def atomic_writer(
+    path: Path, mode: int = 0o666, *, replace: bool = True, lasts: bool = True
+) -> Iterator[FileIO]:
     """Open a file that becomes ``path`` when the block succeeds; arguments as in ``draft``."""
-    with draft(path, mode, replace=replace) as started:
+    with draft(path, mode, replace=replace, lasts=lasts) as started:
         yield started.file
         started.publish()
 
@@ -192,9 +202,11 @@ def read_all(file: FileIO, buffer: memoryview, offset: int) -> None:
         buffer, offset = buffer[count:], offset + count
 
 
-def write_bytes(path: Path, data: bytes, mode: int = 0o666, *, replace: bool = True) -> None:
-    """Write ``data`` to ``path`` atomically; ``mode`` and ``replace`` work as in ``draft``."""
-    with atomic_writer(path, mode, replace=replace) as file:
+def write_bytes(
+    path: Path, data: bytes, mode: int = 0o666, *, replace: bool = True, lasts: bool = True
+) -> None:
+    """Write ``data`` to ``path`` atomically; arguments as in ``draft``."""
+    with atomic_writer(path, mode, replace=replace, lasts=lasts) as file:
         write_all(file, data, 0)
 
 
@@ -206,7 +218,9 @@ def canonical_json(value: object) -> bytes:
     return text.encode()
 
 
-def write_json(path: Path, value: object, *, replace: bool = True, room: int = 1) -> None:
+def write_json(
+    path: Path, value: object, *, replace: bool = True, lasts: bool = True, room: int = 1
+) -> None:
     """Write ``value`` to ``path`` as sorted, indented JSON, atomically; see ``draft``.
 
     ``room`` is as in ``read_json``. Raises ``StorageError``, and ``BadInputError`` for what
@@ -220,7 +234,7 @@ def write_json(path: Path, value: object, *, replace: bool = True, room: int = 1
         raise BadInputError(
             f"was not written, because no fedcli could read it: {error}", path=path
         ) from None
-    write_bytes(path, data, replace=replace)
+    write_bytes(path, data, replace=replace, lasts=lasts)
 
 
 def read_json(path: Path, room: int = 1) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import re
 import secrets
 import shutil
 import socket
+import time
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,9 @@ _BACKUP = "before"
 _TEMPORARY = re.compile(
     r"\.(?P<stem>.+)\.(?P<place>[A-Za-z0-9-]+)\.(?P<pid>[0-9]+)-[0-9a-f]{8}\.tmp", re.DOTALL
 )
+_MANY = 1000  # names in a folder; looking at them takes half a millisecond
+_SHARE = 0.02  # largest share of the time spent looking at more
+_DUE: dict[Path, float] = {}  # when to look at a folder of many again
 _LARGEST_PID = 2**31 - 1  # no system counts further, and kill() takes no larger number
 
 
@@ -72,15 +76,31 @@ def is_running(pid: int) -> bool:
 def remove_leftovers(directory: Path) -> None:
     """Delete temporary files of killed processes of this host and container.
 
-    Anybody may have put files there under any name; whatever they are called, nothing is raised.
+    A folder of many files is looked at only from time to time: where each of thousands of clients
+    writes one, the work would grow with the square of their number. Anybody may have put files
+    there under any name; whatever they are called, nothing is raised.
     """
+    started = time.monotonic()
+    if started < _DUE.get(directory, started):
+        return
+    seen = _remove_all(directory)
+    if seen > _MANY:
+        ended = time.monotonic()
+        _DUE[directory] = ended + (ended - started) / _SHARE
+
+
+def _remove_all(directory: Path) -> int:
+    """Delete the leftovers; return how many names there are."""
+    seen = 0
     with contextlib.suppress(OSError):
         for entry in os.scandir(directory):
+            seen += 1
             match = _TEMPORARY.fullmatch(entry.name)
             if match is None or match["place"] != _place() or is_running(int(match["pid"])):
                 continue
             if not _is_only_copy(directory, match["stem"]):
                 _remove(entry)
+    return seen
 
 
 def _remove(entry: "os.DirEntry[str]") -> None:

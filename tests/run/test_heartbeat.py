@@ -55,7 +55,7 @@ def test_it_is_removed_when_the_training_fails_and_leaves_the_others(tiny_run: R
 def test_it_may_be_told_with_every_batch(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     clock, written = [0.0], []
 
-    def write(path: Path, value: dict[str, Any], room: int) -> None:
+    def write(path: Path, value: dict[str, Any], **_: Any) -> None:
         written.append(value["epoch"])
         clock[0] += slowness
 
@@ -188,3 +188,12 @@ def test_status_shows_who_trains(tiny_run: Run, capsys: pytest.CaptureFixture[st
     assert (first["client"], first["epoch"], first["epochs"]) == ("0", 3, 5)
     assert (first["state"], first["pid"]) == ("training", os.getpid())
     assert second["images_per_second"] is None
+
+
+def test_nobody_waits_for_the_disk(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", flushed.append)
+    with live(tiny_run) as telling:
+        telling.update(epoch=1, epochs=2)
+        assert facts(tiny_run)["epoch"] == 1
+    assert flushed == []

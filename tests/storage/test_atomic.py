@@ -7,6 +7,7 @@ import signal
 import stat
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from support.runs import deliver, python, tensors
@@ -25,6 +26,9 @@ from fedcli.storage.atomic import (
 )
 from fedcli.storage.commit import locked
 from fedcli.storage.temporaries import remove_leftovers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def names(directory: Path) -> list[str]:
@@ -211,3 +215,24 @@ def test_nobody_is_kept_out_where_there_are_no_locks_or_for_ever(
         monkeypatch.setattr("fcntl.flock", no_locks)
         inside(tmp_path, said, "without locks")
     assert said == ["impatient", "without locks"]
+
+
+@pytest.mark.usefixtures("unsynced")
+def test_writing_many_files_takes_time_in_proportion_to_their_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, scan = [], os.scandir
+
+    def counted(directory: Path) -> "Iterator[os.DirEntry[str]]":
+        with scan(directory) as entries:
+            for entry in entries:
+                seen.append(entry.name)
+                yield entry
+
+    for number in range(2000):
+        (tmp_path / str(number)).touch()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", counted)
+        for number in range(200):
+            write_bytes(tmp_path / str(number), b"")
+    assert 2000 <= len(seen) < 100_000  # 400,000 if every write looks at all names

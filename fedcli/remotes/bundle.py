@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Self
 
 from fedcli.errors import BadInputError, FedcliError, NotReadyError, OvertakenError
-from fedcli.remotes.remote import PIECE, Advance, Entry, Remote, read_whole, where
+from fedcli.remotes.remote import PIECE, Advance, Entry, Remote, pieces_of, read_whole, where
 from fedcli.storage.atomic import draft, storage_errors, write_all
 from fedcli.storage.untrusted import InputFile
 
@@ -40,7 +40,7 @@ class BundleRemote(Remote):
         self._old: zipfile.ZipFile | None = None
         self._source: InputFile | None = None
         self._members: dict[str, zipfile.ZipInfo] = {}
-        self._new: dict[str, Path] = {}
+        self._new: dict[str, tuple[Path, Advance]] = {}
 
     def __enter__(self) -> Self:
         with suppress(NotReadyError):
@@ -66,7 +66,7 @@ class BundleRemote(Remote):
 
     def files(self, folder: str) -> dict[str, Entry]:
         """Return the files in a folder, new ones among them."""
-        new = {name: path.stat().st_size for name, path in self._new.items()}
+        new = {name: path.stat().st_size for name, (path, _) in self._new.items()}
         sizes = {name: info.file_size for name, info in self._members.items()} | new
         inside = PurePosixPath(folder)
         return {
@@ -91,8 +91,7 @@ class BundleRemote(Remote):
         """Take note of a file, which is copied when the block ends."""
         if path in self._members or path in self._new:
             raise OvertakenError("is in the bundle already", path=self._path / path)
-        self._new[path] = source
-        advance(source.stat().st_size)
+        self._new[path] = source, advance
 
     def _write(self) -> None:
         with draft(self._path, replace=self.exists) as started:
@@ -109,11 +108,13 @@ class BundleRemote(Remote):
     def _fill(self, archive: zipfile.ZipFile) -> None:
         for name, info in self._members.items():
             assert self._old is not None
-            with self._errors(), self._old.open(info) as file:
-                _add(archive, name, file)
-        for name, path in self._new.items():
-            with InputFile(path) as source:
-                _add(archive, name, io.BufferedReader(_Source(source), PIECE))
+            with self._errors(), self._old.open(info) as file, _member(archive, name) as target:
+                shutil.copyfileobj(file, target, PIECE)
+        for name, (path, advance) in self._new.items():
+            with InputFile(path) as source, _member(archive, name) as target:
+                for piece in pieces_of(source):
+                    target.write(piece)
+                    advance(len(piece))
                 source.check_in_place()
 
     @contextmanager
@@ -210,8 +211,7 @@ def _checked(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     return found
 
 
-def _add(archive: zipfile.ZipFile, name: str, source: IO[bytes]) -> None:
+def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
     info = zipfile.ZipInfo(name, _EARLIEST)
     info.external_attr, info.create_system = _MODE, 3
-    with archive.open(info, "w", force_zip64=True) as target:
-        shutil.copyfileobj(source, target, PIECE)
+    return archive.open(info, "w", force_zip64=True)

@@ -79,6 +79,7 @@ def pull(
     )
     deadline = time.monotonic() + wait
     while (run := sweep.try_once(time.monotonic() >= deadline)) is None:
+        sweep.transfer.wait(deadline)
         time.sleep(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
     return _result(run, sweep, waited=wait > 0)
 
@@ -109,7 +110,7 @@ class _Sweep:
             return work_of(run, self.clients or mark.clients) is None
         missing = missing_clients(run, self.clients)
         if missing:
-            self.transfer.say_once(f"waiting for {', '.join(missing[:10])}")
+            self.transfer.say_once(f"waiting for {_named(missing)}")
         return bool(missing)
 
     def _fetch(self) -> Run:
@@ -148,12 +149,14 @@ class _Sweep:
         return run
 
 
+def _named(clients: Sequence[str]) -> str:
+    more = len(clients) - _MOST_NAMED
+    return ", ".join(clients[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
 def _too_late(number: int, missing: Sequence[str]) -> NotReadyError:
-    named = ", ".join(missing[:_MOST_NAMED])
-    more = len(missing) - _MOST_NAMED
-    others = f" and {more} more" if more > 0 else ""
     return NotReadyError(
-        f"round {number} still misses {named}{others}; what has come is in its place",
+        f"round {number} still misses {_named(missing)}; what has come is in its place",
         hint="wait longer, or do without: fedcli aggregate --min-clients N",
     )
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import random
-import shutil
 import zipfile
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from support.remote_runs import CLIENTS, COORDINATOR, Study, names
 from support.thorough import times
 
 from fedcli.errors import BadInputError, FedcliError, NotReadyError
+from fedcli.remotes import bundle as bundles_there
 from fedcli.steps.verify import verify
 
 MODEL = ["run.json", "rounds/0000/global.sig", "rounds/0000/global.safetensors"]
@@ -198,7 +198,7 @@ def test_a_bundle_is_written_whole_or_not_at_all(
     def fail(*_: object) -> None:
         raise OSError("the stick was pulled out")
 
-    monkeypatch.setattr(shutil, "copyfileobj", fail)
+    monkeypatch.setattr(bundles_there, "pieces_of", fail)
     with pytest.raises(FedcliError, match="the stick was pulled out"):
         study.push(COORDINATOR, bundle)
     assert [path.name for path in study.folder.glob("*round-1*")] == []

@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -31,23 +32,29 @@ _GRACE = 10.0  # seconds for a process to end before it is killed
 _SERVER_GRACE = 3 * _GRACE  # of the fork server, which grants it to others
 
 
+@dataclass(frozen=True)
+class Launch:
+    """A process to start: ``python -m WORDS``, and the files that it writes to.
+
+    ``threads`` sets ``OMP_NUM_THREADS``, and ``folder`` is the current directory; None keeps those
+    of this process.
+    """
+
+    words: Sequence[str]
+    out: IO[bytes]
+    err: IO[bytes]
+    threads: int | None = None
+    folder: str | None = None
+
+
 class Starter(Protocol):
     """A way to start processes."""
 
-    def run(
-        self,
-        words: Sequence[str],
-        threads: int | None,
-        out: IO[bytes],
-        err: IO[bytes],
-        folder: str | None = None,
-    ) -> int:
-        """Run ``python -m WORDS`` to its end and return its exit status.
+    def run(self, launch: Launch) -> int:
+        """Run a process to its end and return its exit status.
 
-        The status is minus the signal number if a signal ended the process. ``threads`` sets
-        ``OMP_NUM_THREADS``, and ``folder`` is the current directory; None keeps those of this
-        process. Raises ``ClientFailedError`` when the
-        process cannot be started or is lost.
+        The status is minus the signal number if a signal ended the process. Raises
+        ``ClientFailedError`` when it cannot be started or is lost.
         """
 
     def stop(self) -> None:
@@ -71,25 +78,18 @@ class NewProcesses:
         self._stopping = False
         self._lock = threading.Lock()
 
-    def run(
-        self,
-        words: Sequence[str],
-        threads: int | None,
-        out: IO[bytes],
-        err: IO[bytes],
-        folder: str | None = None,
-    ) -> int:
+    def run(self, launch: Launch) -> int:
         """See ``Starter``."""
-        shared = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+        shared = {} if launch.threads is None else {"OMP_NUM_THREADS": str(launch.threads)}
         with self._lock:
             if self._stopping:
                 raise stopped()
             process = subprocess.Popen(
-                [*interpreter(), *words],
+                [*interpreter(), *launch.words],
                 stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                cwd=folder,
+                stdout=launch.out,
+                stderr=launch.err,
+                cwd=launch.folder,
                 env={**os.environ, **shared},
                 # Ctrl-C in a terminal reaches this process only, which then stops the others.
                 start_new_session=True,
@@ -129,22 +129,15 @@ class ForkServer:
         self._stopping = False
         self._lock = threading.Lock()
 
-    def run(
-        self,
-        words: Sequence[str],
-        threads: int | None,
-        out: IO[bytes],
-        err: IO[bytes],
-        folder: str | None = None,
-    ) -> int:
+    def run(self, launch: Launch) -> int:
         """See ``Starter``."""
-        request = json.dumps({"words": words, "threads": threads, "folder": folder})
+        asked = {"words": launch.words, "threads": launch.threads, "folder": launch.folder}
         ours, theirs = socket.socketpair()
         with ours:
             try:
                 with theirs:
-                    self._ask(out.fileno(), err.fileno(), theirs.fileno())
-                ours.sendall(request.encode() + b"\n")
+                    self._ask(launch.out.fileno(), launch.err.fileno(), theirs.fileno())
+                ours.sendall(json.dumps(asked).encode() + b"\n")
                 status = b"".join(iter(lambda: ours.recv(16), b""))
             except ConnectionError:
                 status = b""
@@ -221,7 +214,7 @@ def finish(
 ) -> Ending:
     """Run a step to its end and return it with what it wrote. Raises ``ClientFailedError``."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        status = starter.run(words, threads, out, err, folder)
+        status = starter.run(Launch(words, out, err, threads, folder))
         out.seek(0)
         err.seek(0)
         return Ending(status, out.read(), err.read())

@@ -20,8 +20,10 @@ _HINTS = {
 
 def perform_in_job(request: Mapping[str, Any]) -> dict[str, Any]:
     """Run a step as ``perform`` does; return its ending or its error as plain values."""
-    # submitit outlives SIGTERM, and requeues jobs by itself: how a job ends is for Slurm to say.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # submitit outlives SIGTERM, requeues jobs by itself, and writes a line on SIGCONT, which Slurm
+    # sends before SIGTERM: how a job ends is for Slurm to say.
+    for number in (signal.SIGTERM, signal.SIGCONT):
+        signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     try:
         return {"ending": perform(request)}

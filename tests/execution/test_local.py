@@ -19,7 +19,7 @@ from support.ends import PATIENCE, gone
 from fedcli.errors import ClientFailedError, UsageError
 from fedcli.execution.engines.local import LocalEngine
 from fedcli.execution.launching import Steps
-from fedcli.execution.local import ForkServer, NewProcesses, Starter, starter_for
+from fedcli.execution.local import ForkServer, Launch, NewProcesses, Starter, starter_for
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
 
@@ -76,7 +76,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(starter: Starter, *words: str, threads: int | None = None) -> tuple[int, bytes, bytes]:
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        status = starter.run(words, threads, out, err)
+        status = starter.run(Launch(words, out, err, threads))
         return status, _content(out), _content(err)
 
 
@@ -120,8 +120,8 @@ def test_how_a_process_ended_is_told(starter: Starter, here: Path) -> None:
 
 def test_the_end_of_a_step_in_words(here: Path) -> None:
     class Ends(NewProcesses):
-        def run(self, words: Any, threads: Any, out: Any, err: IO[bytes], *_: object) -> int:
-            err.write(b"first\nlast words\n")
+        def run(self, launch: Launch) -> int:
+            launch.err.write(b"first\nlast words\n")
             return self.status
 
     ends = Ends()
@@ -208,8 +208,8 @@ def test_when_the_server_is_killed_its_processes_end_too(here: Path) -> None:
 
 def test_when_whoever_asked_is_killed_nothing_is_left(here: Path) -> None:
     code = (
-        "import tempfile; from fedcli.execution.local import ForkServer\n"
-        "with tempfile.TemporaryFile() as f: ForkServer().run(['wait_here'], None, f, f)\n"
+        "import tempfile; from fedcli.execution.local import ForkServer, Launch\n"
+        "with tempfile.TemporaryFile() as f: ForkServer().run(Launch(['wait_here'], f, f))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
     with opened(Path("waiting")) as waiting:

@@ -5,9 +5,8 @@ import io
 import json
 import shutil
 import stat
-from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from support.signing import states
 
 from fedcli.cli import execute
 from fedcli.errors import ConflictError, FedcliError, NotReadyError, UsageError
+from fedcli.execution.local import Launch
 from fedcli.execution.step_arguments import StepOptions
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.manifest import Manifest
@@ -53,15 +53,14 @@ class InThisProcess:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def run(
-        self, words: Sequence[str], threads: int | None, out: IO[bytes], err: IO[bytes], *_: object
-    ) -> int:
+    def run(self, launch: Launch) -> int:
+        words = launch.words
         self.lines.append(" ".join([words[1], *words[4:-2]]))
         printed, said = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
             ended = execute(words[1:])
-        out.write(printed.getvalue().encode())
-        err.write(said.getvalue().encode())
+        launch.out.write(printed.getvalue().encode())
+        launch.err.write(said.getvalue().encode())
         return ended
 
     def stop(self) -> None:

@@ -10,11 +10,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 from support import warm
@@ -25,7 +24,7 @@ from fedcli.cli import execute
 from fedcli.execution import engines
 from fedcli.execution.engines import Engines
 from fedcli.execution.engines.local import LocalEngine
-from fedcli.execution.local import ForkServer
+from fedcli.execution.local import ForkServer, Launch
 from fedcli.experiment.queue import Queue, is_active_elsewhere, lock_file
 from fedcli.experiment.sweep import read_sweep
 from fedcli.run import Run
@@ -279,9 +278,9 @@ def test_what_is_executed_is_what_a_dry_run_prints(
     launched: list[list[str]] = []
 
     class Recorder(ForkServer):
-        def run(self, words: Sequence[str], *others: Any) -> int:
-            launched.append([*words])
-            return super().run(words, *others)
+        def run(self, launch: Launch) -> int:
+            launched.append([*launch.words])
+            return super().run(launch)
 
     monkeypatch.chdir(write(tmp_path))
     monkeypatch.setattr(engines, "starter_for", lambda *models: Recorder(*PRELOAD, *models))
@@ -316,11 +315,9 @@ class Probed:
         self.device = device
         self.asked: list[str] = []
 
-    def run(
-        self, words: Sequence[str], threads: int | None, out: IO[bytes], err: IO[bytes], *_: object
-    ) -> int:
-        self.asked.append(words[1])
-        out.write(json.dumps({"device": self.device, "free_memory_bytes": None}).encode())
+    def run(self, launch: Launch) -> int:
+        self.asked.append(launch.words[1])
+        launch.out.write(json.dumps({"device": self.device, "free_memory_bytes": None}).encode())
         return 0
 
     def stop(self) -> None:

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-from fedcli.execution.local import ForkServer
+from fedcli.execution.local import ForkServer, Launch
 
 TESTS = Path(__file__).parent.parent
 
@@ -53,7 +53,7 @@ def server() -> ForkServer:
     os.environ.update(PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1", COLUMNS="80")
     try:
         with tempfile.TemporaryFile() as out:
-            found.run(["fedcli", "--version"], None, out, out)
+            found.run(Launch(["fedcli", "--version"], out, out))
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -77,7 +77,7 @@ def run(
 ) -> int:
     """Run ``fedcli WORDS`` in a folder with these variables and return its exit status."""
     asked = json.dumps({"folder": str(Path(folder).absolute()), "variables": dict(variables)})
-    return server().run(["support", "forked", asked, *words], None, out, err)
+    return server().run(Launch(["support", "forked", asked, *words], out, err))
 
 
 @cache

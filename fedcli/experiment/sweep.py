@@ -1,7 +1,7 @@
 """A sweep: its cases, where their runs are, and the commands that make and continue them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,14 +119,26 @@ class Sweep:
             for line in self._commands(case, None if first[case.name] is case else first[case.name])
         ]
 
-    def array(self) -> list[str]:
-        """Return one line of a shell per case, which needs no other one."""
-        return [" && ".join(self._commands(case, None)) for case in self.cases]
+    def array(self, jobs: int | None) -> list[str]:
+        """Return one line of a shell per case, which needs no other one.
 
-    def _commands(self, case: Case, source: Case | None) -> tuple[str, str]:
+        Nothing is shared among the cases: each line says where its clients train, and how many
+        ``jobs`` of them at a time.
+        """
+        alone = [*option_words({"jobs": jobs}), *self._place_words()]
+        return [" && ".join(self._commands(case, None, alone)) for case in self.cases]
+
+    def _commands(
+        self, case: Case, source: Case | None, alone: Sequence[str] = ()
+    ) -> tuple[str, str]:
         root = self.root(case)
         made = self.partition_words(case, None if source is None else self.root(source))
-        return shell_line("partition", root, made), shell_line("run", root, self.run_words(case))
+        words = [*self.run_words(case), *alone]
+        return shell_line("partition", root, made), shell_line("run", root, words)
+
+    def _place_words(self) -> list[str]:
+        given = [(one, getattr(self.place, name)) for name, one in declared(Place).items()]
+        return [w for one, value in given if value != one.default for w in words_of(one, value)]
 
 
 def own_model(case: Case) -> str | None:

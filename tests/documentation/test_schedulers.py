@@ -154,6 +154,22 @@ def test_a_failed_client_leaves_nothing_in_the_queue_of_slurm(
     assert [entry["client"] for entry in manifest["accepted"]] == ["0"]
 
 
+def test_the_array_of_a_sweep_runs_in_slurm(slurm: SlurmCluster, tmp_path: Path) -> None:
+    file = "[data]\nlimit = 60\n[model]\nmodel = 'linear'\n[train]\nepochs = 1\n[run]\nrounds = 1\n"
+    lists = "evaluate = false\n[partition]\nclients = 2\n[sweep]\nseed = [0, 1]\n"
+    (tmp_path / "experiment.toml").write_text(file + lists)
+    (block,) = blocks(ROOT / "docs" / "commands" / "sweep.md", "bash")
+    _, states = in_slurm(slurm, block.text, tmp_path)
+    logs = "\n".join(log.read_text() for log in tmp_path.glob("slurm-*.out"))
+    assert states == ["COMPLETED"] * 2, logs
+    words = ("sweep", "experiment.toml", "--out", "here", "--threads", 1)
+    assert fedcli(*words, cwd=tmp_path).status == 0
+    for seed in ("seed0", "seed1"):
+        model = f"{seed}/rounds/0001/global.safetensors"
+        there = tmp_path / "experiment" / model
+        assert there.read_bytes() == (tmp_path / "here" / model).read_bytes()
+
+
 def test_the_commands_of_the_page_run_in_slurm(slurm: SlurmCluster, tmp_path: Path) -> None:
     partition(tmp_path, "fedrun", "--clients", "2")
     named = (

@@ -165,6 +165,21 @@ def test_a_line_for_an_array_needs_no_other_line(whole: Path, tmp_path: Path) ->
     assert made == {path: data for path, data in wanted.items() if path.startswith(NAMES[3])}
 
 
+def test_a_line_for_an_array_says_how_many_clients_train_at_a_time_and_where(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path)
+    jobs = ["--jobs", "2"]
+    engine = ["--executor", "slurm", "--resources", "cpus=1,time=30m"]
+    options = ["--executor-option", "partition=main", "--executor-option", "account=lab"]
+    asked = [*jobs, *engine, *options, "--retries", "0"]
+    printed = fedcli("sweep", "e.toml", "--print-array", *asked, cwd=tmp_path)
+    assert printed.status == 0, printed.err
+    for line in printed.out.splitlines():
+        assert shlex.split(line)[-len(asked) :] == asked
+    assert "--jobs" not in fedcli("sweep", "e.toml", "--print-array", cwd=tmp_path).out
+
+
 def test_a_killed_sweep_ends_in_the_same_files_when_it_is_repeated(
     whole: Path, tmp_path: Path
 ) -> None:

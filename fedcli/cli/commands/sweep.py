@@ -86,7 +86,7 @@ def sweep(
     streams.stop_like_an_interrupt()  # which stops the steps, and keeps the rest
     with Output("sweep", printing) as output:
         if dry_run or print_array:
-            lines = asked.array() if print_array else asked.commands()
+            lines = asked.array(at_a_time) if print_array else asked.commands()
             output.result({"lines": lines}, lambda _: [*lines])
             return
         output.draw(view.table(survey(asked)))

@@ -67,6 +67,10 @@ class SlurmQueue:
         rows = [line.split("|") for line in done.stdout.splitlines()]
         return {job: JobState(state, node) for job, state, node in rows}
 
+    def cancel_waiting(self) -> None:
+        """Cancel jobs that do not run, such as one of a node that was given up, yet delivered."""
+        _run("scancel", "--state=PENDING", *self._mine)
+
     def cancel(self) -> None:
         """Cancel every job, and wait until none runs."""
         deadline = time.monotonic() + _PATIENCE

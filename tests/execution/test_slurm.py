@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,8 +13,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from support.ends import gone
 from support.runs import Finished, fedcli
-from support.slurm import SlurmCluster, wait_until
+from support.slurm import SlurmCluster, slurm_cluster_with_cgroups, wait_until
+from support.thorough import THOROUGH
 
 from fedcli.errors import OutOfMemoryError, StepLostError
 from fedcli.execution.slurm_job import lost
@@ -126,7 +129,7 @@ def under_way(
     run: Callable[..., Finished], folder: Path
 ) -> Iterator[Callable[..., Callable[[], Finished]]]:
     """Start a run, and return what waits for its end."""
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(2) as pool:
 
         def start(*words: object) -> Callable[[], Finished]:
             return pool.submit(run, *words).result
@@ -151,12 +154,64 @@ def test_slurm_makes_the_bytes_of_this_machine_with_an_array_for_each_round(
     assert fedcli("verify", "--replay", "--model", "held:make", cwd=folder).status == 0
 
 
-def test_a_killed_step_is_trained_again(
+def test_a_hundred_clients_in_more_jobs_than_one_array_may_have(
+    slurm: SlurmCluster, tmp_path: Path
+) -> None:
+    small = ("--model", "linear", "--limit", "200", "--epochs", "1", "--clients", "100")
+    for name in ("here", "there"):
+        assert fedcli("partition", "--run", name, *small, cwd=tmp_path).status == 0
+    words = ("run", "--rounds", 1, "--no-evaluate", "--clients-per-process", 20)
+    done = fedcli(*words, "--run", "here", "--threads", 1, cwd=tmp_path)
+    assert done.status == 0, done.err
+    before = set(jobs_of_fedcli(slurm))
+    slurm_words = ("--executor", "slurm", "--run", "there")
+    done = fedcli(*words, *slurm_words, cwd=tmp_path, **slurm.environment)
+    assert done.status == 0, done.err
+    arrays = [job.partition("_")[0] for job in set(jobs_of_fedcli(slurm)) - before]
+    assert sorted(map(arrays.count, set(arrays))) == [1, 4]  # of MaxArraySize=4
+    here, there = (Round(tmp_path / name, 1).global_model for name in ("here", "there"))
+    assert there.read_bytes() == here.read_bytes()
+
+
+def test_two_drivers_at_once_make_one_result(
     under_way: Callable[..., Callable[[], Finished]], expected: dict[int, str], folder: Path
+) -> None:
+    for end in [under_way(), under_way()]:
+        done = end()
+        assert done.status == 0, done.err
+    assert digest(folder, 1) == expected[1]
+    assert fedcli("verify", cwd=folder).status == 0
+    assert not (folder / "fedrun.logs").exists()
+
+
+def test_the_runs_of_a_sweep_go_to_slurm_together(slurm: SlurmCluster, tmp_path: Path) -> None:
+    (tmp_path / "e.toml").write_text(
+        "[data]\nlimit = 60\n[partition]\nclients = 2\n[model]\nmodel = 'linear'\n"
+        "[train]\nepochs = 1\n[run]\nrounds = 1\nevaluate = false\n[sweep]\nseed = [0, 1]\n"
+    )
+    here = fedcli("sweep", "e.toml", "--out", "here", "--threads", 1, cwd=tmp_path)
+    assert here.status == 0, here.err
+    words = ("sweep", "e.toml", "--out", "there", "--executor", "slurm")
+    there = fedcli(*words, cwd=tmp_path, **slurm.environment)
+    assert there.status == 0, there.err
+    for seed in ("seed0", "seed1"):
+        one, other = (Round(tmp_path / out / seed, 1).global_model for out in ("here", "there"))
+        assert one.read_bytes() == other.read_bytes()
+    assert not list(tmp_path.glob("there*.logs"))
+
+
+def test_a_killed_step_is_trained_again(
+    under_way: Callable[..., Callable[[], Finished]],
+    slurm: SlurmCluster,
+    expected: dict[int, str],
+    folder: Path,
 ) -> None:
     hold(folder, "1")
     end = under_way()
     process = await_process(folder, "1")
+    # Slurm queues the job of a node that it does not reach again, and its step may end after all.
+    name = slurm("squeue", "--noheader", f"--job={job_of(process)}", "--format=%j")
+    slurm("sbatch", "--hold", f"--job-name={name}", "--wrap", "true")
     release(folder)
     os.kill(process, signal.SIGKILL)
     done = end()
@@ -165,6 +220,7 @@ def test_a_killed_step_is_trained_again(
     assert "was ended by SIGKILL" in done.err
     assert digest(folder, 1) == expected[1]
     assert fedcli("verify", cwd=folder).status == 0
+    assert slurm.queue() == []
 
 
 @pytest.mark.parametrize(("quorum", "status"), [((), 1), (("--min-clients", "2"), 0)])
@@ -185,6 +241,7 @@ def test_a_job_cancelled_from_outside_is_named_and_may_be_missing(
     assert done.status == status, done.err
     how = f"Slurm job {job} (train-client) has ended as CANCELLED"
     assert f"client 1, round 1: {how}" in done.err
+    assert " CANCELLED AT " in done.err  # the last words of Slurm, not of submitit
     assert Round(folder / "fedrun", 1).global_model.exists() == (status == 0)
 
 
@@ -209,6 +266,22 @@ def test_the_step_of_a_node_that_fails_goes_to_another(
     assert done.status == 0, done.err
     assert f"trying again: Slurm job {job} (train-client) has ended as NODE_FAIL" in done.err
     assert digest(folder, 1) == expected[1]
+
+
+def test_a_driver_that_is_a_job_takes_the_jobs_of_its_steps_with_it(
+    slurm: SlurmCluster, folder: Path
+) -> None:
+    hold(folder, "1")
+    words = [sys.executable, "-m", "fedcli", *map(str, words_of_run(1)), *SLURM]
+    options = ("--parsable", f"--chdir={folder}", "--mem=500M", "--output=driver.log")
+    driver = slurm("sbatch", *options, "--wrap", f"exec {shlex.join(words)}")
+    step = await_process(folder, "1")
+    slurm("scancel", driver)
+    slurm.wait_until_empty()
+    assert "ExitCode=130:0" in slurm("scontrol", "show", "job", driver)
+    assert (folder / "driver.log").read_text().endswith("error: interrupted\n")
+    assert gone(step)
+    assert not (folder / "fedrun.logs").exists()
 
 
 def test_an_interrupt_cancels_every_job_and_the_same_command_resumes(
@@ -241,6 +314,34 @@ def test_an_interrupt_cancels_every_job_and_the_same_command_resumes(
 def test_a_step_above_its_memory_ends_with_6(run: Callable[..., Finished]) -> None:
     done = run("--resources", "mem=100MB")
     assert done.status == 6, done.err
+    assert "hint: --resources mem=… gives it more" in done.err
+
+
+@pytest.mark.skipif(not THOROUGH, reason="takes half a minute: FEDCLI_THOROUGH=1")
+def test_a_job_at_its_limit_of_time_is_named(
+    under_way: Callable[..., Callable[[], Finished]], slurm: SlurmCluster, folder: Path
+) -> None:
+    hold(folder, "1")
+    end = under_way("--retries", "0")
+    job = job_of(await_process(folder, "1"))
+    slurm("scontrol", "update", f"jobid={job}", "timelimit=1")
+    slurm("scontrol", "update", f"jobid={job}", "endtime=now")  # noticed within 30 s
+    done = end()
+    assert done.status == 1, done.err
+    assert f"Slurm job {job} (train-client) has ended as TIMEOUT on n" in done.err
+    assert " DUE TO TIME LIMIT " in done.err
+    assert "hint: --resources time=… gives it longer" in done.err
+
+
+@pytest.mark.skipif(not THOROUGH, reason="takes half a minute: FEDCLI_THOROUGH=1")
+def test_a_step_that_the_kernel_kills_for_its_memory_ends_with_6(folder: Path) -> None:
+    greedy = HELD.replace("return ", "bytearray(bytes([1]) * 2**31)\n    return ")
+    (folder / "held.py").write_text(greedy)
+    with slurm_cluster_with_cgroups() as cluster:
+        words = (*words_of_run(1), *SLURM, "--resources", "mem=1GB")
+        done = fedcli(*words, cwd=folder, **cluster.environment)
+    assert done.status == 6, done.err
+    assert " (train-client) has ended as OUT_OF_MEMORY on n" in done.err
     assert "hint: --resources mem=… gives it more" in done.err
 
 

@@ -35,8 +35,6 @@ SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldPort={ports[0]}
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU=2500
@@ -44,18 +42,35 @@ MpiDefault=none
 SwitchType=switch/none
 ReturnToService=2
 SchedulerParameters=sched_min_interval=0,batch_sched_delay=0
-KillWait=2
+KillWait=10
 MinJobAge=3600
-JobAcctGatherType=jobacct_gather/linux
-JobAcctGatherFrequency=task=1
-JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
-MaxArraySize=20001
+MaxArraySize=4
 SlurmdParameters=config_overrides
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=8000
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs=2 RealMemory=8000
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
+# How the memory of a job is limited: by looking at it every second, or by the kernel.
+_BY_LOOKING = """\
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
+"""
+_BY_CGROUPS = """\
+ProctrackType=proctrack/cgroup
+TaskPlugin=task/cgroup
+JobAcctGatherType=jobacct_gather/none
+"""
+_CGROUP_SETTINGS = """\
+CgroupPlugin=cgroup/v1
+ConstrainRAMSpace=yes
+ConstrainSwapSpace=yes
+AllowedSwapSpace=0
+"""
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -145,7 +160,7 @@ def _has_two_idle_nodes(environment: dict[str, str]) -> bool:
 
 
 @contextmanager
-def _daemons(folder: Path, programs: Sequence[str]) -> Iterator[dict[str, str]]:
+def _daemons(folder: Path, programs: Sequence[str], limits: str) -> Iterator[dict[str, str]]:
     """Run the daemons; the value is the environment of their users."""
     munged, slurmctld, slurmd = programs
     key = folder / "munge.key"
@@ -154,7 +169,8 @@ def _daemons(folder: Path, programs: Sequence[str]) -> Iterator[dict[str, str]]:
     (folder / "state").mkdir()
     host, ports = socket.gethostname().partition(".")[0], [free_port() for _ in range(3)]
     text = _CONFIGURATION.format(folder=folder, host=host, user=getpass.getuser(), ports=ports)
-    (folder / "slurm.conf").write_text(text)
+    (folder / "slurm.conf").write_text(text + limits)
+    (folder / "cgroup.conf").write_text(_CGROUP_SETTINGS)
     environment = {"SLURM_CONF": str(folder / "slurm.conf")}
     names = {"socket": "sock", "key-file": "key", "pid-file": "pid", "seed-file": "seed"}
     options = [f"--{option}={folder}/munge.{ending}" for option, ending in names.items()]
@@ -173,13 +189,27 @@ def _daemons(folder: Path, programs: Sequence[str]) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def slurm_cluster() -> Iterator[SlurmCluster]:
+def slurm_cluster_with_cgroups() -> Iterator[SlurmCluster]:
+    """Start a cluster whose jobs the kernel confines; skip where it cannot."""
+    memory = _CGROUPS / "memory" / "memory.limit_in_bytes"
+    if os.geteuid() != 0 or not os.access(memory, os.W_OK):
+        pytest.skip("Slurm's cgroups need root, and the memory controller of cgroup v1")
+    try:
+        with slurm_cluster(_BY_CGROUPS) as cluster:
+            yield cluster
+    finally:
+        for left in _CGROUPS.glob("*/slurm_n[12]"):  # empty; the daemons leave them
+            left.rmdir()
+
+
+@contextmanager
+def slurm_cluster(limits: str = _BY_LOOKING) -> Iterator[SlurmCluster]:
     """Start a cluster of two nodes with two cores each; skip where Slurm is not installed."""
     programs = _programs()
     # The path of a Unix socket is at most 108 bytes, which pytest's own folders exceed.
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     try:
-        with _daemons(folder, programs) as environment:
+        with _daemons(folder, programs, limits) as environment:
             wait_until(lambda: _has_two_idle_nodes(environment), lambda: _logs(folder))
             cluster = SlurmCluster(environment)
             yield cluster

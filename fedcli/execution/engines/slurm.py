@@ -96,6 +96,8 @@ class SlurmEngine:
             settle(step.future, _stop_it)
         if unfinished:
             self._queue.cancel()
+        else:
+            self._queue.cancel_waiting()
         self._submitter.close(self._lost)
         self._submitter = None
 

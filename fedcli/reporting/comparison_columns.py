@@ -7,11 +7,13 @@ from typing import Any
 
 from fedcli.reporting.columns import spent_columns
 from fedcli.reporting.fairness import MethodFairness
-from fedcli.reporting.layout import CellKind, Column, Row, duration, megabytes, one_decimal
+from fedcli.reporting.layout import CellKind, Column, Heading, Row, duration, megabytes, one_decimal
 from fedcli.reporting.metric import METRICS, Metric
 from fedcli.reporting.report import Attainment, Fairness, Spread, Summary
 from fedcli.reporting.target import MethodAttainment
 from fedcli.text import printable
+
+METHOD = Heading("method", CellKind.TEXT, width=30)
 
 
 def best_by(metric: Metric, value: str | Callable[[Row], Any]) -> Callable[[Row], float | None]:

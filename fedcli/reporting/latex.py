@@ -8,13 +8,8 @@ from textwrap import wrap
 
 from fedcli.reporting.client_tables import clients_table
 from fedcli.reporting.layout import BestCell, CellKind, Heading, Table, first_rows
-from fedcli.reporting.method_tables import (
-    differences_table,
-    methods_table,
-    recipe_table,
-    seeds_table,
-    telling_columns,
-)
+from fedcli.reporting.method_tables import methods_table, seeds_table
+from fedcli.reporting.recipe_tables import differences_table, recipe_table, telling_columns
 from fedcli.reporting.report import Report
 from fedcli.reporting.run_report import RunReport
 from fedcli.reporting.score_tables import class_tables, evaluations_table, scores_table

@@ -4,14 +4,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 from fedcli.reporting.layout import CellKind, Table
-from fedcli.reporting.method_tables import (
-    differences_table,
-    method_rounds_tables,
-    methods_table,
-    recipe_table,
-    seeds_table,
-)
+from fedcli.reporting.method_tables import method_rounds_tables, methods_table, seeds_table
 from fedcli.reporting.notes import merged_notes
+from fedcli.reporting.recipe_tables import differences_table, recipe_table
 from fedcli.reporting.report import Report
 from fedcli.reporting.run_report import Note, RunReport
 from fedcli.reporting.tables import judged_tables, run_tables, shared_tables, summary_table

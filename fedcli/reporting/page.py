@@ -12,13 +12,8 @@ from fedcli.reporting.charts import chart_of
 from fedcli.reporting.documents import environment
 from fedcli.reporting.figures import comparison_figures, run_figures
 from fedcli.reporting.layout import Table, first_rows, thinned
-from fedcli.reporting.method_tables import (
-    differences_table,
-    method_rounds_tables,
-    methods_table,
-    recipe_table,
-    seeds_table,
-)
+from fedcli.reporting.method_tables import method_rounds_tables, methods_table, seeds_table
+from fedcli.reporting.recipe_tables import differences_table, recipe_table
 from fedcli.reporting.report import Report
 from fedcli.reporting.run_report import RunReport
 from fedcli.reporting.tables import run_tables, shared_tables, summary_table

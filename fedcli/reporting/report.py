@@ -183,6 +183,11 @@ class Report:
         return len(self.runs) <= _FEW and len(self.methods) == len(self.runs)
 
     @property
+    def has_repetitions(self) -> bool:
+        """Whether a method has several runs."""
+        return any(method.n > 1 for method in self.methods)
+
+    @property
     def judged_by(self) -> Metric:
         """The metric that the runs are compared by."""
         return METRICS[self.metric]

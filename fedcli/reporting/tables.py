@@ -7,6 +7,7 @@ from fedcli.formats.evaluation import Score
 from fedcli.reporting.client_tables import clients_table, participation_table, updates_table
 from fedcli.reporting.columns import HETEROGENEITY, ROUNDS, judging
 from fedcli.reporting.comparison_columns import (
+    METHOD,
     attainment_columns,
     fairness_columns,
     method_attainment_columns,
@@ -30,7 +31,6 @@ from fedcli.text import printable
 
 RUN_WIDTH = 22  # characters, after which the name of a run is broken in the main table
 
-_METHOD = Heading("method", CellKind.TEXT, width=30)
 _RUN = Heading("run", CellKind.TEXT, width=34)
 
 
@@ -49,11 +49,11 @@ def attainments_table(report: Report) -> Table:
         return Table("", (_RUN,), ())
     least = "at most" if metric.lowest_is_best else "at least"
     title = f"To reach {metric.axis}: {least} {metric.show(target)}"
-    if _has_repetitions(report):
+    if report.has_repetitions:
         found = ((m, attainment_of_method(m, report.attainments)) for m in report.methods)
         of_methods = ((printable(method.label), row) for method, row in found)
         columns = method_attainment_columns(metric)
-        return tabulate(title, _METHOD, columns, of_methods, keep_empty=True)
+        return tabulate(title, METHOD, columns, of_methods, keep_empty=True)
     rows = ((printable(row.label), row) for row in report.attainments)
     return tabulate(title, _RUN, attainment_columns(metric), rows, keep_empty=True)
 
@@ -62,16 +62,12 @@ def fairness_table(report: Report) -> Table:
     """Return how evenly the global models serve the clients, by run or by method."""
     metric = report.judged_by
     title = f"Fairness: {metric.axis} of the global model over clients"
-    if _has_repetitions(report):
+    if report.has_repetitions:
         found = ((m, fairness_of_method(m, report.fairness)) for m in report.methods)
         of_methods = ((printable(method.label), row) for method, row in found if row)
-        return tabulate(title, _METHOD, method_fairness_columns(metric), of_methods)
+        return tabulate(title, METHOD, method_fairness_columns(metric), of_methods)
     rows = ((printable(row.label), row) for row in report.fairness)
     return tabulate(title, _RUN, fairness_columns(metric), rows)
-
-
-def _has_repetitions(report: Report) -> bool:
-    return any(method.n > 1 for method in report.methods)
 
 
 def _method(label: str, centralised: bool) -> str:

@@ -12,15 +12,10 @@ from rich.text import Text
 
 from fedcli.reporting.client_tables import clients_table, participation_table, updates_table
 from fedcli.reporting.layout import UNKNOWN, CellKind, Table, first_rows, has_values, thinned
-from fedcli.reporting.method_tables import (
-    differences_table,
-    method_rounds_tables,
-    methods_table,
-    recipe_table,
-    seeds_table,
-)
+from fedcli.reporting.method_tables import method_rounds_tables, methods_table, seeds_table
 from fedcli.reporting.metric import METRICS, Metric
 from fedcli.reporting.notes import merged_notes
+from fedcli.reporting.recipe_tables import differences_table, recipe_table
 from fedcli.reporting.report import Method, Report
 from fedcli.reporting.run_report import Note, RunReport
 from fedcli.reporting.score_tables import class_tables, evaluations_table

@@ -9,11 +9,7 @@ from fedcli.reporting.diagrams import can_be_drawn
 from fedcli.reporting.svg import LINE, number, shortened, text, text_width
 
 WIDTH = 420.0
-
-
 TOP, RIGHT = 22.0, 10.0
-
-
 ROW = 13.0  # of a heat map, for a name beside it
 
 

@@ -44,8 +44,6 @@ def _least(
 
 # Of two classes, where an accuracy says little if one is rare.
 _OF_TWO = ("accuracy", "balanced_accuracy", "auc", "sensitivity", "specificity")
-
-
 _INTERVAL = "[low, high]: 95 % interval"
 
 

@@ -8,8 +8,6 @@ from fedcli.reporting.diagrams import HeatMap
 from fedcli.reporting.svg import FONT, LINE, element, number, shortened, text, text_width
 
 _ROOMY = 24  # rows, up to which each has room for its name
-
-
 _SHADES = 10
 
 

@@ -21,20 +21,10 @@ from fedcli.reporting.svg import (
 )
 
 COLOURS = 6
-
-
 _DASHES = 4
-
-
 _TALL = 190.0  # of the area with the curves
-
-
 _MARKED = 26  # points, up to which each has a marker
-
-
 _SWATCH = 26.0
-
-
 _LEFT = 8.0
 
 

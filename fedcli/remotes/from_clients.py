@@ -1,6 +1,7 @@
 """What travels from clients: updates, and answers to signed lists."""
 
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 from fedcli.errors import (
     BadInputError,
@@ -10,12 +11,11 @@ from fedcli.errors import (
     NotReadyError,
     UpdateError,
 )
-from fedcli.formats.checkpoint import digest
 from fedcli.formats.client_ids import is_client_id
 from fedcli.remotes.awaiting import max_staleness
 from fedcli.remotes.fetching import Fetcher
 from fedcli.remotes.listings import Listings
-from fedcli.remotes.parcels import Parcel, answer_parcel, update_parcel
+from fedcli.remotes.parcels import Parcel, answer_parcel, base_of, name_in, update_parcel
 from fedcli.remotes.receipts import Receipts
 from fedcli.run import Run
 from fedcli.run.info import client_order
@@ -31,7 +31,7 @@ def own_parcels(run: Run, clients: Collection[str], *, newest_only: bool) -> lis
     """Return the updates and answers in a client's copy, by rounds: of all, or of the newest."""
     found: list[list[Parcel]] = []
     for round_ in run.rounds():
-        base = _base(run, round_)
+        base = base_of(run, round_.number)
         mine = [update_parcel(run, round_, c, base) for c in _among(round_.delivered(), clients)]
         mine += [answer_parcel(run, round_, c) for c in _among(_answered(round_), clients)]
         found += [mine] if mine else []
@@ -54,11 +54,6 @@ def _answered(round_: Round) -> list[str]:
     folder = round_.answer("0").parent
     names = (path.name for path in folder.glob(f"*{_ANSWER}"))
     return client_order(filter(is_client_id, (name.removesuffix(_ANSWER) for name in names)))
-
-
-def _base(run: Run, round_: Round) -> str | None:
-    before = run.round(round_.number - 1).global_model
-    return digest(before) if round_.number > 0 and before.exists() else None
 
 
 def fetch_from_clients(run: Run, fetcher: Fetcher, clients: Collection[str]) -> None:
@@ -86,23 +81,21 @@ def _arriving(
     for number in there.rounds():
         if oldest <= number <= open_round.number:
             round_ = run.round(number)
-            base = _base(run, round_)
-            for client in _senders(run, there, f"{_path(run, round_)}/updates", _UPDATE, clients):
+            base = base_of(run, round_.number)
+            for client in _senders(run, there, round_.updates, _UPDATE, clients):
                 yield update_parcel(run, round_, client, base)
     if run.info.plan.secagg is not None and open_round.survivors.exists():
-        for member in _senders(run, there, f"{_path(run, open_round)}/unmask", _ANSWER, clients):
+        answers = open_round.answer("0").parent
+        for member in _senders(run, there, answers, _ANSWER, clients):
             yield answer_parcel(run, open_round, member)
 
 
-def _path(run: Run, round_: Round) -> str:
-    return round_.path.relative_to(run.root).as_posix()
-
-
 def _senders(
-    run: Run, there: Listings, folder: str, suffix: str, clients: Collection[str]
+    run: Run, there: Listings, folder: Path, suffix: str, clients: Collection[str]
 ) -> list[str]:
     """Return the clients of the run that have a file in a folder; anybody may put others there."""
-    names = (name.removesuffix(suffix) for name in there.files(folder) if name.endswith(suffix))
+    found = there.files(name_in(run, folder))
+    names = (name.removesuffix(suffix) for name in found if name.endswith(suffix))
     known = clients or run.info.clients
     valid = filter(is_client_id, names)
     return client_order(name for name in valid if not known or name in known)
@@ -110,7 +103,7 @@ def _senders(
 
 def _check_not_ahead(run: Run, there: Listings, open_round: Round) -> None:
     newest = max(there.rounds(), default=0)
-    if there.entry(f"{_path(run, run.round(newest))}/global.safetensors") is None:
+    if there.entry(name_in(run, run.round(newest).global_model)) is None:
         return
     if newest >= open_round.number:
         raise ConflictError(

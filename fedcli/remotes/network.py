@@ -93,21 +93,27 @@ class NetworkRemote(Remote):
             file.check_in_place()
 
     def _create(self, full: str, source: InputFile, advance: Advance) -> None:
-        """Create a file where fsspec has no way to do it only if there is none.
-
-        Two who look and then send at the same instant may both succeed; one of their files stays.
-        """
-        if self._system.exists(full):
-            raise FileExistsError(full)
         aside = _aside(full)
         self._make_parent(full)
         try:
-            self._system.put_file(str(source.path), aside)
-            self._system.mv(aside, full)
+            self._send(source, aside, advance)
+            self._rename(aside, full)
         except BaseException:
             self._discard(aside)
             raise
+
+    def _send(self, source: InputFile, aside: str, advance: Advance) -> None:
+        self._system.put_file(str(source.path), aside)
         advance(source.size)
+
+    def _rename(self, aside: str, full: str) -> None:
+        """Rename a file where fsspec has no way to do it only if the name is free.
+
+        Two who look and then rename at the same instant may both succeed; one of their files stays.
+        """
+        if self._system.exists(full):
+            raise FileExistsError(full)
+        self._system.mv(aside, full)
 
     def _make_parent(self, full: str) -> None:
         folder = self._system._parent(full)
@@ -159,20 +165,21 @@ class SftpRemote(NetworkRemote):
     def _opened(self, path: str) -> Any:
         return self._system.open(self._full(path), "rb")
 
-    def _create(self, full: str, source: InputFile, advance: Advance) -> None:
+    def _send(self, source: InputFile, aside: str, advance: Advance) -> None:
+        with self._system.open(aside, "wb") as file:
+            for piece in pieces_of(source):
+                file.write(piece)
+                advance(len(piece))
+
+    def _rename(self, aside: str, full: str) -> None:
         from fsspec.asyn import sync
 
-        aside = _aside(full)
-        self._make_parent(full)
-        try:
-            with self._system.open(aside, "wb") as file:
-                for piece in pieces_of(source):
-                    file.write(piece)
-                    advance(len(piece))
-            sync(self._system.loop, self._rename, aside, full)
-        except BaseException:
-            self._discard(aside)
-            raise
+        sync(self._system.loop, self._rename_new, aside, full)
+
+    async def _rename_new(self, aside: str, full: str) -> None:
+        # fsspec's own mv replaces what is there
+        async with self._system._pool.get() as channel:
+            await channel.rename(aside, full)
 
     def _leave(self, *, failed: bool) -> None:
         from fsspec.asyn import sync
@@ -183,11 +190,6 @@ class SftpRemote(NetworkRemote):
     async def _close(self) -> None:
         await self._system._pool.close()
         await self._system._stack.aclose()
-
-    async def _rename(self, aside: str, full: str) -> None:
-        # fsspec's own mv replaces what is there
-        async with self._system._pool.get() as channel:
-            await channel.rename(aside, full)
 
 
 def _aside(full: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from fedcli.formats.checkpoint import digest
 from fedcli.masking.rounds import MOST_UNREAD
 from fedcli.remotes.checks import (
     check_answer,
@@ -46,12 +47,19 @@ class Parcel:
         return self.most if path.endswith(".safetensors") else MOST_UNREAD
 
 
-def _name(run: Run, path: Path) -> str:
+def name_in(run: Run, path: Path) -> str:
+    """Return the name that a file or folder of a run has at a remote."""
     return path.relative_to(run.root).as_posix()
 
 
+def base_of(run: Run, number: int) -> str | None:
+    """Return the SHA-256 of the model before a round's, if it is here."""
+    before = run.round(number - 1).global_model
+    return digest(before) if number > 0 and before.exists() else None
+
+
 def _names(run: Run, *paths: Path) -> tuple[str, ...]:
-    return tuple(_name(run, path) for path in paths)
+    return tuple(name_in(run, path) for path in paths)
 
 
 def run_parcel() -> Parcel:

@@ -3,16 +3,17 @@
 from collections.abc import Callable, Iterator, Sequence
 
 from fedcli.errors import NotReadyError
-from fedcli.formats.checkpoint import digest
 from fedcli.formats.manifest import Manifest
 from fedcli.masking.rounds import MOST_UNREAD, read_survivors
 from fedcli.remotes.fetching import Fetcher
 from fedcli.remotes.listings import Listings
 from fedcli.remotes.parcels import (
     Parcel,
+    base_of,
     list_parcel,
     manifest_parcel,
     model_parcel,
+    name_in,
     round_parcels,
     run_parcel,
 )
@@ -61,14 +62,8 @@ def _reads_state(run: Run, round_: Round) -> bool:
     return clients_read_state(run, None if manifest is None else manifest.server_optimizer)
 
 
-def _base(run: Run, number: int) -> str | None:
-    """Return the SHA-256 of the model before a round's, if it is here."""
-    before = run.round(number - 1).global_model
-    return digest(before) if number > 0 and before.exists() else None
-
-
 def _model(run: Run, number: int, *, delta: bool, state: bool) -> Parcel:
-    base = _base(run, number)
+    base = base_of(run, number)
     return model_parcel(run, run.round(number), delta=delta, state=state, base=base)
 
 
@@ -150,13 +145,9 @@ def _newest_offered(run: Run, there: Listings) -> int | None:
 
 def _offered(run: Run, there: Listings, number: int) -> Sizes:
     round_ = run.round(number)
-    found = there.files(_folder(run, round_))
+    found = there.files(name_in(run, round_.path))
     model, delta = (found.get(path.name) for path in (round_.global_model, round_.delta))
     return None if model is None else model.size, None if delta is None else delta.size
-
-
-def _folder(run: Run, round_: Round) -> str:
-    return round_.path.relative_to(run.root).as_posix()
 
 
 def _models_to_fetch(
@@ -170,7 +161,7 @@ def _models_to_fetch(
         wanted = [(newest, False)]  # to be compared
     for number, delta in wanted:
         round_ = run.round(number)
-        has_state = round_.server_state.name in there.files(_folder(run, round_))
+        has_state = round_.server_state.name in there.files(name_in(run, round_.path))
         yield _model(run, number, delta=delta, state=has_state and number == newest)
 
 
@@ -178,7 +169,7 @@ def _fetch_list(run: Run, round_: Round, fetcher: Fetcher) -> None:
     """Fetch a signed list and the shares that it names, which only the list tells."""
     if run.info.plan.secagg is None:
         return
-    name = round_.survivors.relative_to(run.root).as_posix()
+    name = name_in(run, round_.survivors)
     if fetcher.stage(name, MOST_UNREAD):
         with fetcher.blaming_remote():
             listed = read_survivors(fetcher.staged, Round(fetcher.staged.root, round_.number))

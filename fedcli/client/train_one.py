@@ -33,7 +33,7 @@ from fedcli.models.weights import load_arrays
 from fedcli.options import Given
 from fedcli.plan.private_events import privacy_limit, with_noise
 from fedcli.randomness import stream_seed
-from fedcli.run.heartbeat import HeartbeatWriter
+from fedcli.run.heartbeat import FIRST, HeartbeatWriter
 from fedcli.training.augmentation import Normalize
 from fedcli.training.devices import out_of_memory_as_error, reset_peak_memory
 from fedcli.training.loop import Observer
@@ -152,8 +152,9 @@ def _train(own: ClientTraining) -> tuple[Trained, float]:
     resume = own.interrupted.read(session.progress) if may_resume else None
     started = time.perf_counter()
     reset_peak_memory(session.device)
+    device, threads = str(session.device), session.threads
     with HeartbeatWriter(
-        session.round, own.client, device=str(session.device), threads=session.threads
+        session.round, own.client, device=device, threads=threads, after=FIRST
     ) as heartbeat:
         observer = observer_of(session, own.client, own.interrupted, own.private, heartbeat)
         trained = _fit(own, resume, observer)

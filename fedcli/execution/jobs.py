@@ -8,6 +8,7 @@ memory, and a first client shows how much each takes.
 _SMALL = 1_000_000  # bytes of examples: some 300 small pictures, trained in less than a second
 _GROUPS = 16  # at least, for each job
 _MOST_GROUPED = 100
+_LEAST_PROCESSES = 100  # before a process trains more: each reads files with a line for each client
 _MOST_JOBS = 32  # a queue elsewhere sets no limit; so many steps are worth its while
 _USED = 0.9  # of the free memory: allocators round up, and others use the card too
 _CONTEXT = 600 * 2**20  # bytes on a GPU that CUDA itself takes per process, in addition to tensors
@@ -49,7 +50,8 @@ def group_size(clients: int, jobs: int, largest: int) -> int:
     """
     if largest > _SMALL:
         return 1
-    return max(1, min(_MOST_GROUPED, clients // (_GROUPS * min(jobs, _MOST_JOBS))))
+    most = max(_MOST_GROUPED, clients // _LEAST_PROCESSES)
+    return max(1, min(most, clients // (_GROUPS * min(jobs, _MOST_JOBS))))
 
 
 def threads_each(jobs: int, cores: int) -> int:

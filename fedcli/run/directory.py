@@ -99,8 +99,9 @@ class Run:
     @property
     def is_simulation(self) -> bool:
         """Whether the data of every client is in the run."""
-        clients = self.info.clients
-        return bool(clients) and all(self.client_shard(client).exists() for client in clients)
+        shards = map(self.client_shard, self.info.clients)
+        names = names_in(self.partition_file.parent)  # one look rather than thousands
+        return bool(self.info.clients) and all(path.name in names for path in shards)
 
     @property
     def partition_file(self) -> Path:
@@ -144,8 +145,8 @@ class Run:
         if self.test_shard.exists():
             return True
         own = map(self.client_test_shard, self.info.clients)
-        names = names_in(self.test_shard.parent)  # one look rather than thousands
-        return any(path.name in names and path.exists() for path in own)
+        names = names_in(self.partition_file.parent)
+        return any(path.name in names for path in own)
 
     def round(self, number: int) -> Round:
         """Return the paths of one round, which need not exist."""

@@ -1,8 +1,8 @@
 """Heartbeats: small files by which clients report running trainings to ``status``.
 
-A heartbeat is written about every second, and removed when the training ends or fails. A killed
-process leaves it behind, which is harmless: its time shows its age, and the client's next training
-replaces it. Nothing depends on it, so errors of writing are ignored.
+A heartbeat is written about every second, first after a fifth of one, and removed when the training
+ends or fails. A killed process leaves it behind, which is harmless: its time shows its age, and the
+client's next training replaces it. Nothing depends on it, so errors of writing are ignored.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from fedcli.storage.temporaries import is_running
 
 State = Literal["training", "silent", "stopped"]
 
+FIRST = 0.2  # seconds before a training tells: the folder alone takes as long as a small one
 _INTERVAL = 1.0  # seconds between two writes
 _SHARE = 0.02  # largest share of the time spent writing, for slow disks
 _SILENT = 60.0  # seconds without a heartbeat after which a training counts as silent
@@ -52,10 +53,13 @@ class Heartbeat(FileRecord):
 class HeartbeatWriter:
     """Reports the progress of one client's training, inside a ``with`` block.
 
-    ``device`` is written as torch does: ``cpu``, ``cuda:0``.
+    ``device`` is written as torch does: ``cpu``, ``cuda:0``. The first heartbeat follows ``after``
+    so many seconds.
     """
 
-    def __init__(self, round_: Round, client: str, *, device: str, threads: int) -> None:
+    def __init__(
+        self, round_: Round, client: str, *, device: str, threads: int, after: float = 0.0
+    ) -> None:
         self._path = round_.heartbeat(client)
         self._beat = partial(
             Heartbeat,
@@ -66,7 +70,7 @@ class HeartbeatWriter:
             device=device,
             threads=threads,
         )
-        self._due = 0.0
+        self._due = time.monotonic() + after
 
     @property
     def due(self) -> bool:

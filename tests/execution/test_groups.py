@@ -33,7 +33,7 @@ SIX = tuple("012345")
 @given(st.integers(1, 100_000), st.integers(1, 10**9), st.integers(0, 10**9))
 def test_every_job_has_many_groups_to_do(clients: int, jobs: int, largest: int) -> None:
     size = group_size(clients, jobs, largest)
-    assert 1 <= size <= 100
+    assert 1 <= size <= max(100, clients // 100)
     assert largest <= 1_000_000 or size == 1
     assert size == 1 or clients / size >= 16 * min(jobs, 32)
 
@@ -41,6 +41,10 @@ def test_every_job_has_many_groups_to_do(clients: int, jobs: int, largest: int) 
 def test_ten_thousand_small_clients_are_a_hundred_processes() -> None:
     assert group_size(10_000, 2, 300_000) == 100
     assert group_size(10, 2, 300_000) == 1
+
+
+def test_processes_that_read_a_file_of_all_clients_do_not_grow_with_their_number() -> None:
+    assert group_size(100_000, 2, 300_000) == 1000
 
 
 # --- one command -------------------------------------------------------------------------------

@@ -190,6 +190,18 @@ def test_status_shows_who_trains(tiny_run: Run, capsys: pytest.CaptureFixture[st
     assert second["images_per_second"] is None
 
 
+def test_a_short_training_writes_nothing(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [7.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    with HeartbeatWriter(tiny_run.round(1), "0", device="cpu", threads=1, after=0.2) as telling:
+        clock[0] += 0.19
+        telling.update(epoch=1, epochs=2)
+        assert read_training(tiny_run.round(1)) == ()
+        clock[0] += 0.02
+        telling.update(epoch=2, epochs=2)
+        assert read_training(tiny_run.round(1))[0].epoch == 2
+
+
 def test_nobody_waits_for_the_disk(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[int] = []
     monkeypatch.setattr(os, "fsync", flushed.append)

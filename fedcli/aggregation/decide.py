@@ -117,17 +117,19 @@ def decide(
     gram, lengths = None, None
     if rule.measures >= Measures.DISTANCES:
         if len(updates) > FEW:
-            check_gram_fits(rule.reduce, len(updates))
+            check_gram_fits(rule.reduce, len(updates), ordered=rule.reducer.ordered)
         watch = comparison.watch if comparison is not None and len(updates) <= FEW else None
         gram = gram_matrix(base, updates, center, progress, watch)
-        lengths = gram.diagonal()[: len(updates)]
+        lengths = gram.diagonal()[: len(updates)].copy()
     elif rule.measures == Measures.SQUARES:
         lengths = squared_norms(base, updates, progress)
     shares = rule.weigher.weigh(claims.contributors, lengths, rule.options)
+    infers = comparison is not None and gram is not None and len(updates) <= FEW
+    kept = gram.copy() if gram is not None and infers else None
     clients = Clients(shares, lengths, gram, has_center=center is not None)
     decision = rule.reducer.decide(clients, rule.options)
-    if comparison is not None and gram is not None and len(updates) <= FEW:
-        comparison.infer(gram, decision)
+    if comparison is not None and kept is not None:
+        comparison.infer(kept, decision)
     return decision, shares
 
 

@@ -77,9 +77,16 @@ def check_distances_fit(rule: str, count: int) -> None:
     _check(rule, count, 2 * count * count, f"{count:,}² / 2 distances of 4 bytes")
 
 
-def check_gram_fits(rule: str, count: int) -> None:
-    """Raise ``OutOfMemoryError`` if the inner products of so many updates fit into no memory."""
-    _check(rule, count, 8 * count * count, f"{count:,}² inner products of 8 bytes")
+def check_gram_fits(rule: str, count: int, *, ordered: bool) -> None:
+    """Raise ``OutOfMemoryError`` if the inner products of so many updates fit into no memory.
+
+    With ``ordered``, the order of all distances is beside them.
+    """
+    each, what = 8, "inner products of 8 bytes"
+    if ordered:
+        each += np.min_scalar_type(count).itemsize
+        what = f"inner products and their order, {each} bytes each"
+    _check(rule, count, each * count * count, f"{count:,}² {what}")
 
 
 def _check(rule: str, count: int, needed: int, what: str) -> None:

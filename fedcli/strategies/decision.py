@@ -85,7 +85,8 @@ class Distances(Protocol):
 class Clients:
     """The inputs of a reducer's decision; arrays are in client order.
 
-    ``gram`` (n, n) holds the inner products of the differences, ``squares`` (n,) its diagonal.
+    ``gram`` (n, n) holds the inner products of the differences, and is the reducer's own, which may
+    overwrite it; ``squares`` (n,) is its diagonal.
     With ``has_center``, the last row and column of ``gram`` belong to the previous result.
     ``distances`` are those of many updates, in place of ``gram``, if the rule needs no more.
     """

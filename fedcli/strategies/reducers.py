@@ -19,14 +19,9 @@ from fedcli.strategies.decision import (
     Shares,
 )
 from fedcli.strategies.ranks import mean_around_median, median, trimmed_mean
+from fedcli.strategies.repeated_krum import bulyan_selection
 from fedcli.strategies.reweighting import centered_clipping, foolsgold, geometric_median
-from fedcli.strategies.selection import (
-    bulyan_selection,
-    krum_of_many,
-    krum_scores,
-    lowest,
-    squared_distances,
-)
+from fedcli.strategies.selection import krum_of_many, krum_scores, lowest, squared_distances
 from fedcli.strategies.weightings import WEIGHTINGS
 from fedcli.user_code import SHOW_WHERE, with_place
 
@@ -46,6 +41,7 @@ class Reducer:
     is defined for, the default first, which does not rest on what clients claim; empty means all.
     With ``keeps_center``, the result is kept for the next round. A ``coordinate_wise`` rule looks
     at the values of one coordinate at a time, so that it has no use for sparse updates.
+    ``ordered`` means that it holds the order of all distances beside the inner products.
     """
 
     summary: str
@@ -57,6 +53,7 @@ class Reducer:
     weightings: tuple[str, ...] = ("uniform",)
     keeps_center: bool = False
     coordinate_wise: bool = False
+    ordered: bool = False
 
 
 def _needs(rule: str, count: int, needed: int, inequality: str, hint: str) -> None:
@@ -260,6 +257,7 @@ REDUCERS: dict[str, Reducer] = {
         _prepare_bulyan,
         Measures.GRAM,
         coordinate_wise=True,
+        ordered=True,
     ),
     "rfa": Reducer(
         "the geometric median, by the smoothed Weiszfeld algorithm",

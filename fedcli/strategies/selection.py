@@ -1,6 +1,6 @@
-"""Rules that choose among clients by distance: Krum, Multi-Krum, the first stage of Bulyan.
+"""Rules that choose among clients by distance: Krum and Multi-Krum.
 
-All use the squared distances (n, n) between the clients' updates.
+Both use the squared distances (n, n) between the clients' updates.
 """
 
 from typing import Any
@@ -17,9 +17,13 @@ _FLOAT32 = float(np.finfo(np.float32).eps)
 
 
 def squared_distances(gram: Values) -> Values:
-    """Return |Δ_i - Δ_j|² (n, n) from the inner products Δ_i · Δ_j."""
-    squares = gram.diagonal()
-    return np.maximum(squares[:, None] + squares[None, :] - 2 * gram, 0)
+    """Return |Δ_i - Δ_j|² (n, n) from the inner products Δ_i · Δ_j, which they overwrite."""
+    squares = gram.diagonal().copy()
+    for row, square in zip(gram, squares, strict=True):
+        row *= -2
+        row += square + squares
+        np.maximum(row, 0, out=row)
+    return gram
 
 
 def krum_scores(distances: Values, byzantine: int) -> Values:
@@ -28,7 +32,7 @@ def krum_scores(distances: Values, byzantine: int) -> Values:
     It is the sum of the squared distances to the n - f - 2 nearest others, at least one.
     """
     others = distances + np.diag(np.full(len(distances), np.inf))
-    nearest = _neighbours(len(distances), byzantine)
+    nearest = neighbours(len(distances), byzantine)
     scores: Values = np.sort(others, axis=1)[:, :nearest].sum(axis=1)
     return scores
 
@@ -41,7 +45,7 @@ def krum_of_many(distances: Distances, byzantine: int, count: int) -> tuple[int,
     """
     panels = [_nearest(distances.rows(first), first, byzantine) for first in distances.panels]
     scores = np.concatenate(panels)
-    errors = _rounding(scores, distances.squares, _neighbours(len(scores), byzantine))
+    errors = _rounding(scores, distances.squares, neighbours(len(scores), byzantine))
     lowest_last, highest_last = (
         np.partition(bound, count - 1)[count - 1] for bound in (scores - errors, scores + errors)
     )
@@ -74,29 +78,16 @@ def _scores_of(rows: NDArray[np.floating[Any]], which: NDArray[np.intp], byzanti
     """Return the scores of the clients ``which``, whose distances to all are ``rows``."""
     count = rows.shape[1]
     rows[np.arange(len(rows)), which] = np.inf
-    nearest = _neighbours(count, byzantine)
+    nearest = neighbours(count, byzantine)
     scores: Values = np.partition(rows, nearest - 1, axis=1)[:, :nearest].sum(1, np.float64)
     return scores
 
 
-def _neighbours(count: int, byzantine: int) -> int:
+def neighbours(count: int, byzantine: int) -> int:
+    """Return how many nearest others make up a score."""
     return min(max(1, count - byzantine - 2), count - 1)
 
 
 def lowest(scores: Values, count: int) -> tuple[int, ...]:
     """Return the positions of the lowest scores in client order; the first client wins a tie."""
     return tuple(sorted(np.argsort(scores, kind="stable")[:count].tolist()))
-
-
-def bulyan_selection(distances: Values, byzantine: int) -> tuple[int, ...]:
-    """Return n - 2f clients, chosen by repeated Krum: El Mhamdi et al. 2018, section 4.
-
-    Each chosen client is removed before the next choice. The last choices are among fewer than
-    2f + 3 clients; Krum then uses one neighbour even if n - f - 2 < 1.
-    """
-    remaining = list(range(len(distances)))
-    chosen = []
-    for _ in range(len(distances) - 2 * byzantine):
-        scores = krum_scores(distances[np.ix_(remaining, remaining)], byzantine)
-        chosen.append(remaining.pop(int(np.argmin(scores))))
-    return tuple(sorted(chosen))

@@ -209,7 +209,7 @@ def test_distances_beyond_float32_are_compared_in_float64() -> None:
     [
         ("krum", "7² / 2 distances of 4 bytes"),
         ("rfa", "7² inner products of 8 bytes"),
-        ("bulyan", "7² inner products of 8 bytes"),
+        ("bulyan", "7² inner products and their order, 9 bytes each"),
     ],
 )
 def test_what_no_memory_holds_is_refused_unread(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedcli.execution.local import Launch
 from fedcli.formats.checkpoint import Checkpoint
 from fedcli.formats.metadata import Kind
 from fedcli.run import Run
@@ -49,9 +50,8 @@ class Commands:
             reading, writing = os.pipe()  # its end tells that all of them are gone
             with os.fdopen(reading, "rb") as said:
                 with os.fdopen(writing, "wb") as err:
-                    status = server().run(
-                        ["support", "faults", spec, *map(str, words)], None, out, err
-                    )
+                    asked = ["support", "faults", spec, *map(str, words)]
+                    status = server().run(Launch(asked, out, err))
                 err_text = said.read().decode()
             out.seek(0)
             calls = [line.strip() for line in log.read().splitlines()]

@@ -46,14 +46,12 @@ def test_run_makes_the_bytes_that_the_steps_make_by_hand(
     """With a network whose bytes depend on the threads, as many clients at a time as cores."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     network = ("--model", "cnn", "--limit", "240", "--epochs", "1")
-    for name in ("hand", "run"):
-        assert new_fedcli("partition", "--run", name, *network, cwd=tmp_path).status == 0
-    for command in (
-        ("train-client", "--id", "2,0", "--threads", "1"),
-        ("train-client", "--id", "1", "--threads", "1"),
-        ("aggregate",),
-    ):
-        assert new_fedcli(*command, cwd=tmp_path, FEDCLI_RUN="hand").status == 0
+    assert fedcli("partition", "--run", "hand", *network, cwd=tmp_path).status == 0
+    shutil.copytree(tmp_path / "hand", tmp_path / "run")
+    for clients in ("2,0", "1"):
+        words = ("train-client", "--id", clients, "--threads", "1")
+        assert fedcli(*words, cwd=tmp_path, FEDCLI_RUN="hand").status == 0
+    assert fedcli("aggregate", cwd=tmp_path, FEDCLI_RUN="hand").status == 0
     jobs = max(2, available_cores())
     done = new_fedcli("run", "--rounds", 1, "--jobs", jobs, cwd=tmp_path, FEDCLI_RUN="run")
     assert done.status == 0, done.err

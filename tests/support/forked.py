@@ -3,9 +3,11 @@
 import importlib
 import json
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from typing import Any, NoReturn, Self
 
 import typer
@@ -59,18 +61,28 @@ class _Processes:
     DEVNULL, PIPE = subprocess.DEVNULL, subprocess.PIPE
 
 
+# What fedcli imports where it is needed, and nothing of which belongs to one process only.
+_LATER = ("cryptography.hazmat.primitives.asymmetric.ed25519", "jinja2", "numpy.ma")
+_ROOMS = ("cli", "exporting", "reporting", "steps", "verification")
+
+
 def preload() -> None:
     """Import what the commands import; nothing is computed."""
     preload_steps("linear")
-    for name in ("steps.partition", "steps.init", "steps.partial", "steps.report", "steps.run"):
-        importlib.import_module(f"fedcli.{name}")
-    importlib.import_module("fedcli.reporting.page")
-    importlib.import_module("fedcli.reporting.plots")
-    importlib.import_module("support.faults")
+    for room in _ROOMS:
+        package = importlib.import_module(f"fedcli.{room}")
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+    for name in ("support.faults", *filter(_is_installed, _LATER)):
+        importlib.import_module(name)
     # typer would build the program anew in each of thousands of processes
     cli.app = typer.main.get_command(cli.app)
     for name in cli.COMMANDS:
         cli.command_of(name)
+
+
+def _is_installed(name: str) -> bool:
+    return find_spec(name.partition(".")[0]) is not None
 
 
 def become(words: list[str], *kept: int) -> NoReturn:

@@ -182,6 +182,13 @@ def commands(run: Run, rules: Sequence[str]) -> dict[str, Callable[[Path], Figur
 
         return run_it
 
+    def init(house: Path) -> Figures:
+        new = run.root.with_name("new")
+        shutil.rmtree(new, ignore_errors=True)
+        options = ["--classes", ",".join(CLASSES), "--model", "linear", "--image-size", "8"]
+        clients = ["--clients", str(len(run.info.clients))]
+        return measure(["init", "--run", str(new), *clients, *options], house)
+
     def report(*words: str) -> Callable[[Path], Figures]:
         def run_it(house: Path) -> Figures:
             write_evaluation(run)
@@ -190,6 +197,7 @@ def commands(run: Run, rules: Sequence[str]) -> dict[str, Callable[[Path], Figur
         return run_it
 
     return {
+        "init": init,
         "status": of("status"),
         **{f"aggregate {rule}": aggregation(rule) for rule in [*rules, "mean"]},
         "status after": of("status"),

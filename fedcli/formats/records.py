@@ -91,8 +91,8 @@ class FileRecord:
 
     def write(self, path: Path) -> None:
         """Write the file atomically. Raises ``StorageError``."""
-        values = {"format": FORMAT, **encode(self)}
-        write_json(path, values, room=self.room, lasts=self.lasts)
+        # held by no name here, so that its memory is free again as soon as it is text
+        write_json(path, {"format": FORMAT, **encode(self)}, room=self.room, lasts=self.lasts)
 
     def write_first(self, path: Path) -> None:
         """Write the file atomically; raise ``OvertakenError`` if it exists, which then stays."""

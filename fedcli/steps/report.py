@@ -15,6 +15,7 @@ from fedcli.reporting.run_report import RunReport
 from fedcli.reporting.target import check_target
 from fedcli.run import Run
 from fedcli.storage.atomic import storage_errors, write_bytes
+from fedcli.system import rare_collection
 from fedcli.text import brief
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _SAID = 12  # figures, of which each is said
 
 
+@rare_collection()
 def report(
     runs: Sequence[Run],
     *,

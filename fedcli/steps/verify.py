@@ -10,6 +10,7 @@ from fedcli.progress import Progress, Silence
 from fedcli.run import Run
 from fedcli.run.round import Round
 from fedcli.run.spending import PrivacyStatus
+from fedcli.system import rare_collection
 from fedcli.verification.clients import check_client, clients_of
 from fedcli.verification.copies import holds_several
 from fedcli.verification.data import check_data
@@ -73,15 +74,16 @@ def verify(
     survey = Survey(run, progress, whole=holds_several(run) if whole is None else whole)
     files = list(files_in(root))
     progress.start("reading", len(files))
-    _check_run_file(survey, id_of_content)
-    rounds = _check_rounds(survey, round_number)
-    check_ledgers(survey)
-    check_noisy_rounds(survey)
-    if round_number is None:
-        check_data(survey)
-        check_partials(survey, files)
-        report_foreign(survey, files)
-    survey.judge()
+    with rare_collection():
+        _check_run_file(survey, id_of_content)
+        rounds = _check_rounds(survey, round_number)
+        check_ledgers(survey)
+        check_noisy_rounds(survey)
+        if round_number is None:
+            check_data(survey)
+            check_partials(survey, files)
+            report_foreign(survey, files)
+        survey.judge()
     replayed: tuple[FileCount, ...] = ()
     if replay is not None:
         from fedcli.verification.replay import replay as replay_rounds

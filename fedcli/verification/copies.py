@@ -15,7 +15,7 @@ def holds_several(run: Run) -> bool:
     """
     if run.is_simulation:
         return True
-    known = run.info.clients
+    known = frozenset(run.info.clients)
     clients = {client for client in known if run.client_shard(client).exists()}
     for round_ in run.rounds():
         if round_.updates.is_dir():

@@ -81,7 +81,9 @@ def _check_partial(survey: Survey, path: Path) -> None:
 
 def report_foreign(survey: Survey, files: list[Path]) -> None:
     """Report foreign files; a folder that holds nothing else counts as one."""
-    known = {folder for path in survey.counted for folder in path.parents}
+    known: set[Path] = set()
+    for folder in {path.parent for path in survey.counted}:
+        known.update((folder, *folder.parents))
     named: dict[Path, None] = {}
     for path in files:
         if path in survey.counted or _PASSING.fullmatch(survey.name(path)):

@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from fedcli.security.signatures import sign_global
 from fedcli.steps.aggregate import aggregate
 from fedcli.steps.gc import gc
 from fedcli.steps.verify import verify
+from fedcli.verification.copies import holds_several
 
 pytestmark = pytest.mark.usefixtures("unsynced")
 OWN = "rounds/0003/updates/1.safetensors"
@@ -221,3 +223,18 @@ def test_a_copy_reduced_to_a_clients_is_never_called_sound_alone(tmp_path: Path)
     assert done.out.endswith("fedrun: sound as far as it goes\n")
     assert "is here, but nothing here says what its SHA-256 should be" in " ".join(done.out.split())
     assert fedcli("verify", "--whole", cwd=tmp_path).status == 4
+
+
+def seconds_to_tell(root: Path, clients: int) -> float:
+    run = planned(root, tuple(map(str, range(clients))))
+    run.round(1).updates.mkdir(parents=True)
+    for number in range(clients):
+        (run.round(1).updates / f"stranger-{number}.json").touch()
+    started = time.process_time()
+    assert not holds_several(run)
+    return time.process_time() - started
+
+
+def test_it_takes_time_in_proportion_to_the_clients(tmp_path: Path) -> None:
+    few, many = (seconds_to_tell(tmp_path / str(n), n) for n in (1000, 8000))
+    assert many < 24 * few  # 64 times as much, if each file is sought in the list of clients

@@ -6,6 +6,7 @@ from fedcli.errors import UsageError
 from fedcli.text import brief, is_utf8
 
 BUNDLE = ".zip"
+S3 = ("s3", "s3a")
 SFTP = ("sftp", "ssh")
 _LOCAL = ("file", "local")
 _URL = re.compile(r"([a-z][a-z0-9+.:-]*?)://(.*)", re.DOTALL | re.IGNORECASE)
@@ -64,6 +65,8 @@ def _check_url(name: str, protocol: str, rest: str, option: str) -> None:
     if protocol != protocol.lower():
         expected = f"{protocol.lower()}://{rest}"
         raise UsageError(f"{option}: expected {brief(expected)}, found {brief(name)}")
+    if protocol in (*S3, *SFTP) and not re.match(r"([^/]*@)?[^/:]", rest):
+        raise UsageError(f"{option}: expected a host or a bucket after {protocol}://")
     if rest.endswith(BUNDLE):
         raise UsageError(
             f"{option} {brief(name)}: a bundle is a file of this machine",

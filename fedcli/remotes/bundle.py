@@ -4,6 +4,7 @@ The archive is written anew and renamed into place when the block ends. Equal fi
 give equal bytes.
 """
 
+import errno
 import io
 import os
 import shutil
@@ -149,7 +150,7 @@ class _Seekable(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         start = 0 if whence == io.SEEK_SET else self._at if whence == io.SEEK_CUR else self._size()
         if start + offset < 0:
-            raise ValueError(f"a position of {start + offset}")
+            raise OSError(errno.EINVAL, "before the first byte")  # zipfile expects this error
         self._at = start + offset
         return self._at
 

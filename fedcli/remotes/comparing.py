@@ -4,9 +4,11 @@ import hashlib
 
 from fedcli.errors import ConflictError
 from fedcli.remotes.receipts import Receipts
-from fedcli.remotes.remote import Entry, Remote, where
+from fedcli.remotes.remote import NEVER_REPLACED, Entry, Remote, where
 from fedcli.run import Run
 from fedcli.storage.untrusted import InputFile
+
+_OTHER_RUN = "another run is there, which stays: name another REMOTE"
 
 
 class Comparison:
@@ -25,8 +27,7 @@ class Comparison:
         with InputFile(here) as file:
             if file.size != entry.size or file.digest() != self._digest(path, entry):
                 raise ConflictError(
-                    f"{where(self._remote, path)}: is another file than {here}",
-                    hint="finished files are never replaced: find out which one is right",
+                    f"{where(self._remote, path)}: is another file than {here}", hint=NEVER_REPLACED
                 )
         self._receipts.note(path, entry)
 

@@ -33,20 +33,21 @@ def read_copy(run: Run) -> CopyFile | None:
 def check_holds_run(remote: Remote, listings: Listings, known: Run | None) -> None:
     """Raise ``NotReadyError`` for a remote without a run, ``BadInputError`` for a foreign bundle.
 
-    A bundle of updates for the run that is ``known`` needs no ``run.json``.
+    A bundle of updates for the run that is ``known`` needs no ``run.json``, if it is no copy.
     """
     if listings.entry(_RUN) is not None:
         return
     if remote.is_bundle and (remote.files("") or remote.folders("")):
-        if known is not None and listings.rounds():
+        if known is not None and listings.rounds() and read_copy(known) is None:
             return
         raise BadInputError(
             f"{remote.name}: expected a bundle with {_RUN}, found none in it",
             hint="the coordinator makes one with: fedcli push FILE",
         )
+    lacks = "is not there, or empty" if remote.is_bundle else f"has no {_RUN}"
     raise NotReadyError(
-        f"{remote.name}: has no {_RUN}",
-        hint="the coordinator sends the run there: fedcli push REMOTE",
+        f"{remote.name}: {lacks}",
+        hint="check the name; the coordinator sends the run there: fedcli push REMOTE",
     )
 
 
@@ -77,7 +78,10 @@ def check_same_run(
     found = read_run_there(remote, listings, stage)
     if found.id != run.id:
         name = where(remote, _RUN)
-        raise BadInputError(f"{name}: belongs to run {found.id}, expected {run.id}")
+        raise BadInputError(
+            f"{name}: belongs to run {found.id}, expected {run.id}",
+            hint=f"another run has a directory of its own: fedcli pull {remote.name} --run DIR",
+        )
     if (stage / _RUN).read_bytes() == (run.root / _RUN).read_bytes():
         receipts.note(_RUN, entry)
 

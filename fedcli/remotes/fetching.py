@@ -6,14 +6,21 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from fedcli.errors import BadInputError, ConflictError, FedcliError, NotReadyError, OvertakenError
+from fedcli.errors import (
+    BadInputError,
+    ConflictError,
+    FedcliError,
+    NotReadyError,
+    OvertakenError,
+    StorageError,
+)
 from fedcli.formats.checkpoint import digest
 from fedcli.masking.rounds import MOST_UNREAD
 from fedcli.remotes.comparing import Comparison
 from fedcli.remotes.listings import Listings
 from fedcli.remotes.parcels import Parcel
 from fedcli.remotes.receipts import Receipts
-from fedcli.remotes.remote import Remote, where, write_pieces
+from fedcli.remotes.remote import NEVER_REPLACED, Remote, where, write_pieces
 from fedcli.remotes.together import each_of
 from fedcli.remotes.transfer import Transfer
 from fedcli.run import Run
@@ -21,6 +28,7 @@ from fedcli.storage.atomic import atomic_writer, discard, place, storage_errors,
 from fedcli.storage.untrusted import InputFile
 
 _PARCELS_A_STREAM = 8  # aside at a time: what is aside takes space, and is lost with the process
+_SEND_AGAIN = "ask who sent it to repeat fedcli push, which compares it with theirs"
 
 
 class Fetcher:
@@ -87,7 +95,7 @@ class Fetcher:
 
         Raises ``ConflictError`` if another file is here, ``NotReadyError`` if a file that belongs
         to the marker is not there yet, ``BadInputError`` for files that are not what their place
-        says, and ``StorageError``.
+        says and for a bundle that lacks one, and ``StorageError``.
         """
         if self.listings.entry(parcel.marker) is None:
             return
@@ -119,14 +127,18 @@ class Fetcher:
 
     @contextmanager
     def blaming_remote(self) -> Iterator[None]:
-        """Name the file at the remote in errors of its copy aside, whose name nobody knows."""
+        """Name the file at the remote in errors of its copy aside, whose name nobody knows.
+
+        What could not be written is a file of this run.
+        """
         try:
             yield
         except FedcliError as error:
-            aside, name = f"{self.staged.root}", self._remote.name.rstrip("/")
+            aside, is_ours = f"{self.staged.root}", isinstance(error, StorageError)
             if aside not in f"{error.message} {error.hint}":
                 raise
-            hint = None if error.hint is None else error.hint.replace(aside, name)
+            name = str(self._run.root) if is_ours else self._remote.name.rstrip("/")
+            hint = _SEND_AGAIN if error.hint is None else error.hint.replace(aside, name)
             reason = error.message.replace(aside, name)
             raise type(error)(reason, hint=hint, client=error.client) from None
 
@@ -142,11 +154,13 @@ class Fetcher:
             self._announce(left)
         for path in (*parcel.volatile, *parcel.witnesses, *parcel.files):
             if not self.stage(path, parcel.largest(path)) and path in parcel.files:
-                raise NotReadyError(
-                    f"{where(self._remote, path)}: is not there, but {parcel.marker} is, and needs"
-                    " it",
-                    hint="wait until it has arrived there, and repeat",
-                )
+                raise self._incomplete(path, parcel.marker)
+
+    def _incomplete(self, path: str, marker: str) -> FedcliError:
+        message = f"{where(self._remote, path)}: is not there, but {marker} is, and needs it"
+        if self._remote.is_bundle:
+            return BadInputError(message, hint="ask who made the bundle to repeat fedcli push")
+        return NotReadyError(message, hint="wait until it has arrived there, and repeat")
 
     def _borrow(self, path: str) -> None:
         """Copy a small file that is here aside: the check trusts it more than one from there."""
@@ -168,7 +182,7 @@ class Fetcher:
             if not volatile and digest(here) != digest(aside):
                 raise ConflictError(
                     f"is another file than {where(self._remote, path)}",
-                    hint="finished files are never replaced: find out which one is right",
+                    hint=NEVER_REPLACED,
                     path=here,
                 ) from None
             discard(aside)

@@ -53,7 +53,7 @@ class NetworkRemote(Remote):
     def _listed(self, folder: str) -> list[tuple[str, Mapping[str, Any]]]:
         """Return name and facts of what is in a folder."""
         full = self._full(folder)
-        with remote_errors("list", f"{self.name}/{folder}"):
+        with remote_errors("list", self.name, folder):
             self._system.invalidate_cache()
             try:
                 found = self._system.ls(full, detail=True)
@@ -74,21 +74,20 @@ class NetworkRemote(Remote):
 
     def pieces(self, path: str, entry: Entry) -> Iterator[bytes]:
         """Yield the bytes of a file."""
-        name = where(self, path)
-        with remote_errors("read", name), self._opened(path) as file:
-            yield from read_whole(file.read, entry, name)
+        with remote_errors("read", self.name, path), self._opened(path) as file:
+            yield from read_whole(file.read, entry, where(self, path))
 
     def _opened(self, path: str) -> Any:
         return self._system.open(self._full(path), "rb", block_size=PIECE)
 
     def create(self, path: str, source: Path, advance: Advance) -> None:
         """Create a file; what has this name by then stays, with an ``OvertakenError``."""
-        with InputFile(source) as file, remote_errors("write", f"{self.name}/{path}"):
+        with InputFile(source) as file, remote_errors("write", self.name, path):
             try:
                 self._create(self._full(path), file, advance)
             except Exception:
                 if self._system.exists(self._full(path)):
-                    raise OvertakenError(f"{self.name}/{path}: another file is there") from None
+                    raise OvertakenError(f"{where(self, path)}: another file is there") from None
                 raise
             file.check_in_place()
 

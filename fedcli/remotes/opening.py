@@ -4,13 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from fedcli.errors import FedcliError, MissingDependencyError, NotReadyError, UsageError
-from fedcli.formats.remote_names import BUNDLE, SFTP, check_remote_name, split_url
+from fedcli.formats.remote_names import BUNDLE, S3, SFTP, check_remote_name, split_url
 from fedcli.remotes.bundle import BundleRemote
 from fedcli.remotes.folder import FolderRemote
 from fedcli.remotes.network import NetworkRemote, S3Remote, SftpRemote
 from fedcli.remotes.remote import Remote, remote_errors
-
-_S3 = ("s3", "s3a")
 
 
 def open_remote(name: str, run: Path) -> Remote:
@@ -67,7 +65,7 @@ def _network(name: str, protocol: str) -> Remote:
     if protocol in SFTP:
         return _sftp(name)
     system, root = fsspec.core.url_to_fs(name, use_listings_cache=False)
-    return (S3Remote if protocol in _S3 else NetworkRemote)(name, system, root)
+    return (S3Remote if protocol in S3 else NetworkRemote)(name, system, root)
 
 
 def _sftp(name: str) -> Remote:
@@ -82,7 +80,7 @@ def _sftp(name: str) -> Remote:
 
 
 def _not_installed(protocol: str) -> MissingDependencyError:
-    extra = "s3" if protocol in _S3 else "sftp" if protocol in SFTP else None
+    extra = "s3" if protocol in S3 else "sftp" if protocol in SFTP else None
     hint = "install what fsspec needs for it" if extra is None else f"pip install 'fedcli[{extra}]'"
     return MissingDependencyError(
         f"remotes of {protocol}:// need a library that is not installed", hint=hint

@@ -20,6 +20,13 @@ from fedcli.storage.untrusted import InputFile
 PIECE = 4 * 2**20  # bytes read or sent at a time
 Advance = Callable[[int], None]
 
+NEVER_REPLACED = (
+    "finished files are never replaced: find out which one is right, remove the other, and repeat"
+)
+_TOOLS = {"s3": "aws s3 ls", "sftp": "sftp"}
+# SFTP has no code for a full disk.
+_PLAINER = {"Failure": "the server gives no reason; its disk may be full"}
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -124,7 +131,7 @@ def where(remote: Remote, path: str) -> str:
 
 
 @contextmanager
-def remote_errors(action: str, name: str) -> Iterator[None]:
+def remote_errors(action: str, remote: str, path: str = "") -> Iterator[None]:
     """Turn what the library of a protocol raises into a ``StorageError``.
 
     Each has exceptions of its own, and some raise the plainest ones.
@@ -134,8 +141,20 @@ def remote_errors(action: str, name: str) -> Iterator[None]:
     except FedcliError:
         raise
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        name = f"{remote.rstrip('/')}/{path}" if path else remote
         raise StorageError(
-            f"{name}: cannot {action}: {reason}",
-            hint="what was sent stays; repeat the command once the cause is removed",
+            f"{name}: cannot {action}: {_reason(error)}",
+            hint=f"what was moved stays; repeat once the cause is removed{_test(remote)}",
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    said = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    words = " ".join(said.split()) or type(error).__name__
+    return _PLAINER.get(words, words)
+
+
+def _test(remote: str) -> str:
+    """Name a command that whoever has such a remote can type to see the cause."""
+    tool = _TOOLS.get(remote.partition("://")[0])
+    return "" if tool is None else f", which this may show: {tool} {remote}"

@@ -135,6 +135,11 @@ def push_command(run: Run) -> str:
     return run.command("push" if run.info.remote is not None else "push REMOTE")
 
 
+def pull_command(run: Run) -> str:
+    """Return the command that fetches what is new, from the run's remote if it names one."""
+    return run.command("pull" if run.info.remote is not None else "pull REMOTE")
+
+
 def close_command(run: Run) -> str:
     """Return the command that signs the list of a round's masked updates."""
     return run.command(f"aggregate --close{_key(run)}")

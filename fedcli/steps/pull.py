@@ -24,6 +24,7 @@ from fedcli.remotes.remote import Remote
 from fedcli.remotes.to_clients import fetch_for_client, newest_held
 from fedcli.remotes.transfer import Transfer
 from fedcli.run import Run
+from fedcli.run.next_command import pull_command
 from fedcli.steps.push import chosen_clients, remote_of
 from fedcli.storage.atomic import temporary_directory
 
@@ -188,5 +189,5 @@ def _result(run: Run, sweep: _Sweep, *, waited: bool) -> PullResult:
         already_done=not moved,
         round=number,
         missing=missing,
-        next=work or run.command("pull"),
+        next=work or pull_command(run),
     )

@@ -170,11 +170,11 @@ def test_a_file_that_unpacks_to_more_than_a_model_is_not_read(study: Study) -> N
 def test_what_is_no_bundle(study: Study) -> None:
     missing, text = study.folder / "missing.zip", study.folder / "text.zip"
     text.write_text("not a zip archive")
-    with pytest.raises(NotReadyError, match=r"has no run\.json"):
+    with pytest.raises(NotReadyError, match=r"missing\.zip: is not there, or empty"):
         study.pull("0", missing)
     assert not study.root("0").exists()
     for party in (COORDINATOR, "0"):
-        with pytest.raises(BadInputError, match="is not a bundle"):
+        with pytest.raises(BadInputError, match="is truncated: File is not a zip file"):
             study.pull(party, text)
     with pytest.raises(BadInputError, match="is not a bundle"):
         study.push(COORDINATOR, text)
@@ -216,3 +216,20 @@ def test_a_pattern_that_no_shell_has_expanded(study: Study, tmp_path: Path) -> N
         study.push(client, sent[client])
     assert {path.parent for path in sent.values()} == {tmp_path}
     assert study.pull(COORDINATOR, pattern).missing == ()
+
+
+def test_a_bundle_at_the_wrong_party_or_with_less_than_belongs_together(study: Study) -> None:
+    given, sent = bundles(study, 1)
+    study.push(COORDINATOR, given)
+    for client in "01":
+        study.pull(client, given)
+    study.train("0")
+    study.push("0", sent["0"])
+    with pytest.raises(BadInputError, match=r"expected a bundle with run\.json"):
+        study.pull("1", sent["0"])
+    with zipfile.ZipFile(sent["0"], "a") as archive:
+        archive.writestr("rounds/0001/updates/1.safetensors", b"")
+    with pytest.raises(BadInputError, match=r"1\.sig: is not there") as caught:
+        study.pull(COORDINATOR, sent["0"])
+    assert "repeat fedcli push" in str(caught.value.hint)
+    assert study.run(COORDINATOR).round(1).delivered() == ["0"]

@@ -19,6 +19,8 @@ from fedcli.formats.remote_names import check_remote_name
         ("mercy@host:/srv/study", "expected a folder, a URL such as sftp://host/srv/study"),
         ("s3:/bucket/x", "expected a folder, a URL"),
         ("s3://b/x.zip", "a bundle is a file of this machine"),
+        ("sftp:///srv/study", "expected a host or a bucket after sftp://"),
+        ("s3://", "expected a host or a bucket after s3://"),
     ],
 )
 def test_a_name_that_cannot_be_a_remote(study: Study, name: str, reason: str) -> None:
@@ -52,7 +54,8 @@ def test_a_host_whose_key_is_not_known_gets_nothing(
     (home / ".ssh").mkdir(parents=True)
     (home / ".ssh" / "id_ed25519").write_bytes((keys / "id_ed25519").read_bytes())
     monkeypatch.setenv("HOME", str(home))
-    with pytest.raises(StorageError, match="Host key is not trusted"):
+    with pytest.raises(StorageError, match="Host key is not trusted") as caught:
         study.push(COORDINATOR, f"{sftp.url}/stranger")
+    assert str(caught.value.hint).endswith(f"which this may show: sftp {sftp.url}/stranger")
     assert sftp.disk is not None
     assert not (sftp.disk / "stranger").exists()

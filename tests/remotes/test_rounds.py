@@ -1,5 +1,6 @@
 """A federation whose parties have directories of their own, and meet at a remote."""
 
+import errno
 import os
 import signal
 import time
@@ -12,7 +13,8 @@ from support.daemons import Server
 from support.places import DiskPlace, Place
 from support.remote_runs import CLIENTS, COORDINATOR, Study, names
 
-from fedcli.errors import BadInputError
+from fedcli.errors import BadInputError, StorageError
+from fedcli.remotes import fetching
 from fedcli.remotes.network import NetworkRemote
 from fedcli.remotes.remote import Advance, Entry
 from fedcli.remotes.transfer import Transfer
@@ -142,3 +144,19 @@ def test_an_interrupt_ends_what_is_under_way(
     with pytest.raises(KeyboardInterrupt):
         study.push("crew", place.name)
     assert place.names() == before
+
+
+def test_a_full_disk_here_is_not_blamed_on_the_remote(
+    study: Study, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study.push(COORDINATOR, place.name)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(fetching, "write_pieces", full)
+    with pytest.raises(StorageError, match="No space left on device") as caught:
+        study.pull("0", place.name)
+    name = str(study.root("0") / "rounds/0000/global.s")
+    assert name in str(caught.value)
+    assert place.name not in str(caught.value)

@@ -102,7 +102,7 @@ except SystemExit:
     print(sorted(rooms), "typer" in sys.modules, "numpy" in sys.modules)
 """
     assert python(code).out.splitlines() == [
-        "dirichlet", "['__main__', 'completion', 'words'] False False",
+        "dirichlet", "['__main__', 'completion', 'spelling'] False False",
     ]  # fmt: skip
 
 

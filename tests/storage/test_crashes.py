@@ -52,7 +52,7 @@ def test_a_step_killed_at_any_call_and_repeated(
     points = [(number, "before") for number in range(len(calls))]
     points += [(number, "half") for number, call in enumerate(calls) if call.startswith("pwrite")]
     points.append((len(calls) - 1, "after"))
-    points = sample(points, 12, kind=lambda point: (point[1], calls[point[0]].split()[0]))
+    points = sample(points, 8, kind=lambda point: (point[1], calls[point[0]].split()[0]))
     for number, how in points:
         restore(folder, before)
         ended = behind_faults(folder, *step.words, at=number, how=how)

@@ -4,11 +4,11 @@
                                    [--rules mean median krum] [--commands ...] [--directory DIR]
 
 Makes a run of one linear layer (3,072 features and 10 classes: updates of 124 kB) whose clients
-have delivered random updates, which takes no training, and prints a Markdown table of each command,
-in a process of its own: seconds on the clock, seconds of all cores (which say more where a machine
-does other work), and peak MB of resident memory; medians over the turns, and the highest peak. All
-read from the page cache where it is large enough. ``--against DIRECTORY`` is another copy of
-fedcli, which is measured by turns with this one.
+have delivered random updates, which takes no training, and prints a Markdown table of each command
+and of ``init``, in a process of its own: seconds on the clock, seconds of all cores (which say more
+where a machine does other work), and peak MB of resident memory; medians over the turns, and the
+highest peak. All read from the page cache where it is large enough. ``--against DIRECTORY`` is
+another copy of fedcli, which is measured by turns with this one.
 """
 
 import argparse

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +17,8 @@ from support.daemons import dask_cluster
 from support.ends import gone
 from support.runs import Finished, fedcli
 
+import fedcli as package
+from fedcli import __version__
 from fedcli.formats.manifest import Manifest
 from fedcli.run import Run
 from fedcli.run.round import Round
@@ -83,8 +87,12 @@ def run(folder: Path, cluster: Path) -> Callable[..., Finished]:
 @pytest.fixture
 def driver(folder: Path, cluster: Path) -> Callable[[], subprocess.Popen[str]]:
     """Start the command without waiting for it."""
-    words = [*map(str, WORDS), "--executor", f"dask:{cluster}"]
-    return lambda: subprocess.Popen(
+    return lambda: started(folder, cluster)
+
+
+def started(folder: Path, cluster: Path, *options: str) -> subprocess.Popen[str]:
+    words = [*map(str, WORDS), "--executor", f"dask:{cluster}", *options]
+    return subprocess.Popen(
         [sys.executable, "-m", "fedcli", *words],
         cwd=folder,
         stderr=subprocess.PIPE,
@@ -207,6 +215,68 @@ def test_a_client_whose_step_is_lost_is_missing(run: Callable[..., Finished], fo
     manifest = Manifest.read(Round(folder / "fedrun", 1).manifest)
     assert manifest is not None
     assert [one.client for one in manifest.missing] == ["1"]
+
+
+def test_when_the_scheduler_is_killed_the_run_ends_and_another_one_resumes_it(
+    folder: Path, tmp_path: Path, run: Callable[..., Finished], expected: bytes
+) -> None:
+    (folder / "victim").write_text("wait 1")
+    with dask_cluster(tmp_path) as file:
+        patient = started(folder, file, "--executor-option", "timeout=60")
+        step, server = began(folder)
+        (folder / "began").unlink()
+        (folder / "victim").write_text("wait 1")
+        impatient = started(folder, file, "--executor-option", "timeout=2")
+        began(folder)
+        os.kill(int((tmp_path / "scheduler.pid").read_text()), signal.SIGKILL)
+        _, err = impatient.communicate(timeout=PATIENCE)
+        patient.terminate()  # while it tries to reach the scheduler
+        _, interrupted = patient.communicate(timeout=PATIENCE)
+        (folder / "go").touch()
+        assert gone(step, server)
+    assert impatient.returncode == 3, err
+    said = f"--executor dask:{file}: the scheduler has gone: it has not answered for 2 s"
+    assert f"round 1: {said}" in err
+    assert "hint: start it and its workers; the same command continues" in err
+    beginnings = ("trying again: ", "round 1  client ", "error: ", "hint: ")
+    assert all(line.startswith(beginnings) for line in err.splitlines()), err
+    assert (patient.returncode, "mistake" in interrupted) == (130, False), interrupted
+    done = run()
+    assert done.status == 0, done.err
+    assert model(folder) == expected
+
+
+def test_workers_open_a_masked_sum_to_the_bytes_of_this_machine(
+    cluster: Path, tmp_path: Path
+) -> None:
+    masked = ("--model", "linear", "--clients", "3", "--secagg", "--secagg-clip", "0.5")
+    assert fedcli("partition", *SMALL, *masked, "--run", "here", cwd=tmp_path).status == 0
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    words = ("run", "--rounds", 1, "--no-evaluate", "--run")
+    places = {"here": ("--threads", 1), "there": ("--executor", f"dask:{cluster}")}
+    for name, place in places.items():
+        done = fedcli(*words, name, *place, cwd=tmp_path)
+        assert done.status == 0, done.err
+    here, there = (Round(tmp_path / name, 1).global_model for name in places)
+    assert there.read_bytes() == here.read_bytes()
+
+
+def test_a_worker_with_another_version_is_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other" / "fedcli"
+    shutil.copytree(Path(package.__file__).parent, other)
+    code = (other / "__init__.py").read_text()
+    (other / "__init__.py").write_text(code.replace(__version__, "0.0.1"))
+    with monkeypatch.context() as workers:
+        workers.setenv("PYTHONPATH", f"{other.parent}{os.pathsep}{os.environ['PYTHONPATH']}")
+        with dask_cluster(tmp_path, 1) as file:
+            workers.undo()
+            done = fedcli(*WORDS, "--executor", f"dask:{file}", cwd=folder)
+    assert done.status == 3, done.err
+    said = f"on {socket.gethostname()}: expected fedcli {__version__}, found 0.0.1"
+    assert re.search(rf"error: worker tcp://127\.0\.0\.1:\d+ {re.escape(said)}", done.err)
+    assert f"hint: install fedcli {__version__} there" in done.err
 
 
 def test_workers_have_to_offer_what_a_step_needs(

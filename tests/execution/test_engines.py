@@ -311,6 +311,7 @@ def test_places_that_cannot_be_meant(given: dict[str, Any], said: str) -> None:
         ("dusk", {}, "--executor: unknown value 'dusk'; known: local, dask:ADDRESS"),
         ("dask:", {}, "--executor: unknown value 'dask:'"),
         ("dask:h:1", {"resources": "time=1h"}, "--resources time: the engine dask has no such"),
+        ("dask:h:1", {"executor_option": ("timeout=5m",)}, "timeout: expected a positive number"),
         (THREADS, {"resources": "gpu=1"}, "--resources gpu: the engine concurrent.futures:Thread"),
         ("no_such_module:x", {}, "--executor no_such_module:x: cannot be imported"),
     ],

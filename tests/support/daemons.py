@@ -105,7 +105,10 @@ def s3_server(folder: Path) -> Iterator[Server]:
 
 @contextmanager
 def dask_cluster(folder: Path, workers: int = 2, *options: str) -> Iterator[Path]:
-    """Start a Dask scheduler and workers on loopback; yield the scheduler's file."""
+    """Start a Dask scheduler and workers on loopback; yield the scheduler's file.
+
+    Beside it ``scheduler.pid`` names the scheduler's process.
+    """
     if find_spec("distributed") is None:
         pytest.skip("not installed: distributed")
     file = folder / "scheduler.json"
@@ -114,7 +117,8 @@ def dask_cluster(folder: Path, workers: int = 2, *options: str) -> Iterator[Path
     more = ["--nworkers", str(workers), "--nthreads", "1", "--memory-limit", "0", *options]
     worker = [*dask, "worker", "--scheduler-file", str(file), *quiet, *more]
     with ExitStack() as running:
-        running.enter_context(_process(scheduler, folder / "scheduler.log", folder))
+        process = running.enter_context(_process(scheduler, folder / "scheduler.log", folder))
+        (folder / "scheduler.pid").write_text(str(process.pid))
         if workers:
             running.enter_context(_process(worker, folder / "worker.log", folder))
         deadline = time.monotonic() + _PATIENCE

@@ -1,11 +1,17 @@
 """Steps on the workers of a Dask scheduler."""
 
 from collections.abc import Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
-from fedcli.errors import MissingDependencyError, NotReadyError, UsageError
+from fedcli.errors import (
+    FedcliError,
+    MissingDependencyError,
+    NotReadyError,
+    StepLostError,
+    UsageError,
+)
 from fedcli.execution.engines.executor import PATIENCE, ExecutorEngine
 from fedcli.execution.place import Place
 from fedcli.execution.worker import Setting, check_greeting, greet
@@ -27,6 +33,7 @@ class DaskEngine(ExecutorEngine):
         super().__init__("dask", self._client_executor, setting)
         place.limits.check_known(("gpu", "mem", "cpus"), "dask", "leave it out")
         self._address, self._options = address, place.engine_options
+        self._patience = _seconds(self._options.get("timeout", PATIENCE))
         self._needs = place.limits.given
         self._client: Any = None
 
@@ -43,12 +50,11 @@ class DaskEngine(ExecutorEngine):
         self._executor = self._make()
 
     def _workers(self) -> Mapping[str, Any]:
-        patience = self._options.get("timeout", PATIENCE)
         try:
-            self._client.wait_for_workers(1, timeout=patience)
+            self._client.wait_for_workers(1, timeout=self._patience)
         except TimeoutError:
             raise NotReadyError(
-                f"--executor dask:{self._address}: no worker within {patience:g} s",
+                f"--executor dask:{self._address}: no worker within {self._patience:g} s",
                 hint=f"start workers: dask worker {_where(self._address)}",
             ) from None
         found: Mapping[str, Any] = self._client.scheduler_info(n_workers=-1)["workers"]
@@ -57,6 +63,34 @@ class DaskEngine(ExecutorEngine):
     def _client_executor(self) -> Executor:
         executor: Executor = self._client.get_executor(pure=False, resources=self._resources)
         return executor
+
+    def _accepted(self, request: dict[str, Any]) -> Future[Any]:
+        """See ``ExecutorEngine``."""
+        self._check_open()
+        inner = super()._accepted(request)
+        self._check_open()  # a client that is closing accepts a step, and never ends it
+        return inner
+
+    def _cancelled(self) -> FedcliError:
+        """See ``ExecutorEngine``; a client that loses the scheduler cancels all steps.
+
+        It then tries to reach it for a while, and keeps steps that it is given meanwhile.
+        """
+        if self._client.status == "connecting":
+            return StepLostError(f"the scheduler of dask:{self._address} does not answer")
+        try:
+            self._check_open()
+        except NotReadyError as error:
+            return error
+        return super()._cancelled()
+
+    def _check_open(self) -> None:
+        if self._client.status in ("closing", "closed"):
+            raise NotReadyError(
+                f"--executor dask:{self._address}: the scheduler has gone: it has not answered"
+                f" for {self._patience:g} s",
+                hint="start it and its workers; the same command continues",
+            )
 
     def stop(self) -> None:
         """See ``Engine``; running steps end on their workers, and count."""
@@ -96,10 +130,20 @@ def _distributed() -> Any:
             "--executor dask needs the package distributed", hint="pip install 'fedcli[dask]'"
         ) from None
     # What it logs is said in an error of fedcli, in one line.
-    dask.config.set({"logging": {"distributed": "critical", "tornado": "critical"}})
+    loggers = ("distributed", "distributed.client", "tornado", "tornado.application")
+    dask.config.set({"logging": dict.fromkeys(loggers, "critical")})
     import distributed
 
     return distributed
+
+
+def _seconds(value: Any) -> float:
+    """Return how long to wait. Raises ``UsageError``."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise UsageError(
+            f"--executor-option timeout: expected a positive number of seconds, found {value}"
+        )
+    return float(value)
 
 
 def _is_file(address: str) -> bool:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -76,9 +77,13 @@ class ExecutorEngine:
         except CancelledError:
             if self._is_stopping:
                 raise stopped() from None
-            raise StepLostError(f"{self._name} cancelled the step") from None
+            raise self._cancelled() from None
         except Exception as error:
             raise self._lost(error) from error
+
+    def _cancelled(self) -> FedcliError:
+        """Return the error of a step that the executor has cancelled by itself."""
+        return StepLostError(f"{self._name} cancelled the step")
 
     def _lost(self, error: Exception) -> FedcliError:
         if isinstance(error, FedcliError):
@@ -94,7 +99,8 @@ class ExecutorEngine:
             settle(outer, _stop_it)
             inner.cancel()
         if self._executor is not None:
-            self._executor.shutdown(wait=not under_way)
+            with suppress(Exception):  # how it ends changes nothing of what it has done
+                self._executor.shutdown(wait=not under_way)
         end_here()
 
 

@@ -27,7 +27,8 @@ class Comparison:
         with InputFile(here) as file:
             if file.size != entry.size or file.digest() != self._digest(path, entry):
                 raise ConflictError(
-                    f"{where(self._remote, path)}: is another file than {here}", hint=NEVER_REPLACED
+                    f"{where(self._remote, path)}: is another file than {here}",
+                    hint=_OTHER_RUN if path == "run.json" else NEVER_REPLACED,
                 )
         self._receipts.note(path, entry)
 

@@ -120,6 +120,8 @@ def test_how_a_process_ended_is_told(starter: Starter, here: Path) -> None:
 
 def test_the_end_of_a_step_in_words(here: Path) -> None:
     class Ends(NewProcesses):
+        status = 0
+
         def run(self, launch: Launch) -> int:
             launch.err.write(b"first\nlast words\n")
             return self.status

@@ -257,6 +257,15 @@ def open_files() -> int:
     return len(list(listing.iterdir())) if listing.exists() else 0
 
 
+def test_a_header_of_more_than_16_mb_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "long.safetensors"
+    with path.open("wb") as file:
+        file.write((20_000_000).to_bytes(8, "little"))
+        file.truncate(8 + 20_000_000)
+    with pytest.raises(CheckpointError, match="20000000 bytes, expected at most 16000000"):
+        Checkpoint(path)
+
+
 @pytest.mark.parametrize("shape", [[0, 2**62, 2], [1] * 65])
 def test_a_shape_that_numpy_cannot_hold(tmp_path: Path, shape: list[int]) -> None:
     path = tmp_path / "model.safetensors"

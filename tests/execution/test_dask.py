@@ -269,7 +269,7 @@ def test_a_worker_with_another_version_is_named(
     code = (other / "__init__.py").read_text()
     (other / "__init__.py").write_text(code.replace(__version__, "0.0.1"))
     with monkeypatch.context() as workers:
-        workers.setenv("PYTHONPATH", f"{other.parent}{os.pathsep}{os.environ['PYTHONPATH']}")
+        workers.setenv("PYTHONPATH", str(other.parent), prepend=os.pathsep)
         with dask_cluster(tmp_path, 1) as file:
             workers.undo()
             done = fedcli(*WORDS, "--executor", f"dask:{file}", cwd=folder)

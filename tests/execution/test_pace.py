@@ -1,6 +1,7 @@
 """The time that remaining rounds will take, and how a run says it."""
 
 import io
+import sys
 
 import pytest
 from rich.console import Console
@@ -100,7 +101,10 @@ def test_times_in_words(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
 
 
-def test_a_bar_shows_what_a_label_says_now_and_no_second_estimate() -> None:
+def test_a_bar_shows_what_a_label_says_now_and_no_second_estimate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     output, shown = Output("run", OutputOptions()), io.StringIO()
     output.log = Console(file=shown, force_terminal=True, width=60)
     said = iter(["round 1/2", "round 2/2, about 4 min left"])

@@ -1,15 +1,14 @@
 """Processes that several runs share: how many at a time, and whom a stop concerns."""
 
 import threading
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
 
 import pytest
 
 from fedcli.errors import ClientFailedError
 from fedcli.execution.engines.local import LocalEngine
+from fedcli.execution.local import Launch
 from fedcli.execution.workers import Workers
 
 
@@ -24,19 +23,17 @@ class Recorder:
         self.full = threading.Barrier(3)
         self._lock = threading.Lock()
 
-    def run(
-        self, words: Sequence[str], threads: int | None, out: IO[bytes], err: IO[bytes], *_: object
-    ) -> int:
+    def run(self, launch: Launch) -> int:
         with self._lock:
             self.running += 1
             self.most = max(self.most, self.running)
-            self.threads.add(threads)
+            self.threads.add(launch.threads)
         if not self.go.is_set():
             self.full.wait(10)
             self.go.wait(10)
         with self._lock:
             self.running -= 1
-        out.write(b"{}")
+        launch.out.write(b"{}")
         return 0
 
     def stop(self) -> None:

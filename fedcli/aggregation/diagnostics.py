@@ -26,7 +26,9 @@ _SAMPLE = 2**16
 # Pieces of inner products, so that the sums do not depend on how a model is cut into blocks. BLAS
 # uses one thread for so few values.
 _PIECE = 512
-# Updates whose sampled values are in memory in float64 at the same time.
+# Sampled values that are sorted at the same time, and updates whose values are then in memory in
+# float64: few, since every thread holds them.
+_SORTED = 2**15
 _ROWS = 32
 
 
@@ -103,7 +105,10 @@ class Comparison:
 
     def _distances(self, sample: Array) -> Values:
         """Return |Δ - median|² as estimated from a sample."""
-        middle = median(sample.copy())
+        middle, width = np.empty(sample.shape[1]), max(1, _SORTED // len(sample))
+        for first in range(0, len(middle), width):
+            place = slice(first, first + width)
+            middle[place] = median(sample[:, place].copy())
         squares = np.empty(len(sample))
         for first in range(0, len(sample), _ROWS):
             apart = sample[first : first + _ROWS] - middle

@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 # Test processes run side by side: threads that wait for each other's cores would make them crawl.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A script starts what runs in the background, tests too, with interrupts ignored; so would be what
+# the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # It would hide what processes print twice, or never.
 os.environ.pop("PYTHONUNBUFFERED", None)
 # Clients without a private key keep the key of their digests there.

@@ -108,8 +108,6 @@ def test_an_interrupt_stops_the_children_and_leaves_a_run_to_resume(
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # which is ignored in what a script starts in the background, tests too
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     for line in process.stderr:

@@ -93,11 +93,7 @@ def driver(folder: Path, cluster: Path) -> Callable[[], subprocess.Popen[str]]:
 def started(folder: Path, cluster: Path, *options: str) -> subprocess.Popen[str]:
     words = [*map(str, WORDS), "--executor", f"dask:{cluster}", *options]
     return subprocess.Popen(
-        [sys.executable, "-m", "fedcli", *words],
-        cwd=folder,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whatever started pytest
+        [sys.executable, "-m", "fedcli", *words], cwd=folder, stderr=subprocess.PIPE, text=True
     )
 
 

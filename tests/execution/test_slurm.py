@@ -291,12 +291,7 @@ def test_an_interrupt_cancels_every_job_and_the_same_command_resumes(
     words = [sys.executable, "-m", "fedcli", *map(str, words_of_run(1)), *SLURM]
     variables = {**os.environ, **slurm.environment}
     process = subprocess.Popen(
-        words,
-        cwd=folder,
-        env=variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whatever started pytest
+        words, cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     steps = [await_process(folder, client) for client in "12"]
     process.send_signal(signal.SIGINT)

@@ -75,14 +75,13 @@ def write(folder: Path, text: str = EXPERIMENT) -> Path:
 
 
 def start(folder: Path) -> "subprocess.Popen[str]":
-    """Start a sweep as a shell does in the foreground."""
+    """Start a sweep."""
     return subprocess.Popen(
         [sys.executable, "-m", "fedcli", "sweep", "e.toml", "--jobs", "2"],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

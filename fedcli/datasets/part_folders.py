@@ -15,7 +15,7 @@ _ROLES: Mapping[str, Collection[str]] = {
 
 
 def role_named(name: str) -> str | None:
-    """Return the part that a folder of this name holds; None if it is no name of one."""
+    """Return the part that a folder of this name holds, or None for any other name."""
     lowered = name.lower().replace("-", "_").replace(" ", "_")
     return next((role for role, names in _ROLES.items() if lowered in names), None)
 

@@ -33,7 +33,7 @@ def read_copy(run: Run) -> CopyFile | None:
 def check_holds_run(remote: Remote, listings: Listings, known: Run | None) -> None:
     """Raise ``NotReadyError`` for a remote without a run, ``BadInputError`` for a foreign bundle.
 
-    A bundle of updates for the run that is ``known`` needs no ``run.json``, if it is no copy.
+    A bundle of updates needs no ``run.json`` if ``known`` is their run and not a copy.
     """
     if listings.entry(_RUN) is not None:
         return

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -321,12 +322,11 @@ def test_benchmarks(name: str, options: list[str], printed: str, tmp_path: Path)
     assert files(tmp_path) == []
 
 
-def test_the_cost_of_privacy_in_accuracy(tmp_path: Path) -> None:
-    script = ROOT / "examples" / "bench" / "privacy_accuracy.py"
-    words = [script, "runs", "clients", "--epsilons", "8", "8", "--rounds", "1"]
+def printed_by(words: Sequence[str | Path], folder: Path) -> str:
+    """Run a Python script to its end and return what it prints."""
     process = subprocess.run(
         [sys.executable, *map(str, words)],
-        cwd=tmp_path,
+        cwd=folder,
         env=environment(OMP_NUM_THREADS="1"),
         capture_output=True,
         text=True,
@@ -334,7 +334,14 @@ def test_the_cost_of_privacy_in_accuracy(tmp_path: Path) -> None:
         check=False,
     )
     assert process.returncode == 0, process.stderr
-    first, second = (line.strip("| ").split(" | ") for line in process.stdout.splitlines())
+    return process.stdout
+
+
+def test_the_cost_of_privacy_in_accuracy(tmp_path: Path) -> None:
+    script = ROOT / "examples" / "bench" / "privacy_accuracy.py"
+    words = [script, "runs", "clients", "--epsilons", "8", "8", "--rounds", "1"]
+    printed = printed_by(words, tmp_path)
+    first, second = (line.strip("| ").split(" | ") for line in printed.splitlines())
     assert first == second  # the second time they were only read
     assert first[0] == "8"
     status = fedcli(
@@ -357,20 +364,9 @@ def accepted(run: Path, key: str) -> dict[str, Any]:
 
 
 def test_robustness_experiment(tmp_path: Path) -> None:
-    process = subprocess.run(
-        [
-            *(sys.executable, str(ROOT / "examples" / "robustness.py"), "here"),
-            *("--rounds", "1", "--limit", "200", "--rules", "fedavg,multi-krum", "--jobs", "1"),
-        ],
-        cwd=tmp_path,
-        env=environment(OMP_NUM_THREADS="1"),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    header, _, *rows = process.stdout.split("\n\n")[0].splitlines()
+    words = [ROOT / "examples" / "robustness.py", "here", "--rounds", "1", "--limit", "200"]
+    words += ["--rules", "fedavg,multi-krum", "--jobs", "1"]
+    header, _, *rows = printed_by(words, tmp_path).split("\n\n")[0].splitlines()
     assert header == "| rule | none | sign flip ×10 | noise ×10 | noise ×100 | label flip |"
     assert [row.split(" | ")[0] for row in rows] == ["| fedavg", "| multi-krum --byzantine 2"]
 
